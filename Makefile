@@ -1,0 +1,46 @@
+# Every target but `clean` sets up what it needs first (tools/setup.sh) and repeats that only
+# when an input of the set-up has changed.
+
+VENV := .venv/bin
+PYTEST_ARGS ?=
+C_FILES = $(shell find bpf tests -name '*.[ch]' 2>/dev/null | sort)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean FORCE
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## system packages, .venv, BCC, kernel headers and the demo model
+	tools/setup.sh
+
+demo: build/.setup ## profile a small model for a few seconds and report on it
+	tools/demo.sh
+
+test: build/.setup-test ## all tests, the lint among them (PYTEST_ARGS="-k writer" for some)
+	$(VENV)/pytest $(PYTEST_ARGS)
+
+lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/mypy --strict
+	$(if $(C_FILES),clang-format --dry-run -Werror $(C_FILES))
+	$(VENV)/python tools/sql_lint.py
+
+bench: build/.setup ## measure what profiling costs on this machine
+	$(VENV)/python tools/bench.py
+
+clean: ## remove what builds, tests and runs left behind (.venv stays)
+	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml
+ifeq ($(wildcard $(VENV)/python),)
+SETUP_INPUTS += FORCE
+endif
+
+build/.setup: $(SETUP_INPUTS)
+	tools/setup.sh
+
+build/.setup-test: $(SETUP_INPUTS)
+	tools/setup.sh --test

@@ -1,0 +1,272 @@
+"""Read what a probe needs from an ELF file without executing any of it.
+
+The files belong to other people and may be damaged on purpose: every size is checked against the
+file before anything is allocated, nothing is memory-mapped (its owner could truncate it under
+us), and every defect becomes a TargetError that names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import struct
+import weakref
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from profinfer.errors import TargetError
+
+MACHINES = {62: "x86-64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
+
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
+_SHT_SYMTAB, _SHT_DYNSYM = 2, 11
+_DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SONAME = 1, 5, 6, 10, 14
+_STT_FUNC = 2
+
+# Far above any real engine (47,000 symbols, 4 MB of names), far below what would hurt.
+_MAX_HEADERS = 65535
+_MAX_SYMBOLS = 4 << 20
+_MAX_STRINGS = 512 << 20
+_MAX_NAMES = 256 << 20
+_MAX_NAME = 64 << 10
+_MAX_NOTE = 1 << 20
+_MAX_CODE = 1 << 20
+
+_SYM = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"),
+     ("value", "<u8"), ("size", "<u8")]
+)  # fmt: skip
+_PHDR = np.dtype(
+    [("type", "<u4"), ("flags", "<u4"), ("offset", "<u8"), ("vaddr", "<u8"), ("paddr", "<u8"),
+     ("filesz", "<u8"), ("memsz", "<u8"), ("align", "<u8")]
+)  # fmt: skip
+_SHDR = np.dtype(
+    [("name", "<u4"), ("type", "<u4"), ("flags", "<u8"), ("addr", "<u8"), ("offset", "<u8"),
+     ("size", "<u8"), ("link", "<u4"), ("info", "<u4"), ("align", "<u8"), ("entsize", "<u8")]
+)  # fmt: skip
+
+
+class Symbol(NamedTuple):
+    """A defined function: `value` is its virtual address and `size` its bytes, as linked."""
+
+    name: str
+    value: int
+    size: int
+    exported: bool
+
+
+class Elf:
+    """One 64-bit little-endian ELF file, read on demand.
+
+    Raises TargetError, naming the file, when it cannot be opened, is not such a file, or is
+    damaged; the lazy attributes may raise it too.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            # O_NONBLOCK: a FIFO in the place of a library must not stop us.
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise TargetError(f"cannot read {self.path}: {reason}") from None
+        self._close = weakref.finalize(self, os.close, self._fd)
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise self._bad("not a regular file")
+        self.size = status.st_size
+        head = os.pread(self._fd, 64, 0)
+        if len(head) < 64 or head[:4] != b"\x7fELF":
+            raise self._bad("not an ELF file")
+        if head[4] != 2 or head[5] != 1:
+            raise self._bad("not a 64-bit little-endian ELF file")
+        (self.type, machine, _, self.entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum,
+         _) = struct.unpack_from("<HHIQQQIHHHHHH", head, 16)  # fmt: skip
+        self.machine: str = MACHINES.get(machine, f"machine {machine}")
+        self._segments = self._table(phoff, phnum, phentsize, _PHDR, "program headers")
+        self._sections = self._section_table(shoff, shnum, shentsize)
+
+    def close(self) -> None:
+        """Give the file descriptor back now; what was not read yet cannot be read any more."""
+        self._close()
+
+    def _bad(self, reason: str) -> TargetError:
+        return TargetError(f"{self.path} cannot be read as an ELF file: {reason}")
+
+    def _read(self, offset: int, count: int, limit: int, what: str) -> bytes:
+        """Exactly `count` bytes at `offset`, or TargetError."""
+        if count > limit:
+            raise self._bad(f"{what} claims {count} bytes")
+        if offset + count > self.size:
+            raise self._bad(f"{what} lies outside the file (truncated?)")
+        try:
+            data = os.pread(self._fd, count, offset) if count else b""
+        except OSError as error:
+            raise self._bad(f"{what}: {error.strerror}") from None
+        if len(data) != count:
+            raise self._bad(f"{what} ends early")
+        return data
+
+    def _table(
+        self, offset: int, count: int, entry: int, dtype: np.dtype[np.void], what: str
+    ) -> npt.NDArray[np.void]:
+        if count == 0 or offset == 0:
+            return np.empty(0, dtype)
+        if entry != dtype.itemsize:
+            raise self._bad(f"{what} have entries of {entry} bytes")
+        raw = self._read(offset, count * entry, _MAX_HEADERS * entry, what)
+        return np.frombuffer(raw, dtype)
+
+    def _section_table(self, offset: int, count: int, entry: int) -> npt.NDArray[np.void]:
+        if count == 0 and offset != 0:
+            # More than 65,279 sections: the count moves into the first header.
+            count = int(self._table(offset, 1, entry, _SHDR, "section headers")["size"][0])
+        return self._table(offset, count, entry, _SHDR, "section headers")
+
+    def _segments_of(self, kind: int) -> list[tuple[int, int, int]]:
+        """(file offset, virtual address, bytes in the file) of each segment of that kind."""
+        found = self._segments[self._segments["type"] == kind]
+        return [(int(s["offset"]), int(s["vaddr"]), int(s["filesz"])) for s in found]
+
+    @cached_property
+    def build_id(self) -> str:
+        """The GNU build id in hex; without one, a SHA-256 over the first MiB and the size."""
+        for offset, _, size in self._segments_of(_PT_NOTE):
+            if size > _MAX_NOTE:
+                continue
+            notes, at = self._read(offset, size, _MAX_NOTE, "notes"), 0
+            while at + 12 <= len(notes):
+                name_size, data_size, kind = struct.unpack_from("<III", notes, at)
+                name_end = at + 12 + (name_size + 3 & ~3)
+                data = notes[name_end : name_end + data_size]
+                is_id = kind == 3 and notes[at + 12 : at + 12 + name_size] == b"GNU\0"
+                if is_id and 4 <= data_size <= 64 and len(data) == data_size:
+                    return data.hex()
+                at = name_end + (data_size + 3 & ~3)
+        count = min(self.size, 1 << 20)
+        head = self._read(0, count, 1 << 20, "the first MiB")
+        return hashlib.sha256(head + struct.pack("<Q", self.size)).hexdigest()
+
+    @cached_property
+    def interp(self) -> str | None:
+        """The program interpreter of a dynamically linked executable."""
+        for offset, _, size in self._segments_of(_PT_INTERP):
+            raw = self._read(offset, size, 4096, "the interpreter's path")
+            return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+        return None
+
+    @cached_property
+    def _dynamic(self) -> list[tuple[int, int]]:
+        for offset, _, size in self._segments_of(_PT_DYNAMIC):
+            raw = self._read(offset, size & ~15, 1 << 20, "the dynamic section")
+            tags = np.frombuffer(raw, "<u8").reshape(-1, 2).tolist()
+            end = next((i for i, (tag, _) in enumerate(tags) if tag == 0), len(tags))
+            return [(int(tag), int(value)) for tag, value in tags[:end]]
+        return []
+
+    def _dynamic_strings(self) -> bytes:
+        values = dict(self._dynamic)
+        if _DT_STRTAB not in values:
+            return b""
+        offset = self.file_offset(values[_DT_STRTAB])
+        return self._read(offset, values.get(_DT_STRSZ, 0), _MAX_STRINGS, "dynamic strings")
+
+    @cached_property
+    def needed(self) -> list[str]:
+        """The libraries it names as DT_NEEDED, in order."""
+        return self._named(_DT_NEEDED)
+
+    @cached_property
+    def soname(self) -> str | None:
+        """The name other libraries know it by, where it has one."""
+        return next(iter(self._named(_DT_SONAME)), None)
+
+    def _named(self, wanted: int) -> list[str]:
+        offsets = [value for tag, value in self._dynamic if tag == wanted][:4096]
+        strings = self._dynamic_strings() if offsets else b""
+        return [self._name(strings, at).decode("utf-8", "replace") for at in offsets]
+
+    def _name(self, strings: bytes, at: int) -> bytes:
+        end = strings.find(b"\0", at, at + _MAX_NAME)
+        if end < 0:
+            raise self._bad("a name has no end")
+        return strings[at:end]
+
+    def _symbol_tables(self) -> list[tuple[npt.NDArray[np.void], bytes, bool]]:
+        """(symbols, their strings, is dynamic) for .dynsym and .symtab, the dynamic one first."""
+        found = []
+        for kind in (_SHT_DYNSYM, _SHT_SYMTAB):
+            for section in self._sections[self._sections["type"] == kind][:1]:
+                count, link = int(section["size"]) // _SYM.itemsize, int(section["link"])
+                if link >= len(self._sections):
+                    raise self._bad("a symbol table without names")
+                names = self._sections[link]
+                raw = self._read(int(section["offset"]), count * _SYM.itemsize,
+                                 _MAX_SYMBOLS * _SYM.itemsize, "a symbol table")  # fmt: skip
+                strings = self._read(int(names["offset"]), int(names["size"]), _MAX_STRINGS,
+                                     "symbol names")  # fmt: skip
+                found.append((np.frombuffer(raw, _SYM), strings, kind == _SHT_DYNSYM))
+        values = dict(self._dynamic) if not found else {}
+        size = values.get(_DT_STRTAB, 0) - values.get(_DT_SYMTAB, 0)
+        if size > 0 and _DT_SYMTAB in values:
+            # No section headers (sstrip): linkers put the strings right after the symbols.
+            count = size // _SYM.itemsize
+            raw = self._read(self.file_offset(values[_DT_SYMTAB]), count * _SYM.itemsize,
+                             _MAX_SYMBOLS * _SYM.itemsize, "the dynamic symbols")  # fmt: skip
+            found.append((np.frombuffer(raw, _SYM), self._dynamic_strings(), True))
+        return found
+
+    @cached_property
+    def symbols(self) -> dict[str, Symbol]:
+        """Every defined function of .dynsym and .symtab by its (mangled) name.
+
+        Of several functions with one name the exported one wins, then the first.
+        """
+        found: dict[str, Symbol] = {}
+        budget = _MAX_NAMES
+        for table, strings, dynamic in self._symbol_tables():
+            functions = table[
+                (table["info"] & 15 == _STT_FUNC) & (table["shndx"] != 0) & (table["value"] != 0)
+            ]
+            for at, value, size in zip(
+                functions["name"].tolist(), functions["value"].tolist(),
+                functions["size"].tolist(), strict=True,
+            ):  # fmt: skip
+                end = strings.find(b"\0", at, at + _MAX_NAME)
+                if end < 0:
+                    raise self._bad("a symbol's name has no end")
+                # Overlapping names could multiply a small file into gigabytes.
+                budget -= end - at
+                if budget < 0:
+                    raise self._bad("implausibly long symbol names")
+                name = strings[at:end].decode("utf-8", "replace")
+                if name not in found:
+                    found[name] = Symbol(name, value, size, dynamic)
+        return found
+
+    def find(self, pattern: str | re.Pattern[str]) -> list[Symbol]:
+        """The functions whose (mangled) name the expression finds (`re.search`)."""
+        search = re.compile(pattern).search
+        return [symbol for name, symbol in self.symbols.items() if search(name)]
+
+    def file_offset(self, vaddr: int) -> int:
+        """The file offset of a virtual address, through PT_LOAD.
+
+        TargetError when no segment of the file holds it.
+        """
+        for offset, start, size in self._segments_of(_PT_LOAD):
+            if start <= vaddr < start + size:
+                return vaddr - start + offset
+        raise self._bad(f"no segment holds the address {vaddr:#x}")
+
+    def code_at(self, vaddr: int, count: int) -> bytes:
+        """`count` bytes at a virtual address; fewer at the end of the file."""
+        offset = self.file_offset(vaddr)
+        count = max(0, min(count, self.size - offset))
+        return self._read(offset, count, _MAX_CODE, "code")

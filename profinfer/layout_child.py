@@ -1,0 +1,157 @@
+"""Load an engine in a throw-away process, confined, and let it describe itself.
+
+Run as `python -I -S layout_child.py` by `profinfer.layout_sandbox`: a JSON request on standard
+input, lines of JSON on standard output, each with more than the one before, so that a crash
+keeps what was found. By the time foreign code is loaded this process is somebody else, without
+capabilities, network, environment or much of anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+# -I leaves our own folder out of the path, and a later import could not be read any more.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from profinfer import layout_child_backend, layout_child_ggml, layout_child_ubatch  # noqa: E402
+from profinfer.layout_engine import Engine, Unfit, emit  # noqa: E402
+
+_CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 1 << 27, 1 << 28, 1 << 29, 1 << 30
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def limit_resources(seconds: float) -> None:
+    """Bound processor time, memory, file size and core dumps."""
+    cpu = int(seconds) + 2
+    for what, value in (
+        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_AS, 64 << 30),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 1 << 20),
+        (resource.RLIMIT_NOFILE, 256),
+    ):
+        _, hard = resource.getrlimit(what)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (value, value))
+
+
+def isolate(root: bool) -> list[str]:
+    """New network, IPC and process namespaces; returns notes on what was refused."""
+    uid, gid = os.geteuid(), os.getegid()
+    extra = 0 if root else _CLONE_NEWUSER
+    for flags in (_CLONE_NEWNET | _CLONE_NEWPID | _CLONE_NEWIPC, _CLONE_NEWNET):
+        if _libc.unshare(flags | extra) == 0:
+            break
+    else:
+        return ["the library was examined without a network namespace of its own"]
+    if extra:
+        for name, text in (
+            ("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1"),
+        ):  # fmt: skip
+            with contextlib.suppress(OSError):
+                Path("/proc/self", name).write_text(text)
+    if flags & _CLONE_NEWPID:
+        _supervise()
+    return []
+
+
+def _supervise() -> None:
+    """Go on in a child that is the first of its process namespace.
+
+    With it dies whatever the library started, wherever that moved itself.
+    """
+    child = os.fork()
+    if child == 0:
+        return
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    # An exit status cannot carry a signal: shells' convention.
+    os._exit(128 - code if code < 0 else code)
+
+
+def drop_privileges(uid: int | None, gid: int | None) -> None:
+    """Become that user (None: stay), with no capability, for good. OSError when refused."""
+    if uid is not None and gid is not None:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    if _libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        raise OSError(ctypes.get_errno(), "capabilities could not be dropped")
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs was refused")
+    if os.getppid():
+        # Cleared by every change of user, so it comes last.
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def describe_ggml(engine: Engine, channel: int) -> None:
+    """Everything about ggml itself, written again whenever there is more."""
+    found: dict[str, Any] = {"notes": engine.notes}
+    found.update(layout_child_ggml.names(engine))
+    found["tensor"] = layout_child_ggml.tensor(engine, found)
+    found["cgraph"] = layout_child_ggml.cgraph(engine)
+    emit(channel, found)
+    cpu = engine.attempt("backend", lambda: layout_child_backend.cpu_backend(engine))
+    if cpu is None:
+        return emit(channel, found)
+    backend = engine.attempt("backend", lambda: layout_child_backend.backend(engine, cpu))
+    found["backend"] = backend
+    emit(channel, found)
+    compute = (backend or {}).get("graph_compute")
+    if compute is not None:
+        found["cgraph"]["uid"] = engine.attempt(
+            "cgraph.uid", lambda: layout_child_backend.graph_uid(engine, cpu, compute)
+        )
+    emit(channel, found)
+    return None
+
+
+def main() -> int:
+    """Read the request, confine this process, experiment; 0 when the lines say it all."""
+    request = json.load(sys.stdin)
+    # The library's own prints must not reach the channel.
+    channel = os.dup(1)
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    try:
+        # Opened while we may: the new user need not reach the directory, only read what is in it.
+        directories = [os.open(d, os.O_PATH | os.O_DIRECTORY) for d in request["directories"]]
+        os.fchdir(directories[0])
+        limit_resources(request["seconds"])
+        notes = isolate(os.geteuid() == 0)
+        drop_privileges(request["uid"], request["gid"])
+        for index, name in request["objects"]:
+            try:
+                os.close(os.open(name, os.O_RDONLY, dir_fd=directories[index]))
+            except OSError as error:
+                emit(channel, {"unreadable": f"{name}: {error.strerror}"})
+                return 0
+        engine = Engine(directories, request["objects"], request["symbols"])
+        engine.notes[:0] = notes
+        if request["stage"] == "ubatch":
+            layout_child_ubatch.describe_ubatch(engine, channel, request["model"])
+        else:
+            describe_ggml(engine, channel)
+    except (Unfit, OSError) as error:
+        emit(channel, {"error": str(error)})
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    # Not through the library's destructors, which may do anything.
+    os._exit(status)

@@ -1,0 +1,138 @@
+"""The probe plan: which handler runs at which offset of which file. Pure data, printable.
+
+Levels include the ones before them. A level whose required probe point is in none of the
+target's objects is reported with what was looked for and what was found instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from profinfer.elf import Elf
+from profinfer.errors import ProbeError
+from profinfer.target import EngineObject
+
+LEVELS = ("token", "graph", "operator", "barrier")
+
+
+class _Point(NamedTuple):
+    level: str
+    handler: str
+    symbol: str
+    """A regular expression that a function's whole name matches."""
+    at_return: bool = False
+    required: bool = True
+    """Without any required point of a level, the level cannot be recorded."""
+
+
+# On survival of these symbols in shipped builds, see ARCHITECTURE.md.
+_PROCESS_UBATCH = r"_ZN13llama_context14process_ubatchE\w+"
+_POINTS = (
+    _Point("token", "on_ubatch", _PROCESS_UBATCH),
+    _Point("token", "on_ubatch_return", _PROCESS_UBATCH, at_return=True),
+    _Point("graph", "on_backend_graph", "ggml_backend_graph_compute_async"),
+    _Point("graph", "on_backend_graph_return", "ggml_backend_graph_compute_async", at_return=True),
+    _Point("graph", "on_cpu_graph", "ggml_graph_compute"),
+    _Point("graph", "on_cpu_graph_return", "ggml_graph_compute", at_return=True),
+    _Point("graph", "on_rebuild", "ggml_backend_sched_alloc_graph", required=False),
+    _Point("operator", "on_operator", "ggml_cpu_extra_compute_forward"),
+    _Point("operator", "on_fused", "ggml_compute_forward_rms_norm_mul_fused", required=False),
+    _Point("barrier", "on_barrier", "ggml_barrier"),
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe: `offset` is in the file, in bytes."""
+
+    object: str
+    symbol: str
+    offset: int
+    handler: str
+    level: str
+    at_return: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The probes, and for each level that cannot be had the reason."""
+
+    level: str
+    probes: tuple[Probe, ...]
+    missing: dict[str, str]
+
+    def to_json(self) -> dict[str, object]:
+        """For the trace's metadata."""
+        return {
+            "level": self.level,
+            "probes": [asdict(p) for p in self.probes],
+            "missing": self.missing,
+        }
+
+    def describe(self) -> str:
+        """One line per probe, aligned."""
+        lines = [
+            f"{p.level:9} {p.handler:24} {p.symbol}{' (return)' if p.at_return else ''}"
+            f"  {p.object}+{p.offset:#x}"
+            for p in self.probes
+        ]
+        lines += [f"{level:9} not available: {reason}" for level, reason in self.missing.items()]
+        return "\n".join(lines)
+
+
+def _find(point: _Point, objects: Iterable[EngineObject]) -> list[Probe]:
+    found = []
+    for item in objects:
+        elf: Elf = item.elf
+        for symbol in elf.find(re.compile(rf"^(?:{point.symbol})$")):
+            found.append(
+                Probe(
+                    object=item.path,
+                    symbol=symbol.name,
+                    offset=elf.file_offset(symbol.value),
+                    handler=point.handler,
+                    level=point.level,
+                    at_return=point.at_return,
+                )
+            )
+    return found
+
+
+def _similar(point: _Point, objects: Iterable[EngineObject]) -> str:
+    names = {name for item in objects for name in item.elf.symbols}
+    wanted = point.symbol.replace(r"E\w+", "")
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
+    return f"found instead: {', '.join(near)}" if near else "found nothing similar"
+
+
+def make_plan(objects: list[EngineObject], level: str) -> Plan:
+    """The probes for `level` and those before it. Does not raise: see `Plan.missing`."""
+    probes: list[Probe] = []
+    missing: dict[str, str] = {}
+    for name in LEVELS[: LEVELS.index(level) + 1]:
+        points = [p for p in _POINTS if p.level == name]
+        found = [probe for point in points for probe in _find(point, objects)]
+        required = {p.handler for p in points if p.required}
+        if required & {probe.handler for probe in found}:
+            probes += found
+        else:
+            first = next(p for p in points if p.required)
+            looked = ", ".join(sorted({p.symbol.replace(r"E\w+", "") for p in points}))
+            missing[name] = f"no {looked}; {_similar(first, objects)}"
+    return Plan(level, tuple(probes), missing)
+
+
+def check(plan: Plan, *, best_effort: bool) -> None:
+    """ProbeError when a level is missing, unless whatever works will do; or when nothing works."""
+    if plan.missing and not (best_effort and plan.probes):
+        level, reason = next(iter(plan.missing.items()))
+        raise ProbeError(
+            f"level {level} has no probe point in the target's libraries: {reason}",
+            "record --best-effort records the levels that work"
+            if plan.probes
+            else "profinfer doctor shows what the libraries contain",
+        )

@@ -1,0 +1,115 @@
+"""The records of bpf/records.h as numpy dtypes (tests/contract compiles the header and compares)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Kind(IntEnum):
+    """enum record_kind."""
+
+    OPERATOR = 1
+    FUSED = 2
+    BARRIER = 3
+    GRAPH_BEGIN = 4
+    GRAPH_END = 5
+    UBATCH_BEGIN = 6
+    UBATCH_END = 7
+    NODE = 8
+    TENSOR = 9
+    STRUCTURE = 10
+    TOKENS = 11
+
+
+KIND_COUNT = 12
+WIDE_SIZE = 320
+NAME_SIZE = 64
+SOURCES = 10
+RUNS = 12
+
+RECORD = np.dtype(
+    [
+        ("ts", "<u8"),
+        ("a", "<u8"),
+        ("b", "<u8"),
+        ("tid", "<u4"),
+        ("cpu", "<u2"),
+        ("kind", "u1"),
+        ("flags", "u1"),
+    ]
+)
+
+WIDE_HEADER = np.dtype(
+    [("ts", "<u8"), ("tid", "<u4"), ("cpu", "<u2"), ("kind", "u1"), ("flags", "u1")]
+)
+
+TENSOR_RECORD = np.dtype(
+    [
+        ("header", WIDE_HEADER),
+        ("address", "<u8"),
+        ("data", "<u8"),
+        ("buffer", "<u8"),
+        ("view_src", "<u8"),
+        ("ne", "<i8", 4),
+        ("nb", "<u8", 4),
+        ("src", "<u8", SOURCES),
+        ("op_params", "<i4", 2),
+        ("type", "<u4"),
+        ("op", "<u4"),
+        ("tensor_flags", "<u4"),
+        ("reserved", "<u4"),
+        ("name", f"S{NAME_SIZE}"),
+    ]
+)
+
+STRUCTURE_RECORD = np.dtype(
+    [
+        ("header", WIDE_HEADER),
+        ("structure", "<u8"),
+        ("cgraph", "<u8"),
+        ("backend", "<u8"),
+        ("backend_name_fn", "<u8"),
+        ("guid", "V16"),
+        ("nodes", "<u4"),
+        ("reserved", "V252"),
+    ]
+)
+
+TOKEN_RUN = np.dtype(
+    [
+        ("sequence", "<i4"),
+        ("position", "<i4"),
+        ("tokens", "<u4"),
+        ("outputs", "<u4"),
+        ("last_output", "<u4"),
+    ]
+)
+
+TOKENS_RECORD = np.dtype(
+    [
+        ("header", WIDE_HEADER),
+        ("first", "<u4"),
+        ("runs", "<u4"),
+        ("run", TOKEN_RUN, RUNS),
+        ("reserved", "V56"),
+    ]
+)
+
+LOSS = np.dtype([("lost", "<u8"), ("first_ts", "<u8"), ("last_ts", "<u8"), ("epoch", "<u8")])
+
+CONTROL = np.dtype(
+    [
+        ("active", "<u8"),
+        ("loss_epoch", "<u8"),
+        ("first_ubatch", "<u8"),
+        ("last_ubatch", "<u8"),
+        ("ubatches", "<u8"),
+        ("rebuilds", "<u8"),
+    ]
+)
+
+Records = npt.NDArray[np.void]
+"""A one-dimensional array of RECORD, or of WIDE_SIZE bytes per row."""

