@@ -149,7 +149,7 @@ int on_rebuild(struct pt_regs *ctx)
 
 int on_ubatch(struct pt_regs *ctx)
 {
-	return handle_ubatch_begin(ctx, PT_REGS_PARM2(ctx));
+	return handle_ubatch_begin(ctx, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 }
 
 int on_ubatch_return(struct pt_regs *ctx)

@@ -64,7 +64,6 @@ struct walk {
 	__u64 seq_id;
 	__u64 output;
 	__u64 tokens_ts;
-	__u64 sets;
 	__u32 tokens;
 	__u32 token;
 	__u32 runs_sent;
@@ -93,15 +92,9 @@ BODY void chain_to(void *ctx, __u32 program);
 BODY void count_loss(__u32 cpu, __u32 kind)
 {
 	struct loss *l = loss_of(cpu, kind);
-	struct control *c = control();
-	if (!l || !c)
+	if (!l)
 		return;
-	__u64 now = bpf_ktime_get_boot_ns();
-	if (l->epoch != c->loss_epoch || !l->lost) {
-		l->epoch = c->loss_epoch;
-		l->first_ts = now;
-	}
-	l->last_ts = now;
+	l->last_ts = bpf_ktime_get_boot_ns();
 	__sync_fetch_and_add(&l->lost, 1);
 }
 
@@ -261,6 +254,12 @@ BODY __u64 sample_nodes(struct walk *w)
 {
 	__u64 h = w->nodes ^ w->count;
 	int i;
+#if G_UID >= 0
+	/* Newer engines number their graphs: then this is all there is to ask. */
+	__u64 uid = read_u64(w->cgraph + G_UID);
+	if (uid)
+		return uid;
+#endif
 #pragma unroll
 	for (i = 0; i < SAMPLES; i++) {
 		__u64 tensor = read_u64(w->nodes + 8 * ((__u64)w->count * i / SAMPLES));
@@ -537,7 +536,7 @@ BODY int continue_tokens(void *ctx)
 }
 #endif
 
-BODY int handle_ubatch_begin(void *ctx, __u64 ubatch)
+BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch)
 {
 	struct control *c = control();
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
@@ -556,20 +555,16 @@ BODY int handle_ubatch_begin(void *ctx, __u64 ubatch)
 	if (!c->active)
 		return 0;
 	w->tokens = 0;
-	w->sets = 0;
 #if U_N_TOKENS >= 0
 	w->tokens = read_u32(ubatch + U_N_TOKENS);
 #endif
-#if U_N_SEQS >= 0
-	w->sets = read_u32(ubatch + U_N_SEQS);
-#endif
-	__u64 ts = emit(KIND_UBATCH_BEGIN, w->tokens, w->sets);
+	__u64 ts = emit(KIND_UBATCH_BEGIN, w->tokens, context);
 	t->ubatch_ts = ts ? ts : bpf_ktime_get_boot_ns();
 #if U_N_TOKENS >= 0
 	w->tokens_ts = t->ubatch_ts;
 	w->pos = read_u64(ubatch + U_POS);
 	w->seq_id = read_u64(ubatch + U_SEQ_ID);
-	w->output = read_u64(ubatch + U_OUTPUT);
+	w->output = U_OUTPUT < 0 ? 0 : read_u64(ubatch + (U_OUTPUT < 0 ? 0 : U_OUTPUT));
 	w->token = 0;
 	w->runs = 0;
 	w->runs_sent = 0;
@@ -588,8 +583,10 @@ BODY int handle_ubatch_end(void)
 	t->ubatch_ts = 0;
 	if (c->active)
 		emit(KIND_UBATCH_END, 0, 0);
-	if (c->last_ubatch && c->ubatches >= c->last_ubatch)
+	if (c->last_ubatch && c->ubatches >= c->last_ubatch) {
 		c->active = 0;
+		c->finished = 1;
+	}
 	return 0;
 }
 

@@ -15,7 +15,7 @@ enum record_kind {
 	KIND_BARRIER = 3,  /* a = threadpool */
 	KIND_GRAPH_BEGIN = 4, /* a = backend, b = structure (0: could not be read) */
 	KIND_GRAPH_END = 5,
-	KIND_UBATCH_BEGIN = 6, /* a = tokens, b = sequence sets */
+	KIND_UBATCH_BEGIN = 6, /* a = tokens, b = llama_context */
 	KIND_UBATCH_END = 7,
 	KIND_NODE = 8,	 /* a = tensor, b = structure: nodes in order of execution */
 	KIND_TENSOR = 9, /* wide */
@@ -100,19 +100,18 @@ struct tokens_record {
 /* One per CPU and kind. Every record that did not fit is counted here. */
 struct loss {
 	__u64 lost;
-	__u64 first_ts; /* first one since `epoch` was changed by user space */
 	__u64 last_ts;
-	__u64 epoch;
 };
 
-/* Written by user space, read by every handler. */
+/* Set by user space before the probes are attached and cleared at the end; the handlers count in
+ * it and, with target iterations, switch themselves on and off. */
 struct control {
 	__u64 active; /* nothing is recorded while 0 */
-	__u64 loss_epoch;
 	__u64 first_ubatch; /* record ubatches [first, last): both 0 for all */
 	__u64 last_ubatch;
-	__u64 ubatches; /* seen so far */
+	__u64 ubatches; /* begun so far, counted when a range is set */
 	__u64 rebuilds; /* graphs (re)built by the scheduler so far */
+	__u64 finished; /* the range is complete */
 };
 
 #endif

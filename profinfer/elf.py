@@ -270,3 +270,11 @@ class Elf:
         offset = self.file_offset(vaddr)
         count = max(0, min(count, self.size - offset))
         return self._read(offset, count, _MAX_CODE, "code")
+
+    def vaddr_of(self, offset: int) -> int:
+        """The virtual address of a file offset, through PT_LOAD; the inverse of `file_offset`."""
+        for start, vaddr, size in self._segments_of(_PT_LOAD):
+            # A mapping begins at a page boundary, which may lie before the segment's first byte.
+            if start & ~0xFFF <= offset < start + size:
+                return offset - start + vaddr
+        raise self._bad(f"no segment holds the file offset {offset:#x}")

@@ -5,10 +5,12 @@ Feature by feature, never by kernel version. Failures are KernelError or Privile
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import platform
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 
 MAP_TYPE_RINGBUF = 27
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE = 0, 1, 2
-_OBJ_GET_INFO, _ENABLE_STATS = 15, 32
+_OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _ENABLE_STATS = 15, 24, 32
 _PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39, "CAP_SYS_PTRACE": 19}
 
@@ -74,6 +76,17 @@ def map_lookup(fd: int, key: bytes, size: int) -> bytes:
     return v.raw
 
 
+def map_read(fd: int, count: int, size: int) -> bytes:
+    """All `count` elements, of `size` bytes each, of an array map."""
+    keys, values = ctypes.create_string_buffer(4 * count), ctypes.create_string_buffer(size * count)
+    cursor = ctypes.create_string_buffer(8)
+    where = (_address(cursor), _address(keys), _address(values))
+    # ENOENT is how the kernel says that there is nothing after these.
+    with contextlib.suppress(FileNotFoundError):
+        _bpf(_MAP_LOOKUP_BATCH, struct.pack("<QQQQIIQQ", 0, *where, count, fd, 0, 0))
+    return values.raw
+
+
 @dataclass(frozen=True)
 class RunStats:
     """What the kernel counted of one program while statistics were enabled."""
@@ -107,7 +120,8 @@ def missing_capabilities() -> list[str]:
     return ["CAP_SYS_ADMIN"]
 
 
-def _uprobe_pmu() -> tuple[int, int]:
+def uprobe_pmu() -> tuple[int, int]:
+    """Type number of the uprobe event source and the bit that asks for a return probe."""
     base = Path("/sys/bus/event_source/devices/uprobe")
     try:
         kind = int((base / "type").read_text())
@@ -153,7 +167,7 @@ def attach_uprobe(program_fd: int, path: Path, offset: int, pid: int, *, at_retu
     Returns the perf event's fd: closing it detaches. Uprobes belong to an inode, so `path` may
     be /proc/PID/map_files/..., which names the very file that the process has mapped.
     """
-    kind, bit = _uprobe_pmu()
+    kind, bit = uprobe_pmu()
     name = ctypes.create_string_buffer(os.fsencode(path))
     attr = bytearray(128)
     # perf_event_attr: type, size, config at 0; config1 (path), config2 (offset) at 56.
@@ -165,14 +179,29 @@ def attach_uprobe(program_fd: int, path: Path, offset: int, pid: int, *, at_retu
 
 
 def tracefs() -> Path:
-    """Where tracefs is mounted; KernelError when it is not."""
-    for path in (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing")):
+    """Where tracefs is mounted; mounts it where it belongs if it is not, as perf does."""
+    places = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+    for path in places:
         if (path / "events").is_dir():
             return path
-    raise KernelError("tracefs is not mounted", "mount -t tracefs nodev /sys/kernel/tracing")
+    if _libc.mount(b"nodev", bytes(places[0]), b"tracefs", 0, None) == 0:
+        return places[0]
+    raise KernelError(
+        f"tracefs is not mounted and cannot be: {os.strerror(ctypes.get_errno())}",
+        "mount -t tracefs nodev /sys/kernel/tracing (the kernel needs CONFIG_TRACING)",
+    )
 
 
-def attach_tracepoint(program_fd: int, event: str) -> list[int]:
+def tracepoint_field(event: str, field: str) -> int:
+    """Byte offset of a field in a tracepoint's record, from its format file."""
+    text = (tracefs() / "events" / event / "format").read_text()
+    match = re.search(rf"\b{field};\s+offset:(\d+);", text)
+    if match is None:
+        raise KernelError(f"tracepoint {event} has no field {field} on this kernel")
+    return int(match[1])
+
+
+def attach_tracepoint(program_fd: int, event: str) -> int:
     """Runs a program at a tracepoint ("sched/sched_process_exec"); the fd to close."""
     path = tracefs() / "events" / event / "id"
     try:
@@ -180,8 +209,8 @@ def attach_tracepoint(program_fd: int, event: str) -> list[int]:
     except (OSError, ValueError):
         raise KernelError(f"this kernel has no tracepoint {event}") from None
     attr = bytearray(128)
-    # type TRACEPOINT, config = id, sample_period 1, wakeup_events 1
+    # type TRACEPOINT, config = id, sample_period 1
     struct.pack_into("<IIQQ", attr, 0, 2, 128, number, 1)
     what = f"tracepoint {event}"
     # One event suffices: a BPF program runs on every CPU whichever event it is set on.
-    return [_run_program(_perf_event(bytes(attr), -1, 0, what), program_fd, what)]
+    return _run_program(_perf_event(bytes(attr), -1, 0, what), program_fd, what)

@@ -21,8 +21,8 @@ from typing import Any
 # -I leaves our own folder out of the path, and a later import could not be read any more.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from profinfer import layout_child_backend, layout_child_ggml, layout_child_ubatch  # noqa: E402
-from profinfer.layout_engine import Engine, Unfit, emit  # noqa: E402
+from profinfer import layout_child_backend, layout_child_ggml, layout_child_ubatch
+from profinfer.layout_engine import Engine, Unfit, emit
 
 _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 1 << 27, 1 << 28, 1 << 29, 1 << 30
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
@@ -36,7 +36,7 @@ def limit_resources(seconds: float) -> None:
     cpu = int(seconds) + 2
     for what, value in (
         (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_AS, 64 << 30),
+        (resource.RLIMIT_AS, 16 << 30),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 1 << 20),
         (resource.RLIMIT_NOFILE, 256),
@@ -44,6 +44,9 @@ def limit_resources(seconds: float) -> None:
         _, hard = resource.getrlimit(what)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (value, value))
+    with contextlib.suppress(OSError):
+        # Should it fill the memory all the same, it is the first to go.
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def isolate(root: bool) -> list[str]:
@@ -93,9 +96,8 @@ def drop_privileges(uid: int | None, gid: int | None) -> None:
         raise OSError(ctypes.get_errno(), "capabilities could not be dropped")
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs was refused")
-    if os.getppid():
-        # Cleared by every change of user, so it comes last.
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # Cleared by every change of user, so it comes last.
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def describe_ggml(engine: Engine, channel: int) -> None:

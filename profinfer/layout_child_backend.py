@@ -117,5 +117,3 @@ def graph_uid(engine: Engine, cpu: int, graph_compute: int) -> int | None:
         if all(low < struct.unpack_from("<Q", raw, at)[0] < high
                for raw, (low, high) in zip(seen, ranges, strict=True))
     ])  # fmt: skip
-
-

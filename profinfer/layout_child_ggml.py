@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import re
 import struct
-from collections.abc import Callable
 from typing import Any
 
 from profinfer.layout_engine import Engine, Ptr, Unfit, peek, peek_all, peek_text, slots
@@ -89,7 +88,7 @@ def names(engine: Engine) -> dict[str, Any]:
         "unary_ops": enum("ggml_unary_op_name"),
         "glu_ops": enum("ggml_glu_op_name"),
         "types": engine.attempt("types", lambda: _types(engine)) or [],
-        "version": " ".join(filter(None, version)) or None,
+        "version": " ".join(v for v in version if v and v != "unknown") or None,
     }
 
 
@@ -97,26 +96,26 @@ def _types(engine: Engine) -> list[dict[str, Any] | None]:
     name_of = engine.fn("ggml_type_name", Ptr, I32)
     size_of = engine.fn("ggml_type_size", ctypes.c_size_t, I32)
     block_of = engine.fn("ggml_blck_size", I64, I32)
-    valid: Callable[..., Any] = lambda *_: True  # noqa: E731
+    valid = None
     if engine.has("ggml_validate_row_data"):
-        # Of an empty row it only checks that the type is within the enum.
+        # Of an empty row it only looks at the type: true for most, false for all beyond the enum.
         valid = engine.fn("ggml_validate_row_data", ctypes.c_bool, I32, Ptr, ctypes.c_size_t)
     found: list[dict[str, Any] | None] = []
-    gap = 0
+    gap = last = 0
     for value in range(_MAX_ENUM):
         name = peek_text(name_of(value), 64)
         sizes = size_of(value), block_of(value) & 0xFFFFFFFF
         good = bool(name) and all(0 < size <= 1 << 16 for size in sizes)
-        good = good and re.fullmatch(r"\w+", name or "") is not None and valid(value, None, 0)
+        good = good and re.fullmatch(r"\w+", name or "") is not None
+        if good and (valid is None or valid(value, None, 0)):
+            last = value
         gap = 0 if good else gap + 1
         if gap == _GAP:
             break
         found.append(
             {"name": name, "type_size": sizes[0], "block_size": sizes[1]} if good else None
         )
-    while found and found[-1] is None:
-        found.pop()
-    return found
+    return found[: last + 1]
 
 
 def tensor(engine: Engine, known: dict[str, Any]) -> dict[str, int | None]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from profinfer import kernel
 from profinfer.errors import KernelError
-from profinfer.layout import Layout
+from profinfer.layout_data import Layout
 from profinfer.records import CONTROL, KIND_COUNT, LOSS, RECORD, SOURCES, WIDE_SIZE, Records
 from profinfer.ring import Ring
 
@@ -58,10 +58,10 @@ def layout_macros(layout: Layout) -> dict[str, int]:
         "T_NAME_SIZE": t.name_size,
         "G_N_NODES": g.n_nodes,
         "G_NODES": g.nodes,
+        "G_UID": or_absent(g.uid),
         "B_GUID": or_absent(b.guid if b else None),
         "B_GET_NAME": or_absent(b.get_name if b else None),
         "U_N_TOKENS": or_absent(u.n_tokens if u else None),
-        "U_N_SEQS": or_absent(u.n_seqs if u else None),
         "U_POS": or_absent(u.pos if u else None),
         "U_SEQ_ID": or_absent(u.seq_id if u else None),
         "U_OUTPUT": or_absent(u.output if u else None),
@@ -83,12 +83,11 @@ class Loaded:
     close: Callable[[], None]
 
     def set_control(self, **fields: int) -> None:
-        """Sets fields of struct control."""
-        key = struct.pack("<I", 0)
-        state = self.control()
+        """Sets struct control anew; what is not named becomes 0."""
+        state = np.zeros(1, CONTROL)
         for name, value in fields.items():
             state[name] = value
-        kernel.map_update(self.control_fd, key, state.tobytes())
+        kernel.map_update(self.control_fd, struct.pack("<I", 0), state.tobytes())
 
     def control(self) -> Records:
         """struct control as it stands."""
@@ -98,10 +97,7 @@ class Loaded:
     def losses(self) -> Records:
         """struct loss by CPU and kind; shape (cpus, KIND_COUNT)."""
         count = len(self.rings) * KIND_COUNT
-        raw = b"".join(
-            kernel.map_lookup(self.loss_fd, struct.pack("<I", i), LOSS.itemsize)
-            for i in range(count)
-        )
+        raw = kernel.map_read(self.loss_fd, count, LOSS.itemsize)
         return np.frombuffer(raw, LOSS).reshape(len(self.rings), KIND_COUNT)
 
 
@@ -157,12 +153,12 @@ def compile_bcc(source: Path, macros: dict[str, int]) -> Any:
         raise _explain(quiet.text or str(error)) from None
 
 
-def load_program(bpf: Any, name: str) -> int:
-    """The fd of one program; KernelError with the verifier's last lines when it is refused."""
+def load_program(bpf: Any, name: str, kind: int = 2) -> int:
+    """The fd of one program (of BPF_PROG_TYPE_KPROBE); KernelError with the verifier's last lines when it is refused."""
     quiet = _Quiet()
     try:
         with quiet:
-            fd: int = bpf.load_func(name.encode(), 2).fd  # BPF_PROG_TYPE_KPROBE
+            fd: int = bpf.load_func(name.encode(), kind).fd
     except Exception as error:
         raise _explain(quiet.text or str(error)) from None
     return fd

@@ -98,16 +98,16 @@ TOKENS_RECORD = np.dtype(
     ]
 )
 
-LOSS = np.dtype([("lost", "<u8"), ("first_ts", "<u8"), ("last_ts", "<u8"), ("epoch", "<u8")])
+LOSS = np.dtype([("lost", "<u8"), ("last_ts", "<u8")])
 
 CONTROL = np.dtype(
     [
         ("active", "<u8"),
-        ("loss_epoch", "<u8"),
         ("first_ubatch", "<u8"),
         ("last_ubatch", "<u8"),
         ("ubatches", "<u8"),
         ("rebuilds", "<u8"),
+        ("finished", "<u8"),
     ]
 )
 

@@ -36,7 +36,9 @@ class EngineObject:
     path: str
     """As the target sees it; display only."""
     access: Path
-    """The very inode, reachable by us: /proc/PID/map_files/... or the file itself."""
+    """The very inode, reachable by root: /proc/PID/map_files/... or the file itself."""
+    library: Path
+    """The file where its neighbours lie, reachable by its owner."""
     elf: Elf
     base: int
     """Load address of virtual address 0; 0 for a file that is not mapped."""
@@ -80,7 +82,8 @@ class ObjectFinder:
             elf = self._known[mapping.identity]
             if elf is not None and mapping.identity not in found:
                 base = mapping.start - elf.vaddr_of(mapping.offset)
-                found[mapping.identity] = EngineObject(mapping.path, access, elf, base)
+                library = _library_path(pid, mapping, access)
+                found[mapping.identity] = EngineObject(mapping.path, access, library, elf, base)
         return list(found.values())
 
     @staticmethod
@@ -90,6 +93,17 @@ class ObjectFinder:
             return elf if elf.find(_MARK) else None
         except TargetError:
             return None  # not ELF: a file that somebody mapped executable
+
+
+def _library_path(pid: int, mapping: Mapping, access: Path) -> Path:
+    """The path by which others can open the mapped file: ours, the target's root, or the link."""
+    for path in (Path(mapping.path), Path(f"/proc/{pid}/root{mapping.path}")):
+        try:
+            if path.samefile(access):
+                return path
+        except OSError:
+            continue
+    return access  # deleted or replaced: only the link still leads to it
 
 
 def engine_objects(pid: int) -> list[EngineObject]:
@@ -106,7 +120,7 @@ def engine_objects(pid: int) -> list[EngineObject]:
 def file_object(path: Path) -> EngineObject:
     """A library or executable on disk as an engine object."""
     elf = Elf(path)
-    return EngineObject(str(path), path, elf, 0)
+    return EngineObject(str(path), path, path.absolute(), elf, 0)
 
 
 def process_name(pid: int) -> str:

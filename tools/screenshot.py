@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import Page, sync_playwright
 
-from profinfer.errors import ProfinferError, QueryError, TraceError, UsageError
+from profinfer.errors import ProfinferError, QueryError, TraceError, TraceProcessorError, UsageError
 from profinfer.ui import serve
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -47,9 +48,9 @@ SELECT = """async id => {
     return true;
 }"""
 ZOOM = "([start, end]) => app.trace.timeline.setViewportTime(BigInt(start), BigInt(end))"
-SETTLE = """() => Promise.race([
-    waitForPerfettoIdle(300),
-    new Promise((_, reject) => setTimeout(reject, 60000, 'the UI does not come to rest'))])"""
+# The UI's own waitForPerfettoIdle waits for idle callbacks, which a headless browser may withhold.
+IDLE = """() => !app.isLoadingTrace && app.trace.engine.numRequestsPending === 0 &&
+    !app.raf.hasPendingRedraws && !document.querySelector('.progress.progress-anim')"""
 HIDE_SIDEBAR = "() => { if (app.sidebar.visible) app.sidebar.toggleVisibility(); }"
 EXPAND = "regex => app.commands.runCommand('dev.perfetto.ExpandTracksByRegex', regex)"
 
@@ -68,9 +69,15 @@ def browser_path() -> str | None:
     return path if Path(path).exists() else None
 
 
-def settle(page: Page) -> None:
-    """Waits until the UI has drawn what it was asked to."""
-    page.evaluate(SETTLE)
+def settle(page: Page, seconds: float = 60) -> None:
+    """Waits until the UI has had nothing to do for a while: all that was asked for is drawn."""
+    deadline = time.monotonic() + seconds
+    quiet = 0
+    while quiet < 5:
+        if time.monotonic() > deadline:
+            raise TraceProcessorError(f"the UI did not come to rest in {seconds:.0f} s")
+        page.wait_for_timeout(100)
+        quiet = quiet + 1 if page.evaluate(IDLE) else 0
 
 
 def query(page: Page, sql: str) -> list[dict[str, Any]]:
@@ -93,7 +100,7 @@ def open_in_ui(trace: Path, width: int = 1600, height: int = 900) -> Iterator[Pa
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
             page = browser.new_page(viewport={"width": width, "height": height})
-            # With testing=1 the UI shows no hint or banner and offers waitForPerfettoIdle.
+            # With testing=1 the UI shows no hint and no banner.
             page.goto(url.replace("/#!/", "/?testing=1#!/"))
             page.wait_for_function(LOADED_OR_FAILED, timeout=120_000)
             if dialog := page.query_selector(".pf-modal-dialog"):
@@ -132,7 +139,7 @@ def _resize_details(page: Page, height: int) -> None:
     page.mouse.down()
     page.mouse.move(x, y + drawer["height"] - height, steps=4)
     page.mouse.up()
-    page.mouse.move(0, 0)  # over the handle, the UI would never come to rest
+    page.mouse.move(0, 0)
 
 
 def shoot(page: Page, out: Path, args: argparse.Namespace) -> None:

@@ -57,4 +57,4 @@ def _excerpt(sql: str, at: tuple[int, int], line: int, column: int) -> str:
     if not 0 <= index < len(source) or not source[index].strip():
         return ""
     text = " " * (at[1] - 1 if index == 0 else 0) + source[index].replace("\t", " ")
-    return f"{text}\n{' ' * (column - 1)}^"
+    return f"look at\n    {text}\n    {' ' * (column - 1)}^"

@@ -35,7 +35,7 @@ class _Writer:
         packet.timestamp = START + time
         event: TrackEvent = packet.track_event
         event.track_uuid = uuid
-        event.type = kind  # type: ignore[assignment]
+        event.type = kind
         if name:
             event.name = name
         return event

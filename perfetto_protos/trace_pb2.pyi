@@ -1,0 +1,260 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class BuiltinClock(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BUILTIN_CLOCK_UNKNOWN: _ClassVar[BuiltinClock]
+    BUILTIN_CLOCK_REALTIME: _ClassVar[BuiltinClock]
+    BUILTIN_CLOCK_MONOTONIC: _ClassVar[BuiltinClock]
+    BUILTIN_CLOCK_BOOTTIME: _ClassVar[BuiltinClock]
+BUILTIN_CLOCK_UNKNOWN: BuiltinClock
+BUILTIN_CLOCK_REALTIME: BuiltinClock
+BUILTIN_CLOCK_MONOTONIC: BuiltinClock
+BUILTIN_CLOCK_BOOTTIME: BuiltinClock
+
+class Trace(_message.Message):
+    __slots__ = ("packet",)
+    PACKET_FIELD_NUMBER: _ClassVar[int]
+    packet: _containers.RepeatedCompositeFieldContainer[TracePacket]
+    def __init__(self, packet: _Optional[_Iterable[_Union[TracePacket, _Mapping]]] = ...) -> None: ...
+
+class TracePacket(_message.Message):
+    __slots__ = ("clock_snapshot", "timestamp", "trusted_packet_sequence_id", "track_event", "interned_data", "sequence_flags", "system_info", "trace_packet_defaults", "track_descriptor", "first_packet_on_sequence")
+    class SequenceFlags(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SEQ_UNSPECIFIED: _ClassVar[TracePacket.SequenceFlags]
+        SEQ_INCREMENTAL_STATE_CLEARED: _ClassVar[TracePacket.SequenceFlags]
+        SEQ_NEEDS_INCREMENTAL_STATE: _ClassVar[TracePacket.SequenceFlags]
+    SEQ_UNSPECIFIED: TracePacket.SequenceFlags
+    SEQ_INCREMENTAL_STATE_CLEARED: TracePacket.SequenceFlags
+    SEQ_NEEDS_INCREMENTAL_STATE: TracePacket.SequenceFlags
+    CLOCK_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    TRUSTED_PACKET_SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    TRACK_EVENT_FIELD_NUMBER: _ClassVar[int]
+    INTERNED_DATA_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FLAGS_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_INFO_FIELD_NUMBER: _ClassVar[int]
+    TRACE_PACKET_DEFAULTS_FIELD_NUMBER: _ClassVar[int]
+    TRACK_DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PACKET_ON_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    clock_snapshot: ClockSnapshot
+    timestamp: int
+    trusted_packet_sequence_id: int
+    track_event: TrackEvent
+    interned_data: InternedData
+    sequence_flags: int
+    system_info: SystemInfo
+    trace_packet_defaults: TracePacketDefaults
+    track_descriptor: TrackDescriptor
+    first_packet_on_sequence: bool
+    def __init__(self, clock_snapshot: _Optional[_Union[ClockSnapshot, _Mapping]] = ..., timestamp: _Optional[int] = ..., trusted_packet_sequence_id: _Optional[int] = ..., track_event: _Optional[_Union[TrackEvent, _Mapping]] = ..., interned_data: _Optional[_Union[InternedData, _Mapping]] = ..., sequence_flags: _Optional[int] = ..., system_info: _Optional[_Union[SystemInfo, _Mapping]] = ..., trace_packet_defaults: _Optional[_Union[TracePacketDefaults, _Mapping]] = ..., track_descriptor: _Optional[_Union[TrackDescriptor, _Mapping]] = ..., first_packet_on_sequence: _Optional[bool] = ...) -> None: ...
+
+class TracePacketDefaults(_message.Message):
+    __slots__ = ("timestamp_clock_id",)
+    TIMESTAMP_CLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+    timestamp_clock_id: int
+    def __init__(self, timestamp_clock_id: _Optional[int] = ...) -> None: ...
+
+class ClockSnapshot(_message.Message):
+    __slots__ = ("clocks", "primary_trace_clock")
+    class Clock(_message.Message):
+        __slots__ = ("clock_id", "timestamp")
+        CLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+        TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+        clock_id: int
+        timestamp: int
+        def __init__(self, clock_id: _Optional[int] = ..., timestamp: _Optional[int] = ...) -> None: ...
+    CLOCKS_FIELD_NUMBER: _ClassVar[int]
+    PRIMARY_TRACE_CLOCK_FIELD_NUMBER: _ClassVar[int]
+    clocks: _containers.RepeatedCompositeFieldContainer[ClockSnapshot.Clock]
+    primary_trace_clock: BuiltinClock
+    def __init__(self, clocks: _Optional[_Iterable[_Union[ClockSnapshot.Clock, _Mapping]]] = ..., primary_trace_clock: _Optional[_Union[BuiltinClock, str]] = ...) -> None: ...
+
+class SystemInfo(_message.Message):
+    __slots__ = ("utsname", "page_size", "num_cpus")
+    UTSNAME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    NUM_CPUS_FIELD_NUMBER: _ClassVar[int]
+    utsname: Utsname
+    page_size: int
+    num_cpus: int
+    def __init__(self, utsname: _Optional[_Union[Utsname, _Mapping]] = ..., page_size: _Optional[int] = ..., num_cpus: _Optional[int] = ...) -> None: ...
+
+class Utsname(_message.Message):
+    __slots__ = ("sysname", "version", "release", "machine")
+    SYSNAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    sysname: str
+    version: str
+    release: str
+    machine: str
+    def __init__(self, sysname: _Optional[str] = ..., version: _Optional[str] = ..., release: _Optional[str] = ..., machine: _Optional[str] = ...) -> None: ...
+
+class TrackDescriptor(_message.Message):
+    __slots__ = ("uuid", "name", "process", "thread", "parent_uuid", "counter", "child_ordering", "sibling_order_rank", "description")
+    class ChildTracksOrdering(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[TrackDescriptor.ChildTracksOrdering]
+        LEXICOGRAPHIC: _ClassVar[TrackDescriptor.ChildTracksOrdering]
+        CHRONOLOGICAL: _ClassVar[TrackDescriptor.ChildTracksOrdering]
+        EXPLICIT: _ClassVar[TrackDescriptor.ChildTracksOrdering]
+    UNKNOWN: TrackDescriptor.ChildTracksOrdering
+    LEXICOGRAPHIC: TrackDescriptor.ChildTracksOrdering
+    CHRONOLOGICAL: TrackDescriptor.ChildTracksOrdering
+    EXPLICIT: TrackDescriptor.ChildTracksOrdering
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    THREAD_FIELD_NUMBER: _ClassVar[int]
+    PARENT_UUID_FIELD_NUMBER: _ClassVar[int]
+    COUNTER_FIELD_NUMBER: _ClassVar[int]
+    CHILD_ORDERING_FIELD_NUMBER: _ClassVar[int]
+    SIBLING_ORDER_RANK_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    uuid: int
+    name: str
+    process: ProcessDescriptor
+    thread: ThreadDescriptor
+    parent_uuid: int
+    counter: CounterDescriptor
+    child_ordering: TrackDescriptor.ChildTracksOrdering
+    sibling_order_rank: int
+    description: str
+    def __init__(self, uuid: _Optional[int] = ..., name: _Optional[str] = ..., process: _Optional[_Union[ProcessDescriptor, _Mapping]] = ..., thread: _Optional[_Union[ThreadDescriptor, _Mapping]] = ..., parent_uuid: _Optional[int] = ..., counter: _Optional[_Union[CounterDescriptor, _Mapping]] = ..., child_ordering: _Optional[_Union[TrackDescriptor.ChildTracksOrdering, str]] = ..., sibling_order_rank: _Optional[int] = ..., description: _Optional[str] = ...) -> None: ...
+
+class ProcessDescriptor(_message.Message):
+    __slots__ = ("pid", "cmdline", "process_name")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    CMDLINE_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_NAME_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    cmdline: _containers.RepeatedScalarFieldContainer[str]
+    process_name: str
+    def __init__(self, pid: _Optional[int] = ..., cmdline: _Optional[_Iterable[str]] = ..., process_name: _Optional[str] = ...) -> None: ...
+
+class ThreadDescriptor(_message.Message):
+    __slots__ = ("pid", "tid", "thread_name")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    TID_FIELD_NUMBER: _ClassVar[int]
+    THREAD_NAME_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    tid: int
+    thread_name: str
+    def __init__(self, pid: _Optional[int] = ..., tid: _Optional[int] = ..., thread_name: _Optional[str] = ...) -> None: ...
+
+class CounterDescriptor(_message.Message):
+    __slots__ = ("unit_name",)
+    UNIT_NAME_FIELD_NUMBER: _ClassVar[int]
+    unit_name: str
+    def __init__(self, unit_name: _Optional[str] = ...) -> None: ...
+
+class TrackEvent(_message.Message):
+    __slots__ = ("category_iids", "debug_annotations", "type", "name_iid", "track_uuid", "categories", "name", "counter_value", "double_counter_value")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        TYPE_UNSPECIFIED: _ClassVar[TrackEvent.Type]
+        TYPE_SLICE_BEGIN: _ClassVar[TrackEvent.Type]
+        TYPE_SLICE_END: _ClassVar[TrackEvent.Type]
+        TYPE_INSTANT: _ClassVar[TrackEvent.Type]
+        TYPE_COUNTER: _ClassVar[TrackEvent.Type]
+    TYPE_UNSPECIFIED: TrackEvent.Type
+    TYPE_SLICE_BEGIN: TrackEvent.Type
+    TYPE_SLICE_END: TrackEvent.Type
+    TYPE_INSTANT: TrackEvent.Type
+    TYPE_COUNTER: TrackEvent.Type
+    CATEGORY_IIDS_FIELD_NUMBER: _ClassVar[int]
+    DEBUG_ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    NAME_IID_FIELD_NUMBER: _ClassVar[int]
+    TRACK_UUID_FIELD_NUMBER: _ClassVar[int]
+    CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COUNTER_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_COUNTER_VALUE_FIELD_NUMBER: _ClassVar[int]
+    category_iids: _containers.RepeatedScalarFieldContainer[int]
+    debug_annotations: _containers.RepeatedCompositeFieldContainer[DebugAnnotation]
+    type: TrackEvent.Type
+    name_iid: int
+    track_uuid: int
+    categories: _containers.RepeatedScalarFieldContainer[str]
+    name: str
+    counter_value: int
+    double_counter_value: float
+    def __init__(self, category_iids: _Optional[_Iterable[int]] = ..., debug_annotations: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., type: _Optional[_Union[TrackEvent.Type, str]] = ..., name_iid: _Optional[int] = ..., track_uuid: _Optional[int] = ..., categories: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ..., counter_value: _Optional[int] = ..., double_counter_value: _Optional[float] = ...) -> None: ...
+
+class DebugAnnotation(_message.Message):
+    __slots__ = ("name_iid", "bool_value", "uint_value", "int_value", "double_value", "string_value", "name", "dict_entries", "array_values", "string_value_iid")
+    NAME_IID_FIELD_NUMBER: _ClassVar[int]
+    BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    UINT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DICT_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ARRAY_VALUES_FIELD_NUMBER: _ClassVar[int]
+    STRING_VALUE_IID_FIELD_NUMBER: _ClassVar[int]
+    name_iid: int
+    bool_value: bool
+    uint_value: int
+    int_value: int
+    double_value: float
+    string_value: str
+    name: str
+    dict_entries: _containers.RepeatedCompositeFieldContainer[DebugAnnotation]
+    array_values: _containers.RepeatedCompositeFieldContainer[DebugAnnotation]
+    string_value_iid: int
+    def __init__(self, name_iid: _Optional[int] = ..., bool_value: _Optional[bool] = ..., uint_value: _Optional[int] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., string_value: _Optional[str] = ..., name: _Optional[str] = ..., dict_entries: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., array_values: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., string_value_iid: _Optional[int] = ...) -> None: ...
+
+class InternedData(_message.Message):
+    __slots__ = ("event_categories", "event_names", "debug_annotation_names", "debug_annotation_string_values")
+    EVENT_CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    EVENT_NAMES_FIELD_NUMBER: _ClassVar[int]
+    DEBUG_ANNOTATION_NAMES_FIELD_NUMBER: _ClassVar[int]
+    DEBUG_ANNOTATION_STRING_VALUES_FIELD_NUMBER: _ClassVar[int]
+    event_categories: _containers.RepeatedCompositeFieldContainer[EventCategory]
+    event_names: _containers.RepeatedCompositeFieldContainer[EventName]
+    debug_annotation_names: _containers.RepeatedCompositeFieldContainer[DebugAnnotationName]
+    debug_annotation_string_values: _containers.RepeatedCompositeFieldContainer[InternedString]
+    def __init__(self, event_categories: _Optional[_Iterable[_Union[EventCategory, _Mapping]]] = ..., event_names: _Optional[_Iterable[_Union[EventName, _Mapping]]] = ..., debug_annotation_names: _Optional[_Iterable[_Union[DebugAnnotationName, _Mapping]]] = ..., debug_annotation_string_values: _Optional[_Iterable[_Union[InternedString, _Mapping]]] = ...) -> None: ...
+
+class EventCategory(_message.Message):
+    __slots__ = ("iid", "name")
+    IID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    iid: int
+    name: str
+    def __init__(self, iid: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class EventName(_message.Message):
+    __slots__ = ("iid", "name")
+    IID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    iid: int
+    name: str
+    def __init__(self, iid: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DebugAnnotationName(_message.Message):
+    __slots__ = ("iid", "name")
+    IID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    iid: int
+    name: str
+    def __init__(self, iid: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class InternedString(_message.Message):
+    __slots__ = ("iid", "str")
+    IID_FIELD_NUMBER: _ClassVar[int]
+    STR_FIELD_NUMBER: _ClassVar[int]
+    iid: int
+    str: bytes
+    def __init__(self, iid: _Optional[int] = ..., str: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,85 @@
+"""The command line: finds the command and turns expected failures into messages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Protocol
+
+from profinfer import __version__
+from profinfer.commands.convert import ConvertCommand
+from profinfer.commands.doctor import DoctorCommand
+from profinfer.commands.query import QueryCommand
+from profinfer.commands.record import RecordCommand
+from profinfer.commands.ui import UiCommand
+from profinfer.errors import ProfinferError
+
+_EXIT_CODES = """\
+exit codes:
+  2 usage or configuration   3 privileges        4 kernel, BPF or BCC
+  5 the target               6 no probe point    7 output
+  8 not a trace or capture   9 SQL              10 Trace Processor
+"""
+
+
+class Command(Protocol):
+    """One command in its own module."""
+
+    name: str
+    help: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares the command's flags."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Carries it out; the exit code."""
+
+
+_COMMANDS: tuple[Command, ...] = (
+    RecordCommand(),
+    QueryCommand(),
+    UiCommand(),
+    DoctorCommand(),
+    ConvertCommand(),
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="profinfer",
+        description="Record LLM inference on ggml engines with eBPF; answer from it in SQL.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"profinfer {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        sub = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command line; the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except ProfinferError as error:
+        print(f"profinfer: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (`| head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

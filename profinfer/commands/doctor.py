@@ -1,0 +1,131 @@
+"""`profinfer doctor`: what can be recorded here, what is missing, and the remedy."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+from profinfer import kernel, target
+from profinfer.errors import PrivilegeError, ProbeError, ProfinferError
+from profinfer.layout import describe
+from profinfer.loader import BPF_DIR, compile_bcc
+from profinfer.plan import LEVELS, make_plan
+from profinfer.target import EngineObject
+
+
+class DoctorCommand:
+    """Checks the machine and, when given one, a process or a library."""
+
+    name = "doctor"
+    help = "what can be recorded here, what is missing, and the remedy"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """A process, a file, or neither."""
+        parser.add_argument("--pid", type=int, help="look into this process")
+        parser.add_argument("file", nargs="?", type=Path, help="look into this library or program")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """0 when everything that was looked at works, else the exit code of the first problem."""
+        checks: list[tuple[str, Callable[[], str]]] = [
+            ("kernel", _kernel),
+            ("capabilities", _capabilities),
+            ("uprobes", _uprobes),
+            ("tracefs", lambda: str(kernel.tracefs())),
+            ("ring buffer", _ring),
+            ("BCC", _bcc),
+        ]
+        code = 0
+        for name, check in checks:
+            code = _show(name, check) or code
+        objects: list[EngineObject] = []
+        if args.pid is not None:
+            code = _show("process", lambda: _process(args.pid, objects)) or code
+        elif args.file is not None:
+            code = _show("file", lambda: _file(args.file, objects)) or code
+        if objects:
+            code = _show("probe points", lambda: _plan(objects)) or code
+            code = _show("layout", lambda: _layout(objects, args.pid)) or code
+        return code
+
+
+def _show(name: str, check: Callable[[], str]) -> int:
+    try:
+        text, mark, code, hint = check(), "ok", 0, ""
+    except ProfinferError as error:
+        text, mark, code, hint = error.message, "FAILS", error.exit_code, error.hint
+    first, *rest = text.splitlines() or [""]
+    print(f"{mark:5}  {name:13} {first}")
+    for line in rest:
+        print(f"{'':21}{line}")
+    if hint:
+        print(f"{'':21}hint: {hint}")
+    return code
+
+
+def _kernel() -> str:
+    return f"Linux {platform.release()} on {platform.machine()}"
+
+
+def _capabilities() -> str:
+    missing = kernel.missing_capabilities()
+    if missing:
+        raise PrivilegeError(f"missing {', '.join(missing)}", "run profinfer as root (sudo)")
+    return "sufficient"
+
+
+def _uprobes() -> str:
+    return f"perf event source {kernel.uprobe_pmu()[0]}"
+
+
+def _ring() -> str:
+    os.close(kernel.create_ring(4096, "doctor"))
+    return "BPF_MAP_TYPE_RINGBUF works"
+
+
+def _bcc() -> str:
+    offset = kernel.tracepoint_field("sched/sched_process_fork", "child_pid")
+    compile_bcc(BPF_DIR / "launch.c", {"CHILD_OFFSET": offset}).cleanup()
+    spec = importlib.util.find_spec("bcc")
+    return f"compiles and loads ({spec.origin if spec else '?'})"
+
+
+def _process(pid: int, objects: list[EngineObject]) -> str:
+    objects += target.engine_objects(pid)
+    lines = [f"{pid} ({target.process_name(pid)})"]
+    lines += [f"{item.path}  build id {item.elf.build_id}" for item in objects]
+    return "\n".join(lines)
+
+
+def _file(path: Path, objects: list[EngineObject]) -> str:
+    item = target.file_object(path)
+    objects.append(item)
+    return f"{path}  build id {item.elf.build_id}, {len(item.elf.symbols):,} functions"
+
+
+def _plan(objects: list[EngineObject]) -> str:
+    plan = make_plan(objects, LEVELS[-1])
+    if not plan.probes:
+        raise ProbeError("none: " + plan.describe())
+    return plan.describe()
+
+
+def _layout(objects: list[EngineObject], pid: int | None) -> str:
+    if pid is not None:
+        uid, gid = target.owner(pid)
+    else:
+        status = objects[0].library.stat()
+        uid, gid = status.st_uid, status.st_gid
+    layout = describe([item.library for item in objects], uid=uid, gid=gid)
+    t = layout.tensor
+    lines = [
+        f"ggml {layout.version or '(no version)'}: {len(layout.ops)} ops,"
+        f" {sum(x is not None for x in layout.types)} types;"
+        f" tensor ne@{t.ne} nb@{t.nb} op@{t.op} src@{t.src} name@{t.name}",
+        f"llama_ubatch: {layout.ubatch or 'unknown: no tokens, sequences and positions'}",
+        *layout.notes,
+    ]
+    return "\n".join(lines)

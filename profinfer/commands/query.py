@@ -1,0 +1,104 @@
+"""`profinfer query`: ask a trace in PerfettoSQL."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from profinfer import query
+from profinfer.trace_processor import Session, is_cut, open_trace
+
+_EXAMPLES = """\
+examples:
+  profinfer query --list                              the ready queries
+  profinfer query stalls trace.pftrace                one of them, by name
+  profinfer query mine.sql trace.pftrace --format csv > mine.csv
+  profinfer query --sql "SELECT name, dur FROM slice LIMIT 5" trace.pftrace
+"""
+_SHOWN_ERRORS = 5
+
+
+class _ListAction(argparse.Action):
+    """Print the ready queries and end, as `--help` does: no trace is needed for that."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        del namespace, values, option_string
+        files = query.ready_queries()
+        width = max((len(file.stem) for file in files), default=0)
+        for file in files:
+            print(f"{file.stem:<{width}}  {query.describe(file)}".rstrip())
+        parser.exit()
+
+
+class QueryCommand:
+    """Runs a query's statements on a trace and prints what they return."""
+
+    name = "query"
+    help = "ask a trace in PerfettoSQL: a ready query, a file, or SQL on the command line"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = _EXAMPLES
+        parser.add_argument(
+            "query", help="the name of a ready query, an .sql file or, with --sql, SQL itself"
+        )
+        parser.add_argument("trace", type=Path, help="the trace to ask")
+        parser.add_argument("--sql", action="store_true", help="QUERY is SQL, not a name")
+        parser.add_argument(
+            "--format", choices=query.FORMATS, default="table", help="(default: %(default)s)"
+        )
+        parser.add_argument(
+            "--trace-processor",
+            metavar="PATH",
+            help="a native trace_processor_shell, or 'wasm' for the embedded one "
+            "(default: $PROFINFER_TRACE_PROCESSOR, a native one if there is one, else wasm)",
+        )
+        parser.add_argument(
+            "--list", action=_ListAction, nargs=0, help="list the ready queries and exit"
+        )
+
+    def run(self, args: argparse.Namespace) -> int:
+        text, trace = args.query, args.trace
+        if args.sql and not trace.exists() and Path(text).is_file():
+            text, trace = str(trace), Path(text)  # as in: query trace.pftrace --sql "..."
+        sql = text if args.sql else query.read(query.resolve(text))
+        with open_trace(trace, trace_processor=args.trace_processor) as session:
+            for message, hint in trace_warnings(session, trace):
+                print(f"profinfer: warning: {message}\nhint: {hint}", file=sys.stderr)
+            tables = query.run(session, sql)
+        query.write_tables(tables, args.format, sys.stdout)
+        return 0
+
+
+def trace_warnings(session: Session, trace: Path) -> list[tuple[str, str]]:
+    """Return why answers from this trace may be incomplete: (message, hint) pairs."""
+    warnings = []
+    if is_cut(trace):
+        warnings.append(
+            (
+                "this trace is truncated: it ends in the middle of a packet",
+                "answers cover what was written before; the recorder was killed, the disk was "
+                "full, or a copy of the file was not finished",
+            )
+        )
+    errors = session.import_errors()
+    if errors:
+        shown = ", ".join(f"{query.escape(name)} ({n})" for name, n in errors[:_SHOWN_ERRORS])
+        more = f" and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
+        warnings.append(
+            (
+                f"Trace Processor met errors or losses in this trace: {shown}{more}",
+                "events may be missing: SELECT name, value, description FROM stats "
+                "WHERE severity IN ('error', 'data_loss') AND value > 0",
+            )
+        )
+    return warnings + query.recording_warnings(session)

@@ -1,0 +1,200 @@
+"""`profinfer record`: record a running process, or a command, into a trace."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from profinfer.capture import MAGIC, Frame, pack
+from profinfer.config import Config, load_config
+from profinfer.converter import Converter
+from profinfer.errors import OutputError
+from profinfer.launch import describe_status
+from profinfer.plan import LEVELS
+from profinfer.recorder import Progress, Recorder, Result, check_privileges
+from profinfer.trace_writer import Output, TraceWriter
+
+_EXAMPLES = """\
+examples:
+  profinfer record --pid 1234 -o trace.pftrace                 until Ctrl-C or its end
+  profinfer record --pid 1234 --level barrier --duration 30
+  profinfer record -o trace.pftrace -- llama-cli -m m.gguf -p "Hello" -n 64
+  profinfer record --config run.yaml -- llama-server -m m.gguf
+
+levels, each including the ones before it:
+  token      ubatches: prefill and decode, tokens, sequences, positions
+  graph      graphs on every backend, and the structure of each
+  operator   every operator on every CPU thread
+  barrier    the wait for the other threads after each operator
+"""
+
+
+class RecordCommand:
+    """Records until the duration is over, Ctrl-C, SIGTERM, or the target's end."""
+
+    name = "record"
+    help = "record a running process, or a command, into a Perfetto trace"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Flags without a value leave the configuration file's, or the default."""
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = _EXAMPLES
+        parser.usage = "profinfer record [options] (--pid PID | -- COMMAND ...)"
+        for args, options in _FLAGS:
+            parser.add_argument(*args, **options, default=argparse.SUPPRESS)
+        parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any of these")
+        parser.add_argument("command", nargs="*", default=argparse.SUPPRESS, help="what to run")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """0 when a trace was recorded, whatever the command's own status."""
+        given: dict[str, Any] = vars(args)
+        settings = load_config(args.config) if args.config else {}
+        settings |= {f.name: given[f.name] for f in fields(Config) if f.name in given}
+        if settings.get("command") and "pid" in given:
+            settings.pop("command") if "command" not in given else None
+        config = Config(**settings)
+        config.validate()
+        check_privileges()
+        outputs = _Outputs(config)
+        try:
+            with Recorder(config) as recorder:
+                outputs.feed(recorder.prepare())
+                live = _LiveLine(outputs)
+                result = recorder.run(outputs.feed, live.show)
+                live.clear()
+            outputs.finish()
+            _report(config, outputs, result)
+        finally:
+            outputs.close()
+        return 0
+
+
+_FLAGS: list[tuple[list[str], dict[str, Any]]] = [
+    (["--pid"], {"type": int, "help": "attach to this process"}),
+    (["-o", "--output"], {"metavar": "FILE", "help": "the trace (default: profinfer.pftrace)"}),
+    (["--force"], {"action": "store_true", "help": "overwrite the output"}),
+    (["--level"], {"choices": LEVELS, "help": "how much to record (default: operator)"}),
+    (
+        ["--best-effort"],
+        {"action": "store_true", "help": "record the levels that work, if not all do"},
+    ),
+    (["--duration"], {"type": float, "metavar": "S", "help": "end after this many seconds"}),
+    (
+        ["--iterations"],
+        {"metavar": "A-B", "help": "record only these ubatches, counted from 0, then end"},
+    ),
+    (
+        ["--operator-names"],
+        {"nargs": "+", "metavar": "GLOB", "help": "write only operators with such a name"},
+    ),
+    (
+        ["--operator-ops"],
+        {"nargs": "+", "metavar": "GLOB", "help": 'write only operators with such an op ("MUL*")'},
+    ),
+    (["--raw"], {"metavar": "FILE", "help": "keep the raw records as well (for convert)"}),
+    (["--ring-size"], {"metavar": "SIZE", "help": "bytes of each CPU's ring (default: 4M)"}),
+    (
+        ["--structure-ring-size"],
+        {"metavar": "SIZE", "help": "bytes of the ring for graph structure (default: 4M)"},
+    ),
+    (["--poll"], {"type": float, "metavar": "S", "help": "seconds between drains (default: 0.1)"}),
+    (["--user"], {"metavar": "NAME", "help": "run the command as this user"}),
+]
+
+
+class _Outputs:
+    """The trace and, when asked for, the raw capture; frames go to both."""
+
+    def __init__(self, config: Config) -> None:
+        if config.raw is not None and Path(config.raw).absolute() == Path(config.output).absolute():
+            raise OutputError("--raw and --output name the same file")
+        self.trace = Output(Path(config.output), force=config.force)
+        self._raw: Output | None = None
+        self._made = [self.trace]
+        try:
+            if config.raw is not None:
+                self._raw = Output(Path(config.raw), force=config.force)
+                self._made.append(self._raw)
+                self._raw.append(MAGIC)
+        except OutputError:
+            self._discard_if_empty()
+            raise
+        for output in self._made:
+            _give_to_caller(output)
+        self.converter = Converter(TraceWriter(self.trace))
+
+    def feed(self, frame: Frame) -> None:
+        if self._raw:
+            self._raw.append(pack(frame))
+        self.converter.feed(frame)
+
+    def finish(self) -> None:
+        """Nothing is buffered: all has been appended."""
+
+    def close(self) -> None:
+        """Closes both; files that never got a frame are removed again."""
+        self._discard_if_empty()
+        for output in self._made:
+            output.close()
+
+    def _discard_if_empty(self) -> None:
+        for output in self._made:
+            if output.size <= len(MAGIC):
+                output.path.unlink(missing_ok=True)
+
+
+def _give_to_caller(output: Output) -> None:
+    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
+        output.give_to(int(uid), int(gid))
+
+
+class _LiveLine:
+    """One line that is rewritten while recording; nothing when nobody watches."""
+
+    def __init__(self, outputs: _Outputs) -> None:
+        self._outputs = outputs
+        self._active = sys.stderr.isatty()
+        self._last = (0.0, 0, 0)
+        self._next = 0.0
+
+    def show(self, progress: Progress) -> None:
+        if not self._active or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 0.5
+        seconds, tokens, records = self._last
+        span = max(progress.seconds - seconds, 1e-9)
+        now = self._outputs.converter.tokens
+        line = (
+            f"{progress.seconds:6.1f} s  {(now - tokens) / span:8.1f} tokens/s"
+            f"  {(progress.records - records) / span:10,.0f} records/s"
+            f"  {progress.lost:,} lost  {self._outputs.trace.size / 1e6:.1f} MB"
+        )
+        self._last = (progress.seconds, now, progress.records)
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._active:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _report(config: Config, outputs: _Outputs, result: Result) -> None:
+    if result.command_status is not None:
+        print(f"{config.command[0]} {describe_status(result.command_status)}", file=sys.stderr)
+    size = outputs.trace.size / 1e6
+    print(
+        f"{outputs.trace.path}: {size:.1f} MB, {result.records:,} records in"
+        f" {result.seconds:.1f} s, {result.lost:,} lost ({result.reason})",
+        file=sys.stderr,
+    )
+    if result.lost:
+        print(
+            "profinfer: warning: records were lost: the rings were full\n"
+            "hint: a larger --ring-size, a shorter --poll, or a lower --level loses fewer",
+            file=sys.stderr,
+        )

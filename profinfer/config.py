@@ -1,0 +1,163 @@
+"""What a recording is asked to do: defaults, then the YAML file, then the flags."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from profinfer.errors import UsageError
+from profinfer.plan import LEVELS
+
+
+@dataclass
+class Config:
+    """Every setting of a recording; the fields' names are the keys of the YAML file."""
+
+    pid: int | None = None
+    command: list[str] = field(default_factory=list)
+    user: str | None = None
+    """Run the command as this user (default: as whoever runs profinfer)."""
+    output: str = "profinfer.pftrace"
+    force: bool = False
+    raw: str | None = None
+    """Keep the raw records in this file as well."""
+    level: str = "operator"
+    best_effort: bool = False
+    duration: float | None = None
+    """Seconds."""
+    iterations: str | None = None
+    """Ubatches to record, counted from 0: "100" (one), "100-199", or "100-" (all from there)."""
+    operator_names: list[str] = field(default_factory=list)
+    """Globs; operator slices are written only where one matches."""
+    operator_ops: list[str] = field(default_factory=list)
+    """Globs on the op ("MUL_MAT*")."""
+    ring_size: str = "4M"
+    """Bytes per CPU."""
+    structure_ring_size: str = "4M"
+    poll: float = 0.1
+    """Seconds between drains."""
+
+    def validate(self) -> None:
+        """UsageError when a value cannot be."""
+        if (self.pid is None) == (not self.command):
+            raise UsageError(
+                "give either --pid or a command",
+                "profinfer record --pid 1234, or profinfer record -- llama-cli -m m.gguf",
+            )
+        if self.pid is not None and self.user:
+            raise UsageError("--user goes with a command, not with --pid")
+        if self.level not in LEVELS:
+            near = difflib.get_close_matches(self.level, LEVELS, n=1)
+            raise UsageError(
+                f"there is no level {self.level!r}",
+                f"did you mean {near[0]}?" if near else f"levels: {', '.join(LEVELS)}",
+            )
+        if self.duration is not None and not self.duration > 0:
+            raise UsageError("the duration must be positive")
+        if not 0.001 <= self.poll <= 10:
+            raise UsageError("poll must be between 0.001 and 10 seconds")
+        self.ring_bytes()
+        self.structure_ring_bytes()
+        self.iteration_range()
+
+    def ring_bytes(self) -> int:
+        """Size of each ring in bytes."""
+        return parse_size("ring_size", self.ring_size)
+
+    def structure_ring_bytes(self) -> int:
+        """Size of the structure ring in bytes."""
+        return parse_size("structure_ring_size", self.structure_ring_size)
+
+    def iteration_range(self) -> tuple[int, int]:
+        """First ubatch and the one after the last; (0, 0) for all."""
+        if self.iterations is None:
+            return 0, 0
+        match = re.fullmatch(r"(\d+)(?:(-)(\d*))?", str(self.iterations).strip())
+        if not match:
+            raise UsageError(
+                f"iterations {self.iterations!r} is not a range", 'write "100", "100-199" or "100-"'
+            )
+        first = int(match[1])
+        last = first if not match[2] else int(match[3]) if match[3] else (1 << 62) - 1
+        if last < first:
+            raise UsageError(f"iterations {self.iterations!r} ends before it begins")
+        return first, last + 1
+
+    def to_json(self) -> dict[str, Any]:
+        """For the trace's metadata."""
+        return asdict(self)
+
+
+def parse_size(name: str, text: object) -> int:
+    """Bytes of "4M", "512K" or 4194304, which BPF rings want as a power of two of whole pages."""
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?", str(text).strip(), re.IGNORECASE)
+    if not match:
+        raise UsageError(f"{name} {text!r} is not a size", "write 4M, 512K or a number of bytes")
+    size = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+    if size < 4096 or size > 1 << 30 or size & (size - 1):
+        raise UsageError(f"{name} {text!r} must be a power of two between 4K and 1G")
+    return size
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int | None": (int, type(None)),
+    "list[str]": (list,),
+    "str | None": (str, type(None)),
+    "str": (str,),
+    "bool": (bool,),
+    "float | None": (float, int, type(None)),
+    "float": (float, int),
+}
+_ALSO_NUMBERS = {"iterations", "ring_size", "structure_ring_size"}
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Settings of a YAML file. UsageError, with the line, for anything that is not a setting."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the configuration {path}: {error}") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        raise UsageError(f"{path} must be a mapping of settings")
+    known = {f.name: str(f.type) for f in fields(Config)}
+    result: dict[str, Any] = {}
+    for key_node, value_node in root.value:
+        key = str(key_node.value).replace("-", "_")
+        line = key_node.start_mark.line + 1
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise UsageError(
+                f"{path}, line {line}: there is no setting {key_node.value!r}",
+                f"the nearest is {near[0]!r}; all of them: {', '.join(known)}",
+            )
+        value = _plain(value_node)
+        if key in _ALSO_NUMBERS and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, list):
+            value = [str(item) for item in value]
+        types = _TYPES[known[key]]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise UsageError(f"{path}, line {line}: {key} cannot be {value!r}, it is {known[key]}")
+        result[key] = value
+    return result
+
+
+def _plain(node: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node, deep=True)
+    except yaml.YAMLError as error:
+        raise UsageError(f"not a plain value: {' '.join(str(error).split())}") from None
+    finally:
+        loader.dispose()

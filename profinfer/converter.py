@@ -1,0 +1,299 @@
+"""Frames to trace: the one way in which a .pftrace is made, live and from a raw capture."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from typing import Any
+
+import numpy as np
+
+from perfetto_protos import trace_pb2 as pb
+from profinfer import packets
+from profinfer.capture import LOSS_ENTRY, Frame, FrameKind
+from profinfer.errors import TraceError
+from profinfer.layout_data import Layout
+from profinfer.lanes import Lanes
+from profinfer.records import RECORD, Kind
+from profinfer.sequences import Sequences
+from profinfer.structure import Fused, Structure, Structures, Tensor
+from profinfer.timeline import Chunk, Columns, Operators, Timeline
+from profinfer.trace_writer import TraceWriter
+from profinfer.wide import WideQueue
+
+_BEGIN, _INSTANT = pb.TrackEvent.TYPE_SLICE_BEGIN, pb.TrackEvent.TYPE_INSTANT
+_UNKNOWN = "operator of an unknown graph"
+
+
+class Converter:
+    """Takes frames in order and writes the trace as it goes."""
+
+    def __init__(self, writer: TraceWriter) -> None:
+        self._writer = writer
+        self._started = False
+        self._losses: list[tuple[int, int]] = []
+        self._lost: dict[tuple[int, int], int] = {}
+        self._pending = np.empty(0, RECORD)
+        self._wide = WideQueue()
+        self._columns: dict[int, Columns] = {}
+        self._op_numbers: dict[str, int] = {}
+        self.tokens = 0
+        """In ubatches that have ended."""
+        self._records = 0
+        self._rate: tuple[int, int] | None = None
+
+    def feed(self, frame: Frame) -> None:
+        """Takes one frame. TraceError when it cannot be what a recorder wrote."""
+        if frame.kind == FrameKind.START:
+            self._start(frame.ts, frame.json())
+            return
+        if not self._started:
+            raise TraceError("the capture does not begin with a START frame")
+        if frame.kind == FrameKind.CLOCK:
+            boot, mono, real = np.frombuffer(frame.data, "<u8").tolist()
+            self._writer.clocks((boot, mono, real))
+        elif frame.kind == FrameKind.NAMES:
+            self._lanes.add_thread_names({int(k): str(v) for k, v in frame.json().items()})
+        elif frame.kind == FrameKind.BACKENDS:
+            self._lanes.add_backend_names({int(k): str(v) for k, v in frame.json().items()})
+        elif frame.kind == FrameKind.WIDE:
+            self._wide.add(frame.data)
+        elif frame.kind == FrameKind.LOSS:
+            self._loss(frame)
+        elif frame.kind == FrameKind.RECORDS:
+            self._feed_records(frame.ts, frame.data, last=False)
+        elif frame.kind == FrameKind.END:
+            self._end(frame.ts, frame.json())
+        self._writer.flush()
+
+    # ---- Start and end
+
+    def _start(self, ts: int, start: dict[str, Any]) -> None:
+        try:
+            self._start_checked(ts, start)
+        except (KeyError, TypeError, ValueError) as error:
+            raise TraceError(f"the capture's START frame is damaged: {error!r}") from None
+        self._started = True
+
+    def _start_checked(self, ts: int, start: dict[str, Any]) -> None:
+        layout = Layout.from_dict(start["layout"])
+        config = start["config"]
+        writer = self._writer
+        writer.system(start["uname"], int(start["cpus"]), int(start["page_size"]))
+        target = start["target"]
+        self._lanes = Lanes(writer, int(target["pid"]), str(target["name"]), list(target["command"]))
+        self._structures = Structures(layout, self._tensor, self._structure, self._fused)
+        self._sequences = Sequences(self._lanes, writer)
+        unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
+        self._timeline = Timeline(
+            self._structures.get, self._columns_of, self._fused_of, unknown
+        )
+        self._name_globs = [str(g) for g in config["operator_names"]]
+        self._op_globs = [str(g) for g in config["operator_ops"]]
+        names = ("operator", "operator.incomplete", "barrier", "barrier.inside", "graph",
+                 "graph.worker", "backend")  # fmt: skip
+        self._categories = {name: writer.category(name) for name in names}
+        self._barrier_name = writer.name("barrier")
+        writer.event(_INSTANT, ts, self._lanes.recorder, "recording started", "recording", start)
+
+    def _end(self, ts: int, end: dict[str, Any]) -> None:
+        self._feed_records(ts, b"", last=True)
+        end = {**end, "records": self._records, "unattributed": self._timeline.unattributed}
+        self._writer.event(
+            _INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end
+        )
+
+    # ---- Losses
+
+    def _loss(self, frame: Frame) -> None:
+        for entry in np.frombuffer(frame.data, LOSS_ENTRY).tolist():
+            cpu, kind, lost, first, last = entry
+            fresh = lost - self._lost.get((cpu, kind), 0)
+            self._lost[(cpu, kind)] = lost
+            self._losses.append((first, last))
+            name = Kind(kind).name.lower() if kind in Kind.__members__.values() else str(kind)
+            self._writer.event(
+                _INSTANT, last, self._lanes.loss, "records lost", "loss",
+                {"cpu": cpu, "kind": name, "lost": fresh, "first_ts": first, "last_ts": last},
+            )  # fmt: skip
+            self._writer.counter(last, self._lanes.loss_counter(cpu, name), lost)
+
+    # ---- Records
+
+    def _feed_records(self, horizon: int, data: bytes, *, last: bool) -> None:
+        fresh = np.frombuffer(data, RECORD)
+        self._records += len(fresh)
+        everything = np.concatenate([self._pending, fresh]) if len(self._pending) else fresh
+        if last:
+            ready, self._pending = everything, np.empty(0, RECORD)
+        else:
+            old = everything["ts"] < horizon
+            ready, self._pending = everything[old], everything[~old]
+        nodes = ready[ready["kind"] == Kind.NODE]
+        if len(nodes):
+            self._structures.add_nodes(nodes[np.argsort(nodes["ts"], kind="stable")])
+        for kind, raw in self._wide.take(None if last else horizon):
+            if kind == Kind.TENSOR:
+                self._structures.add_tensor(raw)
+            elif kind == Kind.STRUCTURE:
+                structure = self._structures.add_structure(raw)
+                self._lanes.add_backend(structure.backend, raw)
+        self._write(self._timeline.feed(ready, self._wide.runs, self._losses, last=last))
+        if len(ready):
+            self._recording_rate(int(ready["ts"].max()), len(ready))
+            # A loss window is done with once everything older has been written.
+            oldest = self._timeline.oldest_open(horizon)
+            self._losses = [w for w in self._losses if w[1] >= oldest]
+
+    def _recording_rate(self, ts: int, count: int) -> None:
+        since, total = self._rate or (ts, 0)
+        total += count
+        if ts - since >= 1_000_000_000:
+            rate = total * 1_000_000_000 // (ts - since)
+            self._writer.counter(ts, self._lanes.rate, rate)
+            since, total = ts, 0
+        self._rate = (since, total)
+
+    def _write(self, chunk: Chunk) -> None:
+        """Ends before begins: where both have one timestamp on a track, the file's order counts.
+        Ends bear no name, so that among themselves their order does not matter."""
+        tids = self._timeline.threads.tids
+        self._sequences.write_ends(chunk.ubatches_ended, tids)
+        self.tokens += sum(ubatch.tokens for ubatch in chunk.ubatches_ended)
+        self._write_ends(chunk)
+        self._sequences.write_begins(chunk.ubatches_begun, tids)
+        self._write_graphs(chunk)
+        self._write_operators(chunk.operators)
+        self._write_operators(chunk.open_operators)
+        thread, begin, _ = chunk.waits
+        if len(begin):
+            self._writer.encoded(
+                packets.NAMED_BEGIN.encode(
+                    begin.astype(np.uint64), track=self._tracks(thread),
+                    name=self._barrier_name, category=self._categories["barrier"],
+                )
+            )  # fmt: skip
+        thread, ts = chunk.inside
+        if len(ts):
+            self._writer.encoded(
+                packets.NAMED_INSTANT.encode(
+                    ts.astype(np.uint64), track=self._tracks(thread),
+                    name=self._barrier_name, category=self._categories["barrier.inside"],
+                )
+            )  # fmt: skip
+
+    def _write_ends(self, chunk: Chunk) -> None:
+        threads = [chunk.operators.thread, chunk.waits[0]]
+        times = [chunk.operators.end, chunk.waits[2]]
+        tracks = [self._tracks(t) for t in threads]
+        for graph in chunk.graphs_ended:
+            ended = [*graph.workers, graph.thread]
+            tracks.append(self._tracks(np.array(ended, np.int64)))
+            tracks.append(np.array([self._lanes.backend(graph.backend)], np.uint64))
+            times.append(np.full(len(ended) + 1, graph.end, np.int64))
+        ts = np.concatenate(times).astype(np.uint64)
+        if len(ts):
+            self._writer.encoded(packets.SLICE_END.encode(ts, track=np.concatenate(tracks)))
+
+    def _write_graphs(self, chunk: Chunk) -> None:
+        rows: list[tuple[int, int, int, int, int, int]] = []
+        for graph in chunk.graphs_begun:
+            structure = graph.structure.id if graph.structure else 0
+            name = self._writer.name(f"graph {self._lanes.backend_name(graph.backend)}")
+            common = (name, graph.id, structure)
+            tid = self._timeline.threads.tids[graph.thread]
+            for track, category in (
+                (self._lanes.thread(tid), "graph"),
+                (self._lanes.backend(graph.backend), "backend"),
+            ):
+                rows.append((graph.begin, track, self._categories[category], *common))
+        for graph, thread, begin in chunk.workers:
+            structure = graph.structure.id if graph.structure else 0
+            name = self._writer.name(f"graph {self._lanes.backend_name(graph.backend)}")
+            track = self._lanes.thread(self._timeline.threads.tids[thread])
+            rows.append(
+                (begin, track, self._categories["graph.worker"], name, graph.id, structure)
+            )
+        if rows:
+            columns = np.array(rows, np.uint64).T
+            self._writer.encoded(
+                packets.GRAPH_BEGIN.encode(
+                    columns[0], track=columns[1], category=columns[2], name=columns[3],
+                    graph=columns[4], structure=columns[5],
+                )
+            )  # fmt: skip
+
+    def _write_operators(self, operators: Operators) -> None:
+        if len(operators.begin):
+            whole, part = self._categories["operator"], self._categories["operator.incomplete"]
+            self._writer.encoded(
+                packets.OPERATOR_BEGIN.encode(
+                    operators.begin.astype(np.uint64),
+                    track=self._tracks(operators.thread),
+                    name=operators.name,
+                    tensor=operators.tensor,
+                    category=np.where(operators.incomplete, part, whole),
+                )
+            )
+
+    def _tracks(self, threads: Any) -> Any:
+        return self._lanes.thread_tracks(self._timeline.threads.tids)[threads]
+
+    # ---- Structure
+
+    def _columns_of(self, structure: Structure) -> Columns:
+        columns = self._columns.get(structure.id)
+        if columns is None:
+            nodes = [structure.nodes[i] for i in structure.order.tolist()]
+            numbers = self._op_numbers
+            columns = Columns(
+                np.array([self._writer.name(t.name) for t in nodes], np.uint32),
+                np.array([self._writer.string(t.description) for t in nodes], np.uint32),
+                # Even numbers: the odd ones are for the fused operators that end in such a node.
+                np.array([2 * numbers.setdefault(t.op, len(numbers)) for t in nodes], np.int64),
+                np.array([self._is_wanted(t) for t in nodes], np.bool_),
+            )
+            self._columns[structure.id] = columns
+        return columns
+
+    def _is_wanted(self, tensor: Tensor) -> bool:
+        return _matches(tensor.name, self._name_globs) and _matches(tensor.op, self._op_globs)
+
+    def _fused_of(self, ts: int, structure: Structure, last: int, first: int) -> int:
+        return self._writer.string(self._structures.fused(ts, structure, last, first).description)
+
+    def _tensor(self, ts: int, t: Tensor) -> None:
+        self._writer.event(
+            _INSTANT, ts, self._lanes.structure, t.name, "structure.tensor",
+            {
+                "tensor_id": t.id, "description": t.description, "op": t.op, "type": t.type,
+                "kind": t.kind, "layer": t.layer, "bytes": t.bytes, "ne": list(t.ne),
+                "nb": list(t.nb), "src": list(t.sources) or None, "view_src": t.view_src or None,
+                "address": t.address, "buffer": t.buffer,
+            },
+        )  # fmt: skip
+
+    def _structure(self, ts: int, s: Structure) -> None:
+        self._writer.event(
+            _INSTANT, ts, self._lanes.structure, f"structure {s.id}", "structure.graph",
+            {
+                "structure_id": s.id, "cgraph": s.cgraph, "complete": s.complete,
+                "node_count": len(s.nodes), "nodes": [t.id for t in s.nodes],
+            },
+        )  # fmt: skip
+
+    def _fused(self, ts: int, f: Fused) -> None:
+        self._writer.event(
+            _INSTANT, ts, self._lanes.structure, f.op, "structure.fused",
+            {
+                "description": f.description, "op": f.op, "tensor_id": f.tensor,
+                "fused_tensor_id": f.with_tensor,
+            },
+        )  # fmt: skip
+
+
+def _matches(text: str, globs: list[str]) -> bool:
+    """Whether text matches one of the globs; with none, everything does."""
+    return not globs or any(re.match(fnmatch.translate(g), text) for g in globs)
+
+

@@ -1,0 +1,137 @@
+"""From rings to frames: one drain takes everything that is complete and says up to when."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+
+from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
+from profinfer.loader import Loaded
+from profinfer.records import RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind
+from profinfer.target import EngineObject, process_name
+
+_HOLD_NS = 1_000_000
+"""A handler may be interrupted between taking its slot and the time: longer than that is seen as
+an unfinished slot, which stops the drain."""
+
+_BACKEND_FN = re.compile(r"ggml_backend_(?:\w+?_)??(\w+?)_(?:backend_)?(?:get_)?name")
+_BACKEND_FILE = re.compile(r"libggml-([a-z0-9]+)")
+_NAMES = {"cpu": "CPU", "cuda": "CUDA", "opencl": "OpenCL", "vk": "Vulkan", "vulkan": "Vulkan",
+          "rpc": "RPC", "blas": "BLAS", "sycl": "SYCL", "metal": "Metal", "cann": "CANN",
+          "hip": "ROCm", "rknn": "RKNN", "musa": "MUSA", "hexagon": "Hexagon"}  # fmt: skip
+
+
+def boot_ns() -> int:
+    """CLOCK_BOOTTIME in ns: the clock of every record."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def clock_frame() -> Frame:
+    """The three clocks, read as close together as Python can: the best of five tries."""
+    best: tuple[int, tuple[int, int, int]] | None = None
+    for _ in range(5):
+        before = boot_ns()
+        mono = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        real = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        after = boot_ns()
+        if best is None or after - before < best[0]:
+            best = (after - before, ((before + after) // 2, mono, real))
+    assert best is not None
+    return Frame(FrameKind.CLOCK, best[1][0], np.array(best[1], "<u8").tobytes())
+
+
+def backend_name(function: int, objects: list[EngineObject]) -> str | None:
+    """A backend's name from the function that would tell it: by its symbol, else by its file."""
+    for item in objects:
+        value = function - item.base
+        for symbol in item.elf.symbols.values():
+            if symbol.value == value:
+                match = _BACKEND_FN.search(symbol.name)
+                if match:
+                    return _NAMES.get(match[1].lower(), match[1])
+    for item in reversed([i for i in objects if i.base <= function]):
+        match = _BACKEND_FILE.search(Path(item.path).name)
+        if match and match[1] != "base":
+            return _NAMES.get(match[1], match[1])
+    return None
+
+
+class Drain:
+    """Reads the rings and the loss counts of a recording."""
+
+    def __init__(self, loaded: Loaded, pid: int) -> None:
+        self._loaded = loaded
+        self._pid = pid
+        self._named: np.ndarray[tuple[int], np.dtype[np.uint32]] = np.empty(0, np.uint32)
+        self._backends: set[int] = set()
+        self._lost = np.zeros_like(loaded.losses()["lost"])
+        self._read_at = boot_ns()
+        self.records = 0
+        """Drained so far, of both kinds of ring."""
+        self.horizon = 0
+
+    @property
+    def lost(self) -> int:
+        """Lost so far, of all kinds."""
+        return int(self._lost.sum())
+
+    def take(self, objects: list[EngineObject]) -> list[Frame]:
+        """Everything that has been committed, as frames in the order they must be fed in."""
+        horizon = boot_ns() - _HOLD_NS
+        parts = []
+        for ring in self._loaded.rings:
+            drained = ring.drain()
+            rows = drained.data.reshape(-1).view(RECORD)
+            if drained.stopped:
+                # What follows the unfinished record is younger than the last finished one.
+                horizon = min(horizon, int(rows["ts"].max()) if len(rows) else self.horizon)
+            parts.append(rows)
+        self.horizon = max(self.horizon, horizon)
+        records = np.concatenate(parts)
+        wide = self._loaded.structure_ring.drain().data
+        frames = [*self._names(records), *self._backend_frames(wide, objects)]
+        if len(wide):
+            frames.append(Frame(FrameKind.WIDE, self.horizon, wide.tobytes()))
+        frames += self._loss_frames()
+        frames.append(Frame(FrameKind.RECORDS, self.horizon, records.tobytes()))
+        self.records += len(records) + len(wide)
+        return frames
+
+    def _names(self, records: np.ndarray[tuple[int], np.dtype[np.void]]) -> list[Frame]:
+        fresh = np.setdiff1d(records["tid"], self._named)
+        if not len(fresh):
+            return []
+        self._named = np.union1d(self._named, fresh)
+        names = {tid: process_name(tid) for tid in fresh.tolist()}
+        return [json_frame(FrameKind.NAMES, self.horizon, names)]
+
+    def _backend_frames(
+        self, wide: np.ndarray[tuple[int, int], np.dtype[np.uint8]], objects: list[EngineObject]
+    ) -> list[Frame]:
+        names: dict[int, str] = {}
+        for row in wide:
+            if np.frombuffer(row, WIDE_HEADER, 1)["kind"][0] == Kind.STRUCTURE:
+                function = int(np.frombuffer(row, STRUCTURE_RECORD, 1)["backend_name_fn"][0])
+                if function and function not in self._backends:
+                    self._backends.add(function)
+                    name = backend_name(function, objects)
+                    if name:
+                        names[function] = name
+        return [json_frame(FrameKind.BACKENDS, self.horizon, names)] if names else []
+
+    def _loss_frames(self) -> list[Frame]:
+        now = boot_ns()
+        losses = self._loaded.losses()
+        grown = np.argwhere(losses["lost"] > self._lost)
+        entries = np.zeros(len(grown), LOSS_ENTRY)
+        for entry, (cpu, kind) in zip(entries, grown.tolist(), strict=True):
+            loss = losses[cpu, kind]
+            entry["cpu"], entry["kind"] = cpu, kind
+            entry["lost"], entry["last_ts"] = loss["lost"], loss["last_ts"]
+            entry["first_ts"] = min(self._read_at, int(loss["last_ts"]))
+        self._lost = losses["lost"].copy()
+        self._read_at = now
+        return [Frame(FrameKind.LOSS, now, entries.tobytes())] if len(grown) else []

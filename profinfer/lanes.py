@@ -1,0 +1,118 @@
+"""Which track an event goes on: threads, backends, sequences, structure, recorder."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from profinfer.records import STRUCTURE_RECORD
+from profinfer.trace_writer import TraceWriter
+
+# Order of the tracks below the process, from the top.
+_RANK_SEQUENCES, _RANK_BACKENDS, _RANK_STRUCTURE, _RANK_RECORDER = 0, 100, 200, 300
+
+
+class Lanes:
+    """Tracks by what they show; each is described in the trace when it is first asked for."""
+
+    def __init__(self, writer: TraceWriter, pid: int, name: str, command: list[str]) -> None:
+        self._writer = writer
+        self._pid = pid
+        self._process = writer.process_track(pid, name, command)
+        self._thread_names: dict[int, str] = {}
+        self._threads: dict[int, int] = {}
+        self._uuids: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._sequences: dict[tuple[int, int], int] = {}
+        self._contexts: dict[int, int] = {}
+        self._backend_names: dict[int, str] = {}
+        self._name_functions: dict[int, int] = {}
+        self._backends: dict[int, int] = {}
+        self._loss_counters: dict[tuple[int, str], int] = {}
+        self._sequence_group = 0
+        self._backend_group = 0
+        self.structure = writer.track(
+            "Graph structure", self._process, _RANK_STRUCTURE,
+            "Tensors and graphs, each where it was first seen",
+        )  # fmt: skip
+        self.recorder = writer.track(
+            "ProfInfer recorder", self._process, _RANK_RECORDER, "What the recording itself did"
+        )
+        self.loss = writer.track(
+            "Lost records", self.recorder, 1, "Each mark: records that did not fit into a ring"
+        )
+        self.rate = writer.track("Records per second", self.recorder, 0, unit="1/s")
+
+    def add_thread_names(self, names: dict[int, str]) -> None:
+        """Names of threads, before they are first used."""
+        self._thread_names.update(names)
+
+    def thread(self, tid: int) -> int:
+        """The track of a kernel thread."""
+        track = self._threads.get(tid)
+        if track is None:
+            track = self._writer.thread_track(self._pid, tid, self._thread_names.get(tid, ""))
+            self._threads[tid] = track
+        return track
+
+    def thread_tracks(self, tids: list[int]) -> npt.NDArray[np.uint64]:
+        """The tracks of several threads, in that order."""
+        if len(self._uuids) < len(tids):
+            self._uuids = np.array([self.thread(tid) for tid in tids], np.uint64)
+        return self._uuids
+
+    def sequence(self, context: int, sequence: int) -> int:
+        """The track of a sequence of a llama_context."""
+        key = (context, sequence)
+        track = self._sequences.get(key)
+        if track is None:
+            if not self._sequence_group:
+                self._sequence_group = self._writer.track(
+                    "Sequences", self._process, _RANK_SEQUENCES,
+                    "Prefill and decode of each sequence (a server's slot)",
+                )  # fmt: skip
+            number = self._contexts.setdefault(context, len(self._contexts) + 1)
+            name = f"Sequence {sequence}" + (f" of context {number}" if number > 1 else "")
+            track = self._writer.track(name, self._sequence_group, number * 1000 + sequence)
+            self._sequences[key] = track
+        return track
+
+    def add_backend(self, backend: int, raw: bytes) -> None:
+        """A KIND_STRUCTURE record tells which function names the backend it ran on."""
+        if backend not in self._name_functions:
+            record = np.frombuffer(raw, STRUCTURE_RECORD, 1)[0]
+            self._name_functions[backend] = int(record["backend_name_fn"])
+
+    def add_backend_names(self, names: dict[int, str]) -> None:
+        """Names by the address of a backend's get_name, before they are first used."""
+        self._backend_names.update(names)
+
+    def backend_name(self, backend: int) -> str:
+        """What a backend is called; graphs entered below the backend interface are the CPU's."""
+        if backend == 0:
+            return "CPU"
+        name = self._backend_names.get(self._name_functions.get(backend, 0))
+        return name or f"backend {backend:#x}"
+
+    def backend(self, backend: int) -> int:
+        """The track of a backend: one per instance, since each runs one graph at a time."""
+        track = self._backends.get(backend)
+        if track is None:
+            if not self._backend_group:
+                self._backend_group = self._writer.track(
+                    "Backends", self._process, _RANK_BACKENDS, "Graphs by the backend they ran on"
+                )
+            name = self.backend_name(backend)
+            same = sum(self.backend_name(other) == name for other in self._backends)
+            label = f"{name} ({same + 1})" if same else name
+            track = self._writer.track(label, self._backend_group, len(self._backends))
+            self._backends[backend] = track
+        return track
+
+    def loss_counter(self, cpu: int, kind: str) -> int:
+        """The counter track of lost records of a kind on a CPU."""
+        track = self._loss_counters.get((cpu, kind))
+        if track is None:
+            name = f"Lost {kind} records, CPU {cpu}"
+            track = self._writer.track(name, self.recorder, 2 + len(self._loss_counters), unit="")
+            self._loss_counters[(cpu, kind)] = track
+        return track

@@ -1,0 +1,228 @@
+"""What the target's own ggml looks like, found by experiment with the target's own libraries.
+
+No number of any ggml version is written down here: a throw-away process loads the libraries,
+makes tensors and graphs with values that occur nowhere else, and looks for them in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import stat
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from profinfer.elf import Elf
+from profinfer.errors import ProbeError, TargetError
+from profinfer.layout_child_ggml import REQUIRED
+from profinfer.layout_child_ggml import WANTED as WANTED_GGML
+from profinfer.layout_child_ubatch import HOOKED, VOCABULARY
+from profinfer.layout_child_ubatch import WANTED as WANTED_LLAMA
+from profinfer.layout_data import (
+    FORMAT,
+    MAX_JSON,
+    BackendLayout,
+    CgraphLayout,
+    Layout,
+    TensorLayout,
+    TypeInfo,
+    UbatchLayout,
+    clean,
+)
+from profinfer.layout_model import tiny_model
+from profinfer.layout_sandbox import Answer, ask
+
+__all__ = [
+    "BackendLayout",
+    "CgraphLayout",
+    "Layout",
+    "TensorLayout",
+    "TypeInfo",
+    "UbatchLayout",
+    "describe",
+]
+
+LibraryPath = Path
+
+_PROCESS_UBATCH = r"^_ZN13llama_context14process_ubatchERK12llama_ubatch[^.]*$"
+_HINT = "The engine may be too old, damaged, or built for another system than this one."
+
+
+def describe(objects: Sequence[LibraryPath], *, uid: int, gid: int, timeout: float = 20) -> Layout:
+    """The layout of the engine that these libraries make up together.
+
+    `objects` are its files as this process can open them, `uid` and `gid` the target's owner,
+    as whom they are loaded (see `layout_sandbox.ask`), `timeout` the seconds all experiments
+    may take together. The answer is kept in a private cache and found there by build id.
+
+    Raises TargetError when a file is no ELF file for this kind of processor, ProbeError when
+    the libraries hold no ggml or cannot describe it. What is merely missing is None in the
+    result, with the reason in its `notes`.
+    """
+    elves = [Elf(path) for path in dict.fromkeys(objects)]
+    try:
+        for elf in elves:
+            _check_machine(elf)
+        cache = _cache_file(elves, uid)
+        found = _cached(cache) if cache else None
+        if found is None:
+            found, final = _experiment(elves, uid, gid, timeout)
+            if cache and final:
+                _store(cache, found)
+        return found
+    finally:
+        for elf in elves:
+            elf.close()
+
+
+def _check_machine(elf: Elf) -> None:
+    ours = platform.machine().replace("x86_64", "x86-64")
+    if elf.machine != ours:
+        raise TargetError(f"{elf.path} is for {elf.machine}, this is {ours}")
+
+
+def _experiment(elves: Sequence[Elf], uid: int, gid: int, timeout: float) -> tuple[Layout, bool]:
+    """(layout, whether another attempt would find the same)."""
+    deadline = time.monotonic() + timeout
+    symbols = _wanted(elves)
+    used = sorted({index for index, _ in symbols.values()})
+    name = next((elves[symbols[n][0]].path.name for n in REQUIRED if n in symbols), "")
+    missing = [n for n in REQUIRED if n not in symbols]
+    if missing:
+        what = name or ", ".join(elf.path.name for elf in elves[:4]) or "no library"
+        raise ProbeError(f"{what} could not describe itself: no {missing[0]} in it")
+    if elves[symbols["ggml_init"][0]].interp and not elves[symbols["ggml_init"][0]].soname:
+        raise ProbeError(f"{name} could not describe itself: it is a program and cannot be loaded")
+    directories = list(dict.fromkeys(elves[index].path.parent for index in used))
+    # The first is where loadable backends are looked for.
+    first = elves[symbols["ggml_init"][0]].path.parent
+    directories.sort(key=lambda directory: directory != first)
+    request = {
+        "objects": [[directories.index(elves[i].path.parent), elves[i].path.name] for i in used],
+        "directories": [str(directory.absolute()) for directory in directories],
+        "symbols": {n: [used.index(index), value] for n, (index, value) in symbols.items()},
+    }
+    answer = ask({**request, "stage": "ggml"}, uid=uid, gid=gid, timeout=timeout)
+    data = _checked(name, answer)
+    final = answer.final
+    if answer.failure:
+        data["notes"] = [*data["notes"], f"backend: {answer.failure}"]
+    ubatch: dict[str, Any] = {"ubatch": None, "notes": [f"ubatch: no {HOOKED} in this engine"]}
+    if HOOKED in symbols and "llama_decode" in symbols:
+        with tiny_model(VOCABULARY) as model:
+            remaining = max(1.0, deadline - time.monotonic())
+            answer = ask({**request, "stage": "ubatch", "model": f"/proc/self/fd/{model}"},
+                         uid=uid, gid=gid, timeout=remaining, keep=[model])  # fmt: skip
+        final = final and answer.final
+        ubatch = answer.data or {}
+        reason = answer.failure or ubatch.get("error")
+        if "ubatch" not in ubatch or reason:
+            ubatch = {"ubatch": None, "notes": [f"ubatch: {clean(str(reason), 300)}"]}
+    notes = list(dict.fromkeys([*data["notes"], *_texts(ubatch.get("notes"))]))
+    try:
+        return Layout.from_dict({**data, "ubatch": ubatch["ubatch"], "notes": notes}), final
+    except ProbeError:
+        if ubatch["ubatch"] is None:
+            raise ProbeError(
+                f"{name} could not describe itself: {_why(data, notes)}", _HINT
+            ) from None
+    notes.append("ubatch: not all of it was found")
+    return Layout.from_dict({**data, "ubatch": None, "notes": notes}), final
+
+
+def _why(data: dict[str, Any], notes: Sequence[str]) -> str:
+    try:
+        Layout.from_dict({**data, "ubatch": None, "notes": []})
+    except ProbeError as error:
+        return "; ".join([error.message, *notes[:4]])
+    return "; ".join(notes[:4])
+
+
+def _texts(value: object) -> list[str]:
+    """The texts of an untrusted list of notes, printable."""
+    items = value[:64] if isinstance(value, list) else []
+    return [clean(item, 400) for item in items if isinstance(item, str)]
+
+
+def _checked(name: str, answer: Answer) -> dict[str, Any]:
+    """The first stage's answer when it got as far as a layout, or ProbeError."""
+    data = answer.data or {}
+    notes = _texts(data.get("notes"))
+    if "tensor" not in data:
+        reason = data.get("error") or data.get("unreadable") or answer.failure
+        text = "; ".join([clean(str(reason or "it gave no layout"), 300), *notes[:2]])
+        raise ProbeError(f"{name} could not describe itself: {text}", _HINT)
+    return {**data, "notes": notes}
+
+
+def _wanted(elves: Sequence[Elf]) -> dict[str, tuple[int, int]]:
+    """(index of the file, value) of every function an experiment may call, by its plain name."""
+    found: dict[str, tuple[int, int]] = {}
+    for index, elf in enumerate(elves):
+        for name in (*WANTED_GGML, *WANTED_LLAMA):
+            if name in elf.symbols:
+                found.setdefault(name, (index, elf.symbols[name].value))
+        if "llama_decode" in elf.symbols:
+            for symbol in elf.find(_PROCESS_UBATCH)[:1]:
+                found.setdefault(HOOKED, (index, symbol.value))
+    return found
+
+
+def _cache_file(elves: Iterable[Elf], uid: int) -> Path | None:
+    """Where the answer for these files is kept, or None when there is no private place.
+
+    The owner is part of the name: a build id is easily forged, and one user's forgery must not
+    answer for another's library.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    directory = root / "profinfer" / "layout"
+    try:
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        status = os.lstat(directory)
+    except OSError:
+        return None
+    private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077 == 0
+    if not private or status.st_uid != os.geteuid():
+        return None
+    parts = [f"{FORMAT} {uid}", *(f"{elf.build_id} {elf.size}" for elf in elves)]
+    return directory / f"{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()}.json"
+
+
+def _cached(path: Path) -> Layout | None:
+    """The kept answer, or None when there is none that is ours and whole."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            return None
+        text = stream.read(MAX_JSON + 1)
+    try:
+        return Layout.from_json(text)
+    except ProbeError:
+        return None
+
+
+def _store(path: Path, layout: Layout) -> None:
+    """Keep an answer; a cache that cannot be written only costs time."""
+    with contextlib.suppress(OSError):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with open(descriptor, "w", encoding="ascii") as stream:
+                stream.write(layout.to_json())
+            os.replace(name, path)
+        except OSError:
+            os.unlink(name)
+            raise

@@ -1,0 +1,174 @@
+"""Start the throw-away process that loads a stranger's engine, and distrust what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profinfer.errors import ProbeError
+from profinfer.layout_data import MAX_JSON, clean
+
+_CHILD = Path(__file__).with_name("layout_child.py")
+_TAIL = 2048
+
+#: Nothing of ours is inherited; devices are hidden, only the CPU is needed.
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "LC_ALL": "C",
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "HIP_VISIBLE_DEVICES": "-1",
+    "ROCR_VISIBLE_DEVICES": "-1",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The last object the process wrote (untrusted), and what became of the process.
+
+    `failure` is None when it ended by itself with status 0; `final` is False when the outcome
+    may differ next time.
+    """
+
+    data: dict[str, Any] | None
+    failure: str | None
+    final: bool
+
+
+def nobody() -> tuple[int, int]:
+    """The user and group that own nothing."""
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return 65534, 65534
+    return entry.pw_uid, entry.pw_gid
+
+
+def ask(
+    request: dict[str, Any], *, uid: int, gid: int, timeout: float, keep: Sequence[int] = ()
+) -> Answer:
+    """Run `layout_child` with the request for at most `timeout` seconds.
+
+    When we are root it becomes `uid`/`gid`, root only where `nobody` cannot read the library;
+    otherwise it stays who we are. `keep` are descriptors it inherits. ProbeError when it cannot
+    be started at all.
+    """
+    if os.geteuid() != 0:
+        return _ask({**request, "uid": None, "gid": None}, timeout, keep)
+    if uid != 0:
+        return _ask({**request, "uid": uid, "gid": gid}, timeout, keep)
+    other, group = nobody()
+    answer = _ask({**request, "uid": other, "gid": group}, timeout, keep)
+    if answer.data and "unreadable" in answer.data:
+        answer = _ask({**request, "uid": 0, "gid": 0}, timeout, keep)
+    return answer
+
+
+def _ask(request: dict[str, Any], timeout: float, keep: Sequence[int]) -> Answer:
+    request = {**request, "seconds": timeout}
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(json.dumps(request).encode())
+        stdin.seek(0)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-B", str(_CHILD)],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=tuple(keep),
+            )
+        except OSError as error:
+            raise ProbeError(f"cannot start {sys.executable}: {error.strerror}") from None
+    try:
+        output, errors, ended = _collect(process, time.monotonic() + timeout)
+    finally:
+        _end(process)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    data = _last_object(output)
+    if not ended:
+        too_much = len(output) > MAX_JSON
+        return Answer(data, "it wrote too much" if too_much else f"no answer within {timeout:g} s",
+                      too_much)  # fmt: skip
+    failure = _failure(process.returncode)
+    if failure is None and data is None:
+        failure = "it gave no answer"
+    if failure is not None and errors.strip():
+        last = errors.decode("ascii", "replace").strip().splitlines()[-1]
+        failure += f" ({clean(last, 200)})"
+    return Answer(data, failure, True)
+
+
+def _failure(status: int) -> str | None:
+    number = -status if status < 0 else status - 128
+    if status == 0:
+        return None
+    try:
+        return f"it was ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"it ended with status {status}"
+
+
+def _collect(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes, bool]:
+    """(standard output, tail of standard error, whether it ended in time and within bounds)."""
+    output, errors = bytearray(), bytearray()
+    if process.stdout is None or process.stderr is None:
+        raise ProbeError("the process has no pipes")
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, output)
+        selector.register(process.stderr, selectors.EVENT_READ, errors)
+        while time.monotonic() < deadline:
+            # Something it left behind may hold the pipes open: its own end counts.
+            gone = process.poll() is not None
+            ready = selector.select(0 if gone else min(0.05, max(0.0, deadline - time.monotonic())))
+            for key, _ in ready:
+                data = os.read(key.fd, 1 << 16)
+                if not data:
+                    selector.unregister(key.fileobj)
+                key.data.extend(data)
+                del errors[:-_TAIL]
+                if len(output) > MAX_JSON:
+                    return bytes(output), bytes(errors), False
+            if gone and not ready:
+                return bytes(output), bytes(errors), True
+            if not selector.get_map() and not gone:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(min(0.05, max(0.0, deadline - time.monotonic())))
+    return bytes(output), bytes(errors), False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and all it started; its supervisor, if it has one, does it thoroughly."""
+    with suppress(ProcessLookupError):
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _last_object(output: bytes) -> dict[str, Any] | None:
+    for line in reversed(output[:MAX_JSON].split(b"\n")[:-1][-16:]):
+        with suppress(ValueError, RecursionError):
+            data = json.loads(line)
+            if isinstance(data, dict):
+                return data
+    return None

@@ -1,0 +1,262 @@
+"""The structure of graphs: tensors, which node follows which, and what an address meant when.
+
+The handlers send a tensor only when it is new or has changed, and the list of nodes only for a
+structure not seen before. Here tensors get ids: one per distinct content, where the content
+includes the ids of the sources, so that an edge never points at a stale version.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from profinfer.layout_data import Layout
+from profinfer.records import STRUCTURE_RECORD, TENSOR_RECORD, Records
+
+_VIEW_OPS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"}
+_LAYER = re.compile(r"^blk\.(\d+)\.|^[^ ]*-(\d+)(?: |$)|^cache_\w+_l(\d+)(?: |$)")
+_WEIGHT = re.compile(r"\.(weight|bias|scale|shift)$|^blk\.|\.blk\.")
+_CACHE = re.compile(r"^cache_|^kv_|_cache(?: |$)|^past_")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor as it stood at the start of a graph. `ne` in elements, `nb` in bytes."""
+
+    id: int
+    address: int
+    name: str
+    op: str
+    type: str
+    kind: str
+    """operator, view, weight, cache, input or leaf."""
+    layer: int | None
+    ne: tuple[int, ...]
+    nb: tuple[int, ...]
+    bytes: int
+    buffer: int
+    view_src: int
+    """Tensor id, 0 for none."""
+    sources: tuple[int, ...]
+    """Tensor ids, 0 where a source is absent or unknown."""
+    description: str
+    """Unique; what the UI shows and what operator slices refer to."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Two nodes executed as one operator; the slice bears the name of the last."""
+
+    description: str
+    op: str
+    tensor: int
+    with_tensor: int
+
+
+@dataclass
+class Structure:
+    """One distinct graph: its nodes in order of execution."""
+
+    id: int
+    cgraph: int
+    backend: int
+    nodes: list[Tensor]
+    complete: bool
+    addresses: npt.NDArray[np.uint64]
+    """Sorted addresses of the nodes, with `order` their index in `nodes`."""
+    order: npt.NDArray[np.int64]
+    fused: dict[tuple[int, int], Fused] = field(default_factory=dict)
+    """By the indices in `nodes` of the two."""
+
+
+def _shape(ne: tuple[int, ...]) -> str:
+    last = max((i for i, n in enumerate(ne) if n != 1), default=0)
+    return "[" + ", ".join(str(n) for n in ne[: last + 1]) + "]"
+
+
+def layer_of(name: str) -> int | None:
+    """The layer number in a tensor's name ("ffn_out-3", "blk.3.ffn_up.weight"), or None."""
+    match = _LAYER.search(name)
+    return int(next(g for g in match.groups() if g)) if match else None
+
+
+class Structures:
+    """Everything known of tensors and graphs so far; grows with distinct content only."""
+
+    def __init__(
+        self, layout: Layout, emit_tensor: Callable[[int, Tensor], None],
+        emit_structure: Callable[[int, Structure], None],
+        emit_fused: Callable[[int, Fused], None],
+    ) -> None:  # fmt: skip
+        self._layout = layout
+        self._emit_tensor = emit_tensor
+        self._emit_structure = emit_structure
+        self._emit_fused = emit_fused
+        self._raw: dict[int, Records] = {}
+        self._ids: dict[tuple[object, ...], Tensor] = {}
+        self._by_id: dict[int, Tensor] = {}
+        self._nodes: dict[int, list[npt.NDArray[np.uint64]]] = {}
+        self._known: dict[int, Structure] = {}
+        self._same: dict[tuple[int, ...], Structure] = {}
+
+    def add_nodes(self, nodes: Records) -> None:
+        """KIND_NODE records in order of time."""
+        for structure in np.unique(nodes["b"]).tolist():
+            mine = nodes["a"][nodes["b"] == structure]
+            self._nodes.setdefault(structure, []).append(mine.copy())
+
+    def add_tensor(self, raw: bytes) -> None:
+        """A KIND_TENSOR record."""
+        record = np.frombuffer(raw, TENSOR_RECORD, 1)
+        self._raw[int(record["address"][0])] = record
+
+    def add_structure(self, raw: bytes) -> Structure:
+        """A KIND_STRUCTURE record: all its nodes have come before it."""
+        record = np.frombuffer(raw, STRUCTURE_RECORD, 1)[0]
+        key, ts = int(record["structure"]), int(record["header"]["ts"])
+        parts = self._nodes.pop(key, [])
+        addresses = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+        resolved: dict[int, Tensor] = {}
+        nodes = [self._resolve(int(a), resolved, ts, is_node=True) for a in addresses]
+        content = (int(record["cgraph"]), *(t.id for t in nodes))
+        structure = self._same.get(content)
+        if structure is None:
+            order = np.argsort(addresses, kind="stable")
+            structure = Structure(
+                id=len(self._same) + 1,
+                cgraph=int(record["cgraph"]),
+                backend=int(record["backend"]),
+                nodes=nodes,
+                complete=len(nodes) == int(record["nodes"]),
+                addresses=addresses[order],
+                order=order,
+            )
+            self._same[content] = structure
+            self._emit_structure(ts, structure)
+        self._known[key] = structure
+        return structure
+
+    def get(self, key: int) -> Structure | None:
+        """The structure that a KIND_GRAPH_BEGIN names, when it is known."""
+        return self._known.get(key)
+
+    def fused(self, ts: int, structure: Structure, last: int, first: int) -> Fused:
+        """The fused operator of two nodes, by their indices in the structure."""
+        known = structure.fused.get((last, first))
+        if known is None:
+            tensor, other = structure.nodes[last], structure.nodes[first]
+            op = f"{other.op}+{tensor.op}"
+            known = Fused(
+                self._describe(op, tensor.type, tensor.ne, (*other.sources, *tensor.sources),
+                               tensor.id, skip=other.id),
+                op, tensor.id, other.id,
+            )  # fmt: skip
+            structure.fused[(last, first)] = known
+            self._emit_fused(ts, known)
+        return known
+
+    def _resolve(
+        self, address: int, resolved: dict[int, Tensor], ts: int, *, is_node: bool
+    ) -> Tensor:
+        tensor = resolved.get(address)
+        if tensor is None:
+            tensor = self._intern(address, resolved, ts, is_node)
+            resolved[address] = tensor
+        return tensor
+
+    def _intern(
+        self, address: int, resolved: dict[int, Tensor], ts: int, is_node: bool
+    ) -> Tensor:
+        raw = self._raw.get(address)
+        if raw is None:
+            # Its record was lost: the loss is counted, the tensor stays nameless.
+            return self._store(("lost", address), ts, Tensor(
+                0, address, f"tensor {address:#x}", "?", "?", "leaf", None, (0, 0, 0, 0),
+                (0, 0, 0, 0), 0, 0, 0, (), "",
+            ))  # fmt: skip
+        sources: list[int] = []
+        for source in raw["src"][0].tolist() if is_node else []:
+            # A source may be computed elsewhere: what is not a node here ends the search.
+            sources.append(
+                self._resolve(source, resolved, ts, is_node=False).id if source else 0
+            )
+        while sources and not sources[-1]:
+            sources.pop()
+        view = int(raw["view_src"][0])
+        view_id = 0
+        if view in resolved or (is_node and view in self._raw and view != address):
+            view_id = self._resolve(view, resolved, ts, is_node=False).id
+        content = (raw.tobytes()[16:], *sources, view_id)
+        known = self._ids.get(content)
+        if known is not None:
+            return known
+        row = raw[0]
+        name = bytes(row["name"]).decode("utf-8", "replace") or f"tensor {address:#x}"
+        op = self._op_name(int(row["op"]), int(row["op_params"][0]))
+        ne, nb = tuple(row["ne"].tolist()), tuple(row["nb"].tolist())
+        type_name, size = self._type(int(row["type"]), ne)
+        return self._store(content, ts, Tensor(
+            0, address, name, op, type_name, self._kind(name, op, sources, is_node),
+            layer_of(name), ne, nb, size, int(row["buffer"]), view_id, tuple(sources), "",
+        ))  # fmt: skip
+
+    def _store(self, content: tuple[object, ...], ts: int, draft: Tensor) -> Tensor:
+        known = self._ids.get(content)
+        if known is not None:
+            return known
+        number = len(self._ids) + 1
+        description = self._describe(draft.op, draft.type, draft.ne, draft.sources, number)
+        tensor = Tensor(**{**draft.__dict__, "id": number, "description": description})
+        self._ids[content] = tensor
+        self._by_id[number] = tensor
+        self._emit_tensor(ts, tensor)
+        return tensor
+
+    def _describe(
+        self, op: str, type_name: str, ne: tuple[int, ...], sources: tuple[int, ...], number: int,
+        skip: int = 0,
+    ) -> str:  # fmt: skip
+        parts = []
+        for source in sources:
+            tensor = self._by_id.get(source)
+            if tensor is not None and source != skip:
+                parts.append(f"{tensor.name} {tensor.type} {_shape(tensor.ne)}")
+        text = f"{op} {type_name} {_shape(ne)}"
+        if parts:
+            text += " = " + ", ".join(parts)
+        return f"{text}  #{number}"
+
+    def _op_name(self, op: int, parameter: int) -> str:
+        layout = self._layout
+        name = layout.ops[op] if op < len(layout.ops) else f"op {op}"
+        for general, names in (("UNARY", layout.unary_ops), ("GLU", layout.glu_ops)):
+            if name == general and 0 <= parameter < len(names):
+                return names[parameter]
+        return name
+
+    def _type(self, number: int, ne: tuple[int, ...]) -> tuple[str, int]:
+        types = self._layout.types
+        info = types[number] if number < len(types) else None
+        if info is None:
+            return f"type {number}", 0
+        elements = 1
+        for n in ne:
+            elements *= n
+        return info.name, elements // max(info.block_size, 1) * info.type_size
+
+    def _kind(self, name: str, op: str, sources: list[int], is_node: bool) -> str:
+        if op in _VIEW_OPS:
+            return "view"
+        if is_node and op != "NONE":
+            return "operator"
+        if _WEIGHT.search(name):
+            return "weight"
+        if _CACHE.search(name):
+            return "cache"
+        if op != "NONE":
+            return "operator"  # computed in another graph
+        return "leaf"

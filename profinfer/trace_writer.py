@@ -1,0 +1,302 @@
+"""The .pftrace file: tracks, interned data and rare packets by protobuf, the rest by template.
+
+Bytes are appended as they come, whole packets at a time: whatever kills the recorder, the file
+is a valid trace up to the last append.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from perfetto_protos import trace_pb2 as pb
+from profinfer.errors import OutputError
+from profinfer.packets import (
+    ANNOTATION_GRAPH,
+    ANNOTATION_STRUCTURE,
+    ANNOTATION_TENSOR,
+    SEQUENCE_ID,
+    SMALL_LIMIT,
+)
+
+Value = str | int | float | bool | None
+Arguments = Mapping[str, "Value | list[int] | list[str] | Mapping[str, object]"]
+
+_CLOCKS = (pb.BUILTIN_CLOCK_BOOTTIME, pb.BUILTIN_CLOCK_MONOTONIC, pb.BUILTIN_CLOCK_REALTIME)
+
+
+class Output:
+    """A file that only grows; OutputError, naming it, when it cannot."""
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self.path = path
+        self.size = 0
+        # Never follow a link that somebody may have put there: we are root.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._fd = os.open(path, flags | (0 if force else os.O_EXCL), 0o644)
+        except FileExistsError:
+            raise OutputError(f"{path} exists", "--force overwrites it") from None
+        except OSError as error:
+            reason = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise OutputError(f"cannot write {path}: {reason}") from None
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            raise OutputError(f"cannot write {path}: not a regular file")
+        os.ftruncate(self._fd, 0)
+
+    def append(self, data: bytes) -> None:
+        """Writes all of it, or cuts the file back to what was whole before and raises."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            os.ftruncate(self._fd, self.size)
+            raise OutputError(
+                f"cannot write {self.path}: {error.strerror}",
+                f"everything up to here is readable ({self.size} bytes)",
+            ) from None
+        self.size += len(data)
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Changes the owner: the user behind sudo can then open the file."""
+        os.fchown(self._fd, uid, gid)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _Interned:
+    """Ids of strings already in the trace; new ones wait for the next flush."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, int] = {}
+        self.fresh: list[tuple[int, str]] = []
+
+    def id(self, text: str) -> int:
+        iid = self.ids.get(text)
+        if iid is None:
+            iid = len(self.ids) + 1
+            if iid >= SMALL_LIMIT:
+                raise OutputError("more than two million different names in one trace")
+            self.ids[text] = iid
+            self.fresh.append((iid, text))
+        return iid
+
+
+class TraceWriter:
+    """Packets in, bytes appended. Times are BOOTTIME ns; tracks are named by small uuids."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._pending: list[bytes] = []
+        self._names = _Interned()
+        self._categories = _Interned()
+        self._annotations = _Interned()
+        self._strings = _Interned()
+        self._tracks = 0
+        packet = self._packet()
+        packet.first_packet_on_sequence = True
+        packet.sequence_flags = pb.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
+        packet.trace_packet_defaults.timestamp_clock_id = pb.BUILTIN_CLOCK_BOOTTIME
+        for name, iid in (
+            ("tensor", ANNOTATION_TENSOR),
+            ("graph_id", ANNOTATION_GRAPH),
+            ("structure_id", ANNOTATION_STRUCTURE),
+        ):
+            if self._annotations.id(name) != iid:
+                raise AssertionError("annotation ids of the templates")
+        self._add(packet)
+
+    # Interned strings: valid in packets added after the call.
+
+    def name(self, text: str) -> int:
+        """Interned id of an event name."""
+        return self._names.id(text)
+
+    def category(self, text: str) -> int:
+        """Interned id of a category."""
+        return self._categories.id(text)
+
+    def string(self, text: str) -> int:
+        """Interned id of an argument's string value."""
+        return self._strings.id(text)
+
+    # Tracks
+
+    def _new_track(self) -> tuple[pb.TracePacket, pb.TrackDescriptor]:
+        self._tracks += 1
+        if self._tracks >= SMALL_LIMIT:
+            raise OutputError("more than two million tracks in one trace")
+        packet = self._packet()
+        packet.track_descriptor.uuid = self._tracks
+        return packet, packet.track_descriptor
+
+    def process_track(self, pid: int, name: str, command: list[str]) -> int:
+        """The target's process track; its uuid."""
+        packet, track = self._new_track()
+        track.process.pid = pid
+        track.process.process_name = name
+        track.process.cmdline.extend(command)
+        track.child_ordering = pb.TrackDescriptor.EXPLICIT
+        self._add(packet)
+        return int(track.uuid)
+
+    def thread_track(self, pid: int, tid: int, name: str) -> int:
+        """A thread's track, which is a root (no parent); its uuid."""
+        packet, track = self._new_track()
+        track.thread.pid = pid
+        track.thread.tid = tid
+        track.thread.thread_name = name
+        self._add(packet)
+        return int(track.uuid)
+
+    def track(
+        self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None
+    ) -> int:
+        """A named track below another; with a unit, a counter track. Its uuid."""
+        packet, track = self._new_track()
+        track.name = name
+        if parent:
+            track.parent_uuid = parent
+        track.sibling_order_rank = rank
+        if description:
+            track.description = description
+        if unit is not None:
+            track.counter.unit_name = unit
+        else:
+            track.child_ordering = pb.TrackDescriptor.EXPLICIT
+        self._add(packet)
+        return int(track.uuid)
+
+    # Events
+
+    def event(
+        self, kind: int, ts: int, track: int, name: str, category: str, args: Arguments
+    ) -> None:
+        """A rare event of TrackEvent.Type `kind` with any arguments."""
+        packet = self._event(kind, ts, track)
+        event = packet.track_event
+        event.name_iid = self.name(name)
+        event.category_iids.append(self.category(category))
+        for key, value in args.items():
+            if value is not None:
+                self._annotate(event.debug_annotations.add(), key, value)
+        self.flush_interned()
+        self._add(packet)
+
+    def end(self, ts: int, track: int) -> None:
+        """Ends the innermost open slice of a track."""
+        self._add(self._event(pb.TrackEvent.TYPE_SLICE_END, ts, track))
+
+    def counter(self, ts: int, track: int, value: float) -> None:
+        """A value of a counter track."""
+        packet = self._event(pb.TrackEvent.TYPE_COUNTER, ts, track)
+        if isinstance(value, int):
+            packet.track_event.counter_value = value
+        else:
+            packet.track_event.double_counter_value = value
+        self._add(packet)
+
+    def encoded(self, packets: bytes) -> None:
+        """Packets made by a template; whatever they refer to must have been interned."""
+        if packets:
+            self.flush_interned()
+            self._pending.append(packets)
+
+    def clocks(self, ts: tuple[int, int, int]) -> None:
+        """One reading of BOOTTIME, MONOTONIC and REALTIME, taken together, in ns."""
+        packet = self._packet()
+        packet.clock_snapshot.primary_trace_clock = pb.BUILTIN_CLOCK_BOOTTIME
+        for clock, value in zip(_CLOCKS, ts, strict=True):
+            packet.clock_snapshot.clocks.add(clock_id=clock, timestamp=value)
+        self._add(packet)
+
+    def system(self, uname: Mapping[str, str], cpus: int, page_size: int) -> None:
+        """The machine the trace was recorded on."""
+        packet = self._packet()
+        packet.system_info.utsname.sysname = uname["sysname"]
+        packet.system_info.utsname.version = uname["version"]
+        packet.system_info.utsname.release = uname["release"]
+        packet.system_info.utsname.machine = uname["machine"]
+        packet.system_info.num_cpus = cpus
+        packet.system_info.page_size = page_size
+        self._add(packet)
+
+    def flush_interned(self) -> None:
+        """Writes the strings that are new, ahead of the packets that use them."""
+        tables = (self._names, self._categories, self._annotations, self._strings)
+        if not any(table.fresh for table in tables):
+            return
+        packet = self._packet()
+        packet.sequence_flags = pb.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+        data = packet.interned_data
+        for iid, text in self._names.fresh:
+            data.event_names.add(iid=iid, name=text)
+        for iid, text in self._categories.fresh:
+            data.event_categories.add(iid=iid, name=text)
+        for iid, text in self._annotations.fresh:
+            data.debug_annotation_names.add(iid=iid, name=text)
+        for iid, text in self._strings.fresh:
+            data.debug_annotation_string_values.add(iid=iid, str=text.encode())
+        for table in tables:
+            table.fresh.clear()
+        self._add(packet)
+
+    def flush(self) -> None:
+        """Appends everything added so far to the file."""
+        pending, self._pending = self._pending, []
+        self._output.append(b"".join(pending))
+
+    # Packets
+
+    @staticmethod
+    def _packet() -> pb.TracePacket:
+        return pb.TracePacket(trusted_packet_sequence_id=SEQUENCE_ID)
+
+    def _event(self, kind: int, ts: int, track: int) -> pb.TracePacket:
+        packet = self._packet()
+        packet.timestamp = ts
+        packet.sequence_flags = pb.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+        packet.track_event.type = kind  # type: ignore[assignment]
+        packet.track_event.track_uuid = track
+        return packet
+
+    def _annotate(self, annotation: pb.DebugAnnotation, key: str, value: object) -> None:
+        annotation.name_iid = self._annotations.id(key)
+        self._set(annotation, value)
+
+    def _set(self, annotation: pb.DebugAnnotation, value: object) -> None:
+        if isinstance(value, bool):
+            annotation.bool_value = value
+        elif isinstance(value, int):
+            if value < 1 << 63:
+                annotation.int_value = value
+            else:
+                annotation.uint_value = value
+        elif isinstance(value, float):
+            annotation.double_value = value
+        elif value is None:
+            annotation.string_value = "none"
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                entry = annotation.dict_entries.add()
+                entry.name = str(key)
+                self._set(entry, item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self._set(annotation.array_values.add(), item)
+        else:
+            annotation.string_value = str(value)
+
+    def _add(self, packet: pb.TracePacket) -> None:
+        trace = pb.Trace()
+        trace.packet.append(packet)
+        self._pending.append(trace.SerializeToString())

@@ -1,0 +1,82 @@
+"""What every test may use.
+
+A test that needs something a machine may lack asks for it by `require(what, available)`: where
+it is missing the test is skipped, and the reason says what set-up would provide. With
+PROFINFER_NO_SKIP=1 (continuous integration) such a skip is a failure. Hardware that no set-up
+can provide is asked for with `hardware=True`: missing, it only ever skips.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+NO_SKIP = "PROFINFER_NO_SKIP"
+HARDWARE = "hardware: "
+
+
+class Require(Protocol):
+    def __call__(self, what: str, available: object, *, hardware: bool = False) -> None: ...
+
+
+def require(what: str, available: object, *, hardware: bool = False) -> None:
+    """Ends the test here unless `what` is `available`; importable as tests.conftest.require."""
+    if available:
+        return
+    if hardware:
+        pytest.skip(f"{HARDWARE}this machine has no {what}")
+    pytest.skip(f"needs {what}: `make setup` (with {NO_SKIP}=1 this skip is a failure)")
+
+
+def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if os.environ.get(NO_SKIP) != "1" or report.outcome != "skipped" or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if reason.removeprefix("Skipped: ").startswith(HARDWARE):
+        return
+    report.outcome = "failed"
+    report.longrepr = f"{report.nodeid}: skipped although {NO_SKIP}=1: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    del item, call
+    report = yield
+    _forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    del collector
+    report = yield
+    _forbid_skip(report)
+    return report
+
+
+@pytest.fixture(scope="session", name="require")
+def require_fixture() -> Require:
+    return require
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the checkout."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def gemma(repo: Path) -> Path:
+    """Gemma-3-270M, a real model small enough for tests."""
+    model = repo / "build/models/gemma-3-270m-q4_k_m.gguf"
+    require(f"the model {model.relative_to(repo)}", model.is_file())
+    return model

@@ -1,0 +1,232 @@
+"""The layout of a real engine, by experiment, and the cache that remembers it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import profinfer.layout as layout_module
+from profinfer.elf import Elf
+from profinfer.errors import ProbeError, TargetError
+from profinfer.layout import Layout, TypeInfo, describe
+
+
+@pytest.fixture(scope="module")
+def found(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return describe([engine], uid=os.geteuid(), gid=os.getegid())
+
+
+def test_known_facts(found: Layout) -> None:
+    """What is known of the pinned wheel (ggml 0.26.0); other versions differ."""
+    if found.version is None or not found.version.startswith("0.26.0"):
+        pytest.skip(f"another ggml: {found.version}")
+    t = found.tensor
+    assert (t.type, t.buffer, t.ne, t.nb, t.op, t.op_params) == (0, 8, 16, 48, 80, 84)
+    assert (t.flags, t.src, t.view_src, t.view_offs, t.data, t.name) == (
+        148, 152, 232, 240, 248, 256,
+    )  # fmt: skip
+    assert (t.max_src, t.name_size, t.op_params_size, t.size) == (10, 64, 64, 336)
+    assert found.cgraph.nodes == 16
+    assert found.cgraph.n_nodes == 4
+    assert found.backend is not None
+    assert found.backend.guid == 0
+    assert found.backend.get_name == 8
+    assert found.backend.graph_compute == 104
+    assert found.backend.device == 136
+    assert (found.backend.cpu_guid or "").startswith("aa67c743")
+    assert found.notes == ()
+
+
+def test_names(found: Layout) -> None:
+    assert found.ops[0] == "NONE"
+    assert found.ops[found.ops.index("MUL_MAT") + 1] == "MUL_MAT_ID"
+    assert len(set(found.ops)) == len(found.ops) > 60
+    assert {"ROPE", "SOFT_MAX", "FLASH_ATTN_EXT", "GLU", "UNARY"} <= set(found.ops)
+    assert {"SILU", "GELU", "RELU"} <= set(found.unary_ops)
+    assert not set(found.unary_ops) & set(found.glu_ops)
+    assert {"REGLU", "SWIGLU"} <= set(found.glu_ops)
+    types = {t.name: t for t in found.types if t}
+    assert types["f32"] == TypeInfo("f32", 1, 4)
+    assert types["q8_1"].block_size == types["q8_0"].block_size == 32
+    assert types["q4_K"] == TypeInfo("q4_K", 256, 144)
+    assert None in found.types
+
+
+def test_tensor_agrees_with_dwarf(engine: Path, found: Layout) -> None:
+    """The engine's own debug information, where it has some, is an independent witness."""
+    elffile = pytest.importorskip("elftools.elf.elffile")
+    with engine.open("rb") as stream:
+        file = elffile.ELFFile(stream)
+        if not file.has_dwarf_info():
+            pytest.skip("no DWARF")
+        members = _members(file.get_dwarf_info(), b"ggml_tensor")
+    if not members:
+        pytest.skip("DWARF without ggml_tensor")
+    for field in ("type", "buffer", "ne", "nb", "op", "op_params", "flags", "src", "view_src",
+                  "view_offs", "data", "name"):  # fmt: skip
+        assert getattr(found.tensor, field) == members[field], field
+    assert found.tensor.size == members[""]
+
+
+def _members(dwarf: Any, name: bytes) -> dict[str, int]:
+    for unit in dwarf.iter_CUs():
+        source = unit.get_top_DIE().attributes.get("DW_AT_name")
+        if source is None or b"ggml" not in source.value:
+            continue
+        for die in unit.iter_DIEs():
+            attributes = die.attributes
+            if die.tag != "DW_TAG_structure_type" or "DW_AT_byte_size" not in attributes:
+                continue
+            if "DW_AT_name" in attributes and attributes["DW_AT_name"].value == name:
+                children = [c.attributes for c in die.iter_children()]
+                found = {
+                    c["DW_AT_name"].value.decode(): c["DW_AT_data_member_location"].value
+                    for c in children
+                    if "DW_AT_data_member_location" in c
+                }
+                return {**found, "": attributes["DW_AT_byte_size"].value}
+    return {}
+
+
+_OTHER_SENTINELS = """
+import json, os, sys
+sys.path.append(sys.argv[1])
+from profinfer import layout_child_ubatch as u
+from profinfer.layout_engine import Engine
+request = json.loads(sys.argv[2])
+u.TRIALS = (u.Trial((3,), 17, True), u.Trial((1, 2, 3), 9, True), u.Trial((0,), 23, False))
+u.COUNTS = {"n_tokens": (17, 27, 23), "n_seq_tokens": (17, 9, 1), "n_seqs": (1, 3, 23),
+            "n_seqs_unq": (1, 3, 1)}
+folder = os.open(os.path.dirname(request["path"]), os.O_PATH)
+engine = Engine([folder], [[0, os.path.basename(request["path"])]], request["symbols"])
+channel = os.dup(1)
+os.dup2(2, 1)
+u.describe_ubatch(engine, channel, request["model"])
+os._exit(0)
+"""
+
+
+def test_ubatch_with_other_sentinels(engine: Path, found: Layout) -> None:
+    """Another set of batches, lengths and sequences leads to the same offsets."""
+    assert found.ubatch is not None
+    wanted = layout_module._wanted([Elf(engine)])
+    with layout_module.tiny_model(layout_module.VOCABULARY) as model:
+        request = {"path": str(engine), "symbols": wanted, "model": f"/proc/self/fd/{model}"}
+        package = str(Path(layout_module.__file__).parent.parent)
+        result = subprocess.run(
+            [sys.executable, "-I", "-c", _OTHER_SENTINELS, package, json.dumps(request)],
+            capture_output=True, pass_fds=[model], timeout=60, check=True,
+        )  # fmt: skip
+    answer = json.loads(result.stdout)
+    assert answer["notes"] == []
+    assert answer["ubatch"] == dataclasses.asdict(found.ubatch)
+
+
+def test_ubatch_is_complete(found: Layout) -> None:
+    assert found.ubatch is not None
+    offsets = dataclasses.asdict(found.ubatch)
+    assert offsets.pop("arg") == 1
+    assert all(value is not None for value in offsets.values())
+    assert len(set(offsets.values())) == len(offsets)
+    assert all(offsets[name] % 8 == 0 for name in ("pos", "seq_id", "n_seq_id", "output", "token"))
+
+
+def test_json_round_trip(found: Layout) -> None:
+    assert Layout.from_json(found.to_json()) == found
+    assert Layout.from_json(found.to_json().encode()) == found
+
+
+def test_cache(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    who = {"uid": os.geteuid(), "gid": os.getegid()}
+    first = describe([engine], **who)
+    folder = tmp_path / "cache/profinfer/layout"
+    (kept,) = folder.iterdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    with monkeypatch.context() as patch:
+        patch.setattr(layout_module, "ask", lambda *_, **__: pytest.fail("asked again"))
+        start = time.perf_counter()
+        assert describe([engine], **who) == first
+        assert time.perf_counter() - start < 0.1
+    whole = kept.read_bytes()
+    for damage in (b"", whole[:100], whole.replace(b'"ne":16', b'"ne":48'), b"[" * 100_000,
+                   whole.replace(b'"format":1', b'"format":0'), b'{"format":1}'):  # fmt: skip
+        kept.write_bytes(damage)
+        assert describe([engine], **who) == first
+        assert kept.read_bytes() == whole
+    kept.unlink()
+    kept.symlink_to("/etc/hostname")
+    assert describe([engine], **who) == first
+
+
+def test_cache_that_is_not_private_is_not_used(engine: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache/profinfer/layout"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    describe([engine], uid=os.geteuid(), gid=os.getegid())
+    assert list(folder.iterdir()) == []
+
+
+def test_cache_is_per_owner(engine: Path) -> None:
+    """A build id is easily forged: what one user's library said is not told of another's."""
+    names = {layout_module._cache_file([Elf(engine)], uid) for uid in (0, 1000)}
+    assert len(names) == 2
+    assert None not in names
+
+
+def test_library_without_ggml(engine: Path) -> None:
+    other = next(engine.parent.parent.glob("numpy/_core/_multiarray_umath*.so"))
+    with pytest.raises(ProbeError, match=r"_multiarray_umath.* no ggml_init"):
+        describe([other], uid=os.geteuid(), gid=os.getegid())
+    with pytest.raises(ProbeError):
+        describe([], uid=0, gid=0)
+
+
+def test_foreign_processor(engine: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "foreign.so"
+    data = bytearray(engine.read_bytes()[:4096])
+    data[18:20] = (243).to_bytes(2, "little")
+    data[40:48] = bytes(8)
+    copy.write_bytes(data)
+    with pytest.raises(TargetError, match=r"foreign\.so is for riscv64"):
+        describe([copy], uid=os.geteuid(), gid=os.getegid())
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 1 << 70) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_untrusted_json(data: st.DataObject, found: Layout) -> None:
+    """Whatever one value is replaced with, the result is a Layout or a ProbeError."""
+    document: dict[str, Any] = json.loads(found.to_json())
+    target: Any = document
+    while isinstance(target, dict) or (isinstance(target, list) and target):
+        keys = list(target) if isinstance(target, dict) else range(len(target))
+        key = data.draw(st.sampled_from(list(keys)))
+        if not isinstance(target[key], dict | list) or data.draw(st.booleans()):
+            target[key] = data.draw(_JSON)
+            break
+        target = target[key]
+    try:
+        layout = Layout.from_json(json.dumps(document))
+    except ProbeError:
+        return
+    assert all(" " <= c <= "~" for note in layout.notes for c in note)
+    assert 0 <= layout.tensor.ne <= layout.tensor.size - 32

@@ -1,0 +1,156 @@
+"""A trace opens in the Perfetto UI that profinfer serves, and nothing else is served."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+
+from profinfer.errors import OutputError, TraceError
+from profinfer.ui import UiServer, serve
+from tests.conftest import require
+from tests.ui import small_trace
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_trace.write(tmp_path_factory.mktemp("ui") / "a 100% trace.pftrace")
+
+
+@pytest.fixture
+def server(trace: Path) -> Iterator[UiServer]:
+    server, _ = serve(trace)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def get(server: UiServer, path: str, host: str = "", method: str = "GET") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.putrequest(method, path, skip_host=True)
+    connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
+    connection.endheaders()
+    response = connection.getresponse()
+    try:
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def test_serves_ui_and_trace(server: UiServer, trace: Path) -> None:
+    status, body = get(server, "/")
+    assert status == 200
+    assert b"<html" in body
+    assert get(server, "/traces/a%20100%25%20trace.pftrace") == (200, trace.read_bytes())
+    assert get(server, "/traces/a%20100%25%20trace.pftrace", method="HEAD") == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/traces/",
+        "/traces/other.pftrace",
+        "/traces/../../etc/passwd",
+        "/../viewer.py",
+        "/%2e%2e/viewer.py",
+        "//etc/passwd",
+        "/%2fetc/passwd",
+        "/x%00",
+        "/trace_processor/../../viewer.py",
+        "/v52.0-6b9586def/",
+    ],
+)
+def test_serves_nothing_else(server: UiServer, path: str) -> None:
+    assert get(server, path)[0] == 404
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1"])
+def test_refuses_other_hosts(server: UiServer, host: str) -> None:
+    assert get(server, "/", host)[0] == 403
+
+
+def test_serve_errors(server: UiServer, trace: Path, tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="no such file"):
+        serve(tmp_path / "absent.pftrace")
+    with pytest.raises(OutputError, match="cannot listen"):
+        serve(trace, server.server_port)
+    with pytest.raises(OutputError, match="cannot listen"):
+        serve(trace, 70_000)
+
+
+def test_command(trace: Path) -> None:
+    script = """if True:
+        import argparse, sys
+        from profinfer.commands.ui import UiCommand
+        parser = argparse.ArgumentParser()
+        UiCommand().add_arguments(parser)
+        sys.exit(UiCommand().run(parser.parse_args()))"""
+    command = [sys.executable, "-c", script, str(trace)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        process.stdout.readline()
+        origin = f"http://{urlsplit(url).netloc}"
+        assert url == f"{origin}/#!/?url={origin}/traces/a%2520100%2525%2520trace.pftrace"
+        with urlopen(url) as response:  # noqa: S310
+            assert response.status == 200
+        process.send_signal(2)
+        assert process.wait(10) == 0
+
+
+@pytest.fixture(scope="module", name="browser")
+def browser_fixture() -> None:
+    require("playwright", find_spec("playwright"))
+    from screenshot import browser_path
+
+    require("Chromium", browser_path())
+
+
+@pytest.mark.usefixtures("browser")
+def test_trace_opens(trace: Path) -> None:
+    from screenshot import open_in_ui, query
+
+    with open_in_ui(trace) as page:
+        assert page.query_selector(".pf-modal-dialog") is None
+        assert page.evaluate("() => app.trace.loadingErrors") == []
+        tracks = page.evaluate("() => app.trace.workspace.flatTracks.map(track => track.name)")
+        assert {"llama-bench 1000", "worker-1 1001", "lost records", "sequence 0"} <= set(tracks)
+        rows = query(page, "SELECT name, count(*) AS n FROM slice GROUP BY name ORDER BY name")
+        expected = dict.fromkeys(small_trace.OPERATORS, 16) | {"graph": 16}
+        assert {row["name"]: row["n"] for row in rows} == expected | {"prefill": 2, "decode": 6}
+        asked = page.evaluate("() => performance.getEntriesByType('resource').map(r => r.name)")
+        assert asked
+        remote = [url for url in asked if not url.startswith(("http://127.0.0.1:", "blob:"))]
+        assert not [url for url in remote if not _was_blocked(url)]
+
+
+def _was_blocked(url: str) -> bool:
+    """Whether the content security policy keeps the UI from asking for this."""
+    return urlsplit(url).hostname == "storage.cloud.google.com"
+
+
+@pytest.mark.usefixtures("browser")
+def test_error_is_raised(tmp_path: Path) -> None:
+    from screenshot import open_in_ui
+
+    path = tmp_path / "no.pftrace"
+    path.write_bytes(b"this is no trace" * 50)
+    with pytest.raises(TraceError, match="Cannot open this file"), open_in_ui(path):
+        pass
+
+
+@pytest.mark.usefixtures("browser")
+def test_screenshot(trace: Path, tmp_path: Path) -> None:
+    import screenshot
+
+    out = tmp_path / "out.png"
+    assert screenshot.main([str(trace), str(out), "--zoom-to-slice", "ffn_*"]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert screenshot.main([str(trace), str(out), "--zoom-to-slice", "x"]) == 9
