@@ -18,7 +18,7 @@ from profinfer.records import RECORD, Kind
 from profinfer.sequences import Sequences
 from profinfer.structure import Fused, Structure, Structures, Tensor
 from profinfer.timeline import Chunk, Columns, Operators, Timeline
-from profinfer.trace_writer import TraceWriter
+from profinfer.trace_writer import Arguments, TraceWriter
 from profinfer.wide import WideQueue
 
 _BEGIN, _INSTANT = pb.TrackEvent.TYPE_SLICE_BEGIN, pb.TrackEvent.TYPE_INSTANT
@@ -40,6 +40,7 @@ class Converter:
         self.tokens = 0
         """In ubatches that have ended."""
         self._records = 0
+        self._structure_ts = 0
         self._rate: tuple[int, int] | None = None
 
     def feed(self, frame: Frame) -> None:
@@ -262,9 +263,14 @@ class Converter:
     def _fused_of(self, ts: int, structure: Structure, last: int, first: int) -> int:
         return self._writer.string(self._structures.fused(ts, structure, last, first).description)
 
+    def _describe(self, ts: int, name: str, category: str, args: Arguments) -> None:
+        # One per ns: instants at one time would nest, thousands deep.
+        self._structure_ts = max(ts, self._structure_ts + 1)
+        self._writer.event(_INSTANT, self._structure_ts, self._lanes.structure, name, category, args)
+
     def _tensor(self, ts: int, t: Tensor) -> None:
-        self._writer.event(
-            _INSTANT, ts, self._lanes.structure, t.name, "structure.tensor",
+        self._describe(
+            ts, t.name, "structure.tensor",
             {
                 "tensor_id": t.id, "description": t.description, "op": t.op, "type": t.type,
                 "kind": t.kind, "layer": t.layer, "bytes": t.bytes, "ne": list(t.ne),
@@ -274,8 +280,8 @@ class Converter:
         )  # fmt: skip
 
     def _structure(self, ts: int, s: Structure) -> None:
-        self._writer.event(
-            _INSTANT, ts, self._lanes.structure, f"structure {s.id}", "structure.graph",
+        self._describe(
+            ts, f"structure {s.id}", "structure.graph",
             {
                 "structure_id": s.id, "cgraph": s.cgraph, "complete": s.complete,
                 "node_count": len(s.nodes), "nodes": [t.id for t in s.nodes],
@@ -283,8 +289,8 @@ class Converter:
         )  # fmt: skip
 
     def _fused(self, ts: int, f: Fused) -> None:
-        self._writer.event(
-            _INSTANT, ts, self._lanes.structure, f.op, "structure.fused",
+        self._describe(
+            ts, f.op, "structure.fused",
             {
                 "description": f.description, "op": f.op, "tensor_id": f.tensor,
                 "fused_tensor_id": f.with_tensor,

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # -I leaves our own folder out of the path, and a later import could not be read any more.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -70,15 +70,23 @@ def isolate(root: bool) -> list[str]:
 
 
 def _supervise() -> None:
-    """Go on in a child that is the first of its process namespace.
+    """Go on in a grandchild; the child between is the first process of the new namespace.
 
-    With it dies whatever the library started, wherever that moved itself.
+    With that one dies whatever the library started, wherever it moved itself. It is not the one
+    that goes on because signals, and so crashes, mean something else to a first process.
     """
-    child = os.fork()
-    if child == 0:
-        return
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
-    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    first = os.fork()
+    if first:
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(first, signal.SIGKILL))
+        _follow(first)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    worker = os.fork()
+    if worker:
+        _follow(worker)
+
+
+def _follow(child: int) -> NoReturn:
+    """End as that child ends."""
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     # An exit status cannot carry a signal: shells' convention.

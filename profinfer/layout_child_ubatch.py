@@ -99,13 +99,13 @@ def hook(address: int, callback: int) -> None:
         raise Unfit(f"no jump is known for {platform.machine()}")
     start = address & -mmap.PAGESIZE
     size = (address + len(code) - start + mmap.PAGESIZE - 1) & -mmap.PAGESIZE
-    everything = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-    if _libc.mprotect(Ptr(start), ctypes.c_size_t(size), everything) != 0:
-        raise Unfit(f"code cannot be made writable: {os.strerror(ctypes.get_errno())}")
-    ctypes.memmove(address, code, len(code))
-    with contextlib.suppress(AttributeError):
-        # Exists where the instruction cache is not coherent.
-        ctypes.CDLL("libgcc_s.so.1").__clear_cache(Ptr(address), Ptr(address + len(code)))
+    # Never writable and executable at once: some systems refuse it, and it is the return to
+    # executable that makes the kernel bring the instruction cache up to date where it must.
+    for phase, protection in enumerate((mmap.PROT_WRITE, mmap.PROT_EXEC)):
+        if _libc.mprotect(Ptr(start), ctypes.c_size_t(size), mmap.PROT_READ | protection) != 0:
+            raise Unfit(f"code cannot be replaced: {os.strerror(ctypes.get_errno())}")
+        if phase == 0:
+            ctypes.memmove(address, code, len(code))
 
 
 def observe(pointer: int, trial: Trial, first: int) -> dict[str, Any] | None:

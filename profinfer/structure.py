@@ -195,7 +195,8 @@ class Structures:
         if known is not None:
             return known
         row = raw[0]
-        name = bytes(row["name"]).decode("utf-8", "replace") or f"tensor {address:#x}"
+        name = bytes(row["name"]).split(b"\0")[0].decode("utf-8", "replace")
+        name = name or f"tensor {address:#x}"
         op = self._op_name(int(row["op"]), int(row["op_params"][0]))
         ne, nb = tuple(row["ne"].tolist()), tuple(row["nb"].tolist())
         type_name, size = self._type(int(row["type"]), ne)

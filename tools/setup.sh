@@ -69,7 +69,7 @@ packaged_headers() {
 }
 
 has_candidate() {
-    LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+    [[ $(LC_ALL=C apt-cache policy "$1" 2>/dev/null) == *"Candidate: "[!\(]* ]]
 }
 
 headers_package() {
@@ -105,20 +105,31 @@ missing_packages() {
     fi
 }
 
+# Puts the real name of the headers package where `headers` stands in the array `missing`.
+name_headers() {
+    local index name
+    for index in "${!missing[@]}"; do
+        if [[ ${missing[index]} == headers ]]; then
+            name=$(headers_package)
+            missing[index]=$name
+        fi
+    done
+}
+
 install_packages() {
     local missing
     read -r -a missing <<<"$(missing_packages | tr '\n' ' ')"
     ((${#missing[@]})) || return 0
     command -v apt-get >/dev/null || die "missing: ${missing[*]}; this system has no apt to install them with"
     if ((EUID != 0)); then
-        missing=("${missing[@]/#headers/$(headers_package)}")
+        name_headers
         die "missing system packages; run this, then $0 again:" \
             "  sudo apt-get install --yes --no-install-recommends ${missing[*]}"
     fi
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -o Acquire::Retries=5 -qq update
-    missing=("${missing[@]/#headers/$(headers_package)}")
+    name_headers
     apt-get -o Acquire::Retries=5 -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
 }
 

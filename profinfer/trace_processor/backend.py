@@ -35,11 +35,14 @@ class RpcBackend(TraceProcessorBackend):  # type: ignore[misc]
         request.request = getattr(self.protos.TraceProcessorRpc, method)
         if fill is not None:
             fill(request)
-        return self.transport.exchange(
+        replies = self.transport.exchange(
             stream.SerializeToString(),
             until_last_batch=method == "TPM_QUERY_STREAMING",
             timeout=self.timeout,
         )
+        if not replies:
+            raise TraceProcessorError(f"{self.transport.kind}: {method} got no reply")
+        return replies
 
     def _merge(self, replies: list[bytes]) -> Any:
         merged = self.protos.TraceProcessorRpc()

@@ -18,7 +18,7 @@ from profinfer.trace_processor.wasm import WasmTransport
 ENVIRONMENT = "PROFINFER_TRACE_PROCESSOR"
 EMBEDDED = "wasm"
 _SHELL = "trace_processor_shell"
-_EMBEDDED_HINT = f"set {ENVIRONMENT}={EMBEDDED} to use the embedded Trace Processor"
+EMBEDDED_HINT = f"set {ENVIRONMENT}={EMBEDDED} to use the embedded Trace Processor"
 
 
 def find_shell(wanted: str | None = None) -> Path | None:
@@ -47,7 +47,13 @@ def start(wanted: str | None = None) -> Transport:
     Raises `TraceProcessorError` when it cannot be started.
     """
     path = find_shell(wanted)
-    return ShellTransport(path) if path else WasmTransport()
+    if path is None:
+        return WasmTransport()
+    try:
+        return ShellTransport(path)
+    except TraceProcessorError as error:
+        error.hint = error.hint or EMBEDDED_HINT
+        raise
 
 
 def _executable(path: Path, source: str) -> Path:
@@ -59,7 +65,7 @@ def _executable(path: Path, source: str) -> Path:
         reason = "is not executable"
     else:
         return path
-    raise TraceProcessorError(f"{source}Trace Processor {path} {reason}", _EMBEDDED_HINT)
+    raise TraceProcessorError(f"{source}Trace Processor {path} {reason}", EMBEDDED_HINT)
 
 
 def _cached_by_perfetto() -> Path | None:

@@ -108,7 +108,7 @@ def _open(path: Path | None, transport: Transport, sql_dir: Path | None) -> Sess
         version = str(tp.rpc.status().human_readable_version)
     except TraceProcessorError as error:
         if transport.kind != find.EMBEDDED:
-            error.hint = error.hint or f"set {find.ENVIRONMENT}={find.EMBEDDED}"
+            error.hint = error.hint or find.EMBEDDED_HINT
         raise
     tp.rpc.timeout = None
     modules = sql_modules(sql_dir) if sql_dir is not None else {}

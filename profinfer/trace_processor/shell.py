@@ -54,7 +54,7 @@ class ShellTransport:
     ) -> list[bytes]:
         """See `rpc.Transport`."""
         if self._dead:
-            raise TraceProcessorError(f"{self.kind} ended before: {self._dead}")
+            raise TraceProcessorError(f"this Trace Processor has ended: {self._dead}")
         deadline = None if timeout is None else time.monotonic() + timeout
         replies: list[bytes] = []
         stream = bytearray()

@@ -11,6 +11,7 @@ import re
 from profinfer.errors import QueryError
 
 _FRAME = re.compile(r'^\s*(?:File "(?P<file>[^"]*)"|(?P<other>\S.*?)) line (\d+) col (\d+)$')
+_EXCERPT = 100  # characters of the line that are shown
 
 
 def explain(text: str, sql: str, at: tuple[int, int] = (1, 1)) -> QueryError:
@@ -57,4 +58,6 @@ def _excerpt(sql: str, at: tuple[int, int], line: int, column: int) -> str:
     if not 0 <= index < len(source) or not source[index].strip():
         return ""
     text = " " * (at[1] - 1 if index == 0 else 0) + source[index].replace("\t", " ")
-    return f"look at\n    {text}\n    {' ' * (column - 1)}^"
+    start = max(0, column - 1 - _EXCERPT // 2)
+    shown = text[start : start + _EXCERPT].rstrip()
+    return f"look at\n    {shown}\n    {' ' * (column - 1 - start)}^"

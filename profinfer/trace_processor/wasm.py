@@ -117,7 +117,7 @@ class WasmTransport:
     def _call(self, work: Callable[[], None], timeout: float | None) -> None:
         store = self._store
         if self._dead or store is None:
-            raise TraceProcessorError(f"Trace Processor ended before: {self._dead}", _DEAD_HINT)
+            raise TraceProcessorError(f"this Trace Processor has ended: {self._dead}")
         store.set_epoch_deadline(1)
         future = self._thread.submit(work)
         try:
@@ -146,7 +146,8 @@ class WasmTransport:
         text = str(error).strip()
         cause = next((line for line in text.splitlines() if "wasm trap" in line), "")
         first = cause or (text.splitlines() or [type(error).__name__])[0]
-        self._dead = reasons[-1].strip() if reasons else first.strip()
+        # A line of the program's log begins with a time and a place in its source.
+        self._dead = re.sub(r"^\[[^]]*\]\s+\S+:\d+\s+", "", (reasons or [first])[-1].strip())
         return TraceProcessorError(f"Trace Processor died: {self._dead}", _DEAD_HINT)
 
     def exchange(

@@ -239,6 +239,8 @@ tensor *ggml_set_name(tensor *t, const char *name) {
   snprintf(t->name, NAME_SIZE, "%s", name);
   return t;
 }
+void *ggml_get_data(const struct ggml_tensor *tensor) { return tensor->data; }
+
 const char *ggml_get_name(const tensor *t) { return t->name; }
 
 // ---- operators

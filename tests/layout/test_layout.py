@@ -20,6 +20,10 @@ import profinfer.layout as layout_module
 from profinfer.elf import Elf
 from profinfer.errors import ProbeError, TargetError
 from profinfer.layout import Layout, TypeInfo, describe
+from profinfer.layout_child_ubatch import VOCABULARY
+from profinfer.layout_model import tiny_model
+from profinfer.layout_sandbox import Answer
+from profinfer.layout_sandbox import ask as ask_child
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def test_tensor_agrees_with_dwarf(engine: Path, found: Layout) -> None:
 def _members(dwarf: Any, name: bytes) -> dict[str, int]:
     for unit in dwarf.iter_CUs():
         source = unit.get_top_DIE().attributes.get("DW_AT_name")
-        if source is None or b"ggml" not in source.value:
+        if source is None or (b"ggml" not in source.value and b"llama" not in source.value):
             continue
         for die in unit.iter_DIEs():
             attributes = die.attributes
@@ -123,7 +127,7 @@ def test_ubatch_with_other_sentinels(engine: Path, found: Layout) -> None:
     """Another set of batches, lengths and sequences leads to the same offsets."""
     assert found.ubatch is not None
     wanted = layout_module._wanted([Elf(engine)])
-    with layout_module.tiny_model(layout_module.VOCABULARY) as model:
+    with tiny_model(VOCABULARY) as model:
         request = {"path": str(engine), "symbols": wanted, "model": f"/proc/self/fd/{model}"}
         package = str(Path(layout_module.__file__).parent.parent)
         result = subprocess.run(
@@ -185,6 +189,59 @@ def test_cache_is_per_owner(engine: Path) -> None:
     names = {layout_module._cache_file([Elf(engine)], uid) for uid in (0, 1000)}
     assert len(names) == 2
     assert None not in names
+
+
+@pytest.mark.parametrize(
+    ("failure", "data"),
+    [
+        ("it was ended by SIGSEGV", None),
+        (None, {"error": "the tiny model was refused"}),
+        (None, {"ubatch": {"arg": 1, "n_tokens": 1 << 40}, "notes": ["odd"]}),
+        (None, {"ubatch": [1], "notes": "x"}),
+        ("no answer within 9 s", {"notes": []}),
+    ],
+)
+def test_failure_of_the_second_experiment_keeps_the_first(
+    failure: str | None,
+    data: dict[str, Any] | None,
+    engine: Path,
+    found: Layout,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = ask_child
+    final = failure is None or "SIG" in failure
+
+    def ask(request: dict[str, Any], **rest: Any) -> Answer:
+        stage = request["stage"] == "ubatch"
+        return Answer(data, failure, final) if stage else real(request, **rest)
+
+    monkeypatch.setattr(layout_module, "ask", ask)
+    layout = describe([engine], uid=os.geteuid(), gid=os.getegid())
+    assert layout.ubatch is None
+    assert any(note.startswith("ubatch: ") for note in layout.notes)
+    assert (layout.tensor, layout.cgraph, layout.ops) == (found.tensor, found.cgraph, found.ops)
+    # What may turn out otherwise next time is not kept.
+    assert len(list((tmp_path / "cache/profinfer/layout").iterdir())) == final
+
+
+def test_crash_in_a_later_part_keeps_the_earlier(
+    engine: Path, found: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ask_child
+
+    def ask(request: dict[str, Any], **rest: Any) -> Answer:
+        answer = real(request, **rest)
+        if request["stage"] != "ggml" or answer.data is None:
+            return answer
+        partial = {k: v for k, v in answer.data.items() if k != "backend"}
+        return Answer(partial, "it was ended by SIGILL", True)
+
+    monkeypatch.setattr(layout_module, "ask", ask)
+    layout = describe([engine], uid=os.geteuid(), gid=os.getegid())
+    assert layout.backend is None
+    assert layout.tensor == found.tensor
+    assert layout.notes == ("backend: it was ended by SIGILL",)
 
 
 def test_library_without_ggml(engine: Path) -> None:

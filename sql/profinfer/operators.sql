@@ -1,0 +1,122 @@
+-- Operators, as each thread ran them and across threads.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.tensors;
+
+-- One row per operator and thread.
+CREATE PERFETTO TABLE profinfer_operator_slice(
+  -- Slice id.
+  id JOINID(slice.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- From its start to the start of the thread's next operator or the end of the graph, the wait
+  -- at the barrier included. NULL when the end was not recorded.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Name of the tensor that is computed.
+  name STRING,
+  -- Graph run.
+  graph_id LONG,
+  -- Arguments; one set per distinct operator, with its description.
+  arg_set_id ARGSETID,
+  -- Time spent waiting for the other threads at the barrier after the operator: 0 where there
+  -- is none, NULL when barriers were not recorded.
+  wait_dur DURATION,
+  -- False when a record of it may have been lost: its end, and so dur, is not certain.
+  complete BOOL
+) AS
+WITH
+  has_barriers AS (
+    SELECT
+      EXISTS (
+        SELECT
+          1
+        FROM _recording_arg
+        WHERE key = 'plan.level' AND value = 'barrier'
+      ) AS yes
+  )
+SELECT
+  o.id,
+  o.ts,
+  iif(o.dur < 0, NULL, o.dur) AS dur,
+  o.utid,
+  o.name,
+  g.graph_id,
+  o.arg_set_id,
+  iif((SELECT yes FROM has_barriers), coalesce(w.dur, 0), NULL) AS wait_dur,
+  o.complete AND o.dur >= 0 AS complete
+FROM _operator_event AS o
+JOIN _graph_event AS g
+  ON o.parent_id = g.id
+LEFT JOIN _wait_event AS w
+  ON w.operator_slice_id = o.id
+ORDER BY o.id;
+
+-- One row per operator and graph run: all its threads together.
+CREATE PERFETTO TABLE profinfer_operator(
+  -- Start on the first thread.
+  ts TIMESTAMP,
+  -- From the first thread's start to the last thread's end.
+  dur DURATION,
+  -- Name of the tensor that is computed.
+  name STRING,
+  -- Operator; both joined by a plus sign when fused.
+  op STRING,
+  -- Layer number.
+  layer LONG,
+  -- Graph run.
+  graph_id LONG,
+  -- Tensor that is computed, of a fused operator the last one.
+  tensor_id LONG,
+  -- Threads that ran it.
+  thread_count LONG,
+  -- Work, summed over threads: dur without the wait at the barrier.
+  busy_dur DURATION,
+  -- Wait at the barrier after it, summed over threads; NULL when barriers were not recorded.
+  wait_dur DURATION,
+  -- Work of the thread that worked longest.
+  slowest_dur DURATION,
+  -- Work of the thread that worked least.
+  fastest_dur DURATION,
+  -- Arguments of its slices, with the description.
+  arg_set_id ARGSETID,
+  -- False when a record of it may have been lost.
+  complete BOOL
+) AS
+WITH
+  merged AS (
+    SELECT
+      min(ts) AS ts,
+      max(ts + dur) - min(ts) AS dur,
+      name,
+      graph_id,
+      arg_set_id,
+      count() AS thread_count,
+      sum(dur - coalesce(wait_dur, 0)) AS busy_dur,
+      sum(wait_dur) AS wait_dur,
+      max(dur - coalesce(wait_dur, 0)) AS slowest_dur,
+      min(dur - coalesce(wait_dur, 0)) AS fastest_dur,
+      min(complete) AS complete
+    FROM profinfer_operator_slice
+    GROUP BY graph_id, arg_set_id
+  )
+SELECT
+  m.ts,
+  m.dur,
+  m.name,
+  k.op,
+  k.layer,
+  m.graph_id,
+  k.tensor_id,
+  m.thread_count,
+  m.busy_dur,
+  m.wait_dur,
+  m.slowest_dur,
+  m.fastest_dur,
+  m.arg_set_id,
+  m.complete
+FROM merged AS m
+LEFT JOIN _operator_kind AS k
+  USING (arg_set_id);

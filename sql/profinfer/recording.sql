@@ -1,0 +1,99 @@
+-- The recording itself: how it was made, whether it is whole, and what was lost.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+
+-- How the trace was recorded: versions, target, layout, probe plan, configuration, machine, and
+-- how the recording ended.
+CREATE PERFETTO VIEW profinfer_recording(
+  -- Name of the setting or fact, such as config.level or uname.release.
+  key STRING,
+  -- Its value as text.
+  value STRING
+) AS
+SELECT
+  key,
+  value
+FROM _recording_arg;
+
+-- Records that did not fit into a ring, as they were noticed.
+CREATE PERFETTO VIEW profinfer_loss(
+  -- Time of the last one of these.
+  ts TIMESTAMP,
+  -- Time before which none of these was lost: the gap is from here to ts.
+  first_ts TIMESTAMP,
+  -- CPU whose ring was full.
+  cpu LONG,
+  -- Kind of record: operator, fused, barrier, graph_begin, graph_end, ubatch_begin, ubatch_end,
+  -- node, tensor, structure or tokens.
+  kind STRING,
+  -- How many.
+  lost LONG
+) AS
+SELECT
+  ts,
+  first_ts,
+  cpu,
+  kind,
+  lost
+FROM _loss_event;
+
+-- Whether records may have been lost between two times.
+CREATE PERFETTO FUNCTION profinfer_has_loss(
+  -- Start of the window.
+  ts TIMESTAMP,
+  -- Its duration.
+  dur DURATION
+)
+-- True when a gap overlaps the window.
+RETURNS BOOL AS
+SELECT
+  EXISTS (
+    SELECT
+      1
+    FROM _loss_event AS l
+    WHERE l.first_ts <= $ts + $dur AND l.ts >= $ts
+  );
+
+-- What a reader of this trace must know before believing a number.
+CREATE PERFETTO VIEW profinfer_recording_warning(
+  -- What is the matter.
+  message STRING,
+  -- What to do about it.
+  hint STRING
+) AS
+SELECT
+  'this trace was not recorded by ProfInfer, or its beginning is missing: its tables are empty' AS message,
+  'profinfer record makes traces that these queries understand' AS hint
+WHERE NOT EXISTS (
+  SELECT
+    1
+  FROM _recording_arg
+  WHERE event = 'recording started'
+)
+UNION ALL
+SELECT
+  'this trace is truncated: the end of the recording is missing' AS message,
+  'the file was cut, or the recorder was killed: statistics cover what is there' AS hint
+WHERE EXISTS (
+  SELECT
+    1
+  FROM _recording_arg
+  WHERE event = 'recording started'
+) AND NOT EXISTS (
+  SELECT
+    1
+  FROM _recording_arg
+  WHERE event = 'recording ended'
+)
+UNION ALL
+SELECT
+  printf('%d records were lost in %d gaps', sum(lost), count()) AS message,
+  'profinfer_loss says which and when; record with a larger --ring-size or a lower --level' AS hint
+FROM _loss_event
+HAVING count() > 0
+UNION ALL
+SELECT
+  printf('%s operator records belong to no graph that was recorded', value) AS message,
+  'recording began within a graph, or the record of its beginning was lost' AS hint
+FROM _recording_arg
+WHERE key = 'unattributed' AND value != '0';

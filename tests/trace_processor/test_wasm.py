@@ -1,0 +1,190 @@
+"""The embedded Trace Processor: its cache, and how it dies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from profinfer.errors import TraceProcessorError
+from profinfer.trace_processor import Session, aot, open_trace, rpc
+from profinfer.trace_processor.backend import TransportTraceProcessor
+from profinfer.trace_processor.wasm import WasmTransport, wasm_path
+from tests.trace_processor.test_session import FOREVER
+
+# The smallest module there is: the cache's rules do not depend on what is compiled.
+EMPTY_MODULE = b"\0asm\x01\0\0\0"
+OTHER_MODULE = EMPTY_MODULE + b"\x00\x02\x01x"  # the same with a custom section
+
+
+def private(path: Path) -> Path:
+    path.mkdir(mode=0o700)
+    return path
+
+
+def test_corrupted_image_is_compiled_again(tmp_path: Path) -> None:
+    cache = private(tmp_path / "cache")
+    wasm = tmp_path / "m.wasm"
+    wasm.write_bytes(EMPTY_MODULE)
+    engine = wasmtime.Engine()
+    aot.load_module(engine, wasm, cache)
+    (image,) = cache.iterdir()
+    good = image.read_bytes()
+    assert image.stat().st_mode & 0o777 == 0o600
+    assert hashlib.sha256(good[32:]).digest() == good[:32]
+    for bad in (good[:-1] + bytes([good[-1] ^ 1]), good[:40], b"", bytes(32) + good[32:]):
+        image.write_bytes(bad)
+        aot.load_module(engine, wasm, cache)
+        assert image.read_bytes()[:32] == hashlib.sha256(image.read_bytes()[32:]).digest()
+    assert [file.name for file in cache.iterdir()] == [image.name]
+
+
+def test_a_sound_image_is_not_compiled_again(tmp_path: Path) -> None:
+    cache = private(tmp_path / "cache")
+    wasm = tmp_path / "m.wasm"
+    wasm.write_bytes(EMPTY_MODULE)
+    aot.load_module(wasmtime.Engine(), wasm, cache)
+    (image,) = cache.iterdir()
+    before = image.stat().st_ino
+    aot.load_module(wasmtime.Engine(), wasm, cache)
+    assert image.stat().st_ino == before  # a compilation would have replaced it
+    wasm.write_bytes(OTHER_MODULE)
+    aot.load_module(wasmtime.Engine(), wasm, cache)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_an_image_that_others_may_write_or_that_is_a_link_is_not_used(tmp_path: Path) -> None:
+    cache = private(tmp_path / "cache")
+    wasm = tmp_path / "m.wasm"
+    wasm.write_bytes(EMPTY_MODULE)
+    aot.load_module(wasmtime.Engine(), wasm, cache)
+    (image,) = cache.iterdir()
+    image.chmod(0o666)
+    before = image.stat().st_ino
+    aot.load_module(wasmtime.Engine(), wasm, cache)
+    assert image.stat().st_ino != before
+    assert image.stat().st_mode & 0o777 == 0o600
+    elsewhere = tmp_path / "elsewhere"
+    image.rename(elsewhere)
+    image.symlink_to(elsewhere)
+    aot.load_module(wasmtime.Engine(), wasm, cache)
+    assert not image.is_symlink()
+
+
+def test_an_image_of_another_configuration_is_replaced(tmp_path: Path) -> None:
+    cache = private(tmp_path / "cache")
+    wasm = tmp_path / "m.wasm"
+    wasm.write_bytes(EMPTY_MODULE)
+    aot.load_module(wasmtime.Engine(), wasm, cache)
+    (image,) = cache.iterdir()
+    before = image.read_bytes()
+    config = wasmtime.Config()
+    config.epoch_interruption = True
+    aot.load_module(wasmtime.Engine(config), wasm, cache)
+    assert image.read_bytes() != before
+
+
+def test_the_cache_directory_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = aot.cache_dir()
+    assert path == tmp_path / "profinfer"
+    assert path.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o755)
+    assert aot.cache_dir() is None
+    path.rmdir()
+    path.symlink_to(private(tmp_path / "target"))
+    assert aot.cache_dir() is None
+    path.unlink()
+    path.write_text("a file")
+    assert aot.cache_dir() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
+    monkeypatch.setenv("HOME", str(private(tmp_path / "home")))
+    assert aot.cache_dir() == tmp_path / "home" / ".cache" / "profinfer"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="hardware: only root can give a directory away")
+def test_a_directory_of_somebody_else_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = aot.cache_dir()
+    assert path is not None
+    os.chown(path, 65534, 65534)
+    assert aot.cache_dir() is None
+
+
+def test_a_broken_build_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TraceProcessorError, match="cannot load"):
+        WasmTransport(wasm=tmp_path / "absent.wasm", cache=private(tmp_path / "cache"))
+
+
+def test_the_installed_build_is_found() -> None:
+    assert wasm_path().parent.parent.name == "web_dist"
+
+
+def test_a_trap_ends_one_instance(session: Session) -> None:
+    with open_trace(None, trace_processor="wasm") as broken:
+        transport = broken.tp.rpc.transport
+        assert isinstance(transport, WasmTransport)
+        # With its static data overwritten the program goes wrong as a miscompiled one would.
+        transport._host.write(1 << 16, b"\xff" * (1 << 20))
+        with pytest.raises(TraceProcessorError, match="died"):
+            broken.query("SELECT 1")
+        with pytest.raises(TraceProcessorError, match="has ended"):
+            broken.query("SELECT 1")
+    assert session.query("SELECT 1").rows() == [(1,)]
+
+
+def test_running_out_of_memory_ends_one_instance(session: Session, trace: Path) -> None:
+    tp = TransportTraceProcessor(WasmTransport(max_memory=64 << 20))
+    large = trace.read_bytes() * 200_000
+    with pytest.raises(TraceProcessorError, match=r"died.*memory") as error:
+        tp.rpc.parse(large)
+    assert "native trace_processor_shell" in error.value.hint
+    tp.close()
+    assert session.query("SELECT 1").rows() == [(1,)]
+
+
+def test_a_broken_request_is_refused(session: Session) -> None:
+    with open_trace(None, trace_processor="wasm") as broken:
+        broken.tp.rpc.transport.exchange(b"\xff" * 30, until_last_batch=False, timeout=None)
+        for _ in range(2):
+            with pytest.raises(TraceProcessorError):
+                broken.query("SELECT 1")
+    assert session.query("SELECT 1").rows() == [(1,)]
+
+
+def test_ctrl_c_interrupts_a_query(session: Session) -> None:
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        session.query(FOREVER)
+    assert time.monotonic() - begin < 5
+    with pytest.raises(TraceProcessorError, match="interrupted"):
+        session.query("SELECT 1")
+
+
+def test_closed(trace: Path) -> None:
+    session = open_trace(trace, trace_processor="wasm")
+    session.close()
+    session.close()
+    with pytest.raises(TraceProcessorError, match="closed"):
+        session.query("SELECT 1")
+
+
+def test_a_trace_larger_than_one_request(trace: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.pftrace"
+    data = trace.read_bytes()
+    # One packet, of a field that nobody knows, is larger than a whole request.
+    field = b"\xfa\xff\x03"
+    body = field + rpc.varint(9 << 20) + bytes(9 << 20)
+    large.write_bytes(b"\x0a" + rpc.varint(len(body)) + body + data)
+    with open_trace(large, trace_processor="wasm") as session:
+        assert session.query("SELECT COUNT(*) FROM slice").rows() == [(5,)]
