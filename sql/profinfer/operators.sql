@@ -76,6 +76,9 @@ CREATE PERFETTO TABLE profinfer_operator(
   busy_dur DURATION,
   -- Wait at the barrier after it, summed over threads; NULL when barriers were not recorded.
   wait_dur DURATION,
+  -- Part of the wait during which some thread was still at work; the rest of it passed between
+  -- the last thread's arrival at the barrier and everybody's departure.
+  imbalance_dur DURATION,
   -- Work of the thread that worked longest.
   slowest_dur DURATION,
   -- Work of the thread that worked least.
@@ -96,6 +99,11 @@ WITH
       count() AS thread_count,
       sum(dur - coalesce(wait_dur, 0)) AS busy_dur,
       sum(wait_dur) AS wait_dur,
+      iif(
+        max(wait_dur) > 0,
+        count() * max(ts + dur - wait_dur) - sum(ts + dur - wait_dur),
+        iif(max(wait_dur) IS NULL, NULL, 0)
+      ) AS imbalance_dur,
       max(dur - coalesce(wait_dur, 0)) AS slowest_dur,
       min(dur - coalesce(wait_dur, 0)) AS fastest_dur,
       min(complete) AS complete
@@ -113,6 +121,7 @@ SELECT
   m.thread_count,
   m.busy_dur,
   m.wait_dur,
+  min(m.imbalance_dur, m.wait_dur) AS imbalance_dur,
   m.slowest_dur,
   m.fastest_dur,
   m.arg_set_id,

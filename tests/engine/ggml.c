@@ -21,6 +21,7 @@ enum ggml_op {
   OP_VIEW,
   OP_RESHAPE,
   OP_TRANSPOSE = 4,
+  OP_NORM = 6,
   OP_RMS_NORM = 8,
   OP_MUL_MAT = 11,
   OP_MUL,
@@ -29,7 +30,7 @@ enum ggml_op {
   OP_COUNT = 17
 };
 static const char *const op_names[] = {"NONE",       "VIEW",    "RESHAPE",  "PERMUTE",  "TRANSPOSE",
-                                       "SCALE",      "ROPE",    "SOFT_MAX", "RMS_NORM", "GET_ROWS",
+                                       "SCALE",      "NORM",    "SOFT_MAX", "RMS_NORM", "GET_ROWS",
                                        "MUL_MAT_ID", "MUL_MAT", "MUL",      "ADD",      "CPY",
                                        "UNARY",      "GLU"};
 _Static_assert(sizeof op_names / sizeof *op_names == OP_COUNT, "op_names");
@@ -239,8 +240,7 @@ tensor *ggml_set_name(tensor *t, const char *name) {
   snprintf(t->name, NAME_SIZE, "%s", name);
   return t;
 }
-void *ggml_get_data(const struct ggml_tensor *tensor) { return tensor->data; }
-
+void *ggml_get_data(const tensor *t) { return t->data; }
 const char *ggml_get_name(const tensor *t) { return t->name; }
 
 // ---- operators
@@ -261,10 +261,14 @@ tensor *ggml_mul_mat(context *c, tensor *a, tensor *b) {
 }
 tensor *ggml_add(context *c, tensor *a, tensor *b) { return op(like(c, a), OP_ADD, a, b); }
 tensor *ggml_mul(context *c, tensor *a, tensor *b) { return op(like(c, a), OP_MUL, a, b); }
-tensor *ggml_rms_norm(context *c, tensor *a, float eps) {
-  tensor *t = op(like(c, a), OP_RMS_NORM, a, NULL);
+static tensor *normalized(context *c, tensor *a, enum ggml_op code, float eps) {
+  tensor *t = op(like(c, a), code, a, NULL);
   memcpy(t->op_params, &eps, sizeof eps);
   return t;
+}
+tensor *ggml_norm(context *c, tensor *a, float eps) { return normalized(c, a, OP_NORM, eps); }
+tensor *ggml_rms_norm(context *c, tensor *a, float eps) {
+  return normalized(c, a, OP_RMS_NORM, eps);
 }
 tensor *ggml_silu(context *c, tensor *a) {
   tensor *t = op(like(c, a), OP_UNARY, a, NULL);

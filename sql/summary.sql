@@ -1,0 +1,78 @@
+-- How fast was it, where did the time go, and can the recording be believed?
+-- Times in milliseconds. `complete` is 0 where records may have been lost.
+
+INCLUDE PERFETTO MODULE profinfer.recording;
+INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.tokens;
+
+-- title: Requests
+SELECT
+  r.request_id AS request,
+  r.sequence,
+  r.prompt_tokens,
+  r.decode_tokens,
+  round(r.ttft / 1e6, 2) AS ttft_ms,
+  round(t.median / 1e6, 2) AS tpot_median_ms,
+  round(t.p95 / 1e6, 2) AS tpot_p95_ms,
+  round(r.prompt_tokens * 1e9 / nullif(r.prefill_dur, 0), 1) AS prefill_tokens_per_s,
+  round(t.tokens * 1e9 / t.total, 1) AS decode_tokens_per_s,
+  r.complete
+FROM profinfer_request AS r
+LEFT JOIN (
+  SELECT
+    request_id,
+    percentile(tpot, 50) AS median,
+    percentile(tpot, 95) AS p95,
+    count() AS tokens,
+    sum(tpot) AS total
+  FROM profinfer_token
+  GROUP BY request_id
+) AS t
+  USING (request_id)
+ORDER BY request;
+
+-- title: Time by phase
+SELECT
+  u.phase,
+  count() AS ubatches,
+  sum(u.tokens) AS tokens,
+  round(sum(u.dur) / 1e6, 2) AS ubatch_ms,
+  round(sum(g.dur) / 1e6, 2) AS graphs_ms,
+  sum(g.graphs) AS graphs,
+  sum(NOT u.complete) AS incomplete
+FROM profinfer_ubatch AS u
+LEFT JOIN (
+  SELECT
+    ubatch_id,
+    sum(dur) AS dur,
+    count() AS graphs
+  FROM profinfer_graph
+  GROUP BY ubatch_id
+) AS g
+  USING (ubatch_id)
+GROUP BY u.phase
+ORDER BY ubatch_ms DESC;
+
+-- title: Time by op (work summed over threads; incomplete operators are not in it)
+SELECT
+  op,
+  sum(complete) AS runs,
+  round(sum(iif(complete, busy_dur, 0)) / 1e6, 2) AS work_ms,
+  round(100.0 * sum(iif(complete, busy_dur, 0)) / sum(sum(iif(complete, busy_dur, 0))) OVER (), 1) AS percent,
+  round(sum(iif(complete, wait_dur, 0)) / 1e6, 2) AS barrier_wait_ms,
+  sum(NOT complete) AS incomplete
+FROM profinfer_operator
+GROUP BY op
+ORDER BY work_ms DESC;
+
+-- title: Losses (none when empty)
+SELECT
+  kind,
+  cpu,
+  sum(lost) AS lost,
+  count() AS gaps,
+  round(sum(ts - first_ts) / 1e6, 2) AS gaps_ms
+FROM profinfer_loss
+GROUP BY kind, cpu
+ORDER BY lost DESC;

@@ -1,0 +1,27 @@
+-- What did every decoded token cost, from one step to the next?
+-- Times in milliseconds. The rest is what the engine did between micro-batches: sampling,
+-- detokenising, preparing the next batch. `complete` is 0 where records may have been lost.
+
+INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.tokens;
+
+-- title: Decoding steps
+SELECT
+  t.request_id AS request,
+  t.step,
+  t.position,
+  round(t.tpot / 1e6, 3) AS tpot_ms,
+  round(t.ubatch_dur / 1e6, 3) AS ubatch_ms,
+  round(g.dur / 1e6, 3) AS graphs_ms,
+  round((t.tpot - t.ubatch_dur) / 1e6, 3) AS rest_ms,
+  t.complete
+FROM profinfer_token AS t
+LEFT JOIN (
+  SELECT
+    ubatch_id,
+    sum(dur) AS dur
+  FROM profinfer_graph
+  GROUP BY ubatch_id
+) AS g
+  USING (ubatch_id)
+ORDER BY t.request_id, t.step;
