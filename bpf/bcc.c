@@ -3,8 +3,8 @@
  * The BCC dialect: maps, and one program per probe. BCC rewrites map accesses in this file only,
  * which is why they are wrapped in functions here and the bodies stand in handlers.h.
  */
-#include <uapi/linux/ptrace.h>
 #include "handlers.h"
+#include <uapi/linux/ptrace.h>
 
 BPF_RINGBUF_OUTPUT(ring_shape, RING_PAGES);
 BPF_ARRAY_OF_MAPS(rings, "ring_shape", N_CPUS);
@@ -19,164 +19,102 @@ BPF_TABLE("lru_hash", u64, u64, structures, 16384);
 BPF_TABLE("lru_hash", u64, u64, signatures, 131072);
 BPF_PROG_ARRAY(chain, CHAIN_COUNT);
 
-BODY struct control *control(void)
-{
-	int zero = 0;
-	return control_map.lookup(&zero);
+BODY struct control *control(void) {
+  int zero = 0;
+  return control_map.lookup(&zero);
 }
 
-BODY struct record *ring_reserve(__u32 cpu)
-{
-	int key = cpu;
-	void *ring = rings.lookup(&key);
-	if (!ring)
-		return 0;
-	return bpf_ringbuf_reserve(ring, sizeof(struct record), 0);
+BODY struct record *ring_reserve(__u32 cpu) {
+  int key = cpu;
+  void *ring = rings.lookup(&key);
+  if (!ring)
+    return 0;
+  return bpf_ringbuf_reserve(ring, sizeof(struct record), 0);
 }
 
-BODY void ring_submit(struct record *r)
-{
-	/* User space polls: a wake-up would cost the target more than the whole handler. */
-	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+BODY void ring_submit(struct record *r) {
+  /* User space polls: a wake-up would cost the target more than the whole handler. */
+  bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
-BODY void *wide_reserve(void)
-{
-	return structure_ring.ringbuf_reserve(WIDE_SIZE);
+BODY void *wide_reserve(void) { return structure_ring.ringbuf_reserve(WIDE_SIZE); }
+
+BODY void wide_submit(void *r) { structure_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP); }
+
+BODY struct loss *loss_of(__u32 cpu, __u32 kind) {
+  int key = cpu * KIND_COUNT + kind;
+  return loss_map.lookup(&key);
 }
 
-BODY void wide_submit(void *r)
-{
-	structure_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+BODY struct thread_state *thread_state(__u32 tid) {
+  struct thread_state zero = {};
+  return threads.lookup_or_try_init(&tid, &zero);
 }
 
-BODY struct loss *loss_of(__u32 cpu, __u32 kind)
-{
-	int key = cpu * KIND_COUNT + kind;
-	return loss_map.lookup(&key);
+BODY struct graph_state *graph_state(__u64 cgraph) {
+  struct graph_state zero = {};
+  return graphs.lookup_or_try_init(&cgraph, &zero);
 }
 
-BODY struct thread_state *thread_state(__u32 tid)
-{
-	struct thread_state zero = {};
-	return threads.lookup_or_try_init(&tid, &zero);
+BODY struct walk *walk_of(__u32 tid) {
+  int first = 0;
+  struct walk *zero;
+  struct walk *w = walks.lookup(&tid);
+  if (w)
+    return w;
+  zero = zero_walk.lookup(&first);
+  if (!zero)
+    return 0;
+  walks.update(&tid, zero);
+  return walks.lookup(&tid);
 }
 
-BODY struct graph_state *graph_state(__u64 cgraph)
-{
-	struct graph_state zero = {};
-	return graphs.lookup_or_try_init(&cgraph, &zero);
+BODY __u64 *structure_of(__u64 hash) { return structures.lookup(&hash); }
+
+BODY void structure_set(__u64 hash, __u64 structure) { structures.update(&hash, &structure); }
+
+BODY __u64 *signature_of(__u64 tensor) { return signatures.lookup(&tensor); }
+
+BODY void signature_set(__u64 tensor, __u64 signature) { signatures.update(&tensor, &signature); }
+
+BODY void chain_to(void *ctx, __u32 program) { chain.call(ctx, program); }
+
+int on_operator(struct pt_regs *ctx) { return handle_operator(PT_REGS_PARM2(ctx)); }
+
+int on_fused(struct pt_regs *ctx) { return handle_fused(PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx)); }
+
+int on_barrier(struct pt_regs *ctx) { return handle_barrier(PT_REGS_PARM1(ctx)); }
+
+int on_backend_graph(struct pt_regs *ctx) {
+  return handle_graph_begin(ctx, ENTRY_BACKEND, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 }
 
-BODY struct walk *walk_of(__u32 tid)
-{
-	int first = 0;
-	struct walk *zero;
-	struct walk *w = walks.lookup(&tid);
-	if (w)
-		return w;
-	zero = zero_walk.lookup(&first);
-	if (!zero)
-		return 0;
-	walks.update(&tid, zero);
-	return walks.lookup(&tid);
+int on_backend_graph_return(struct pt_regs *ctx) { return handle_graph_end(ENTRY_BACKEND); }
+
+int on_cpu_graph(struct pt_regs *ctx) {
+  return handle_graph_begin(ctx, ENTRY_CPU, 0, PT_REGS_PARM1(ctx));
 }
 
-BODY __u64 *structure_of(__u64 hash)
-{
-	return structures.lookup(&hash);
+int on_cpu_graph_return(struct pt_regs *ctx) { return handle_graph_end(ENTRY_CPU); }
+
+int on_rebuild(struct pt_regs *ctx) { return handle_rebuild(); }
+
+int on_ubatch(struct pt_regs *ctx) {
+  return handle_ubatch_begin(ctx, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 }
 
-BODY void structure_set(__u64 hash, __u64 structure)
-{
-	structures.update(&hash, &structure);
-}
+int on_ubatch_return(struct pt_regs *ctx) { return handle_ubatch_end(); }
 
-BODY __u64 *signature_of(__u64 tensor)
-{
-	return signatures.lookup(&tensor);
-}
+int on_nothing(struct pt_regs *ctx) { return 0; }
 
-BODY void signature_set(__u64 tensor, __u64 signature)
-{
-	signatures.update(&tensor, &signature);
-}
+int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 
-BODY void chain_to(void *ctx, __u32 program)
-{
-	chain.call(ctx, program);
-}
+int chain_emit(struct pt_regs *ctx) { return continue_emit(ctx); }
 
-int on_operator(struct pt_regs *ctx)
-{
-	return handle_operator(PT_REGS_PARM2(ctx));
-}
-
-int on_fused(struct pt_regs *ctx)
-{
-	return handle_fused(PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
-}
-
-int on_barrier(struct pt_regs *ctx)
-{
-	return handle_barrier(PT_REGS_PARM1(ctx));
-}
-
-int on_backend_graph(struct pt_regs *ctx)
-{
-	return handle_graph_begin(ctx, ENTRY_BACKEND, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
-}
-
-int on_backend_graph_return(struct pt_regs *ctx)
-{
-	return handle_graph_end(ENTRY_BACKEND);
-}
-
-int on_cpu_graph(struct pt_regs *ctx)
-{
-	return handle_graph_begin(ctx, ENTRY_CPU, 0, PT_REGS_PARM1(ctx));
-}
-
-int on_cpu_graph_return(struct pt_regs *ctx)
-{
-	return handle_graph_end(ENTRY_CPU);
-}
-
-int on_rebuild(struct pt_regs *ctx)
-{
-	return handle_rebuild();
-}
-
-int on_ubatch(struct pt_regs *ctx)
-{
-	return handle_ubatch_begin(ctx, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
-}
-
-int on_ubatch_return(struct pt_regs *ctx)
-{
-	return handle_ubatch_end();
-}
-
-int on_nothing(struct pt_regs *ctx)
-{
-	return 0;
-}
-
-int chain_hash(struct pt_regs *ctx)
-{
-	return continue_hash(ctx);
-}
-
-int chain_emit(struct pt_regs *ctx)
-{
-	return continue_emit(ctx);
-}
-
-int chain_tokens(struct pt_regs *ctx)
-{
+int chain_tokens(struct pt_regs *ctx) {
 #if U_N_TOKENS >= 0
-	return continue_tokens(ctx);
+  return continue_tokens(ctx);
 #else
-	return 0;
+  return 0;
 #endif
 }

@@ -10,29 +10,29 @@
 #define PROFINFER_RECORDS_H
 
 enum record_kind {
-	KIND_OPERATOR = 1, /* a = tensor */
-	KIND_FUSED = 2,    /* a = tensor that is written, b = tensor it was fused with */
-	KIND_BARRIER = 3,  /* a = threadpool */
-	KIND_GRAPH_BEGIN = 4, /* a = backend, b = structure (0: could not be read) */
-	KIND_GRAPH_END = 5,
-	KIND_UBATCH_BEGIN = 6, /* a = tokens, b = llama_context */
-	KIND_UBATCH_END = 7,
-	KIND_NODE = 8,	 /* a = tensor, b = structure: nodes in order of execution */
-	KIND_TENSOR = 9, /* wide */
-	KIND_STRUCTURE = 10, /* wide */
-	KIND_TOKENS = 11,    /* wide */
-	KIND_COUNT = 12,
+  KIND_OPERATOR = 1,    /* a = tensor */
+  KIND_FUSED = 2,       /* a = tensor that is written, b = tensor it was fused with */
+  KIND_BARRIER = 3,     /* a = threadpool */
+  KIND_GRAPH_BEGIN = 4, /* a = backend, b = structure (0: could not be read) */
+  KIND_GRAPH_END = 5,
+  KIND_UBATCH_BEGIN = 6, /* a = tokens, b = llama_context */
+  KIND_UBATCH_END = 7,
+  KIND_NODE = 8,       /* a = tensor, b = structure: nodes in order of execution */
+  KIND_TENSOR = 9,     /* wide */
+  KIND_STRUCTURE = 10, /* wide */
+  KIND_TOKENS = 11,    /* wide */
+  KIND_COUNT = 12,
 };
 
 /* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id. */
 struct record {
-	__u64 ts;
-	__u64 a;
-	__u64 b;
-	__u32 tid;
-	__u16 cpu;
-	__u8 kind;
-	__u8 flags;
+  __u64 ts;
+  __u64 a;
+  __u64 b;
+  __u32 tid;
+  __u16 cpu;
+  __u8 kind;
+  __u8 flags;
 };
 
 #define WIDE_SIZE 320
@@ -42,76 +42,76 @@ struct record {
 
 /* What the structure ring carries starts like this; every record has WIDE_SIZE bytes. */
 struct wide_header {
-	__u64 ts;
-	__u32 tid;
-	__u16 cpu;
-	__u8 kind;
-	__u8 flags;
+  __u64 ts;
+  __u32 tid;
+  __u16 cpu;
+  __u8 kind;
+  __u8 flags;
 };
 
 /* A tensor that is new or has changed, as it stood in the target's memory at graph start. */
 struct tensor_record {
-	struct wide_header header;
-	__u64 address;
-	__u64 data;
-	__u64 buffer;
-	__u64 view_src;
-	__s64 ne[4];
-	__u64 nb[4];
-	__u64 src[SOURCES];
-	__s32 op_params[2]; /* the first says which unary or gated operator it is */
-	__u32 type;
-	__u32 op;
-	__u32 tensor_flags;
-	__u32 reserved;
-	char name[NAME_SIZE];
+  struct wide_header header;
+  __u64 address;
+  __u64 data;
+  __u64 buffer;
+  __u64 view_src;
+  __s64 ne[4];
+  __u64 nb[4];
+  __u64 src[SOURCES];
+  __s32 op_params[2]; /* the first says which unary or gated operator it is */
+  __u32 type;
+  __u32 op;
+  __u32 tensor_flags;
+  __u32 reserved;
+  char name[NAME_SIZE];
 };
 
 /* Ends the list of KIND_NODE records that one thread emitted for this structure. */
 struct structure_record {
-	struct wide_header header;
-	__u64 structure; /* also the time at which the walk began: unique */
-	__u64 cgraph;
-	__u64 backend;
-	__u64 backend_name_fn; /* address of the backend's get_name */
-	__u8 guid[16];	       /* of the backend */
-	__u32 nodes;
-	__u8 reserved[WIDE_SIZE - 16 - 4 * 8 - 16 - 4];
+  struct wide_header header;
+  __u64 structure; /* also the time at which the walk began: unique */
+  __u64 cgraph;
+  __u64 backend;
+  __u64 backend_name_fn; /* address of the backend's get_name */
+  __u8 guid[16];         /* of the backend */
+  __u32 nodes;
+  __u8 reserved[WIDE_SIZE - 16 - 4 * 8 - 16 - 4];
 };
 
 /* Consecutive tokens of one sequence at consecutive positions. */
 struct token_run {
-	__s32 sequence;
-	__s32 position; /* of the first token */
-	__u32 tokens;
-	__u32 outputs; /* tokens whose logits were asked for */
-	__u32 last_output; /* 1 when the run's last token is one of them */
+  __s32 sequence;
+  __s32 position; /* of the first token */
+  __u32 tokens;
+  __u32 outputs;     /* tokens whose logits were asked for */
+  __u32 last_output; /* 1 when the run's last token is one of them */
 };
 
 /* The tokens of one ubatch; ts and tid are those of its KIND_UBATCH_BEGIN. */
 struct tokens_record {
-	struct wide_header header;
-	__u32 first; /* index of this record's first run: a ubatch may need several records */
-	__u32 runs;
-	struct token_run run[RUNS];
-	__u8 reserved[WIDE_SIZE - 16 - 8 - RUNS * 20];
+  struct wide_header header;
+  __u32 first; /* index of this record's first run: a ubatch may need several records */
+  __u32 runs;
+  struct token_run run[RUNS];
+  __u8 reserved[WIDE_SIZE - 16 - 8 - RUNS * 20];
 };
 
 /* One per CPU and kind. Every record that did not fit is counted here. */
 struct loss {
-	__u64 lost;
-	__u64 last_ts;
+  __u64 lost;
+  __u64 last_ts;
 };
 
 /* Set by user space before the probes are attached and cleared at the end; the handlers count in
  * it and, with target iterations, switch themselves on and off. */
 struct control {
-	__u64 active; /* nothing is recorded while 0 */
-	__u64 first_ubatch; /* record ubatches [first, last): both 0 for all */
-	__u64 last_ubatch;
-	__u64 ubatches; /* begun so far, counted when a range is set */
-	__u64 rebuilds; /* graphs (re)built by the scheduler so far */
-	__u64 finished; /* the range is complete */
+  __u64 active;       /* nothing is recorded while 0 */
+  __u64 first_ubatch; /* record ubatches [first, last): both 0 for all */
+  __u64 last_ubatch;
+  __u64 ubatches; /* begun so far, counted when a range is set */
+  __u64 rebuilds; /* graphs (re)built by the scheduler so far */
+  __u64 finished; /* the range is complete */
 };
 
 #endif

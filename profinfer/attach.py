@@ -33,7 +33,11 @@ class Attachments:
             program = self._loaded.program(self._programs.get(probe.handler, probe.handler))
             try:
                 self._events[key] = kernel.attach_uprobe(
-                    program, access[probe.object], probe.offset, self._pid, at_return=probe.at_return
+                    program,
+                    access[probe.object],
+                    probe.offset,
+                    self._pid,
+                    at_return=probe.at_return,
                 )
             except ProbeError:
                 if not is_alive(self._pid):

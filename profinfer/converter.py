@@ -12,8 +12,8 @@ from perfetto_protos import trace_pb2 as pb
 from profinfer import packets
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind
 from profinfer.errors import TraceError
-from profinfer.layout_data import Layout
 from profinfer.lanes import Lanes
+from profinfer.layout_data import Layout
 from profinfer.records import RECORD, Kind
 from profinfer.sequences import Sequences
 from profinfer.structure import Fused, Structure, Structures, Tensor
@@ -82,13 +82,13 @@ class Converter:
         writer = self._writer
         writer.system(start["uname"], int(start["cpus"]), int(start["page_size"]))
         target = start["target"]
-        self._lanes = Lanes(writer, int(target["pid"]), str(target["name"]), list(target["command"]))
+        self._lanes = Lanes(
+            writer, int(target["pid"]), str(target["name"]), list(target["command"])
+        )
         self._structures = Structures(layout, self._tensor, self._structure, self._fused)
         self._sequences = Sequences(self._lanes, writer)
         unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
-        self._timeline = Timeline(
-            self._structures.get, self._columns_of, self._fused_of, unknown
-        )
+        self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
         self._name_globs = [str(g) for g in config["operator_names"]]
         self._op_globs = [str(g) for g in config["operator_ops"]]
         names = ("operator", "operator.incomplete", "barrier", "barrier.inside", "graph",
@@ -100,9 +100,7 @@ class Converter:
     def _end(self, ts: int, end: dict[str, Any]) -> None:
         self._feed_records(ts, b"", last=True)
         end = {**end, "records": self._records, "unattributed": self._timeline.unattributed}
-        self._writer.event(
-            _INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end
-        )
+        self._writer.event(_INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end)
 
     # ---- Losses
 
@@ -212,9 +210,7 @@ class Converter:
             structure = graph.structure.id if graph.structure else 0
             name = self._writer.name(f"graph {self._lanes.backend_name(graph.backend)}")
             track = self._lanes.thread(self._timeline.threads.tids[thread])
-            rows.append(
-                (begin, track, self._categories["graph.worker"], name, graph.id, structure)
-            )
+            rows.append((begin, track, self._categories["graph.worker"], name, graph.id, structure))
         if rows:
             columns = np.array(rows, np.uint64).T
             self._writer.encoded(
@@ -266,7 +262,9 @@ class Converter:
     def _describe(self, ts: int, name: str, category: str, args: Arguments) -> None:
         # One per ns: instants at one time would nest, thousands deep.
         self._structure_ts = max(ts, self._structure_ts + 1)
-        self._writer.event(_INSTANT, self._structure_ts, self._lanes.structure, name, category, args)
+        self._writer.event(
+            _INSTANT, self._structure_ts, self._lanes.structure, name, category, args
+        )
 
     def _tensor(self, ts: int, t: Tensor) -> None:
         self._describe(
@@ -301,5 +299,3 @@ class Converter:
 def _matches(text: str, globs: list[str]) -> bool:
     """Whether text matches one of the globs; with none, everything does."""
     return not globs or any(re.match(fnmatch.translate(g), text) for g in globs)
-
-

@@ -31,16 +31,15 @@ def boot_ns() -> int:
 
 def clock_frame() -> Frame:
     """The three clocks, read as close together as Python can: the best of five tries."""
-    best: tuple[int, tuple[int, int, int]] | None = None
+    tries = []
     for _ in range(5):
         before = boot_ns()
         mono = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         real = time.clock_gettime_ns(time.CLOCK_REALTIME)
         after = boot_ns()
-        if best is None or after - before < best[0]:
-            best = (after - before, ((before + after) // 2, mono, real))
-    assert best is not None
-    return Frame(FrameKind.CLOCK, best[1][0], np.array(best[1], "<u8").tobytes())
+        tries.append((after - before, (before + after) // 2, mono, real))
+    clocks = min(tries)[1:]
+    return Frame(FrameKind.CLOCK, clocks[0], np.array(clocks, "<u8").tobytes())
 
 
 def backend_name(function: int, objects: list[EngineObject]) -> str | None:

@@ -154,7 +154,10 @@ def compile_bcc(source: Path, macros: dict[str, int]) -> Any:
 
 
 def load_program(bpf: Any, name: str, kind: int = 2) -> int:
-    """The fd of one program (of BPF_PROG_TYPE_KPROBE); KernelError with the verifier's last lines when it is refused."""
+    """The fd of one program; KernelError with the verifier's last lines when it is refused.
+
+    `kind` is its bpf_prog_type; 2 is BPF_PROG_TYPE_KPROBE, which uprobes are too.
+    """
     quiet = _Quiet()
     try:
         with quiet:

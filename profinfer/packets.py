@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Column = npt.NDArray[np.uint64] | int
+Column = npt.NDArray[np.uint64] | npt.NDArray[np.uint32] | int
 
 SEQUENCE_ID = 1
 """One writer, one packet sequence."""
@@ -40,9 +40,7 @@ def spread_small(values: Column, tag: int) -> npt.NDArray[np.uint32] | int:
     """A one-byte tag and 21-bit values as three varint bytes, in a little-endian uint32."""
     if isinstance(values, int):
         v = values
-        return (
-            tag | (v & 0x7F | 0x80) << 8 | (v >> 7 & 0x7F | 0x80) << 16 | (v >> 14 & 0x7F) << 24
-        )
+        return tag | (v & 0x7F | 0x80) << 8 | (v >> 7 & 0x7F | 0x80) << 16 | (v >> 14 & 0x7F) << 24
     a = values.astype(np.uint32)
     out = (a & np.uint32(0x7F)) << np.uint32(8)
     out |= (a & np.uint32(0x3F80)) << np.uint32(9)

@@ -184,23 +184,24 @@ class Recorder:
 
     def run(self, sink: Sink, show: Callable[[Progress], None]) -> Result:
         """Attaches, records until something ends it, detaches; what came of it."""
-        assert self._loaded is not None
         loaded = self._loaded
+        if loaded is None:
+            raise RuntimeError("run() before prepare()")
         drain = Drain(loaded, self.pid)
         sink(clock_frame())
         first, last = self._config.iteration_range()
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
-        self._attachments = Attachments(loaded, self.pid)
-        self._attachments.attach(self.plan, self.objects)
+        attachments = self._attachments = Attachments(loaded, self.pid)
+        attachments.attach(self.plan, self.objects)
         began = time.monotonic()
         if self._launched:
             resume(self.pid)
         try:
-            reason = self._loop(loaded, drain, sink, show, began)
+            reason = self._loop(loaded, attachments, drain, sink, show, began)
         finally:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
-            self._attachments.detach()
+            attachments.detach()
         time.sleep(0.005)  # a handler that had begun ends meanwhile
         for frame in drain.take(self.objects):
             sink(frame)
@@ -224,8 +225,8 @@ class Recorder:
         return result
 
     def _loop(
-        self, loaded: Loaded, drain: Drain, sink: Sink, show: Callable[[Progress], None],
-        began: float,
+        self, loaded: Loaded, attachments: Attachments, drain: Drain, sink: Sink,
+        show: Callable[[Progress], None], began: float,
     ) -> str:  # fmt: skip
         poll = select.epoll()
         target_fd = _pidfd(self.pid)
@@ -243,7 +244,7 @@ class Recorder:
                 with contextlib.suppress(InterruptedError):
                     ready = poll.poll(wait)
                 if self._launched:
-                    self._attach_new(self._launched)
+                    self._attach_new(self._launched, attachments)
                 ended = any(fd == target_fd for fd, _ in ready)
                 if time.monotonic() < next_drain and not ended and self._signal is None:
                     continue
@@ -267,15 +268,14 @@ class Recorder:
             poll.close()
             os.close(target_fd)
 
-    def _attach_new(self, launched: Launched) -> None:
+    def _attach_new(self, launched: Launched, attachments: Attachments) -> None:
         """Attaches to engine objects that the target has loaded meanwhile."""
-        assert self._attachments is not None
         for pid in launched.take_stopped():
             try:
                 if pid == self.pid:
                     self.objects = self._finder.find(pid)
                     plan = make_plan(self.objects, self._config.level)
-                    self._attachments.attach(plan, self.objects)
+                    attachments.attach(plan, self.objects)
             finally:
                 resume(pid)
 

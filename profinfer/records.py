@@ -1,4 +1,4 @@
-"""The records of bpf/records.h as numpy dtypes (tests/contract compiles the header and compares)."""
+"""The records of bpf/records.h as numpy dtypes; tests/contract compares the two."""
 
 from __future__ import annotations
 

@@ -168,9 +168,7 @@ class Structures:
             resolved[address] = tensor
         return tensor
 
-    def _intern(
-        self, address: int, resolved: dict[int, Tensor], ts: int, is_node: bool
-    ) -> Tensor:
+    def _intern(self, address: int, resolved: dict[int, Tensor], ts: int, is_node: bool) -> Tensor:
         raw = self._raw.get(address)
         if raw is None:
             # Its record was lost: the loss is counted, the tensor stays nameless.
@@ -181,9 +179,7 @@ class Structures:
         sources: list[int] = []
         for source in raw["src"][0].tolist() if is_node else []:
             # A source may be computed elsewhere: what is not a node here ends the search.
-            sources.append(
-                self._resolve(source, resolved, ts, is_node=False).id if source else 0
-            )
+            sources.append(self._resolve(source, resolved, ts, is_node=False).id if source else 0)
         while sources and not sources[-1]:
             sources.pop()
         view = int(raw["view_src"][0])
@@ -201,7 +197,7 @@ class Structures:
         ne, nb = tuple(row["ne"].tolist()), tuple(row["nb"].tolist())
         type_name, size = self._type(int(row["type"]), ne)
         return self._store(content, ts, Tensor(
-            0, address, name, op, type_name, self._kind(name, op, sources, is_node),
+            0, address, name, op, type_name, _kind(name, op, is_node=is_node),
             layer_of(name), ne, nb, size, int(row["buffer"]), view_id, tuple(sources), "",
         ))  # fmt: skip
 
@@ -249,15 +245,14 @@ class Structures:
             elements *= n
         return info.name, elements // max(info.block_size, 1) * info.type_size
 
-    def _kind(self, name: str, op: str, sources: list[int], is_node: bool) -> str:
-        if op in _VIEW_OPS:
-            return "view"
-        if is_node and op != "NONE":
-            return "operator"
-        if _WEIGHT.search(name):
-            return "weight"
-        if _CACHE.search(name):
-            return "cache"
-        if op != "NONE":
-            return "operator"  # computed in another graph
-        return "leaf"
+
+def _kind(name: str, op: str, *, is_node: bool) -> str:
+    if op in _VIEW_OPS:
+        return "view"
+    if is_node and op != "NONE":
+        return "operator"
+    if _WEIGHT.search(name):
+        return "weight"
+    if _CACHE.search(name):
+        return "cache"
+    return "leaf" if op == "NONE" else "operator"  # computed in another graph

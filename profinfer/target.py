@@ -49,7 +49,9 @@ def executable_mappings(pid: int) -> list[Mapping]:
     try:
         lines = Path(f"/proc/{pid}/maps").read_text(errors="surrogateescape").splitlines()
     except FileNotFoundError:
-        raise TargetError(f"process {pid} does not exist", "give the PID of a running engine")
+        raise TargetError(
+            f"process {pid} does not exist", "give the PID of a running engine"
+        ) from None
     except ProcessLookupError:
         raise TargetError(f"process {pid} has ended") from None
     except PermissionError:

@@ -264,7 +264,7 @@ class Timeline:
         )
         self._workers(graph, owner, begin, chunk)
 
-        name, tensor, op, keep = self._look_up(graph, node, address, other, begin, kind[at])
+        name, tensor, op, keep = self._look_up(graph, node, other, begin, kind[at])
         outer = self._has_outer(op, barriers, is_last, done)
         incomplete = _overlaps(begin, np.where(open_now, begin, end), losses)
         shown = done & keep
@@ -330,8 +330,8 @@ class Timeline:
         return node
 
     def _look_up(
-        self, graph: I64, node: I64, address: npt.NDArray[np.uint64],
-        other: npt.NDArray[np.uint64], begin: I64, kind: npt.NDArray[np.uint8],
+        self, graph: I64, node: I64, other: npt.NDArray[np.uint64], begin: I64,
+        kind: npt.NDArray[np.uint8],
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], I64, Mask]:  # fmt: skip
         """Name, tensor, op and filter of each operator."""
         name = np.full(len(graph), self._unknown[0], np.uint32)

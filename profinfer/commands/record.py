@@ -55,8 +55,10 @@ class RecordCommand:
         given: dict[str, Any] = vars(args)
         settings = load_config(args.config) if args.config else {}
         settings |= {f.name: given[f.name] for f in fields(Config) if f.name in given}
-        if settings.get("command") and "pid" in given:
-            settings.pop("command") if "command" not in given else None
+        # Flags win: a target on the command line replaces the file's, of whichever kind.
+        for flag, other in (("pid", "command"), ("command", "pid")):
+            if flag in given and other not in given:
+                settings.pop(other, None)
         config = Config(**settings)
         config.validate()
         check_privileges()
@@ -67,7 +69,6 @@ class RecordCommand:
                 live = _LiveLine(outputs)
                 result = recorder.run(outputs.feed, live.show)
                 live.clear()
-            outputs.finish()
             _report(config, outputs, result)
         finally:
             outputs.close()
@@ -132,9 +133,6 @@ class _Outputs:
         if self._raw:
             self._raw.append(pack(frame))
         self.converter.feed(frame)
-
-    def finish(self) -> None:
-        """Nothing is buffered: all has been appended."""
 
     def close(self) -> None:
         """Closes both; files that never got a frame are removed again."""
