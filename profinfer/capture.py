@@ -9,6 +9,7 @@ File: MAGIC, then frames. Frame: u32 kind, u32 reserved, u64 ts (BOOTTIME ns), u
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,15 +90,16 @@ def read_capture(path: Path) -> Iterator[Frame]:
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror}") from None
     with file:
+        size = os.fstat(file.fileno()).st_size
         if file.read(len(MAGIC)) != MAGIC:
             raise TraceError(f"{path} is not a raw capture", "record --raw FILE makes one")
         while len(head := file.read(_HEADER.size)) == _HEADER.size:
             kind, _, ts, length = _HEADER.unpack(head)
             if length > _MAX_FRAME or kind not in FrameKind.__members__.values():
                 raise TraceError(f"{path} is damaged at byte {file.tell() - _HEADER.size}")
-            data = file.read(length)
-            if len(data) < length:
+            if file.tell() + length > size:
                 return
+            data = file.read(length)
             _check(path, kind, length)
             yield Frame(FrameKind(kind), ts, data)
 

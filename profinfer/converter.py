@@ -11,18 +11,19 @@ import numpy as np
 from perfetto_protos import trace_pb2 as pb
 from profinfer import packets
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind
-from profinfer.errors import TraceError
+from profinfer.errors import ProbeError, TraceError
 from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
-from profinfer.records import RECORD, Kind
+from profinfer.records import RECORD, Kind, join, select
 from profinfer.sequences import Sequences
 from profinfer.structure import Fused, Structure, Structures, Tensor
-from profinfer.timeline import Chunk, Columns, Operators, Timeline
+from profinfer.timeline import Chunk, Columns, Loss, Operators, Timeline
 from profinfer.trace_writer import Arguments, TraceWriter
 from profinfer.wide import WideQueue
 
 _BEGIN, _INSTANT = pb.TrackEvent.TYPE_SLICE_BEGIN, pb.TrackEvent.TYPE_INSTANT
 _UNKNOWN = "operator of an unknown graph"
+_ALL = np.uint64((1 << 64) - 1)
 
 
 class Converter:
@@ -31,7 +32,7 @@ class Converter:
     def __init__(self, writer: TraceWriter) -> None:
         self._writer = writer
         self._started = False
-        self._losses: list[tuple[int, int]] = []
+        self._losses: list[Loss] = []
         self._lost: dict[tuple[int, int], int] = {}
         self._pending = np.empty(0, RECORD)
         self._wide = WideQueue()
@@ -45,6 +46,15 @@ class Converter:
 
     def feed(self, frame: Frame) -> None:
         """Takes one frame. TraceError when it cannot be what a recorder wrote."""
+        try:
+            self._feed(frame)
+        except (ArithmeticError, AttributeError, LookupError, ProbeError, RecursionError, TypeError,
+                ValueError) as error:  # fmt: skip
+            raise TraceError(
+                f"a {frame.kind.name} frame of the capture is damaged: {error!r}"
+            ) from error
+
+    def _feed(self, frame: Frame) -> None:
         if frame.kind == FrameKind.START:
             self._start(frame.ts, frame.json())
             return
@@ -70,13 +80,6 @@ class Converter:
     # ---- Start and end
 
     def _start(self, ts: int, start: dict[str, Any]) -> None:
-        try:
-            self._start_checked(ts, start)
-        except (KeyError, TypeError, ValueError) as error:
-            raise TraceError(f"the capture's START frame is damaged: {error!r}") from None
-        self._started = True
-
-    def _start_checked(self, ts: int, start: dict[str, Any]) -> None:
         layout = Layout.from_dict(start["layout"])
         config = start["config"]
         writer = self._writer
@@ -96,6 +99,7 @@ class Converter:
         self._categories = {name: writer.category(name) for name in names}
         self._barrier_name = writer.name("barrier")
         writer.event(_INSTANT, ts, self._lanes.recorder, "recording started", "recording", start)
+        self._started = True
 
     def _end(self, ts: int, end: dict[str, Any]) -> None:
         self._feed_records(ts, b"", last=True)
@@ -109,7 +113,8 @@ class Converter:
             cpu, kind, lost, first, last = entry
             fresh = lost - self._lost.get((cpu, kind), 0)
             self._lost[(cpu, kind)] = lost
-            self._losses.append((first, last))
+            bounds = kind in (Kind.GRAPH_BEGIN, Kind.GRAPH_END, Kind.UBATCH_BEGIN)
+            self._losses.append(Loss(first, last, bounds))
             name = Kind(kind).name.lower() if kind in Kind.__members__.values() else str(kind)
             self._writer.event(
                 _INSTANT, last, self._lanes.loss, "records lost", "loss",
@@ -122,13 +127,10 @@ class Converter:
     def _feed_records(self, horizon: int, data: bytes, *, last: bool) -> None:
         fresh = np.frombuffer(data, RECORD)
         self._records += len(fresh)
-        everything = np.concatenate([self._pending, fresh]) if len(self._pending) else fresh
-        if last:
-            ready, self._pending = everything, np.empty(0, RECORD)
-        else:
-            old = everything["ts"] < horizon
-            ready, self._pending = everything[old], everything[~old]
-        nodes = ready[ready["kind"] == Kind.NODE]
+        everything = join([self._pending, fresh])
+        old = everything["ts"] < (_ALL if last else horizon)
+        ready, self._pending = select(everything, old), select(everything, ~old)
+        nodes = select(ready, ready["kind"] == Kind.NODE)
         if len(nodes):
             self._structures.add_nodes(nodes[np.argsort(nodes["ts"], kind="stable")])
         for kind, raw in self._wide.take(None if last else horizon):
@@ -142,7 +144,7 @@ class Converter:
             self._recording_rate(int(ready["ts"].max()), len(ready))
             # A loss window is done with once everything older has been written.
             oldest = self._timeline.oldest_open(horizon)
-            self._losses = [w for w in self._losses if w[1] >= oldest]
+            self._losses = [loss for loss in self._losses if loss.last >= oldest]
 
     def _recording_rate(self, ts: int, count: int) -> None:
         since, total = self._rate or (ts, 0)
@@ -249,6 +251,8 @@ class Converter:
                 # Even numbers: the odd ones are for the fused operators that end in such a node.
                 np.array([2 * numbers.setdefault(t.op, len(numbers)) for t in nodes], np.int64),
                 np.array([self._is_wanted(t) for t in nodes], np.bool_),
+                np.full(len(nodes), -1, np.int64),
+                np.zeros(len(nodes), np.uint32),
             )
             self._columns[structure.id] = columns
         return columns
@@ -271,8 +275,8 @@ class Converter:
             ts, t.name, "structure.tensor",
             {
                 "tensor_id": t.id, "description": t.description, "op": t.op, "type": t.type,
-                "kind": t.kind, "layer": t.layer, "bytes": t.bytes, "ne": list(t.ne),
-                "nb": list(t.nb), "src": list(t.sources) or None, "view_src": t.view_src or None,
+                "kind": t.kind, "layer": t.layer, "bytes": t.bytes, "ne": t.ne,
+                "nb": t.nb, "src": t.sources or None, "view_src": t.view_src or None,
                 "address": t.address, "buffer": t.buffer,
             },
         )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
 from profinfer.loader import Loaded
-from profinfer.records import RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind
+from profinfer.records import RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind, join
 from profinfer.target import EngineObject, process_name
 
 _HOLD_NS = 1_000_000
@@ -89,7 +89,7 @@ class Drain:
                 horizon = min(horizon, int(rows["ts"].max()) if len(rows) else self.horizon)
             parts.append(rows)
         self.horizon = max(self.horizon, horizon)
-        records = np.concatenate(parts)
+        records = join(parts)
         wide = self._loaded.structure_ring.drain().data
         frames = [*self._names(records), *self._backend_frames(wide, objects)]
         if len(wide):

@@ -8,14 +8,15 @@ includes the ids of the sources, so that an edge never points at a stale version
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from profinfer.layout_data import Layout
-from profinfer.records import STRUCTURE_RECORD, TENSOR_RECORD, Records
+from profinfer.records import NAME_SIZE, SOURCES, STRUCTURE_RECORD, Records
 
 _VIEW_OPS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"}
 _LAYER = re.compile(r"^blk\.(\d+)\.|^[^ ]*-(\d+)(?: |$)|^cache_\w+_l(\d+)(?: |$)")
@@ -73,6 +74,25 @@ class Structure:
     """By the indices in `nodes` of the two."""
 
 
+class _Raw:
+    """A KIND_TENSOR record, unpacked."""
+
+    __slots__ = ("address", "buffer", "content", "name", "nb", "ne", "op", "op_param", "src",
+                 "type", "view")  # fmt: skip
+    _FORMAT = struct.Struct(f"<16x4Q4q4Q{SOURCES}Q2iIIII{NAME_SIZE}s")
+
+    def __init__(self, raw: bytes) -> None:
+        fields = self._FORMAT.unpack_from(raw)
+        self.content = raw[16:]
+        self.address, _, self.buffer, self.view = fields[:4]
+        self.ne: tuple[int, ...] = fields[4:8]
+        self.nb: tuple[int, ...] = fields[8:12]
+        self.src: list[int] = list(fields[12 : 12 + SOURCES])
+        while self.src and not self.src[-1]:
+            self.src.pop()
+        self.op_param, _, self.type, self.op, _, _, self.name = fields[12 + SOURCES :]
+
+
 def _shape(ne: tuple[int, ...]) -> str:
     last = max((i for i, n in enumerate(ne) if n != 1), default=0)
     return "[" + ", ".join(str(n) for n in ne[: last + 1]) + "]"
@@ -96,7 +116,7 @@ class Structures:
         self._emit_tensor = emit_tensor
         self._emit_structure = emit_structure
         self._emit_fused = emit_fused
-        self._raw: dict[int, Records] = {}
+        self._raw: dict[int, _Raw] = {}
         self._ids: dict[tuple[object, ...], Tensor] = {}
         self._by_id: dict[int, Tensor] = {}
         self._nodes: dict[int, list[npt.NDArray[np.uint64]]] = {}
@@ -111,8 +131,8 @@ class Structures:
 
     def add_tensor(self, raw: bytes) -> None:
         """A KIND_TENSOR record."""
-        record = np.frombuffer(raw, TENSOR_RECORD, 1)
-        self._raw[int(record["address"][0])] = record
+        record = _Raw(raw)
+        self._raw[record.address] = record
 
     def add_structure(self, raw: bytes) -> Structure:
         """A KIND_STRUCTURE record: all its nodes have come before it."""
@@ -177,29 +197,24 @@ class Structures:
                 (0, 0, 0, 0), 0, 0, 0, (), "",
             ))  # fmt: skip
         sources: list[int] = []
-        for source in raw["src"][0].tolist() if is_node else []:
+        for source in raw.src if is_node else ():
             # A source may be computed elsewhere: what is not a node here ends the search.
             sources.append(self._resolve(source, resolved, ts, is_node=False).id if source else 0)
-        while sources and not sources[-1]:
-            sources.pop()
-        view = int(raw["view_src"][0])
         view_id = 0
-        if view in resolved or (is_node and view in self._raw and view != address):
-            view_id = self._resolve(view, resolved, ts, is_node=False).id
-        content = (raw.tobytes()[16:], *sources, view_id)
+        if raw.view in resolved or (is_node and raw.view in self._raw and raw.view != address):
+            view_id = self._resolve(raw.view, resolved, ts, is_node=False).id
+        content = (raw.content, *sources, view_id)
         known = self._ids.get(content)
         if known is not None:
             return known
-        row = raw[0]
-        name = bytes(row["name"]).split(b"\0")[0].decode("utf-8", "replace")
-        name = name or f"tensor {address:#x}"
-        op = self._op_name(int(row["op"]), int(row["op_params"][0]))
-        ne, nb = tuple(row["ne"].tolist()), tuple(row["nb"].tolist())
-        type_name, size = self._type(int(row["type"]), ne)
-        return self._store(content, ts, Tensor(
-            0, address, name, op, type_name, _kind(name, op, is_node=is_node),
-            layer_of(name), ne, nb, size, int(row["buffer"]), view_id, tuple(sources), "",
-        ))  # fmt: skip
+        name = raw.name.split(b"\0")[0].decode("utf-8", "replace") or f"tensor {address:#x}"
+        op = self._op_name(raw.op, raw.op_param)
+        type_name, size = self._type(raw.type, raw.ne)
+        draft = Tensor(
+            0, address, name, op, type_name, _kind(name, op, is_node=is_node), layer_of(name),
+            raw.ne, raw.nb, size, raw.buffer, view_id, tuple(sources), "",
+        )  # fmt: skip
+        return self._store(content, ts, draft)
 
     def _store(self, content: tuple[object, ...], ts: int, draft: Tensor) -> Tensor:
         known = self._ids.get(content)
@@ -207,7 +222,7 @@ class Structures:
             return known
         number = len(self._ids) + 1
         description = self._describe(draft.op, draft.type, draft.ne, draft.sources, number)
-        tensor = Tensor(**{**draft.__dict__, "id": number, "description": description})
+        tensor = replace(draft, id=number, description=description)
         self._ids[content] = tensor
         self._by_id[number] = tensor
         self._emit_tensor(ts, tensor)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.records import RECORD, Kind, Records
+from profinfer.records import RECORD, Kind, Records, join, select
 from profinfer.structure import Structure
 
 _INF = np.iinfo(np.int64).max
@@ -39,6 +39,10 @@ class Columns:
     """A small number per op name."""
     keep: Mask
     """False when the operator filter excludes it."""
+    fused_first: I64
+    """The node it was last seen fused with, -1 for none, and `fused_tensor`: what the slices of
+    the two carry. Filled in as they are met."""
+    fused_tensor: npt.NDArray[np.uint32]
 
 
 @dataclass(eq=False)
@@ -54,6 +58,8 @@ class Graph:
     structure: Structure | None
     workers: dict[int, int] = field(default_factory=dict)
     """Thread index to the start of its first operator in this graph."""
+    barriers: I64 = field(default_factory=lambda: np.zeros((0, _COUNTS), np.int64))
+    """Operators between others, by op and number of barriers."""
 
 
 @dataclass(eq=False)
@@ -69,6 +75,16 @@ class Ubatch:
     runs: Records
 
 
+@dataclass(frozen=True)
+class Loss:
+    """Records were lost between two times (BOOTTIME ns)."""
+
+    first: int
+    last: int
+    of_graph: bool
+    """Records of where graphs begin and end."""
+
+
 @dataclass
 class Operators:
     """Finished operator slices, one row per operator and thread."""
@@ -80,6 +96,17 @@ class Operators:
     tensor: npt.NDArray[np.uint32]
     incomplete: Mask
     """A record of it may have been lost: its end or its name is not certain."""
+
+    def take(self, rows: I64) -> Operators:
+        """Some of the rows."""
+        return Operators(
+            self.thread.take(rows),
+            self.begin.take(rows),
+            self.end.take(rows),
+            self.name.take(rows),
+            self.tensor.take(rows),
+            self.incomplete.take(rows),
+        )
 
 
 @dataclass
@@ -151,43 +178,47 @@ class Timeline:
         self._open_ubatch: dict[int, Ubatch] = {}
         self._graph_count = 0
         self._ubatch_count = 0
-        self._barriers: dict[int, I64] = {}
+        self._barriers = np.zeros((0, _COUNTS), np.int64)
+        """`Graph.barriers` summed over the graphs that have ended, in that order."""
 
     def feed(
         self,
         records: Records,
         runs_of: Callable[[int, int], Records],
-        losses: list[tuple[int, int]],
+        losses: list[Loss],
         *,
         last: bool = False,
     ) -> Chunk:
         """Takes the next records: all those older than some time and younger than the last ones.
 
-        `runs_of(tid, ts)` gives the token runs of a ubatch; `losses` are (first, last) times of
-        lost records. With `last`, what is unfinished is returned as open.
+        `runs_of(tid, ts)` gives the token runs of a ubatch. With `last`, what is unfinished is
+        returned as open.
         """
         chunk = Chunk(
             _no_operators(), _no_operators(), (_none(), _none(), _none()), (_none(), _none()),
             [], [], [], [], [],
         )  # fmt: skip
         kind = records["kind"]
-        hot = kind <= Kind.BARRIER
-        self._control(records[~hot], runs_of, chunk)
-        self._operators(np.concatenate([self._carry, records[hot]]), losses, chunk, last)
+        hot = (kind >= Kind.OPERATOR) & (kind <= Kind.BARRIER)
+        self._control(select(records, ~hot), runs_of, chunk)
+        self._operators(join([self._carry, select(records, hot)]), losses, chunk, last)
         self._graphs = [graph for graph in self._graphs if graph.end == _INF]
         return chunk
 
     def oldest_open(self, otherwise: int) -> int:
-        """Start of the oldest operator that has not ended yet."""
-        return int(self._carry["ts"].min()) if len(self._carry) else otherwise
+        """Start of the oldest graph or operator that has not ended yet."""
+        starts = [graph.begin for graph in self._graphs]
+        if len(self._carry):
+            starts.append(int(self._carry["ts"].min()))
+        return min(starts, default=otherwise)
 
     # ---- Graphs and ubatches: few, one at a time
 
     def _control(
         self, records: Records, runs_of: Callable[[int, int], Records], chunk: Chunk
     ) -> None:
-        records = records[records["kind"] != Kind.NODE]
-        records = records[np.argsort(records["ts"], kind="stable")]
+        records = select(records, records["kind"] != Kind.NODE)
+        records = records.take(np.argsort(records["ts"], kind="stable"))
         threads = self.threads.index(records["tid"]).tolist()
         for record, thread in zip(records.tolist(), threads, strict=True):
             ts, a, b, tid, _, kind, _ = record
@@ -227,24 +258,24 @@ class Timeline:
 
     # ---- Operators and barriers: many, by the column
 
-    def _operators(
-        self, records: Records, losses: list[tuple[int, int]], chunk: Chunk, last: bool
-    ) -> None:
+    def _operators(self, records: Records, losses: list[Loss], chunk: Chunk, last: bool) -> None:
         thread = self.threads.index(records["tid"])
-        order = np.argsort(thread.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
-        ts = records["ts"].astype(np.int64)[order]
-        thread = thread[order]
+        # 16 bits make it a radix sort.
+        narrow = np.uint16 if len(self.threads.tids) < 1 << 16 else np.uint32
+        order = np.argsort(thread.astype(narrow), kind="stable")
+        ts = records["ts"].astype(np.int64).take(order)
+        thread = thread.take(order)
         if bool(np.any((np.diff(ts) < 0) & (np.diff(thread) == 0))):
-            order = order[np.lexsort((ts, thread))]  # a thread has moved to another CPU
-            ts = records["ts"].astype(np.int64)[order]
-            thread = self.threads.index(records["tid"])[order]
-        kind = records["kind"][order]
+            resort = np.lexsort((ts, thread))  # a thread has moved to another CPU
+            order, ts, thread = order.take(resort), ts.take(resort), thread.take(resort)
+        kind = records["kind"].take(order)
         at = np.flatnonzero(kind != Kind.BARRIER)
         if not len(at):
             self._carry = np.empty(0, RECORD)
             return
-        begin, owner = ts[at], thread[at]
-        address, other = records["a"][order[at]], records["b"][order[at]]
+        begin, owner = ts.take(at), thread.take(at)
+        rows = order.take(at)
+        address, other = records["a"].take(rows), records["b"].take(rows)
         thread_end = np.searchsorted(thread, owner, "right")
         next_at = np.minimum(np.append(at[1:], len(ts)), thread_end)
         barriers = next_at - at - 1
@@ -252,11 +283,11 @@ class Timeline:
         next_begin = np.where(follows, np.append(begin[1:], _INF), _INF)
 
         graph, node = self._attribute(begin, owner, address)
-        graph_end = np.array([g.end for g in self._graphs] + [0], np.int64)[graph]
+        graph_end = np.array([g.end for g in self._graphs] + [0], np.int64).take(graph)
         end = np.minimum(next_begin, graph_end)
         is_last = graph_end < next_begin
         known = graph >= 0
-        self.unattributed += int(np.count_nonzero(~known & (next_begin != _INF)))
+        self.unattributed += int(np.count_nonzero(~known))
         open_now = end == _INF
         done = known & ~open_now
         self._carry = (
@@ -265,22 +296,26 @@ class Timeline:
         self._workers(graph, owner, begin, chunk)
 
         name, tensor, op, keep = self._look_up(graph, node, other, begin, kind[at])
-        outer = self._has_outer(op, barriers, is_last, done)
-        incomplete = _overlaps(begin, np.where(open_now, begin, end), losses)
-        shown = done & keep
-        chunk.operators = Operators(
-            owner[shown], begin[shown], end[shown], name[shown], tensor[shown], incomplete[shown]
-        )
-        waits = shown & outer
-        chunk.waits = (owner[waits], ts[next_at[waits] - 1], end[waits])
-        inside = np.where(shown, barriers - outer, 0)
-        index = np.repeat(at + 1, inside) + _counting(inside)
-        chunk.inside = (thread[index], ts[index])
+        outer = self._has_outer(graph, op, barriers, is_last, done, chunk)
+        until = np.where(open_now, begin, end)
+        incomplete = _overlaps(begin, until, losses)
+        bounds = [loss for loss in losses if loss.of_graph]
+        if bounds:
+            # Where a graph's bounds were lost, what follows may belong to another graph.
+            graph_begin = np.array([g.begin for g in self._graphs] + [0], np.int64).take(graph)
+            incomplete |= _overlaps(graph_begin, until, bounds)
+        everything = Operators(owner, begin, end, name, tensor, incomplete)
+        shown = np.flatnonzero(done & keep)
+        chunk.operators = everything.take(shown)
+        waits = shown.take(np.flatnonzero(outer.take(shown)))
+        chunk.waits = (owner.take(waits), ts.take(next_at.take(waits) - 1), end.take(waits))
+        inside = (barriers - outer).take(shown)
+        index = np.repeat(at.take(shown) + 1, inside) + _counting(inside)
+        chunk.inside = (thread.take(index), ts.take(index))
         if last:
-            left = known & open_now & keep
-            chunk.open_operators = Operators(
-                owner[left], begin[left], begin[left], name[left], tensor[left], left[left]
-            )
+            left = np.flatnonzero(known & open_now & keep)
+            chunk.open_operators = everything.take(left)
+            chunk.open_operators.incomplete[:] = True
 
     def _attribute(
         self, begin: I64, owner: I64, address: npt.NDArray[np.uint64]
@@ -306,27 +341,17 @@ class Timeline:
             node[take] = found[take]
         return graph, node
 
-    def _by_structure(self, graph: I64) -> list[tuple[Structure, Mask]]:
+    def _by_structure(self, graph: I64) -> list[tuple[Structure, I64]]:
         """The structures among the graphs of the operators, with the operators of each."""
-        number = np.array(
-            [g.structure.id if g.structure else 0 for g in self._graphs] + [0], np.int64
-        )[graph]
         structures = {g.structure.id: g.structure for g in self._graphs if g.structure}
-        present = [s for i, s in structures.items() if i]
-        if len(present) == 1:
-            return [(present[0], number == present[0].id)]
-        found = np.unique(number).tolist()
-        return [(structures[i], number == i) for i in found if i]
+        ids = [g.structure.id if g.structure else 0 for g in self._graphs]
+        number = np.array([*ids, 0], np.int64).take(graph)
+        return [(s, np.flatnonzero(number == i)) for i, s in structures.items()]
 
     def _find_nodes(self, graph: I64, address: npt.NDArray[np.uint64]) -> I64:
         node = np.full(len(graph), -1, np.int64)
         for structure, mine in self._by_structure(graph):
-            if len(structure.addresses):
-                wanted = address[mine]
-                at = np.minimum(
-                    np.searchsorted(structure.addresses, wanted), len(structure.addresses) - 1
-                )
-                node[mine] = np.where(structure.addresses[at] == wanted, at, -1)
+            node[mine] = _find(structure.addresses, address.take(mine))
         return node
 
     def _look_up(
@@ -338,59 +363,65 @@ class Timeline:
         tensor = np.full(len(graph), self._unknown[1], np.uint32)
         op = np.full(len(graph), -1, np.int64)
         keep = np.ones(len(graph), np.bool_)
-        fused = kind == Kind.FUSED
         for structure, mine in self._by_structure(graph):
             columns = self._columns_of(structure)
-            mine = mine & (node >= 0)
-            at = node[mine]
-            name[mine] = columns.name[at]
-            tensor[mine] = columns.tensor[at]
-            op[mine] = columns.op[at]
-            keep[mine] = columns.keep[at]
-            pairs = np.flatnonzero(mine & fused)
-            if len(pairs):
-                self._look_up_fused(structure, pairs, node, other, begin, tensor)
-                op[pairs] += 1  # its barriers are not those of the plain op
+            mine = mine.take(np.flatnonzero(node.take(mine) >= 0))
+            at = node.take(mine)
+            name[mine] = columns.name.take(at)
+            tensor[mine] = columns.tensor.take(at)
+            op[mine] = columns.op.take(at)
+            keep[mine] = columns.keep.take(at)
+            fused = mine.take(np.flatnonzero(kind.take(mine) == Kind.FUSED))
+            if len(fused):
+                last = node.take(fused)
+                first = _find(structure.addresses, other.take(fused))
+                ts = int(begin[fused[0]])
+                self._learn_fused(ts, structure, columns, last, first)
+                tensor[fused] = columns.fused_tensor.take(last)
+                op[fused] += 1  # its barriers are not those of the plain op
         return name, tensor, op, keep
 
-    def _look_up_fused(
-        self, structure: Structure, pairs: I64, node: I64, other: npt.NDArray[np.uint64],
-        begin: I64, tensor: npt.NDArray[np.uint32],
-    ) -> None:  # fmt: skip
-        first = np.searchsorted(structure.addresses, other[pairs])
-        first = np.minimum(first, len(structure.addresses) - 1)
-        known = structure.addresses[first] == other[pairs]
-        pairs, first = pairs[known], first[known]
-        values, where = np.unique(node[pairs] << 32 | first, return_inverse=True)
-        iids = np.array(
-            [
-                self._fused_of(
-                    int(begin[pairs[0]]), structure,
-                    int(structure.order[value >> 32]), int(structure.order[value & 0xFFFFFFFF]),
+    def _learn_fused(
+        self, ts: int, structure: Structure, columns: Columns, last: I64, first: I64
+    ) -> None:
+        for i in np.flatnonzero(columns.fused_first.take(last) != first).tolist():
+            node, with_node = int(last[i]), int(first[i])
+            if columns.fused_first[node] != with_node:
+                columns.fused_first[node] = with_node
+                columns.fused_tensor[node] = (
+                    self._fused_of(
+                        ts, structure, int(structure.order[node]), int(structure.order[with_node])
+                    )
+                    if with_node >= 0
+                    else columns.tensor[node]
                 )
-                for value in values.tolist()
-            ],
-            np.uint32,
-        )  # fmt: skip
-        if len(pairs):
-            tensor[pairs] = iids[where]
 
-    def _has_outer(self, op: I64, barriers: I64, is_last: Mask, done: Mask) -> Mask:
+    def _has_outer(
+        self, graph: I64, op: I64, barriers: I64, is_last: Mask, done: Mask, chunk: Chunk
+    ) -> Mask:
         """Whether the last barrier of each operator stands after it, not inside it.
 
         True between nodes. After a graph's last node the engine may not call the barrier: then
-        the operator has one barrier less than others with the same op.
+        the operator has one barrier less than most others with the same op, in this graph and
+        those that ended before it.
         """
         outer = barriers > 0
         count = np.minimum(barriers, _COUNTS - 1)
-        between = done & ~is_last & (op >= 0)
-        key = op[between] * _COUNTS + count[between]
-        for value, times in zip(*np.unique(key, return_counts=True), strict=True):
-            usual = self._barriers.setdefault(int(value) // _COUNTS, np.zeros(_COUNTS, np.int64))
-            usual[int(value) % _COUNTS] += times
-        for i in np.flatnonzero(is_last & done & outer).tolist():
-            seen = self._barriers.get(int(op[i]))
-            outer[i] = seen is None or count[i] >= int(np.argmax(seen))
+        between = np.flatnonzero(done & ~is_last & (op >= 0))
+        ops = int(op.max(initial=-1)) + 1
+        key = (graph.take(between) * ops + op.take(between)) * _COUNTS + count.take(between)
+        times = np.bincount(key, minlength=len(self._graphs) * ops * _COUNTS)
+        for entry, seen in zip(
+            self._graphs, times.reshape(len(self._graphs), ops, _COUNTS), strict=True
+        ):
+            entry.barriers = _added(entry.barriers, seen)
+        index = {id(entry): i for i, entry in enumerate(self._graphs)}
+        final = np.flatnonzero(is_last & done & outer)
+        for entry in chunk.graphs_ended:
+            self._barriers = _added(self._barriers, entry.barriers)
+            for i in final[graph.take(final) == index[id(entry)]].tolist():
+                usual = self._barriers[op[i]] if 0 <= op[i] < len(self._barriers) else None
+                outer[i] = usual is None or not usual.any() or count[i] >= int(np.argmax(usual))
         return outer
 
     def _workers(self, graph: I64, owner: I64, begin: I64, chunk: Chunk) -> None:
@@ -411,6 +442,14 @@ def _no_operators() -> Operators:
     return Operators(_none(), _none(), _none(), u4, u4, np.empty(0, np.bool_))
 
 
+def _find(sorted_addresses: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> I64:
+    """Index of each wanted address, -1 where it is not there."""
+    if not len(sorted_addresses):
+        return np.full(len(wanted), -1, np.int64)
+    at = np.minimum(np.searchsorted(sorted_addresses, wanted), len(sorted_addresses) - 1)
+    return np.where(sorted_addresses.take(at) == wanted, at, -1)
+
+
 def _counting(counts: I64) -> I64:
     """0, 1, ... for each run of `counts`."""
     ends = np.cumsum(counts)
@@ -420,12 +459,21 @@ def _counting(counts: I64) -> I64:
 def _rows(records: Records, order: I64, at: I64, next_at: I64, which: Mask) -> Records:
     """The records from each chosen operator up to the next one."""
     chosen = [order[a:b] for a, b in zip(at[which].tolist(), next_at[which].tolist(), strict=True)]
-    return records[np.concatenate(chosen)] if chosen else np.empty(0, RECORD)
+    return records.take(np.concatenate(chosen)) if chosen else np.empty(0, RECORD)
 
 
-def _overlaps(begin: I64, end: I64, windows: list[tuple[int, int]]) -> Mask:
-    """Whether [begin, end] meets any of the windows."""
+def _overlaps(begin: I64, end: I64, losses: list[Loss]) -> Mask:
+    """Whether a loss falls into [begin, end]."""
     hit = np.zeros(len(begin), np.bool_)
-    for first, last in windows:
-        hit |= (begin <= last) & (end >= first)
+    for loss in losses:
+        hit |= (begin <= loss.last) & (end >= loss.first)
     return hit
+
+
+def _added(a: I64, b: I64) -> I64:
+    """The sum of two tables, the shorter one continued with zeros."""
+    if len(a) < len(b):
+        a, b = b, a
+    total = a.copy()
+    total[: len(b)] += b
+    return total

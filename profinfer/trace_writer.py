@@ -22,8 +22,11 @@ from profinfer.packets import (
     SMALL_LIMIT,
 )
 
-Value = str | int | float | bool | None
-Arguments = Mapping[str, "Value | list[int] | list[str] | Mapping[str, object]"]
+Arguments = Mapping[str, object]
+"""None is left out; lists, tuples and dicts may nest."""
+
+_REMEMBERED = 1 << 16
+"""Encoded arguments that are kept for reuse."""
 
 _CLOCKS = (pb.BUILTIN_CLOCK_BOOTTIME, pb.BUILTIN_CLOCK_MONOTONIC, pb.BUILTIN_CLOCK_REALTIME)
 
@@ -101,6 +104,7 @@ class TraceWriter:
         self._categories = _Interned()
         self._annotations = _Interned()
         self._strings = _Interned()
+        self._encoded: dict[tuple[str, object], bytes] = {}
         self._tracks = 0
         packet = self._packet()
         packet.first_packet_on_sequence = True
@@ -186,9 +190,9 @@ class TraceWriter:
         event = packet.track_event
         event.name_iid = self.name(name)
         event.category_iids.append(self.category(category))
-        for key, value in args.items():
-            if value is not None:
-                self._annotate(event.debug_annotations.add(), key, value)
+        event.MergeFromString(
+            b"".join([self._annotation(k, v) for k, v in args.items() if v is not None])
+        )
         self.flush_interned()
         self._add(packet)
 
@@ -269,9 +273,22 @@ class TraceWriter:
         packet.track_event.track_uuid = track
         return packet
 
-    def _annotate(self, annotation: pb.DebugAnnotation, key: str, value: object) -> None:
+    def _annotation(self, key: str, value: object) -> bytes:
+        """One argument as it stands in a TrackEvent; what repeats is made once."""
+        repeats = not isinstance(value, list | dict)
+        encoded = self._encoded.get((key, value)) if repeats else None
+        if encoded is not None:
+            return encoded
+        event = pb.TrackEvent()
+        annotation = event.debug_annotations.add()
         annotation.name_iid = self._annotations.id(key)
         self._set(annotation, value)
+        encoded = event.SerializeToString()
+        if repeats:
+            if len(self._encoded) >= _REMEMBERED:
+                self._encoded.clear()
+            self._encoded[key, value] = encoded
+        return encoded
 
     def _set(self, annotation: pb.DebugAnnotation, value: object) -> None:
         if isinstance(value, bool):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import numpy as np
 
-from profinfer.records import TOKEN_RUN, TOKENS_RECORD, WIDE_HEADER, WIDE_SIZE, Kind, Records
+from profinfer.records import TOKEN_RUN, TOKENS_RECORD, WIDE_SIZE, Kind, Records
+
+_HEADER = struct.Struct("<QIHBB")
+"""struct wide_header"""
 
 
 class WideQueue:
@@ -19,21 +23,21 @@ class WideQueue:
     def add(self, data: bytes) -> None:
         """Whole wide records, as they stand in the ring."""
         for at in range(0, len(data), WIDE_SIZE):
-            header = np.frombuffer(data, WIDE_HEADER, 1, at)[0]
+            ts, tid, _, kind, _ = _HEADER.unpack_from(data, at)
             raw = data[at : at + WIDE_SIZE]
-            if header["kind"] == Kind.TOKENS:
+            if kind == Kind.TOKENS:
                 record = np.frombuffer(raw, TOKENS_RECORD, 1)[0]
                 runs = record["run"][: min(int(record["runs"]), len(record["run"]))]
-                key = (int(header["tid"]), int(header["ts"]))
-                self._runs.setdefault(key, []).append(runs)
+                self._runs.setdefault((tid, ts), []).append(runs)
             else:
-                self._waiting.append((int(header["ts"]), int(header["kind"]), raw))
+                self._waiting.append((ts, kind, raw))
 
     def take(self, horizon: int | None) -> Iterator[tuple[int, bytes]]:
         """Takes out the tensor and structure records older than `horizon` (None: all)."""
         self._waiting.sort(key=lambda entry: entry[0])
-        while self._waiting and (horizon is None or self._waiting[0][0] < horizon):
-            _, kind, raw = self._waiting.pop(0)
+        count = sum(horizon is None or ts < horizon for ts, _, _ in self._waiting)
+        ready, self._waiting = self._waiting[:count], self._waiting[count:]
+        for _, kind, raw in ready:
             yield kind, raw
 
     def runs(self, tid: int, ts: int) -> Records:

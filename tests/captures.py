@@ -1,0 +1,323 @@
+"""Captures made by hand: a schedule in, the frames that a recorder would have written out.
+
+    capture = Capture()
+    shape = capture.structure(1_000, [T("a-0", "ADD", ("x", "y")), T("x"), T("y")])
+    capture.ubatch(5_000, 90_000, [(0, 0, 3, 1, 1)])
+    capture.graph(shape, 10_000, 80_000, {MAIN: [("a-0", 20_000, 70_000)]})
+    convert(capture.frames(), path)
+
+Times are ns after BASE. An operator is (name, begin, *barrier entries); "a+b" is a fused one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from profinfer.capture import LOSS_ENTRY, MAGIC, Frame, FrameKind, json_frame, pack
+from profinfer.converter import Converter
+from profinfer.records import (
+    RECORD,
+    RUNS,
+    STRUCTURE_RECORD,
+    TENSOR_RECORD,
+    TOKENS_RECORD,
+    Kind,
+)
+from profinfer.trace_writer import Output, TraceWriter
+
+BASE = 1_000_000_000_000
+"""When the recording starts; BOOTTIME ns."""
+
+PID = MAIN = 100
+WORKER = 101
+CONTEXT = 0x7000
+CPUS = 4
+
+OPS = (
+    "NONE", "ADD", "MUL", "RMS_NORM", "MUL_MAT", "VIEW", "RESHAPE", "UNARY", "GLU", "SOFT_MAX",
+)  # fmt: skip
+TYPES = (("f32", 1, 4), None, ("f16", 1, 2), ("q4_K", 256, 144))
+SPARE = 50_000_000
+"""The recording ends this long after its last record."""
+
+Operator = tuple[Any, ...]
+"""(name, begin, *entries into the barrier)"""
+
+Run = tuple[int, int, int, int, int]
+"""(sequence, position, tokens, outputs, last output)"""
+
+
+def layout() -> dict[str, object]:
+    """A made-up engine, as a START frame describes it."""
+    return {
+        "tensor": {
+            "type": 0, "ne": 16, "nb": 48, "op": 80, "op_params": 84, "op_params_size": 64,
+            "src": 152, "max_src": 10, "data": 248, "name": 256, "name_size": 64, "size": 336,
+            "flags": 148, "view_src": 232, "view_offs": 240, "buffer": 8,
+        },
+        "cgraph": {"n_nodes": 4, "nodes": 16},
+        "backend": None,
+        "ubatch": None,
+        "ops": list(OPS),
+        "unary_ops": ["ABS", "SILU"],
+        "glu_ops": ["REGLU", "SWIGLU"],
+        "types": [t and dict(zip(("name", "block_size", "type_size"), t, strict=True))
+                  for t in TYPES],
+        "version": "1.2.3",
+        "notes": [],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class T:
+    """A tensor: a node where it has an op, else a weight, cache or input."""
+
+    name: str
+    op: str = "NONE"
+    src: tuple[str, ...] = ()
+    ne: tuple[int, int, int, int] = (4, 1, 1, 1)
+    type: str = "f32"
+    view: str = ""
+    param: int = 0
+    """The first of op_params: which UNARY or GLU."""
+    buffer: int = 0x5000
+    address: int = 0
+    """0: one per name."""
+
+
+class Row(NamedTuple):
+    """A record of a per-CPU ring."""
+
+    ts: int
+    a: int
+    b: int
+    tid: int
+    cpu: int
+    kind: int
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A structure that was captured: what graphs refer to."""
+
+    key: int
+    tensors: Mapping[str, int]
+    """Address by name."""
+
+
+@dataclass
+class Capture:
+    """Collects records; `frames` makes a recording of them."""
+
+    level: str = "barrier"
+    cpu: Callable[[int, int], int] = lambda tid, _ts: tid % CPUS
+    """The CPU on which a thread is at a time."""
+    names: Sequence[str] = ()
+    """The operator filter."""
+    records: list[Row] = field(default_factory=list)
+    wide: list[tuple[int, bytes]] = field(default_factory=list)
+    lost: list[Row] = field(default_factory=list)
+    """Records for which there was no room; see `lose`."""
+    threads: dict[int, str] = field(default_factory=lambda: {MAIN: "engine", WORKER: "worker"})
+    backends: dict[int, str] = field(default_factory=dict)
+    _addresses: dict[str, int] = field(default_factory=dict)
+    _sent: dict[int, bytes] = field(default_factory=dict)
+
+    def add(self, kind: Kind, at: int, tid: int, a: int = 0, b: int = 0) -> None:
+        """One record."""
+        ts = BASE + at
+        self.records.append(Row(ts, a, b, tid, self.cpu(tid, ts), kind))
+
+    # ---- What happens in the engine
+
+    def structure(
+        self, at: int, tensors: Sequence[T], *, tid: int = MAIN, cgraph: int = 0x9000,
+        backend: int = 0, nodes: int | None = None,
+    ) -> Shape:  # fmt: skip
+        """The walk through a graph: nodes in order, whatever has no op are their sources.
+
+        `nodes`: how many the graph says it has, when not all were seen.
+        """
+        addresses = {t.name: t.address or self._address(t.name) for t in tensors}
+        ts = BASE + at
+        found = 0
+        for tensor in tensors:
+            ts += 1
+            if tensor.op != "NONE":
+                found += 1
+                row = Row(ts, addresses[tensor.name], BASE + at, tid, self.cpu(tid, ts), Kind.NODE)
+                self.records.append(row)
+            body = self._tensor(tensor, addresses)
+            if self._sent.get(addresses[tensor.name]) != body:
+                self._sent[addresses[tensor.name]] = body
+                record = np.frombuffer(body, TENSOR_RECORD).copy()
+                self._add_wide(record, Kind.TENSOR, ts, tid)
+        record = np.zeros(1, STRUCTURE_RECORD)
+        record["structure"], record["cgraph"], record["backend"] = BASE + at, cgraph, backend
+        record["backend_name_fn"] = backend
+        record["nodes"] = found if nodes is None else nodes
+        self._add_wide(record, Kind.STRUCTURE, ts + 1, tid)
+        return Shape(BASE + at, addresses)
+
+    def graph(
+        self, shape: Shape | None, begin: int, end: int | None,
+        threads: Mapping[int, Sequence[Operator]], *, tid: int = MAIN, backend: int = 0,
+    ) -> None:  # fmt: skip
+        """One graph_compute call; `end` None: recording ended within it."""
+        self.add(Kind.GRAPH_BEGIN, begin, tid, backend, shape.key if shape else 0)
+        for worker, operators in threads.items():
+            for name, start, *barriers in operators:
+                first, plus, last = name.rpartition("+")
+                of = shape.tensors if shape else self._addresses
+                if plus:
+                    self.add(Kind.FUSED, start, worker, of[last], of[first])
+                else:
+                    self.add(Kind.OPERATOR, start, worker, of[last] if of else 1)
+                for entry in barriers:
+                    self.add(Kind.BARRIER, entry, worker, 0xB000)
+        if end is not None:
+            self.add(Kind.GRAPH_END, end, tid)
+
+    def ubatch(
+        self, begin: int, end: int | None, runs: Sequence[Run] = (), *, tid: int = MAIN,
+        context: int = CONTEXT,
+    ) -> None:  # fmt: skip
+        """One process_ubatch call."""
+        self.add(Kind.UBATCH_BEGIN, begin, tid, sum(run[2] for run in runs), context)
+        for first in range(0, len(runs), RUNS):
+            some = runs[first : first + RUNS]
+            record = np.zeros(1, TOKENS_RECORD)
+            record["first"], record["runs"] = first, len(some)
+            record["run"][0, : len(some)] = list(some)
+            self._add_wide(record, Kind.TOKENS, BASE + begin, tid)
+        if end is not None:
+            self.add(Kind.UBATCH_END, end, tid)
+
+    def lose(self, which: Callable[[Row], bool]) -> None:
+        """There was no room for these records."""
+        self.lost += [row for row in self.records if which(row)]
+        self.records = [row for row in self.records if not which(row)]
+
+    def _address(self, name: str) -> int:
+        return self._addresses.setdefault(name, 0x10_0000 + 0x200 * len(self._addresses))
+
+    def _tensor(self, t: T, addresses: Mapping[str, int]) -> bytes:
+        record = np.zeros(1, TENSOR_RECORD)
+        record["address"] = addresses[t.name]
+        record["data"], record["buffer"] = addresses[t.name] + 0x100, t.buffer
+        record["view_src"] = addresses[t.view] if t.view else 0
+        record["ne"] = t.ne
+        _, block, size = next(info for info in TYPES if info and info[0] == t.type)
+        strides = [size, t.ne[0] // block * size]
+        record["nb"] = [*strides, strides[1] * t.ne[1], strides[1] * t.ne[1] * t.ne[2]]
+        record["src"][0, : len(t.src)] = [addresses[s] if s else 0 for s in t.src]
+        record["op_params"][0, 0] = t.param
+        record["type"] = [info and info[0] for info in TYPES].index(t.type)
+        record["op"] = OPS.index(t.op)
+        record["name"] = t.name.encode()
+        return record.tobytes()
+
+    def _add_wide(self, record: Any, kind: Kind, ts: int, tid: int) -> None:
+        record["header"] = (ts, tid, self.cpu(tid, ts), kind, 0)
+        self.wide.append((ts, record.tobytes()))
+
+    # ---- What the recorder makes of it
+
+    def end(self) -> int:
+        """When recording ends."""
+        return max([BASE, *(row.ts for row in self.records + self.lost)]) + SPARE
+
+    def frames(
+        self, drains: Iterable[tuple[int, int]] = (), *, ended: bool = True, started: int = BASE
+    ) -> list[Frame]:
+        """The recording. Drains are (horizon, time), in order: everything older than `time` is
+        taken, and everything older than `horizon` was there. One at the end is added."""
+        frames = [json_frame(FrameKind.START, started, self.start()), self._clock(started)]
+        before, named = started, set[int]()
+        counts: dict[tuple[int, int], int] = {}
+        for horizon, time in [*drains, (self.end(), self.end())]:
+            # Ring by ring: within a frame only the records of one CPU are in order.
+            rows = [row for row in self.records if before <= row.ts < time or
+                    (before == started and row.ts < started)]  # fmt: skip
+            rows.sort(key=lambda row: (row.cpu, row.ts))
+            fresh = {row.tid for row in rows} - named
+            if fresh:
+                named |= fresh
+                names = {tid: self.threads.get(tid, f"thread {tid}") for tid in sorted(fresh)}
+                frames.append(json_frame(FrameKind.NAMES, horizon, names))
+            if before == started and self.backends:
+                frames.append(json_frame(FrameKind.BACKENDS, horizon, self.backends))
+            wide = b"".join(data for ts, data in self.wide if before <= ts < time)
+            if wide:
+                frames.append(Frame(FrameKind.WIDE, horizon, wide))
+            frames += self._losses(before, time, counts)
+            frames.append(Frame(FrameKind.RECORDS, horizon, np.array(rows, RECORD).tobytes()))
+            before = time
+        if ended:
+            frames.append(self._clock(self.end()))
+            frames.append(json_frame(FrameKind.END, self.end(), {"reason": "the target ended"}))
+        return frames
+
+    def _losses(self, since: int, until: int, counts: dict[tuple[int, int], int]) -> list[Frame]:
+        last: dict[tuple[int, int], int] = {}
+        for row in self.lost:
+            if since <= row.ts < until:
+                key = (row.cpu, row.kind)
+                counts[key] = counts.get(key, 0) + 1
+                last[key] = max(last.get(key, 0), row.ts)
+        entries = [(cpu, kind, counts[cpu, kind], min(since, ts), ts)
+                   for (cpu, kind), ts in sorted(last.items())]  # fmt: skip
+        data = np.array(entries, LOSS_ENTRY).tobytes()
+        return [Frame(FrameKind.LOSS, until, data)] if entries else []
+
+    def start(self) -> dict[str, Any]:
+        """What the START frame says."""
+        return {
+            "profinfer": "0",
+            "target": {"pid": PID, "name": "engine", "command": ["engine", "-m", "model"]},
+            "layout": layout(),
+            "plan": {"level": self.level, "probes": [], "missing": {}},
+            "config": {
+                "level": self.level,
+                "operator_names": list(self.names),
+                "operator_ops": [],
+            },
+            "uname": {"sysname": "Linux", "version": "#1", "release": "6.1", "machine": "x86_64"},
+            "cpus": CPUS,
+            "page_size": 4096,
+        }
+
+    @staticmethod
+    def _clock(ts: int) -> Frame:
+        return Frame(FrameKind.CLOCK, ts, np.array([ts, ts + 7, ts + 11], "<u8").tobytes())
+
+    def copy(self) -> Capture:
+        """Another one with the same records."""
+        return dataclasses.replace(
+            self, records=list(self.records), wide=list(self.wide), lost=list(self.lost)
+        )
+
+
+def convert(frames: Iterable[Frame], path: Path) -> Path:
+    """Makes the trace of the frames."""
+    output = Output(path, force=True)
+    try:
+        converter = Converter(TraceWriter(output))
+        for frame in frames:
+            converter.feed(frame)
+    finally:
+        output.close()
+    return path
+
+
+def write_capture(frames: Iterable[Frame], path: Path) -> Path:
+    """Writes the frames as `record --raw` does."""
+    path.write_bytes(MAGIC + b"".join(pack(frame) for frame in frames))
+    return path
