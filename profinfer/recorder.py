@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from profinfer import __version__, kernel, target
@@ -174,7 +173,7 @@ class Recorder:
                 name: getattr(uname, name) for name in ("sysname", "version", "release", "machine")
             },
             "host": platform.node(),
-            "cpu_model": _cpu_model(),
+            "cpu_model": target.cpu_model(),
             "cpus": cpu_count(),
             "page_size": os.sysconf("SC_PAGESIZE"),
             "python": platform.python_version(),
@@ -285,11 +284,3 @@ def _pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except ProcessLookupError:
         return None
-
-
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Model", "CPU part")):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

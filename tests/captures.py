@@ -112,7 +112,7 @@ class Shape:
     """Address by name."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Capture:
     """Collects records; `frames` makes a recording of them."""
 
@@ -129,6 +129,14 @@ class Capture:
     backends: dict[int, str] = field(default_factory=dict)
     _addresses: dict[str, int] = field(default_factory=dict)
     _sent: dict[int, bytes] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        rows = [(row, "") for row in self.records] + [(row, " LOST") for row in self.lost]
+        return "".join(
+            f"\n  {row.ts - BASE:>8} tid {row.tid} cpu {row.cpu} {Kind(row.kind).name} "
+            f"{row.a:#x} {row.b:#x}{lost}"
+            for row, lost in sorted(rows)
+        )
 
     def add(self, kind: Kind, at: int, tid: int, a: int = 0, b: int = 0) -> None:
         """One record."""
@@ -240,19 +248,24 @@ class Capture:
         """The recording. Drains are (horizon, time), in order: everything older than `time` is
         taken, and everything older than `horizon` was there. One at the end is added."""
         frames = [json_frame(FrameKind.START, started, self.start()), self._clock(started)]
-        before, named = started, set[int]()
+        before, named = 0, set[int]()
+        read = dict.fromkeys(range(CPUS), 0)
         counts: dict[tuple[int, int], int] = {}
         for horizon, time in [*drains, (self.end(), self.end())]:
-            # Ring by ring: within a frame only the records of one CPU are in order.
-            rows = [row for row in self.records if before <= row.ts < time or
-                    (before == started and row.ts < started)]  # fmt: skip
-            rows.sort(key=lambda row: (row.cpu, row.ts))
+            # Ring by ring: within a frame only the records of one CPU are in order. Some rings
+            # were read a little later than others.
+            rows = []
+            for cpu in range(CPUS):
+                until = max(read[cpu], horizon if cpu % 2 else time)
+                mine = (row for row in self.records if row.cpu == cpu)
+                rows += sorted(row for row in mine if read[cpu] <= row.ts < until)
+                read[cpu] = until
             fresh = {row.tid for row in rows} - named
             if fresh:
                 named |= fresh
                 names = {tid: self.threads.get(tid, f"thread {tid}") for tid in sorted(fresh)}
                 frames.append(json_frame(FrameKind.NAMES, horizon, names))
-            if before == started and self.backends:
+            if not before and self.backends:
                 frames.append(json_frame(FrameKind.BACKENDS, horizon, self.backends))
             wide = b"".join(data for ts, data in self.wide if before <= ts < time)
             if wide:

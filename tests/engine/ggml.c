@@ -489,6 +489,7 @@ backend *ggml_backend_fake_init(void) {
   return new_backend((backend){fake_guid, fake_name, fake_compute, 1, NULL});
 }
 const char *ggml_backend_name(backend *b) { return b ? b->get_name(b) : "NULL"; }
+const uint8_t *ggml_backend_guid(backend *b) { return b ? b->guid : NULL; }
 void ggml_backend_free(backend *b) {
   if (b && b->pool) {
     kick(b->pool, NULL);
@@ -688,19 +689,25 @@ int32_t llama_decode(struct llama_context *l, struct llama_batch in) {
   }
   for (int at = 0, n; at < in.n_tokens && !status; at += n) {
     n = in.n_tokens - at < n_ubatch ? in.n_tokens - at : n_ubatch;
-    ubatch ub = {.pos = b.pos + at, .output = b.logits + at, .n_tokens = n, .seq_id_unq = ids};
-    ub.token = in.token ? in.token + at : NULL;
-    ub.embd = in.embd ? in.embd + (size_t)EMBD * at : NULL;
-    ub.n_seq_id = b.n_seq_id + at;
-    ub.seq_id = b.seq_id + at;
+    // Not on the stack, where `b` follows it with the same contents.
+    static struct {
+      ubatch ub;
+      char room[256];
+    } heap;
+    ubatch *const ub = &heap.ub;
+    *ub = (ubatch){.pos = b.pos + at, .output = b.logits + at, .n_tokens = n, .seq_id_unq = ids};
+    ub->token = in.token ? in.token + at : NULL;
+    ub->embd = in.embd ? in.embd + (size_t)EMBD * at : NULL;
+    ub->n_seq_id = b.n_seq_id + at;
+    ub->seq_id = b.seq_id + at;
     bool equal;
-    ub.n_seqs_unq = unique(&ub, n, n_seq_max, ids, &equal);
+    ub->n_seqs_unq = unique(ub, n, n_seq_max, ids, &equal);
     // As llama.cpp: with one sequence, "simple" batches count every token as a sequence set.
-    ub.equal_seqs = equal && n_seq_max > 1;
-    ub.n_seqs = ub.equal_seqs ? ub.n_seqs_unq : ub.n_tokens;
-    ub.n_seq_tokens = ub.n_tokens / ub.n_seqs;
+    ub->equal_seqs = equal && n_seq_max > 1;
+    ub->n_seqs = ub->equal_seqs ? ub->n_seqs_unq : ub->n_tokens;
+    ub->n_seq_tokens = ub->n_tokens / ub->n_seqs;
     n_ubatches++;
-    process_ubatch(l, &ub, 0, NULL, &status);
+    process_ubatch(l, ub, 0, NULL, &status);
   }
   llama_batch_free(b);
   return status ? -3 : 0;

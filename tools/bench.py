@@ -1,0 +1,426 @@
+"""The bench: what a recording costs, as ratios within this run. `make bench` prints the table.
+
+Every figure is measured here, on the real engine and model, by the code that records. Which of
+the rows were met is said in the last column; nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from profinfer import kernel, query, target
+from profinfer.attach import Attachments
+from profinfer.capture import MAGIC, Frame, FrameKind, json_frame, pack, read_capture
+from profinfer.config import Config
+from profinfer.converter import Converter
+from profinfer.drain import Drain
+from profinfer.layout import describe
+from profinfer.loader import Loaded, load_bcc
+from profinfer.plan import Plan, make_plan
+from profinfer.recorder import Recorder
+from profinfer.records import RECORD, WIDE_SIZE, Kind
+from profinfer.trace_processor import open_trace
+from profinfer.trace_writer import Output, TraceWriter
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = ROOT / "build/models/gemma-3-270m-q4_k_m.gguf"
+PROMPT = "The history of the steam engine begins with"
+HANDLERS = ("on_operator", "on_fused", "on_barrier")
+
+
+@dataclasses.dataclass
+class Row:
+    """One figure of the table."""
+
+    figure: str
+    wanted: str
+    measured: str
+    met: bool
+
+
+class Engine:
+    """The engine in its own process, answering one request at a time."""
+
+    def __init__(self, threads: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tools/engine.py"), str(MODEL), "--serve",
+             "--threads", str(threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        self.pid = self._process.pid
+        self._line()
+
+    def _line(self) -> str:
+        stdout = self._process.stdout
+        line = stdout.readline() if stdout else ""
+        if not line:
+            raise SystemExit("the engine has ended: is xllamacpp installed (make setup)?")
+        return line
+
+    def start(self, predict: int) -> None:
+        """Sends a request."""
+        stdin = self._process.stdin
+        if stdin:
+            stdin.write(json.dumps({"prompt": PROMPT, "predict": predict}) + "\n")
+            stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Waits for the answer; the engine's timings."""
+        timings: dict[str, Any] = json.loads(self._line())["timings"]
+        return timings
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Probed:
+    """Handlers loaded for a running engine, to be attached full or empty at one set of probes."""
+
+    def __init__(self, engine: Engine, level: str) -> None:
+        self.engine = engine
+        self.objects = target.engine_objects(engine.pid)
+        uid, gid = target.owner(engine.pid)
+        self.layout = describe([o.library for o in self.objects], uid=uid, gid=gid)
+        self.loaded: Loaded = load_bcc(self.layout, 16 << 20, 16 << 20)
+        self.plan: Plan = make_plan(self.objects, level)
+
+    def run(self, predict: int, *, empty: bool) -> tuple[dict[str, Any], dict[str, Any], int]:
+        """One request under probes: the engine's timings, the kernel's counts of each handler,
+        and the records drained (and thrown away)."""
+        programs = {name: "on_nothing" for name in HANDLERS} if empty else {}
+        names = ["on_nothing"] if empty else list(HANDLERS)
+        before = {name: kernel.program_stats(self.loaded.program(name)) for name in names}
+        drain = Drain(self.loaded, self.engine.pid)
+        self.loaded.set_control(active=1)
+        attachments = Attachments(self.loaded, self.engine.pid, programs)
+        attachments.attach(self.plan, self.objects)
+        self.engine.start(predict)
+        stop = time.monotonic() + 0.1
+        timings: list[dict[str, Any]] = []
+        import threading
+
+        waiter = threading.Thread(target=lambda: timings.append(self.engine.answer()))
+        waiter.start()
+        while waiter.is_alive():
+            waiter.join(max(0.0, stop - time.monotonic()))
+            stop += 0.1
+            drain.take(self.objects)
+        attachments.detach()
+        self.loaded.set_control(active=0)
+        drain.take(self.objects)
+        stats = {}
+        for name in names:
+            now = kernel.program_stats(self.loaded.program(name))
+            stats[name] = (now.runs - before[name].runs, now.run_ns - before[name].run_ns)
+        return timings[0], stats, drain.records
+
+    def close(self) -> None:
+        """Unloads."""
+        self.loaded.close()
+
+
+def decode_speed(timings: dict[str, Any]) -> float:
+    """Tokens per second between the first token and the last."""
+    return float((timings["predicted_n"] - 1) * 1e3 / timings["predicted_ms"])
+
+
+def bench_handlers(rows: list[Row], repeats: int, predict: int, threads: int) -> None:
+    """Handler time over an empty one, and decode speed full : empty, alternating."""
+    engine = Engine(threads)
+    stats_fd = kernel.enable_stats()
+    engine.start(8)
+    engine.answer()
+    probed = Probed(engine, "barrier")
+    per_hit: dict[str, list[float]] = {name: [] for name in (*HANDLERS, "on_nothing")}
+    for empty in (True, False) * repeats:
+        _, stats, _ = probed.run(predict, empty=empty)
+        for name, (runs, run_ns) in stats.items():
+            if runs:
+                per_hit[name].append(run_ns / runs)
+    os.close(stats_fd)
+    # Counting runs and time costs time itself: the speeds are taken without it.
+    speed: dict[bool, list[float]] = {True: [], False: []}
+    for empty in (True, False) * repeats:
+        timings, _, _ = probed.run(predict, empty=empty)
+        speed[empty].append(decode_speed(timings))
+    bare = []
+    for _ in range(repeats):
+        engine.start(predict)
+        bare.append(decode_speed(engine.answer()))
+    probed.close()
+    engine.close()
+    median = {name: statistics.median(values) for name, values in per_hit.items() if values}
+    base = median["on_nothing"]
+    operator, barrier = median["on_operator"] - base, median["on_barrier"] - base
+    rows.append(
+        Row(
+            "BPF time per hit over an empty handler: operator / barrier",
+            "150 / 200 ns",
+            f"{operator:.0f} / {barrier:.0f} ns (empty: {base:.0f} ns)",
+            operator <= 150 and barrier <= 200,
+        )
+    )
+    ratio = statistics.median(speed[False]) / statistics.median(speed[True])
+    rows.append(
+        Row(
+            "decode speed, full : empty handlers on the same probes",
+            "0.95",
+            f"{ratio:.3f} ({statistics.median(speed[False]):.1f} : "
+            f"{statistics.median(speed[True]):.1f} tokens/s; bare {statistics.median(bare):.1f})",
+            ratio >= 0.95,
+        )
+    )
+
+
+def record(level: str, predict: int, threads: int, directory: Path) -> tuple[Path, Path, float]:
+    """Records a whole request of a running engine; trace, capture, recorder CPU per M records."""
+    engine = Engine(threads)
+    config = Config(pid=engine.pid, level=level)
+    trace, raw = directory / f"{level}.pftrace", directory / f"{level}.raw"
+    output, capture = Output(trace, force=True), Output(raw, force=True)
+    capture.append(MAGIC)
+    converter = Converter(TraceWriter(output))
+    spent = 0.0
+
+    def sink(frame: Frame) -> None:
+        converter.feed(frame)
+        nonlocal spent
+        before = time.process_time()
+        capture.append(pack(frame))
+        spent += time.process_time() - before
+
+    with Recorder(config) as recorder:
+        sink(recorder.prepare())
+        spent = 0.0
+        engine.start(predict)
+        begun = time.process_time()
+
+        def stop_when_answered(_: object) -> None:
+            import select
+
+            stdout = engine._process.stdout
+            if stdout and select.select([stdout], [], [], 0)[0]:
+                os.kill(os.getpid(), 15)
+
+        result = recorder.run(sink, stop_when_answered)
+        cpu = time.process_time() - begun - spent
+    engine.close()
+    output.close()
+    capture.close()
+    return trace, raw, cpu / max(result.records, 1) * 1e6
+
+
+def repeat_capture(raw: Path, times: int) -> list[Frame]:
+    """A capture whose records go on `times` times as long: a real mix, at any length.
+
+    Only what recurs is repeated (records and token runs); structures come once.
+    """
+    frames = list(read_capture(raw))
+    records = [f for f in frames if f.kind == FrameKind.RECORDS]
+    everything = np.concatenate([np.frombuffer(f.data, RECORD) for f in records])
+    span = int(everything["ts"].max()) - int(everything["ts"].min()) + 1_000_000
+    out = [f for f in frames if f.kind not in (FrameKind.END, FrameKind.LOSS)]
+    for i in range(1, times):
+        shift = i * span
+        for frame in frames:
+            if frame.kind == FrameKind.RECORDS:
+                rows = np.frombuffer(frame.data, RECORD).copy()
+                rows = rows[rows["kind"] != Kind.NODE]
+                rows["ts"] += np.uint64(shift)
+                out.append(Frame(frame.kind, frame.ts + shift, rows.tobytes()))
+            elif frame.kind == FrameKind.WIDE:
+                wide = np.frombuffer(frame.data, np.uint8).reshape(-1, WIDE_SIZE)
+                wide = wide[wide[:, 14] == Kind.TOKENS].copy()
+                stamps = wide[:, :8].copy().view("<u8") + np.uint64(shift)
+                wide[:, :8] = stamps.view(np.uint8)
+                out.append(Frame(frame.kind, frame.ts + shift, wide.tobytes()))
+    out.append(json_frame(FrameKind.END, out[-1].ts + 1, {"reason": "bench"}))
+    return out
+
+
+def convert(frames: list[Frame], path: Path) -> tuple[int, float]:
+    """Records converted and the CPU seconds it took."""
+    output = Output(path, force=True)
+    converter = Converter(TraceWriter(output))
+    begun = time.process_time()
+    for frame in frames:
+        converter.feed(frame)
+    seconds = time.process_time() - begun
+    output.close()
+    count = sum(len(f.data) // RECORD.itemsize for f in frames if f.kind == FrameKind.RECORDS)
+    return count, seconds
+
+
+def protobuf_rate(count: int = 200_000) -> float:
+    """TrackEvents per second that python-protobuf serialises, with our minimal schema."""
+    from perfetto_protos import trace_pb2 as pb
+
+    begun = time.process_time()
+    parts = []
+    for i in range(count):
+        packet = pb.TracePacket(timestamp=10**15 + i, trusted_packet_sequence_id=1)
+        packet.sequence_flags = 2
+        event = packet.track_event
+        event.type = pb.TrackEvent.TYPE_SLICE_BEGIN
+        event.track_uuid = 5
+        event.name_iid = i % 400 + 1
+        event.category_iids.append(1)
+        event.debug_annotations.add(name_iid=1, string_value_iid=i % 400 + 1)
+        trace = pb.Trace()
+        trace.packet.append(packet)
+        parts.append(trace.SerializeToString())
+    b"".join(parts)
+    return count / (time.process_time() - begun)
+
+
+def operator_rows(trace: Path) -> tuple[int, int]:
+    """Operator slices, and the graph and operator pairs they belong to, of a trace."""
+    with open_trace(trace) as session:
+        result = session.query(
+            "SELECT count(*) FROM slice WHERE category IN ('operator', 'operator.incomplete')"
+        )
+        return int(str(next(iter(result))[0])), trace.stat().st_size
+
+
+def bench_encoding(rows: list[Row], predict: int, threads: int, directory: Path) -> Path:
+    """Recorder CPU, hits, bytes, and the speed of conversion; returns the long trace."""
+    stats_fd = kernel.enable_stats()
+    _, raw, cpu = record("barrier", predict, threads, directory)
+    os.close(stats_fd)
+    rows.append(
+        Row(
+            "recorder's CPU per million records, drain to file, real run",
+            "0.5 s",
+            f"{cpu:.2f} s",
+            cpu <= 0.5,
+        )
+    )
+    frames = repeat_capture(raw, 20)
+    count, seconds = convert(frames, directory / "long.pftrace")
+    plain = protobuf_rate()
+    packets = 2 * count  # a begin and an end for nearly every record
+    rows.append(
+        Row(
+            "records to packets to file, one core, real mix",
+            "4 M records/s, 10x protobuf",
+            f"{count / seconds / 1e6:.1f} M records/s, "
+            f"{packets / seconds / plain:.0f}x ({plain / 1e6:.2f} M packets/s)",
+            count / seconds >= 4e6 and packets / seconds >= 10 * plain,
+        )
+    )
+    return directory / "long.pftrace"
+
+
+def bench_level_operator(rows: list[Row], predict: int, threads: int, directory: Path) -> None:
+    """Hits and bytes per operator and thread at level operator."""
+    trace, raw, _ = record("operator", predict, threads, directory)
+    slices, size = operator_rows(trace)
+    hits = sum(
+        int(np.count_nonzero(np.frombuffer(f.data, RECORD)["kind"] <= Kind.BARRIER))
+        for f in read_capture(raw)
+        if f.kind == FrameKind.RECORDS
+    )
+    rows.append(
+        Row(
+            "uprobe hits per operator and thread, level operator",
+            "1.0",
+            f"{hits / slices:.3f}",
+            hits <= slices,
+        )
+    )
+    _, long_size = convert_size(repeat_capture(raw, 20), directory / "operator-long.pftrace")
+    per_slice = long_size / (20 * slices)
+    rows.append(
+        Row(
+            "bytes per operator and thread in the file, no counters",
+            "60",
+            f"{per_slice:.1f} (long run; {size / slices:.1f} in {predict} tokens, structure"
+            " included)",
+            per_slice <= 60,
+        )
+    )
+
+
+def convert_size(frames: list[Frame], path: Path) -> tuple[int, int]:
+    """Records and bytes of the trace made from the frames."""
+    count, _ = convert(frames, path)
+    return count, path.stat().st_size
+
+
+def bench_queries(rows: list[Row], trace: Path) -> None:
+    """Every ready query on a million operator slices, embedded Trace Processor."""
+    times: dict[str, float] = {}
+    slices = 0
+    load = 0.0
+    for file in query.ready_queries():
+        begun = time.perf_counter()
+        with open_trace(trace, trace_processor="wasm") as session:
+            load = time.perf_counter() - begun
+            begun = time.perf_counter()
+            query.run(session, query.read(file))
+            times[file.stem] = time.perf_counter() - begun
+            if not slices:
+                slices = int(
+                    next(
+                        iter(
+                            session.query("SELECT count(*) FROM slice WHERE category = 'operator'")
+                        )
+                    )[0]
+                )
+    worst = max(times, key=lambda name: times[name])
+    rows.append(
+        Row(
+            f"ready queries on {slices:,} operator slices, embedded",
+            "5 s each",
+            f"{worst} {times[worst]:.1f} s, the others less (loading the trace: {load:.1f} s)",
+            times[worst] <= 5,
+        )
+    )
+    print("queries: " + ", ".join(f"{n} {t:.1f} s" for n, t in times.items()), file=sys.stderr)
+
+
+def main() -> int:
+    """Runs everything and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--predict", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    rows: list[Row] = []
+    steps: list[Callable[[Path], object]] = []
+    with tempfile.TemporaryDirectory(prefix="profinfer-bench-") as name:
+        directory = Path(name)
+        steps.append(lambda d: bench_level_operator(rows, args.predict, args.threads, d))
+        steps.append(
+            lambda d: bench_queries(rows, bench_encoding(rows, args.predict, args.threads, d))
+        )
+        steps.append(lambda _: bench_handlers(rows, args.repeats, args.predict, args.threads))
+        for step in steps:
+            step(directory)
+    widths = [max(len(getattr(r, f)) for r in rows) for f in ("figure", "wanted", "measured")]
+    print(f"Linux {os.uname().release}, {target.cpu_model()}, {os.cpu_count()} CPUs")
+    for row in rows:
+        print(
+            f"{row.figure:<{widths[0]}}  {row.wanted:<{widths[1]}}  {row.measured:<{widths[2]}}"
+            f"  {'met' if row.met else 'NOT MET'}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
