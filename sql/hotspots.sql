@@ -3,29 +3,21 @@
 -- apart by the micro-batch around the graph. Operators that may be incomplete are not in the
 -- sums; how many there are is in the last column.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.totals;
 
 -- title: Operators by work (the first 40)
 SELECT
-  coalesce(u.phase, 'outside') AS phase,
-  o.name,
-  o.op,
-  o.layer,
-  sum(o.complete) AS runs,
-  round(sum(iif(o.complete, o.busy_dur, 0)) / 1e6, 2) AS work_ms,
-  round(
-    100.0 * sum(iif(o.complete, o.busy_dur, 0)) / sum(sum(iif(o.complete, o.busy_dur, 0))) OVER (),
-    1
-  ) AS percent,
-  round(avg(iif(o.complete, o.dur, NULL)) / 1e3, 1) AS mean_us,
-  round(max(iif(o.complete, o.dur, NULL)) / 1e3, 1) AS max_us,
-  sum(NOT o.complete) AS incomplete
-FROM profinfer_operator AS o
-JOIN profinfer_graph AS g
-  USING (graph_id)
-LEFT JOIN profinfer_ubatch AS u
-  USING (ubatch_id)
-GROUP BY u.phase, o.name, o.op
-ORDER BY work_ms DESC
+  phase,
+  name,
+  op,
+  layer,
+  sum(runs) AS runs,
+  round(sum(busy_dur) / 1e6, 2) AS work_ms,
+  round(100.0 * sum(busy_dur) / sum(sum(busy_dur)) OVER (), 1) AS percent,
+  round(sum(dur) / 1e3 / nullif(sum(runs), 0), 1) AS mean_us,
+  round(max(max_dur) / 1e3, 1) AS max_us,
+  sum(incomplete) AS incomplete
+FROM profinfer_operator_total
+GROUP BY phase, name, op
+ORDER BY sum(busy_dur) DESC
 LIMIT 40;

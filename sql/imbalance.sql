@@ -3,26 +3,23 @@
 -- one that was still at work. Needs level barrier. Operators that may be incomplete are not in it.
 
 INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.totals;
 
 -- title: Imbalance by operator (the first 30 by idle time)
 SELECT
   name,
   op,
   max(thread_count) AS threads,
-  sum(complete) AS runs,
-  round(avg(iif(complete, slowest_dur, NULL)) / 1e3, 1) AS slowest_mean_us,
-  round(avg(iif(complete, fastest_dur, NULL)) / 1e3, 1) AS fastest_mean_us,
-  round(sum(iif(complete, imbalance_dur, 0)) / 1e6, 2) AS idle_ms,
-  round(
-    1.0 * sum(iif(complete, imbalance_dur, 0))
-    / nullif(sum(iif(complete, busy_dur + wait_dur, 0)), 0),
-    3
-  ) AS idle_share,
-  sum(NOT complete) AS incomplete
-FROM profinfer_operator
+  sum(runs) AS runs,
+  round(sum(slowest_dur) / 1e3 / nullif(sum(runs), 0), 1) AS slowest_mean_us,
+  round(sum(fastest_dur) / 1e3 / nullif(sum(runs), 0), 1) AS fastest_mean_us,
+  round(sum(imbalance_dur) / 1e6, 2) AS idle_ms,
+  round(1.0 * sum(imbalance_dur) / nullif(sum(busy_dur + wait_dur), 0), 3) AS idle_share,
+  sum(incomplete) AS incomplete
+FROM profinfer_operator_total
 WHERE thread_count > 1
 GROUP BY name, op
-ORDER BY idle_ms DESC
+ORDER BY sum(imbalance_dur) DESC
 LIMIT 30;
 
 -- title: Work and waiting by thread

@@ -7,59 +7,53 @@
 -- wait and work; operators that may be incomplete are not in the sums.
 
 INCLUDE PERFETTO MODULE profinfer.barriers;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.totals;
 
 -- title: Stalls by op (ms, summed over threads)
 WITH
-  inside AS (
+  inside AS MATERIALIZED (
     SELECT
       k.op,
       sum(b.wait_dur) AS wait_dur
-    FROM profinfer_inside_barrier AS b
+    FROM (
+      SELECT
+        arg_set_id,
+        sum(wait_dur) AS wait_dur
+      FROM profinfer_inside_barrier
+      WHERE complete
+      GROUP BY arg_set_id
+    ) AS b
     JOIN _operator_kind AS k
       USING (arg_set_id)
-    WHERE b.complete
     GROUP BY k.op
   )
 SELECT
-  o.op,
-  sum(o.complete) AS runs,
-  round(sum(iif(o.complete, o.busy_dur, 0)) / 1e6, 2) AS work_ms,
-  round(sum(iif(o.complete, o.wait_dur, 0)) / 1e6, 2) AS wait_ms,
-  round(
-    1.0 * sum(iif(o.complete, o.wait_dur, 0))
-    / nullif(sum(iif(o.complete, o.busy_dur + o.wait_dur, 0)), 0),
-    3
-  ) AS stall_ratio,
-  round(sum(iif(o.complete, o.imbalance_dur, 0)) / 1e6, 2) AS imbalance_ms,
-  round(sum(iif(o.complete, o.wait_dur - o.imbalance_dur, 0)) / 1e6, 2) AS release_ms,
+  t.op,
+  sum(t.runs) AS runs,
+  round(sum(t.busy_dur) / 1e6, 2) AS work_ms,
+  round(sum(t.wait_dur) / 1e6, 2) AS wait_ms,
+  round(1.0 * sum(t.wait_dur) / nullif(sum(t.busy_dur + t.wait_dur), 0), 3) AS stall_ratio,
+  round(sum(t.imbalance_dur) / 1e6, 2) AS imbalance_ms,
+  round(sum(t.wait_dur - t.imbalance_dur) / 1e6, 2) AS release_ms,
   round(i.wait_dur / 1e6, 2) AS inside_wait_min_ms,
-  sum(NOT o.complete) AS incomplete
-FROM profinfer_operator AS o
+  sum(t.incomplete) AS incomplete
+FROM profinfer_operator_total AS t
 LEFT JOIN inside AS i
   USING (op)
-GROUP BY o.op
-ORDER BY wait_ms DESC;
+GROUP BY t.op
+ORDER BY sum(t.wait_dur) DESC;
 
 -- title: Stalls by operator (the first 30)
 SELECT
   name,
   op,
-  sum(complete) AS runs,
-  round(avg(iif(complete, busy_dur, NULL)) / 1e3, 1) AS mean_work_us,
-  round(avg(iif(complete, wait_dur, NULL)) / 1e3, 1) AS mean_wait_us,
-  round(
-    1.0 * sum(iif(complete, wait_dur, 0))
-    / nullif(sum(iif(complete, busy_dur + wait_dur, 0)), 0),
-    3
-  ) AS stall_ratio,
-  round(
-    1.0 * sum(iif(complete, imbalance_dur, 0)) / nullif(sum(iif(complete, wait_dur, 0)), 0),
-    3
-  ) AS imbalance_share,
-  sum(NOT complete) AS incomplete
-FROM profinfer_operator
+  sum(runs) AS runs,
+  round(sum(busy_dur) / 1e3 / nullif(sum(runs), 0), 1) AS mean_work_us,
+  round(sum(wait_dur) / 1e3 / nullif(sum(runs), 0), 1) AS mean_wait_us,
+  round(1.0 * sum(wait_dur) / nullif(sum(busy_dur + wait_dur), 0), 3) AS stall_ratio,
+  round(1.0 * sum(imbalance_dur) / nullif(sum(wait_dur), 0), 3) AS imbalance_share,
+  sum(incomplete) AS incomplete
+FROM profinfer_operator_total
 GROUP BY name, op
-ORDER BY sum(iif(complete, wait_dur, 0)) DESC
+ORDER BY sum(wait_dur) DESC
 LIMIT 30;

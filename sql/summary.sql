@@ -3,8 +3,8 @@
 
 INCLUDE PERFETTO MODULE profinfer.recording;
 INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.operators;
 INCLUDE PERFETTO MODULE profinfer.tokens;
+INCLUDE PERFETTO MODULE profinfer.totals;
 
 -- title: Requests
 SELECT
@@ -57,14 +57,14 @@ ORDER BY ubatch_ms DESC;
 -- title: Time by op (work summed over threads; incomplete operators are not in it)
 SELECT
   op,
-  sum(complete) AS runs,
-  round(sum(iif(complete, busy_dur, 0)) / 1e6, 2) AS work_ms,
-  round(100.0 * sum(iif(complete, busy_dur, 0)) / sum(sum(iif(complete, busy_dur, 0))) OVER (), 1) AS percent,
-  round(sum(iif(complete, wait_dur, 0)) / 1e6, 2) AS barrier_wait_ms,
-  sum(NOT complete) AS incomplete
-FROM profinfer_operator
+  sum(runs) AS runs,
+  round(sum(busy_dur) / 1e6, 2) AS work_ms,
+  round(100.0 * sum(busy_dur) / sum(sum(busy_dur)) OVER (), 1) AS percent,
+  round(sum(wait_dur) / 1e6, 2) AS barrier_wait_ms,
+  sum(incomplete) AS incomplete
+FROM profinfer_operator_total
 GROUP BY op
-ORDER BY work_ms DESC;
+ORDER BY sum(busy_dur) DESC;
 
 -- title: Losses (none when empty)
 SELECT

@@ -27,6 +27,7 @@ from profinfer.records import (
     STRUCTURE_RECORD,
     TENSOR_RECORD,
     TOKENS_RECORD,
+    WIDE_SIZE,
     Kind,
 )
 from profinfer.trace_writer import Output, TraceWriter
@@ -234,7 +235,7 @@ class Capture:
 
     def _add_wide(self, record: Any, kind: Kind, ts: int, tid: int) -> None:
         record["header"] = (ts, tid, self.cpu(tid, ts), kind, 0)
-        self.wide.append((ts, record.tobytes()))
+        self.wide.append((ts, record.tobytes().ljust(WIDE_SIZE, b"\0")))
 
     # ---- What the recorder makes of it
 

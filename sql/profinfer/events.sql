@@ -114,8 +114,8 @@ JOIN thread_track AS t
 WHERE s.category IN ('graph', 'graph.worker')
 ORDER BY s.id;
 
--- Operators as threads ran them.
-CREATE PERFETTO TABLE _operator_event(
+-- Operators as threads ran them. A view: there can be millions, and one copy is enough.
+CREATE PERFETTO VIEW _operator_event(
   -- Slice id.
   id ID(slice.id),
   -- Start.
@@ -145,8 +145,7 @@ SELECT
 FROM slice AS s
 JOIN thread_track AS t
   ON s.track_id = t.id
-WHERE s.category IN ('operator', 'operator.incomplete')
-ORDER BY s.id;
+WHERE s.category IN ('operator', 'operator.incomplete');
 
 -- Waits at the barrier that follows an operator.
 CREATE PERFETTO TABLE _wait_event(

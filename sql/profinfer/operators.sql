@@ -51,8 +51,7 @@ FROM _operator_event AS o
 JOIN _graph_event AS g
   ON o.parent_id = g.id
 LEFT JOIN _wait_event AS w
-  ON w.operator_slice_id = o.id
-ORDER BY o.id;
+  ON w.operator_slice_id = o.id;
 
 -- One row per operator and graph run: all its threads together.
 CREATE PERFETTO TABLE profinfer_operator(

@@ -462,8 +462,8 @@ int ggml_graph_compute(cgraph *graph, struct ggml_cplan *plan) {
 // ---- backends
 
 static const uint8_t cpu_guid[16] = "known CPU guid", fake_guid[16] = "known Fake guid";
-static const char *cpu_name(backend *b) { return b ? "CPU" : NULL; }
-static const char *fake_name(backend *b) { return b ? "Fake0" : NULL; }
+static const char *ggml_backend_cpu_get_name(backend *b) { return b ? "CPU" : NULL; }
+static const char *ggml_backend_fake_get_name(backend *b) { return b ? "Fake0" : NULL; }
 static int cpu_compute(backend *b, cgraph *graph) {
   if (!b->pool) // at first use: a fork before that has no threads to lose
     b->pool = new_pool(b->n_threads);
@@ -483,10 +483,11 @@ static backend *new_backend(backend init) {
   return b;
 }
 backend *ggml_backend_cpu_init(void) {
-  return new_backend((backend){cpu_guid, cpu_name, cpu_compute, config.threads, NULL});
+  return new_backend(
+      (backend){cpu_guid, ggml_backend_cpu_get_name, cpu_compute, config.threads, NULL});
 }
 backend *ggml_backend_fake_init(void) {
-  return new_backend((backend){fake_guid, fake_name, fake_compute, 1, NULL});
+  return new_backend((backend){fake_guid, ggml_backend_fake_get_name, fake_compute, 1, NULL});
 }
 const char *ggml_backend_name(backend *b) { return b ? b->get_name(b) : "NULL"; }
 const uint8_t *ggml_backend_guid(backend *b) { return b ? b->guid : NULL; }

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind
@@ -18,7 +18,7 @@ from tests.writer.decode import Decoded, Slice, decode
 from tests.writer.schedules import Schedule, Span, drains, lossy, schedules
 
 EXAMPLES = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate]
 )
 FEW = settings(EXAMPLES, max_examples=15)
 PARENT = {

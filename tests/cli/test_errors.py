@@ -1,0 +1,549 @@
+"""Every failure that a user can act on: its exit code, and a message that names the object."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from profinfer.trace_processor import Session, open_trace
+from tests.cli.command import (
+    Ran,
+    Recorded,
+    fails,
+    finish,
+    profinfer,
+    running,
+    small_disk,
+    start,
+    until_exists,
+    written,
+)
+
+pytestmark = pytest.mark.usefixtures("root")
+
+_NO_SUCH_PID = 4_194_305  # above the largest that Linux gives
+_COMMANDS = ("record", "query", "ui", "doctor", "convert")
+_WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+_AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def _record(cwd: Path, *args: object) -> Ran:
+    return profinfer("record", "-o", "t.pftrace", *args, cwd=cwd)
+
+
+def _query(trace: Path, sql: str) -> Ran:
+    return profinfer("query", "--sql", sql, trace, "--trace-processor", "wasm", cwd=trace.parent)
+
+
+def _setting(session: Session, key: str) -> str | None:
+    sql = "INCLUDE PERFETTO MODULE profinfer.recording; SELECT value FROM profinfer_recording"
+    for (value,) in session.query(f"{sql} WHERE key = '{key}'"):
+        return None if value is None else str(value)
+    return None
+
+
+def _operators(session: Session) -> int:
+    sql = "INCLUDE PERFETTO MODULE profinfer.operators; SELECT count() FROM profinfer_operator"
+    ((count,),) = session.query(sql)
+    assert isinstance(count, int)
+    return count
+
+
+# ---- Privileges
+
+
+@pytest.mark.parametrize("prefix", [_WITHOUT_CAPABILITIES, _AS_NOBODY], ids=["no-caps", "nobody"])
+def test_missing_capabilities_are_named(
+    prefix: tuple[str, ...], engine: Path, tmp_path: Path
+) -> None:
+    ran = profinfer("record", "--", engine / "known", cwd=Path("/"), prefix=prefix)
+    fails(ran, 3, "CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE")
+    assert "sudo" in ran.err
+    ran = profinfer("doctor", cwd=tmp_path if prefix is _WITHOUT_CAPABILITIES else Path("/"),
+                    prefix=prefix)  # fmt: skip
+    assert ran.code == 3
+    assert re.search(r"^FAILS +capabilities +missing CAP_BPF", ran.out, re.MULTILINE)
+
+
+# ---- The target
+
+
+def test_a_pid_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    fails(_record(tmp_path, "--pid", _NO_SUCH_PID), 5, _NO_SUCH_PID, "does not exist")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_without_ggml_is_named(engine: Path, tmp_path: Path) -> None:
+    with running(engine / "other") as process:
+        fails(_record(tmp_path, "--pid", process.pid), 5, process.pid, "other", "no ggml")
+        assert process.poll() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2, 0.4])
+def test_a_process_that_ends_during_attach_is_named(
+    delay: float, engine: Path, tmp_path: Path
+) -> None:
+    with running(engine / "known", "--wait", 0) as process:
+        recorder = start("record", "-o", "t.pftrace", "--pid", process.pid, cwd=tmp_path)
+        until_exists(tmp_path / "t.pftrace", recorder)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+        fails(finish(recorder), 5, process.pid)
+
+
+def test_a_command_that_is_not_found_is_named(tmp_path: Path) -> None:
+    fails(_record(tmp_path, "--", "no-such-engine"), 5, "no-such-engine", "No such file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_may_not_be_executed_is_named(tmp_path: Path) -> None:
+    command = written(tmp_path / "engine", "")
+    fails(_record(tmp_path, "--", command), 5, command, "Permission denied")
+
+
+@pytest.mark.parametrize(("command", "status"), [("/bin/true", 0), ("/bin/false", 1)])
+def test_a_command_that_ends_before_it_loads_ggml_is_named(
+    command: str, status: int, tmp_path: Path
+) -> None:
+    fails(_record(tmp_path, "--", command), 5, command, f"status {status}", "before it loaded")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_that_does_not_exist_is_named(engine: Path, tmp_path: Path) -> None:
+    ran = _record(tmp_path, "--user", "no-such-user", "--", engine / "known")
+    fails(ran, 5, "no-such-user")
+
+
+# ---- Probe points
+
+
+def test_a_level_without_probe_point_names_the_symbol_that_is_missing(
+    engine_without_barrier: Path, tmp_path: Path
+) -> None:
+    known = engine_without_barrier / "known"
+    ran = _record(tmp_path, "--level", "barrier", "--", known)
+    fails(ran, 6, "barrier", "no ggml_barrier", "hidden_barrier")
+    assert "--best-effort" in ran.err
+    with running(known, "--wait", 0) as process:
+        ran = _record(tmp_path, "--level", "barrier", "--pid", process.pid)
+        fails(ran, 6, "barrier", "no ggml_barrier", "hidden_barrier")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_best_effort_records_the_levels_that_have_probe_points(
+    engine_without_barrier: Path, tmp_path: Path
+) -> None:
+    known = engine_without_barrier / "known"
+    ran = _record(tmp_path, "--level", "barrier", "--best-effort", "--", known, "--decode", 2)
+    assert ran.code == 0, ran.err
+    with open_trace(tmp_path / "t.pftrace", trace_processor="wasm") as session:
+        assert "ggml_barrier" in (_setting(session, "plan.missing.barrier") or "")
+        assert _operators(session) > 0
+
+
+def test_a_level_that_needs_no_missing_symbol_is_recorded_without_best_effort(
+    engine_without_barrier: Path, tmp_path: Path
+) -> None:
+    ran = _record(tmp_path, "--level", "operator", "--", engine_without_barrier / "known")
+    assert ran.code == 0, ran.err
+
+
+# ---- The output
+
+
+def test_an_output_that_exists_is_kept_without_force(engine: Path, tmp_path: Path) -> None:
+    output = written(tmp_path / "t.pftrace", "precious")
+    ran = _record(tmp_path, "--", engine / "known")
+    fails(ran, 7, "t.pftrace exists")
+    assert "--force" in ran.err
+    assert output.read_text() == "precious"
+
+
+def test_force_overwrites_an_output_that_exists(engine: Path, tmp_path: Path) -> None:
+    output = written(tmp_path / "t.pftrace", "worthless" * 100_000)
+    ran = _record(tmp_path, "--force", "--level", "token", "--", engine / "known", "--decode", 1)
+    assert ran.code == 0, ran.err
+    assert b"worthless" not in output.read_bytes()
+
+
+def test_a_raw_output_that_exists_is_kept_and_no_trace_is_left(
+    engine: Path, tmp_path: Path
+) -> None:
+    raw = written(tmp_path / "t.raw", "precious")
+    fails(_record(tmp_path, "--raw", raw, "--", engine / "known"), 7, raw, "exists")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_an_output_in_a_missing_directory_is_named(engine: Path, tmp_path: Path) -> None:
+    output = tmp_path / "missing/t.pftrace"
+    ran = profinfer("record", "-o", output, "--", engine / "known", cwd=tmp_path)
+    fails(ran, 7, output, "No such file or directory")
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["plain", "force"])
+def test_an_output_that_is_a_directory_is_named(
+    force: tuple[str, ...], engine: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "folder"
+    output.mkdir()
+    ran = profinfer("record", *force, "-o", output, "--", engine / "known", cwd=tmp_path)
+    fails(ran, 7, output)
+    assert output.is_dir()
+
+
+def test_an_output_that_is_a_symbolic_link_is_not_followed(engine: Path, tmp_path: Path) -> None:
+    target = written(tmp_path / "precious", "precious")
+    output = tmp_path / "link.pftrace"
+    output.symlink_to(target)
+    options = ("record", "--force", "-o", output)
+    fails(profinfer(*options, "--", engine / "known", cwd=tmp_path), 7, output, "symbolic link")
+    assert target.read_text() == "precious"
+    assert output.is_symlink()
+
+
+def test_a_full_disk_leaves_a_readable_trace(engine: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "256K") as disk:
+        output = disk / "t.pftrace"
+        command = (engine / "known", "--decode", 400, "--samples", 0)
+        options = ("--poll", 0.02, "-o", output)
+        ran = profinfer("record", *options, "--", *command, cwd=tmp_path)
+        fails(ran, 7, output, "No space left on device")
+        assert f"readable ({output.stat().st_size} bytes)" in ran.err
+        assert output.stat().st_size > 4096
+        with open_trace(output, trace_processor="wasm") as session:
+            assert _operators(session) > 0
+        ran = _query(output, "SELECT 1")
+        assert ran.code == 0
+        assert "truncated" in ran.err
+
+
+# ---- Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "named", "hint"),
+    [
+        ("level: token\n\nlevle: graph\n", 3, ("'levle'",), "'level'"),
+        ("# a comment\nring-sizes: 4M\n", 2, ("'ring-sizes'",), "'ring_size'"),
+        ("force: 1\n", 1, ("force", "1", "bool"), ""),
+        ("level: token\nduration: long\n", 2, ("duration", "'long'", "float"), ""),
+        ("level: token\npid: true\n", 2, ("pid", "True", "int"), ""),
+        ("command: known\n", 1, ("command", "'known'", "list"), ""),
+        ("level: [token]\n", 1, ("level", "['token']", "str"), ""),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_line(
+    text: str, line: int, named: tuple[str, ...], hint: str, tmp_path: Path
+) -> None:
+    config = written(tmp_path / "c.yaml", text)
+    ran = _record(tmp_path, "--config", config, "--", "/bin/true")
+    fails(ran, 2, f"{config}, line {line}", *named)
+    assert hint in ran.err.partition("hint:")[2]
+
+
+def test_an_unknown_level_in_the_file_is_named_with_the_nearest(tmp_path: Path) -> None:
+    config = written(tmp_path / "c.yaml", "level: operators\n")
+    ran = _record(tmp_path, "--config", config, "--", "/bin/true")
+    fails(ran, 2, "'operators'")
+    assert "did you mean operator?" in ran.err
+
+
+@pytest.mark.parametrize("text", ["level: [", "- level\n", "level\n", "level: \x00\n"])
+def test_a_file_that_is_no_mapping_of_settings_is_named(text: str, tmp_path: Path) -> None:
+    config = written(tmp_path / "c.yaml", text)
+    fails(_record(tmp_path, "--config", config, "--", "/bin/true"), 2, config)
+
+
+def test_a_configuration_that_is_missing_is_named(tmp_path: Path) -> None:
+    ran = _record(tmp_path, "--config", "missing.yaml", "--", "/bin/true")
+    fails(ran, 2, "missing.yaml", "No such file")
+
+
+def test_flags_win_over_the_file(engine: Path, tmp_path: Path) -> None:
+    config = written(
+        tmp_path / "c.yaml",
+        f"pid: {_NO_SUCH_PID}\nlevel: barrier\nposition: 3\n".replace("position: 3", "poll: 0.05")
+        + "output: ignored.pftrace\nring-size: 1M\n",
+    )
+    command = ("--", engine / "known", "--decode", 2)
+    ran = _record(tmp_path, "--config", config, "--level", "graph", *command)
+    assert ran.code == 0, ran.err
+    assert not (tmp_path / "ignored.pftrace").exists()
+    with open_trace(tmp_path / "t.pftrace", trace_processor="wasm") as session:
+        assert _setting(session, "config.level") == "graph"
+        assert _setting(session, "config.ring_size") == "1M"
+        assert float(_setting(session, "config.poll") or 0) == 0.05
+        assert _operators(session) == 0
+
+
+def test_a_file_alone_says_what_to_record(engine: Path, tmp_path: Path) -> None:
+    config = written(
+        tmp_path / "c.yaml",
+        f"command: [{engine / 'known'}, --decode, 2]\nlevel: token\noutput: from-file.pftrace\n",
+    )
+    ran = profinfer("record", "--config", config, cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    with open_trace(tmp_path / "from-file.pftrace", trace_processor="wasm") as session:
+        assert _setting(session, "config.level") == "token"
+
+
+@pytest.mark.parametrize("target", [(), ("--pid", "1", "--", "/bin/true")], ids=["neither", "both"])
+def test_a_target_is_either_a_pid_or_a_command(target: tuple[str, ...], tmp_path: Path) -> None:
+    fails(_record(tmp_path, *target), 2, "either --pid or a command")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--duration", "-1"),
+        ("--duration", "nan"),
+        ("--poll", "0"),
+        ("--ring-size", "5M"),
+        ("--ring-size", "huge"),
+        ("--iterations", "9-3"),
+        ("--iterations", "x"),
+    ],
+)
+def test_a_flag_with_an_impossible_value_is_named(flag: str, value: str, tmp_path: Path) -> None:
+    name = flag.lstrip("-").replace("-", "_")
+    fails(_record(tmp_path, f"{flag}={value}", "--", "/bin/true"), 2, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [((), "COMMAND"), (("recrod",), "recrod"), (("record", "--levle", "token"), "--levle"),
+     (("record", "--level", "all"), "'all'"), (("record", "--pid", "x"), "'x'")],
+)  # fmt: skip
+def test_a_wrong_command_line_is_named(args: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    ran = profinfer(*args, cwd=tmp_path)
+    assert ran.code == 2
+    assert named in ran.err
+
+
+# ---- Queries
+
+
+@pytest.mark.parametrize(
+    ("sql", "line", "column", "reason"),
+    [
+        ("SELECT nope FROM slice", 1, 8, "no such column: nope"),
+        ("SELECT 1;\n\nSELECT\n  nope FROM slice", 4, 3, "no such column: nope"),
+        ("SELECT 'é', nope FROM slice", 1, 13, "no such column: nope"),
+        ("SELEC 1", 1, 1, "SELEC"),
+    ],
+)
+def test_invalid_sql_is_reported_with_line_and_column(
+    sql: str, line: int, column: int, reason: str, recorded: Recorded
+) -> None:
+    fails(_query(recorded.trace, sql), 9, reason, f"line {line}, column {column}")
+
+
+def test_invalid_sql_in_a_file_is_reported_with_line_and_column(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    query = written(tmp_path / "q.sql", "-- a comment\nSELECT 1;\nSELECT name,\n  durr FROM slice;")
+    ran = profinfer("query", query, recorded.trace, cwd=tmp_path)
+    fails(ran, 9, "no such column: durr", "line 4, column 3")
+    assert "durr FROM slice" in ran.err.partition("hint:")[2]
+
+
+def test_an_unknown_query_is_named_with_those_that_are_near(recorded: Recorded) -> None:
+    ran = profinfer("query", "stals", recorded.trace, cwd=recorded.trace.parent)
+    fails(ran, 9, "'stals'")
+    assert "did you mean stalls?" in ran.err
+
+
+def test_a_query_without_statements_is_an_error(recorded: Recorded) -> None:
+    fails(_query(recorded.trace, "-- nothing"), 9, "no SQL statement")
+
+
+# ---- Traces
+
+
+@pytest.mark.parametrize("content", [b"not a trace", b"\x0a\x05hello", b"\x7fELF" + bytes(64)])
+def test_a_file_that_is_no_trace_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "t.pftrace"
+    path.write_bytes(content)
+    fails(_query(path, "SELECT 1"), 8, path, "not a Perfetto trace")
+
+
+def test_a_raw_capture_is_not_taken_for_a_trace(recorded: Recorded) -> None:
+    ran = _query(recorded.raw, "SELECT 1")
+    fails(ran, 8, recorded.raw, "not a Perfetto trace")
+    assert "profinfer convert" in ran.err
+
+
+def test_a_trace_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "missing.pftrace"
+    fails(_query(path, "SELECT 1"), 8, path, "No such file")
+
+
+def test_a_trace_that_is_empty_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "empty.pftrace", "")
+    fails(_query(path, "SELECT 1"), 8, path, "empty")
+
+
+def test_a_directory_is_not_taken_for_a_trace(tmp_path: Path) -> None:
+    fails(_query(tmp_path, "SELECT 1"), 8, tmp_path, "directory")
+
+
+def test_a_whole_trace_is_read_without_a_warning(recorded: Recorded) -> None:
+    ran = _query(recorded.trace, "SELECT count() AS n FROM slice")
+    assert ran.code == 0
+    assert ran.err == ""
+
+
+def test_a_truncated_trace_is_answered_from_with_a_warning(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.pftrace"
+    data = recorded.trace.read_bytes()
+    path.write_bytes(data[:-3])
+    ran = _query(path, "SELECT 'answered' FROM slice LIMIT 1")
+    assert ran.code == 0
+    assert "answered" in ran.out
+    assert "warning: this trace is truncated: it ends in the middle of a packet" in ran.err
+
+
+def test_a_foreign_trace_is_answered_from_with_a_warning(foreign_trace: Path) -> None:
+    ran = _query(foreign_trace, "SELECT name FROM slice")
+    assert ran.code == 0
+    assert "foreign" in ran.out
+    assert "not recorded by ProfInfer" in ran.err
+    assert "tables are empty" in ran.err
+
+
+@pytest.mark.parametrize("query", ["summary", "stalls"])
+def test_ready_queries_of_a_foreign_trace_are_empty(query: str, foreign_trace: Path) -> None:
+    ran = profinfer("query", query, foreign_trace, cwd=foreign_trace.parent)
+    assert ran.code == 0
+    assert "tables are empty" in ran.err
+
+
+@pytest.mark.parametrize("command", ["query", "ui"])
+def test_every_reader_refuses_what_is_no_trace(command: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "t.pftrace", "not a trace")
+    args = ("summary", path) if command == "query" else (path,)
+    fails(profinfer(command, *args, cwd=tmp_path), 8, path)
+
+
+# ---- Captures
+
+
+def test_a_capture_converts_to_the_trace_that_was_recorded(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    ran = profinfer("convert", recorded.raw, "again.pftrace", cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    assert ran.err == ""
+    assert (tmp_path / "again.pftrace").read_bytes() == recorded.trace.read_bytes()
+
+
+def test_a_file_that_is_no_capture_is_named(recorded: Recorded, tmp_path: Path) -> None:
+    ran = profinfer("convert", recorded.trace, "again.pftrace", cwd=tmp_path)
+    fails(ran, 8, recorded.trace, "not a raw capture")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_capture_that_is_missing_is_named(tmp_path: Path) -> None:
+    fails(profinfer("convert", "missing.raw", "t.pftrace", cwd=tmp_path), 8, "missing.raw")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_capture_converts_with_a_warning(recorded: Recorded, tmp_path: Path) -> None:
+    raw = tmp_path / "cut.raw"
+    raw.write_bytes(recorded.raw.read_bytes()[:-3])
+    ran = profinfer("convert", raw, "t.pftrace", cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    assert f"warning: {raw} is truncated" in ran.err
+    with open_trace(tmp_path / "t.pftrace", trace_processor="wasm") as session:
+        assert _operators(session) > 0
+
+
+def test_convert_keeps_a_trace_that_exists(recorded: Recorded, tmp_path: Path) -> None:
+    output = written(tmp_path / "t.pftrace", "precious")
+    fails(profinfer("convert", recorded.raw, output, cwd=tmp_path), 7, output, "exists")
+    assert output.read_text() == "precious"
+
+
+# ---- What must work everywhere
+
+
+@pytest.mark.parametrize("command", ["", *_COMMANDS])
+def test_help_ends_well(command: str, tmp_path: Path) -> None:
+    ran = profinfer(*filter(None, [command]), "--help", cwd=tmp_path)
+    assert ran.code == 0
+    assert ran.out.startswith("usage: profinfer")
+    assert ran.err == ""
+    if not command:
+        assert all(name in ran.out for name in _COMMANDS)
+
+
+def test_version_ends_well(tmp_path: Path) -> None:
+    ran = profinfer("--version", cwd=tmp_path)
+    assert ran.code == 0
+    assert re.fullmatch(r"profinfer \d+\.\d+\S*\n", ran.out)
+
+
+def _lists_all_probe_points(ran: Ran) -> bool:
+    shown = ran.out.partition("probe points")[2]
+    symbols = ("llama_context", "ggml_graph_compute", "ggml_cpu_extra", "ggml_barrier")
+    return "FAILS" not in ran.out and all(symbol in shown for symbol in symbols)
+
+
+def test_doctor_finds_nothing_missing_on_this_machine(tmp_path: Path) -> None:
+    ran = profinfer("doctor", cwd=tmp_path)
+    assert ran.code == 0, ran.out
+    assert "FAILS" not in ran.out
+
+
+def test_doctor_lists_the_probe_points_of_a_process(engine: Path, tmp_path: Path) -> None:
+    with running(engine / "known", "--wait", 0) as process:
+        ran = profinfer("doctor", "--pid", process.pid, cwd=tmp_path)
+        assert ran.code == 0, ran.out
+        assert str(process.pid) in ran.out
+        assert _lists_all_probe_points(ran)
+
+
+def test_doctor_lists_the_probe_points_of_a_library(engine: Path, tmp_path: Path) -> None:
+    ran = profinfer("doctor", engine / "libknown.so", cwd=tmp_path)
+    assert ran.code == 0, ran.out
+    assert _lists_all_probe_points(ran)
+
+
+def test_doctor_names_what_a_library_lacks(
+    engine: Path, engine_without_barrier: Path, tmp_path: Path
+) -> None:
+    ran = profinfer("doctor", engine_without_barrier / "libknown.so", cwd=tmp_path)
+    assert re.search(r"barrier +not available: no ggml_barrier", ran.out)
+    ran = profinfer("doctor", engine / "libnoggml.so", cwd=tmp_path)
+    assert ran.code == 6
+    assert re.search(r"^FAILS +probe points", ran.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("what", [("--pid", _NO_SUCH_PID), ("missing.so",)], ids=["pid", "file"])
+def test_doctor_names_what_is_not_there(what: tuple[object, ...], tmp_path: Path) -> None:
+    ran = profinfer("doctor", *what, cwd=tmp_path)
+    assert ran.code == 5, ran.out
+    assert re.search(rf"^FAILS .*{re.escape(str(what[-1]))}", ran.out, re.MULTILINE)
+
+
+def test_a_reader_that_goes_away_causes_no_complaint(recorded: Recorded) -> None:
+    process = start("query", "--sql", "SELECT * FROM args", recorded.trace, "--format", "csv",
+                    cwd=recorded.trace.parent)  # fmt: skip
+    assert isinstance(process, subprocess.Popen)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    ran = finish(process)
+    assert ran.code == 141
+    assert ran.err == ""

@@ -1,0 +1,178 @@
+"""A real model in a real llama.cpp: the trace agrees with the engine's own timings, and with a
+tracer that shares no code with ProfInfer."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+from bcc import BPF
+
+from tests.conftest import require
+from tests.kernel.helpers import BAD_STATS, Rows, ending, number, record, rows
+
+PREDICT, THREADS = 67, 2
+OPERATORS = ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused")
+COUNTER = """
+struct key { u32 pid, tid, graph, what; };
+BPF_HASH(hits, struct key, u64, 131072);
+BPF_HASH(graphs, u32, u64, 1024);
+
+static int count(u32 what) {
+  u64 id = bpf_get_current_pid_tgid();
+  u32 pid = id >> 32;
+  u64 *graph = graphs.lookup(&pid);
+  struct key key = {pid, id, graph ? *graph : 0, what};
+  hits.atomic_increment(key);
+  return 0;
+}
+int on_graph(void *ctx) {
+  u32 pid = bpf_get_current_pid_tgid() >> 32;
+  graphs.atomic_increment(pid);
+  return 0;
+}
+int on_0(void *ctx) { return count(0); }
+int on_1(void *ctx) { return count(1); }
+int on_2(void *ctx) { return count(2); }
+"""
+
+
+class Counter:
+    """Counts calls by process, thread and graph, wherever the library is loaded."""
+
+    def __init__(self, library: Path) -> None:
+        self._bpf = BPF(text=COUNTER)
+        graph = "ggml_backend_graph_compute_async"
+        self._bpf.attach_uprobe(name=str(library), sym=graph, fn_name="on_graph")
+        for index, symbol in enumerate((*OPERATORS, "ggml_barrier")):
+            self._bpf.attach_uprobe(name=str(library), sym=symbol, fn_name=f"on_{index}")
+
+    def counts(self, pid: int) -> dict[str, dict[tuple[int, int], int]]:
+        """Operators and barriers of a process, by graph (from 1) and thread."""
+        found: dict[str, dict[tuple[int, int], int]] = {
+            "operators": defaultdict(int),
+            "barriers": defaultdict(int),
+        }
+        for key, hits in self._bpf["hits"].items():
+            if key.pid == pid:
+                what = "operators" if key.what < len(OPERATORS) else "barriers"
+                found[what][key.graph, key.tid] += hits.value
+        return {what: dict(counts) for what, counts in found.items()}
+
+    def close(self) -> None:
+        """Detaches."""
+        self._bpf.cleanup()
+
+
+class Run:
+    """One request, recorded and counted."""
+
+    def __init__(self, repo: Path, gemma: Path, trace: Path, counter: Counter) -> None:
+        done = record(
+            trace,
+            ["--level", "barrier", "--ring-size", "16M"],
+            [sys.executable, repo / "tools/engine.py", gemma, "--predict", PREDICT,
+             "--threads", THREADS],
+            timeout=200,
+        )  # fmt: skip
+        self.trace = trace
+        self.timings: dict[str, Any] = json.loads(done.stdout)["timings"]
+        [[(pid,)]] = self.ask("recording", "SELECT value FROM profinfer_recording"
+                              " WHERE key = 'target.pid'")  # fmt: skip
+        self.counts = counter.counts(int(str(pid)))
+
+    def ask(self, module: str, *statements: str) -> list[Rows]:
+        """Rows of each statement, with one of ProfInfer's modules."""
+        return rows(self.trace, f"INCLUDE PERFETTO MODULE profinfer.{module}", *statements)[1:]
+
+
+@pytest.fixture(scope="module")
+def run(repo: Path, gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    require("root, which recording needs", os.geteuid() == 0)
+    spec = importlib.util.find_spec("xllamacpp")
+    require("the xllamacpp wheel", spec and spec.origin)
+    assert spec
+    assert spec.origin
+    [library] = Path(spec.origin).parent.glob("xllamacpp*.so")
+    counter = Counter(library)
+    try:
+        yield Run(repo, gemma, tmp_path_factory.mktemp("real") / "t.pftrace", counter)
+    finally:
+        counter.close()
+
+
+def by_graph_and_thread(found: Rows) -> dict[tuple[int, int], int]:
+    """Rows of graph, thread and count."""
+    return {(number(graph), number(tid)): number(count) for graph, tid, count in found}
+
+
+def test_nothing_is_lost_and_the_trace_has_no_errors(run: Run) -> None:
+    losses, warnings, stats = run.ask(
+        "recording",
+        "SELECT * FROM profinfer_loss",
+        "SELECT message FROM profinfer_recording_warning",
+        BAD_STATS,
+    )
+    assert (losses, warnings, stats) == ([], [], [])
+    assert ending(run.trace)["reason"] == "the target ended"
+
+
+def test_operators_of_each_graph_and_thread_are_those_an_independent_tracer_counts(
+    run: Run,
+) -> None:
+    [found] = run.ask(
+        "operators",
+        "SELECT graph_id, tid, count() FROM profinfer_operator_slice"
+        " JOIN thread USING (utid) GROUP BY 1, 2",
+    )
+    operators = by_graph_and_thread(found)
+    assert operators == run.counts["operators"]
+    assert len({graph for graph, _ in operators}) >= PREDICT
+    assert len({tid for _, tid in operators}) == THREADS
+
+
+def test_barriers_of_each_graph_and_thread_are_those_an_independent_tracer_counts(
+    run: Run,
+) -> None:
+    [found] = run.ask(
+        "operators",
+        "SELECT graph_id, tid, count() FROM profinfer_operator_slice AS o"
+        " JOIN thread USING (utid) JOIN slice AS b ON b.parent_id = o.id"
+        " WHERE b.category IN ('barrier', 'barrier.inside') GROUP BY 1, 2",
+    )
+    assert by_graph_and_thread(found) == run.counts["barriers"]
+
+
+def test_time_per_output_token_is_what_the_engine_measured(run: Run) -> None:
+    [tokens] = run.ask("tokens", "SELECT tpot FROM profinfer_token")
+    predicted = run.timings["predicted_n"]
+    assert predicted == PREDICT
+    expected = run.timings["predicted_ms"] / (predicted - 1)
+    assert mean(number(tpot) for (tpot,) in tokens) / 1e6 == pytest.approx(expected, rel=0.02)
+
+
+def test_time_to_first_token_is_what_the_engine_measured(run: Run) -> None:
+    [requests] = run.ask("tokens", "SELECT ttft, prompt_tokens, complete FROM profinfer_request")
+    [(ttft, prompt_tokens, complete)] = requests
+    assert (prompt_tokens, complete) == (run.timings["prompt_n"], 1)
+    assert number(ttft) / 1e6 == pytest.approx(run.timings["prompt_ms"], rel=0.02, abs=1)
+
+
+def test_the_output_layer_is_read_from_the_model(run: Run) -> None:
+    outputs, sources = run.ask(
+        "tensors",
+        "SELECT DISTINCT op, ne0 FROM profinfer_tensor WHERE name = 'result_output'",
+        "SELECT DISTINCT s.name FROM profinfer_tensor AS t JOIN profinfer_edge USING (tensor_id)"
+        " JOIN profinfer_tensor AS s ON s.tensor_id = src_tensor_id"
+        " WHERE t.name = 'result_output' AND s.kind = 'weight'",
+    )
+    assert outputs == [("MUL_MAT", 262144)]
+    assert sources == [("token_embd.weight",)]
