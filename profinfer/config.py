@@ -39,7 +39,7 @@ class Config:
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
-    poll: float = 0.1
+    poll: float = 0.25
     """Seconds between drains."""
 
     def validate(self) -> None:

@@ -36,17 +36,18 @@ def spread_time(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return v | _U64(0x0080808080808080)
 
 
-def spread_small(values: Column, tag: int) -> npt.NDArray[np.uint32] | int:
-    """A one-byte tag and 21-bit values as three varint bytes, in a little-endian uint32."""
+def spread_small(values: Column, width: int) -> npt.NDArray[np.uint32] | int:
+    """Values as `width` (2 or 3) varint bytes each, in the low bytes of a uint32."""
     if isinstance(values, int):
-        v = values
-        return tag | (v & 0x7F | 0x80) << 8 | (v >> 7 & 0x7F | 0x80) << 16 | (v >> 14 & 0x7F) << 24
-    a = values.astype(np.uint32)
-    out = (a & np.uint32(0x7F)) << np.uint32(8)
-    out |= (a & np.uint32(0x3F80)) << np.uint32(9)
-    out |= (a & np.uint32(0x1FC000)) << np.uint32(10)
-    out |= np.uint32(tag | 0x80 << 8 | 0x80 << 16)
-    return out
+        spread = values & 0x7F | (values & 0x3F80) << 1 | (values & 0x1FC000) << 2
+        return spread | (0x0080 if width == 2 else 0x8080)
+    v = values.astype(np.uint32)
+    out = v & np.uint32(0x7F)
+    out |= (v & np.uint32(0x3F80)) << np.uint32(1)
+    if width == 2:
+        return out | np.uint32(0x0080)
+    out |= (v & np.uint32(0x1FC000)) << np.uint32(2)
+    return out | np.uint32(0x8080)
 
 
 SMALL_LIMIT = 1 << 21
@@ -55,7 +56,7 @@ SMALL_LIMIT = 1 << 21
 
 @dataclass(frozen=True)
 class _Small:
-    """A field of 1 + 3 bytes: its tag and a padded varint below SMALL_LIMIT."""
+    """A one-byte tag and a padded varint below SMALL_LIMIT, of two bytes where they suffice."""
 
     name: str
     tag: int
@@ -68,64 +69,103 @@ class _Byte:
     name: str
 
 
-_Part = bytes | _Small | _Byte
-
-
-def _size(parts: list[_Part]) -> int:
-    return sum(len(p) if isinstance(p, bytes) else 4 if isinstance(p, _Small) else 1 for p in parts)
-
-
 def _message(tag: int, parts: list[_Part]) -> list[_Part]:
-    """A length-delimited field; all our messages are shorter than 128 bytes."""
-    return [bytes([tag, _size(parts)]), *parts]
+    """A length-delimited field, of fewer than 128 bytes."""
+    return [_Length(tag, parts)]
+
+
+@dataclass(frozen=True)
+class _Length:
+    """A tag, the length of what follows, and that: known once the widths are."""
+
+    tag: int
+    parts: list[_Part]
+
+
+_Part = bytes | _Small | _Byte | _Length
+
+
+def _flat(parts: list[_Part], widths: dict[str, int]) -> list[bytes | _Small | _Byte]:
+    out: list[bytes | _Small | _Byte] = []
+    for part in parts:
+        if isinstance(part, _Length):
+            inner = _flat(part.parts, widths)
+            out += [bytes([part.tag, _size(inner, widths)]), *inner]
+        else:
+            out.append(part)
+    return out
+
+
+def _size(parts: list[bytes | _Small | _Byte], widths: dict[str, int]) -> int:
+    return sum(
+        len(p) if isinstance(p, bytes) else 1 + widths[p.name] if isinstance(p, _Small) else 1
+        for p in parts
+    )
 
 
 class Template:
     """One kind of packet."""
 
     def __init__(self, event: list[_Part], *, needs_state: bool) -> None:
-        tail: list[_Part] = [bytes([0x50, SEQUENCE_ID])]  # trusted_packet_sequence_id
+        self._tail: list[_Part] = [bytes([0x50, SEQUENCE_ID])]  # trusted_packet_sequence_id
         if needs_state:
-            tail.append(b"\x68\x02")  # SEQ_NEEDS_INCREMENTAL_STATE
-        tail += _message(0x5A, event)  # track_event
-        self.tags = {p.name: p.tag for p in tail if isinstance(p, _Small)}
-        self._row = self._make_row(tail, b"")
-        self._late_row = self._make_row(tail, b"\0")
-        self.size = self._row.dtype.itemsize
-        """Bytes per packet."""
+            self._tail.append(b"\x68\x02")  # SEQ_NEEDS_INCREMENTAL_STATE
+        self._tail += _message(0x5A, event)  # track_event
+        self._rows: dict[tuple[bool, tuple[tuple[str, int], ...]], npt.NDArray[np.void]] = {}
 
-    @staticmethod
-    def _make_row(tail: list[_Part], ninth: bytes) -> npt.NDArray[np.void]:
-        # Trace.packet, TracePacket.timestamp
-        head = bytes([0x0A, 9 + len(ninth) + _size(tail), 0x40])
-        fields: list[tuple[str, str]] = [("_0", "V3"), ("ts", "<u8")]
-        values: list[bytes | int] = [head, 0]
-        if ninth:
-            fields.append(("ninth", "u1"))
-            values.append(0)
-        for i, part in enumerate(tail, 1):
-            if isinstance(part, bytes):
-                fields.append((f"_{i}", f"V{len(part)}"))
-                values.append(part)
-            else:
-                fields.append((part.name, "<u4" if isinstance(part, _Small) else "u1"))
+    def _row(self, is_late: bool, widths: dict[str, int]) -> npt.NDArray[np.void]:
+        """The packet with its fields still zero: one row, of as many bytes as the packet has."""
+        key = (is_late, tuple(widths.items()))
+        row = self._rows.get(key)
+        if row is None:
+            tail = _flat(self._tail, widths)
+            # Trace.packet, TracePacket.timestamp
+            head = bytes([0x0A, 9 + is_late + _size(tail, widths), 0x40])
+            fields: list[tuple[str, str]] = [("_head", "V3"), ("ts", "<u8")]
+            values: list[bytes | int] = [head, 0]
+            if is_late:
+                fields.append(("ninth", "u1"))
                 values.append(0)
-        return np.array([tuple(values)], dtype=np.dtype(fields))
+            for i, part in enumerate(tail):
+                constant = part if isinstance(part, bytes) else b""
+                if isinstance(part, _Small):
+                    constant = bytes([part.tag])
+                if constant:
+                    fields.append((f"_{i}", f"V{len(constant)}"))
+                    values.append(constant)
+                if isinstance(part, _Small):
+                    low = [(part.name, "<u2"), (part.name + "+", "u1")]
+                    fields += low[: widths[part.name] - 1]
+                    values += [0] * (widths[part.name] - 1)
+                elif isinstance(part, _Byte):
+                    fields.append((part.name, "u1"))
+                    values.append(0)
+            row = self._rows[key] = np.array([tuple(values)], dtype=np.dtype(fields))
+        return row
 
     def encode(self, ts: npt.NDArray[np.uint64], **columns: Column) -> bytes:
         """The packets for `ts` (BOOTTIME ns, shape (n,)) and one column or value per field."""
-        if len(ts) and int(ts.max()) >> 56:
+        small = {name: column for name, column in columns.items() if name != "category"}
+        widths = {name: 2 if _largest(c) < 1 << 14 else 3 for name, c in small.items()}
+        is_late = bool(len(ts)) and bool(int(ts.max()) >> 56)
+        rows = np.repeat(self._row(is_late, widths), len(ts))
+        rows["ts"] = spread_time(ts)
+        if is_late:
             # Up for more than two years: timestamps take nine bytes.
-            rows = np.repeat(self._late_row, len(ts))
-            rows["ts"] = spread_time(ts) | _U64(1 << 63)
+            rows["ts"] |= _U64(1 << 63)
             rows["ninth"] = (ts >> _U64(56)).astype(np.uint8)
-        else:
-            rows = np.repeat(self._row, len(ts))
-            rows["ts"] = spread_time(ts)
-        for name, column in columns.items():
-            tag = self.tags.get(name)
-            rows[name] = column if tag is None else spread_small(column, tag)
+        for name, column in small.items():
+            spread = spread_small(column, widths[name])
+            rows[name] = spread & 0xFFFF
+            if widths[name] == 3:
+                rows[name + "+"] = spread >> 16
+        if "category" in columns:
+            rows["category"] = columns["category"]
         return rows.tobytes()
+
+
+def _largest(column: Column) -> int:
+    return column if isinstance(column, int) else int(column.max(initial=0))
 
 
 def _type(kind: int) -> bytes:

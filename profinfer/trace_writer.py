@@ -37,6 +37,7 @@ class Output:
     def __init__(self, path: Path, *, force: bool) -> None:
         self.path = path
         self.size = 0
+        self._fresh = not path.exists()
         # Never follow a link that somebody may have put there: we are root.
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
@@ -49,12 +50,14 @@ class Output:
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.close(self._fd)
             raise OutputError(f"cannot write {path}: not a regular file")
-        os.ftruncate(self._fd, 0)
 
     def append(self, data: bytes) -> None:
         """Writes all of it, or cuts the file back to what was whole before and raises."""
         view = memoryview(data)
         try:
+            if self.size == 0:
+                # Not before there is something to put in the place of what was there.
+                os.ftruncate(self._fd, 0)
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
@@ -69,8 +72,17 @@ class Output:
         """Changes the owner: the user behind sudo can then open the file."""
         os.fchown(self._fd, uid, gid)
 
+    def is_same_file(self, path: Path) -> bool:
+        """Whether a path leads to this very file."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), path.stat())
+        except OSError:
+            return False
+
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file; one that we made and never wrote to is removed again."""
+        if self._fd >= 0 and self.size == 0 and self._fresh:
+            self.path.unlink(missing_ok=True)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

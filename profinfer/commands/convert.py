@@ -8,7 +8,7 @@ from pathlib import Path
 
 from profinfer.capture import FrameKind, read_capture
 from profinfer.converter import Converter
-from profinfer.errors import TraceError
+from profinfer.errors import OutputError, TraceError
 from profinfer.trace_writer import Output, TraceWriter
 
 
@@ -31,6 +31,9 @@ class ConvertCommand:
         if first is None:
             raise TraceError(f"{args.capture} holds no whole frame")
         output = Output(args.trace, force=args.force)
+        if output.is_same_file(args.capture):
+            output.close()
+            raise OutputError("the capture and the trace are the same file")
         last = first.kind
         try:
             converter = Converter(TraceWriter(output))

@@ -103,7 +103,7 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
         ["--structure-ring-size"],
         {"metavar": "SIZE", "help": "bytes of the ring for graph structure (default: 4M)"},
     ),
-    (["--poll"], {"type": float, "metavar": "S", "help": "seconds between drains (default: 0.1)"}),
+    (["--poll"], {"type": float, "metavar": "S", "help": "seconds between drains (default: 0.25)"}),
     (["--user"], {"metavar": "NAME", "help": "run the command as this user"}),
 ]
 
@@ -112,18 +112,17 @@ class _Outputs:
     """The trace and, when asked for, the raw capture; frames go to both."""
 
     def __init__(self, config: Config) -> None:
-        if config.raw is not None and Path(config.raw).absolute() == Path(config.output).absolute():
-            raise OutputError("--raw and --output name the same file")
         self.trace = Output(Path(config.output), force=config.force)
         self._raw: Output | None = None
         self._made = [self.trace]
         try:
             if config.raw is not None:
+                if self.trace.is_same_file(Path(config.raw)):
+                    raise OutputError("--raw and --output name the same file")
                 self._raw = Output(Path(config.raw), force=config.force)
                 self._made.append(self._raw)
-                self._raw.append(MAGIC)
         except OutputError:
-            self._discard_if_empty()
+            self.close()
             raise
         for output in self._made:
             _give_to_caller(output)
@@ -131,19 +130,13 @@ class _Outputs:
 
     def feed(self, frame: Frame) -> None:
         if self._raw:
-            self._raw.append(pack(frame))
+            self._raw.append((b"" if self._raw.size else MAGIC) + pack(frame))
         self.converter.feed(frame)
 
     def close(self) -> None:
-        """Closes both; files that never got a frame are removed again."""
-        self._discard_if_empty()
+        """Closes both."""
         for output in self._made:
             output.close()
-
-    def _discard_if_empty(self) -> None:
-        for output in self._made:
-            if output.size <= len(MAGIC):
-                output.path.unlink(missing_ok=True)
 
 
 def _give_to_caller(output: Output) -> None:
