@@ -67,18 +67,14 @@ class Engine:
         }
 
 
-@functools.cache
-def _build(factory: pytest.TempPathFactory) -> Engine:
-    folder = factory.mktemp("engine")
-    subprocess.run([REPO / "tests/engine/build.sh", folder], check=True, timeout=120)
-    return Engine(folder)
-
-
-@pytest.fixture(scope="session", name="engine")
-def engine_fixture(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+@pytest.fixture(scope="session", name="double")
+def double_fixture(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """The engine double, built once per session; skips where nothing can be recorded."""
     require_recording()
-    return _build(tmp_path_factory)
+    folder = tmp_path_factory.getbasetemp() / "double"
+    if not folder.exists():  # modules import this fixture one by one
+        subprocess.run([REPO / "tests/engine/build.sh", folder], check=True, timeout=120)
+    return Engine(folder)
 
 
 # ---- The command line

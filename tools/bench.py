@@ -10,10 +10,13 @@ import argparse
 import dataclasses
 import json
 import os
+import select
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +35,7 @@ from profinfer.loader import Loaded, load_bcc
 from profinfer.plan import Plan, make_plan
 from profinfer.recorder import Recorder
 from profinfer.records import RECORD, WIDE_SIZE, Kind
-from profinfer.trace_processor import open_trace
+from profinfer.trace_processor import Session, open_trace
 from profinfer.trace_writer import Output, TraceWriter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,6 +85,10 @@ class Engine:
         timings: dict[str, Any] = json.loads(self._line())["timings"]
         return timings
 
+    def has_answered(self) -> bool:
+        """Whether an answer waits to be read."""
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
+
     def close(self) -> None:
         """Ends it."""
         self._process.kill()
@@ -112,8 +119,6 @@ class Probed:
         self.engine.start(predict)
         stop = time.monotonic() + 0.1
         timings: list[dict[str, Any]] = []
-        import threading
-
         waiter = threading.Thread(target=lambda: timings.append(self.engine.answer()))
         waiter.start()
         while waiter.is_alive():
@@ -188,40 +193,40 @@ def bench_handlers(rows: list[Row], repeats: int, predict: int, threads: int) ->
 
 
 def record(level: str, predict: int, threads: int, directory: Path) -> tuple[Path, Path, float]:
-    """Records a whole request of a running engine; trace, capture, recorder CPU per M records."""
+    """Records a whole request of a running engine.
+
+    Returns the trace, the raw capture, and the recorder's CPU seconds per million records, from
+    the request to its answer, without what writing the capture took.
+    """
     engine = Engine(threads)
-    config = Config(pid=engine.pid, level=level)
     trace, raw = directory / f"{level}.pftrace", directory / f"{level}.raw"
     output, capture = Output(trace, force=True), Output(raw, force=True)
     capture.append(MAGIC)
     converter = Converter(TraceWriter(output))
-    spent = 0.0
+    spent = {"capture": 0.0, "begun": 0.0, "ended": 0.0}
 
     def sink(frame: Frame) -> None:
         converter.feed(frame)
-        nonlocal spent
         before = time.process_time()
         capture.append(pack(frame))
-        spent += time.process_time() - before
+        spent["capture"] += time.process_time() - before
 
-    with Recorder(config) as recorder:
+    def on_drain(_: object) -> None:
+        if not spent["begun"]:
+            engine.start(predict)
+            spent["capture"] = 0.0
+            spent["begun"] = time.process_time()
+        elif not spent["ended"] and engine.has_answered():
+            spent["ended"] = time.process_time()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with Recorder(Config(pid=engine.pid, level=level)) as recorder:
         sink(recorder.prepare())
-        spent = 0.0
-        engine.start(predict)
-        begun = time.process_time()
-
-        def stop_when_answered(_: object) -> None:
-            import select
-
-            stdout = engine._process.stdout
-            if stdout and select.select([stdout], [], [], 0)[0]:
-                os.kill(os.getpid(), 15)
-
-        result = recorder.run(sink, stop_when_answered)
-        cpu = time.process_time() - begun - spent
+        result = recorder.run(sink, on_drain)
     engine.close()
     output.close()
     capture.close()
+    cpu = spent["ended"] - spent["begun"] - spent["capture"]
     return trace, raw, cpu / max(result.records, 1) * 1e6
 
 
@@ -288,20 +293,17 @@ def protobuf_rate(count: int = 200_000) -> float:
     return count / (time.process_time() - begun)
 
 
-def operator_rows(trace: Path) -> tuple[int, int]:
-    """Operator slices, and the graph and operator pairs they belong to, of a trace."""
-    with open_trace(trace) as session:
-        result = session.query(
-            "SELECT count(*) FROM slice WHERE category IN ('operator', 'operator.incomplete')"
-        )
-        return int(str(next(iter(result))[0])), trace.stat().st_size
+def count_operators(session: Session) -> int:
+    """Operator slices in a trace."""
+    sql = "SELECT count(*) FROM slice WHERE category IN ('operator', 'operator.incomplete')"
+    return int(session.query(sql).column(0)[0])
 
 
 def bench_encoding(rows: list[Row], predict: int, threads: int, directory: Path) -> Path:
     """Recorder CPU, hits, bytes, and the speed of conversion; returns the long trace."""
-    stats_fd = kernel.enable_stats()
-    _, raw, cpu = record("barrier", predict, threads, directory)
-    os.close(stats_fd)
+    # Long enough that the structure of the first graphs does not count much.
+    _, _, cpu = record("barrier", 8 * predict, threads, directory)
+    _, raw, _ = record("barrier", predict, threads, directory)
     rows.append(
         Row(
             "recorder's CPU per million records, drain to file, real run",
@@ -329,7 +331,9 @@ def bench_encoding(rows: list[Row], predict: int, threads: int, directory: Path)
 def bench_level_operator(rows: list[Row], predict: int, threads: int, directory: Path) -> None:
     """Hits and bytes per operator and thread at level operator."""
     trace, raw, _ = record("operator", predict, threads, directory)
-    slices, size = operator_rows(trace)
+    size = trace.stat().st_size
+    with open_trace(trace) as session:
+        slices = count_operators(session)
     hits = sum(
         int(np.count_nonzero(np.frombuffer(f.data, RECORD)["kind"] <= Kind.BARRIER))
         for f in read_capture(raw)
@@ -343,8 +347,9 @@ def bench_level_operator(rows: list[Row], predict: int, threads: int, directory:
             hits <= slices,
         )
     )
-    _, long_size = convert_size(repeat_capture(raw, 20), directory / "operator-long.pftrace")
-    per_slice = long_size / (20 * slices)
+    long = directory / "operator-long.pftrace"
+    convert(repeat_capture(raw, 20), long)
+    per_slice = long.stat().st_size / (20 * slices)
     rows.append(
         Row(
             "bytes per operator and thread in the file, no counters",
@@ -354,12 +359,6 @@ def bench_level_operator(rows: list[Row], predict: int, threads: int, directory:
             per_slice <= 60,
         )
     )
-
-
-def convert_size(frames: list[Frame], path: Path) -> tuple[int, int]:
-    """Records and bytes of the trace made from the frames."""
-    count, _ = convert(frames, path)
-    return count, path.stat().st_size
 
 
 def bench_queries(rows: list[Row], trace: Path) -> None:
@@ -375,13 +374,7 @@ def bench_queries(rows: list[Row], trace: Path) -> None:
             query.run(session, query.read(file))
             times[file.stem] = time.perf_counter() - begun
             if not slices:
-                slices = int(
-                    next(
-                        iter(
-                            session.query("SELECT count(*) FROM slice WHERE category = 'operator'")
-                        )
-                    )[0]
-                )
+                slices = count_operators(session)
     worst = max(times, key=lambda name: times[name])
     rows.append(
         Row(

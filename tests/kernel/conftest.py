@@ -12,10 +12,10 @@ from tests.conftest import require
 
 
 @pytest.fixture(scope="session")
-def engine(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory with known, known-dl and libknown.so."""
     require("root, which recording needs", os.geteuid() == 0)
-    directory = tmp_path_factory.mktemp("engine")
-    subprocess.run(["sh", str(repo / "tests/engine/build.sh"), str(directory)], check=True,
-                   capture_output=True, timeout=120)  # fmt: skip
+    directory = tmp_path_factory.mktemp("built")
+    command = ["sh", str(repo / "tests/engine/build.sh"), str(directory)]
+    subprocess.run(command, check=True, timeout=120)
     return directory

@@ -34,10 +34,10 @@ SHORT = ("--threads", 2, "--layers", 3, "--prompt", 7, "--decode", 5)
 STAYS = ("--hold", 60_000)
 
 
-def test_a_duration_ends_the_recording_of_a_running_process(engine: Path, tmp_path: Path) -> None:
+def test_a_duration_ends_the_recording_of_a_running_process(built: Path, tmp_path: Path) -> None:
     trace = tmp_path / "t.pftrace"
     with (
-        target(engine, tmp_path, *SHORT, *STAYS) as known,
+        target(built, tmp_path, *SHORT, *STAYS) as known,
         attached(known, trace, "--duration", 3) as recorder,
     ):
         known.release()
@@ -51,29 +51,29 @@ def test_a_duration_ends_the_recording_of_a_running_process(engine: Path, tmp_pa
     assert 3 <= float(str(end["seconds"])) < 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_recording_and_leaves_the_process_alone(
-    number: signal.Signals, engine: Path, tmp_path: Path
+    signum: signal.Signals, built: Path, tmp_path: Path
 ) -> None:
     trace = tmp_path / "t.pftrace"
     with (
-        target(engine, tmp_path, *SHORT, *STAYS) as known,
+        target(built, tmp_path, *SHORT, *STAYS) as known,
         attached(known, trace) as recorder,
     ):
         known.release()
         truth = known.truth()
-        recorder.send_signal(number)
+        recorder.send_signal(signum)
         finish(recorder)
         assert not known.is_probed()
         assert known.process.poll() is None
     assert_matches(trace, truth, "barrier")
-    assert ending(trace)["reason"] == f"{number.name} received"
+    assert ending(trace)["reason"] == f"{signum.name} received"
 
 
-def test_the_end_of_the_process_ends_the_recording(engine: Path, tmp_path: Path) -> None:
+def test_the_end_of_the_process_ends_the_recording(built: Path, tmp_path: Path) -> None:
     trace = tmp_path / "t.pftrace"
     with (
-        target(engine, tmp_path, *SHORT, "--exit-code", 7) as known,
+        target(built, tmp_path, *SHORT, "--exit-code", 7) as known,
         attached(known, trace) as recorder,
     ):
         known.release()
@@ -85,11 +85,11 @@ def test_the_end_of_the_process_ends_the_recording(engine: Path, tmp_path: Path)
 
 
 def test_a_killed_recorder_leaves_a_readable_trace_and_no_probes(
-    engine: Path, tmp_path: Path
+    built: Path, tmp_path: Path
 ) -> None:
     trace = tmp_path / "t.pftrace"
     with (
-        target(engine, tmp_path, *SHORT[:4], "--prompt", 7, "--decode", 499) as known,
+        target(built, tmp_path, *SHORT[:4], "--prompt", 7, "--decode", 499) as known,
         attached(known, trace) as recorder,
     ):
         started = trace.stat().st_size
@@ -111,16 +111,16 @@ def test_a_killed_recorder_leaves_a_readable_trace_and_no_probes(
 
 
 def test_a_forked_child_and_a_process_with_the_same_library_are_not_recorded(
-    engine: Path, tmp_path: Path
+    built: Path, tmp_path: Path
 ) -> None:
     trace = tmp_path / "t.pftrace"
     with (
-        target(engine, tmp_path, *SHORT, "--fork") as known,
+        target(built, tmp_path, *SHORT, "--fork") as known,
         attached(known, trace) as recorder,
     ):
         known.release()
         other = subprocess.run(
-            [str(engine / "known"), *map(str, SHORT)],
+            [str(built / "known"), *map(str, SHORT)],
             capture_output=True, text=True, check=True, timeout=TIMEOUT,
         )  # fmt: skip
         child, parent = known.truth(), known.truth()
@@ -161,13 +161,13 @@ def emitted(truth: Truth) -> dict[str, int]:
     ("poll", "options"), [(1, ("--decode", 499)), (0.05, ("--decode", 31, "--work-us", 1009))]
 )
 def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwise(
-    poll: float, options: tuple[object, ...], engine: Path, tmp_path: Path
+    poll: float, options: tuple[object, ...], built: Path, tmp_path: Path
 ) -> None:
     trace, raw = tmp_path / "t.pftrace", tmp_path / "t.raw"
     done = record(
         trace,
         ["--level", "barrier", "--ring-size", "4K", "--poll", poll, "--raw", raw],
-        [engine / "known", "--threads", 2, "--layers", 1, *options],
+        [built / "known", "--threads", 2, "--layers", 1, *options],
     )
     [truth] = truths(done.stdout)
     _, lost, windows, operators, whole, stats = rows(
@@ -190,15 +190,15 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
     assert number(shown) + unattributed == drained["operator"] + drained["fused"]
     begins, ends = np.array(whole, np.int64).reshape(-1, 2).T
     for first, last in windows:
-        assert not np.any((begins <= last) & (ends >= first))
+        assert not np.any((begins <= number(last)) & (ends >= number(first)))
 
 
 def test_the_trace_of_a_raw_capture_is_the_recorded_one_byte_for_byte(
-    engine: Path, tmp_path: Path
+    built: Path, tmp_path: Path
 ) -> None:
     trace, raw, again = tmp_path / "t.pftrace", tmp_path / "t.raw", tmp_path / "again.pftrace"
     options = ("--backend2", "--sequences", 3, "--prompt", 13)
-    record(trace, ["--level", "barrier", "--raw", raw], [engine / "known", *SHORT, *options])
+    record(trace, ["--level", "barrier", "--raw", raw], [built / "known", *SHORT, *options])
     subprocess.run(
         [*PROFINFER, "convert", str(raw), str(again)], check=True, timeout=TIMEOUT
     )  # fmt: skip
