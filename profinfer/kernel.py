@@ -182,8 +182,11 @@ def tracefs() -> Path:
     """Where tracefs is mounted; mounts it where it belongs if it is not, as perf does."""
     places = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
     for path in places:
-        if (path / "events").is_dir():
-            return path
+        try:
+            if (path / "events").is_dir():
+                return path
+        except PermissionError:
+            raise PrivilegeError(f"not allowed to read {path}", "run profinfer as root") from None
     if _libc.mount(b"nodev", bytes(places[0]), b"tracefs", 0, None) == 0:
         return places[0]
     raise KernelError(

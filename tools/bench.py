@@ -87,7 +87,8 @@ class Engine:
 
     def has_answered(self) -> bool:
         """Whether an answer waits to be read."""
-        return bool(select.select([self._process.stdout], [], [], 0)[0])
+        stdout = self._process.stdout
+        return stdout is not None and bool(select.select([stdout], [], [], 0)[0])
 
     def close(self) -> None:
         """Ends it."""

@@ -39,16 +39,20 @@ class DoctorCommand:
             ("BCC", _bcc),
         ]
         code = 0
-        for name, check in checks:
-            code = _show(name, check) or code
         objects: list[EngineObject] = []
+        more: list[tuple[str, Callable[[], str]]] = []
         if args.pid is not None:
-            code = _show("process", lambda: _process(args.pid, objects)) or code
+            more.append(("process", lambda: _process(args.pid, objects)))
         elif args.file is not None:
-            code = _show("file", lambda: _file(args.file, objects)) or code
-        if objects:
-            code = _show("probe points", lambda: _plan(objects)) or code
-            code = _show("layout", lambda: _layout(objects, args.pid)) or code
+            more.append(("file", lambda: _file(args.file, objects)))
+        if more:
+            more.append(("probe points", lambda: _plan(objects)))
+            more.append(("layout", lambda: _layout(objects, args.pid)))
+        for name, check in [*checks, *more]:
+            if name in ("probe points", "layout") and not objects:
+                break
+            found = _show(name, check)
+            code = code or found
         return code
 
 

@@ -419,16 +419,17 @@ def test_trace_has_no_error_and_says_how_it_ended(recording: Recording) -> None:
 def test_trace_names_the_process_its_command_and_what_was_asked(
     case: Case, recording: Recording
 ) -> None:
-    rows = recording.rows(f"SELECT name, cmdline FROM process WHERE pid = {recording.truth['pid']}")
-    ((name, line),) = rows
-    assert name == case.program
-    assert f"--threads {case.threads}" in str(line)
+    rows = recording.rows(f"SELECT name FROM process WHERE pid = {recording.truth['pid']}")
+    assert rows == [(case.program,)]
     metadata = pairs(
         recording.rows(
             "SELECT args.key, display_value FROM slice JOIN args USING (arg_set_id)"
             " WHERE slice.name = 'recording started'"
         )
     )
+    words = [metadata[f"debug.target.command[{i}]"] for i in range(1, len(case.command()))]
+    assert words == case.command()[1:]
+    assert metadata["debug.target.pid"] == str(recording.truth["pid"])
     assert metadata["debug.config.level"] == case.level
     assert metadata["debug.layout.version"] == "0.0.7-known"
     assert metadata["debug.plan.level"] == case.level
