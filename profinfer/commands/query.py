@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from profinfer import query
-from profinfer.trace_processor import Session, is_cut, open_trace
+from profinfer.errors import UsageError
+from profinfer.expand import expand
+from profinfer.trace_processor import SQL_DIR, Session, is_cut, open_trace
 
 _EXAMPLES = """\
 examples:
   profinfer query --list                              the ready queries
   profinfer query stalls trace.pftrace                one of them, by name
   profinfer query mine.sql trace.pftrace --format csv > mine.csv
+  profinfer query stalls --expand                     SQL to paste into ui.perfetto.dev
   profinfer query --sql "SELECT name, dur FROM slice LIMIT 5" trace.pftrace
 """
 _SHOWN_ERRORS = 5
@@ -51,7 +54,12 @@ class QueryCommand:
         parser.add_argument(
             "query", help="the name of a ready query, an .sql file or, with --sql, SQL itself"
         )
-        parser.add_argument("trace", type=Path, help="the trace to ask")
+        parser.add_argument("trace", type=Path, nargs="?", help="the trace to ask")
+        parser.add_argument(
+            "--expand",
+            action="store_true",
+            help="print the query with all it includes, to paste into ui.perfetto.dev",
+        )
         parser.add_argument("--sql", action="store_true", help="QUERY is SQL, not a name")
         parser.add_argument(
             "--format", choices=query.FORMATS, default="table", help="(default: %(default)s)"
@@ -68,6 +76,11 @@ class QueryCommand:
 
     def run(self, args: argparse.Namespace) -> int:
         text, trace = args.query, args.trace
+        if args.expand:
+            print(expand(text if args.sql else query.read(query.resolve(text)), SQL_DIR))
+            return 0
+        if trace is None:
+            raise UsageError("which trace?", f"profinfer query {text} trace.pftrace")
         if args.sql and not trace.exists() and Path(text).is_file():
             text, trace = str(trace), Path(text)  # as in: query trace.pftrace --sql "..."
         sql = text if args.sql else query.read(query.resolve(text))

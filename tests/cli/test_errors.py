@@ -59,7 +59,9 @@ def _operators(session: Session) -> int:
 
 def _unprivileged() -> dict[str, tuple[str, ...]]:
     """Root without capabilities, and an ordinary user where one may read this checkout."""
-    found = {"no-capabilities": ("setpriv", "--bounding-set=-all", "--inh-caps=-all")}
+    found: dict[str, tuple[str, ...]] = {
+        "no-capabilities": ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    }
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     may_read = [*nobody, sys.executable, "-c", f"open({str(REPO / 'profinfer/errors.py')!r})"]
     if subprocess.run(may_read, capture_output=True, timeout=30, check=False).returncode == 0:
@@ -494,7 +496,7 @@ def test_convert_refuses_to_overwrite_the_capture_itself(
 ) -> None:
     raw = tmp_path / "t.raw"
     raw.write_bytes(recorded.raw.read_bytes())
-    fails(profinfer("convert", "--force", raw, "t.raw", cwd=tmp_path), 7, "t.raw")
+    fails(profinfer("convert", "--force", raw, "t.raw", cwd=tmp_path), 7, "same file")
     assert raw.read_bytes() == recorded.raw.read_bytes()
 
 

@@ -41,10 +41,12 @@ def record(
     trace: Path, args: Sequence[object], command: Sequence[object], *, timeout: float = TIMEOUT
 ) -> subprocess.CompletedProcess[str]:
     """Records a command; its stdout is the command's."""
-    return subprocess.run(
+    done = subprocess.run(
         [*PROFINFER, "record", "-o", str(trace), *map(str, args), "--", *map(str, command)],
-        capture_output=True, text=True, timeout=timeout, check=True,
+        capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def truths(stdout: str) -> list[Truth]:

@@ -89,7 +89,7 @@ def test_a_killed_recorder_leaves_a_readable_trace_and_no_probes(
 ) -> None:
     trace = tmp_path / "t.pftrace"
     with (
-        target(built, tmp_path, *SHORT[:4], "--prompt", 7, "--decode", 499) as known,
+        target(built, tmp_path, *SHORT[:4], "--decode", 499, "--work-us", 199) as known,
         attached(known, trace) as recorder,
     ):
         started = trace.stat().st_size

@@ -1,0 +1,298 @@
+"""Who is probed and for how long: the target alone, and not one call after the recording's end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from profinfer import kernel
+from profinfer.capture import Frame, FrameKind
+from profinfer.config import Config
+from profinfer.plan import make_plan
+from profinfer.recorder import Recorder
+from profinfer.records import RECORD, Kind
+from profinfer.target import engine_objects
+from tests.support import (
+    BREAKPOINT,
+    PROFINFER,
+    Engine,
+    Recording,
+    as_int,
+    attached,
+    boottime,
+    double_fixture,
+    finish,
+    is_running,
+    pairs,
+    record,
+    started,
+    text_bytes,
+    wait_for,
+    waiting,
+)
+
+__all__ = ["double_fixture"]
+
+SYMBOLS = ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused",
+           "ggml_barrier", "ggml_graph_compute", "ggml_backend_graph_compute_async")  # fmt: skip
+ENDLESS = ("--decode", 1_000_003)
+
+
+def probes(pid: int, level: str = "barrier") -> int:
+    return len(make_plan(engine_objects(pid), level).probes)
+
+
+def text(pid: int, double: Engine) -> list[bytes]:
+    """The first instruction bytes of the functions that are probed."""
+    return [text_bytes(pid, double.library, symbol, 8) for symbol in SYMBOLS]
+
+
+def test_kernel_ran_each_handler_once_per_call_of_the_target_alone(
+    double: Engine, tmp_path: Path
+) -> None:
+    """Three counts of one run: the target's own, the kernel's of the programs, the records."""
+    frames: list[Frame] = []
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stats = kernel.enable_stats()
+    try:
+        with waiting(double, tmp_path / "go", "--threads", 3, "--backend2") as known:
+            with Recorder(Config(pid=known.pid, level="barrier")) as recorder:
+                recorder.prepare()
+                assert recorder._loaded is not None
+                handlers = {p.handler for p in recorder.plan.probes}
+                programs = {h: recorder._loaded.program(h) for h in handlers}
+                # A stranger is at work all the time: the same files, the same functions.
+                with started(double, double.program(), *ENDLESS) as stranger:
+                    known.go()
+                    result = recorder.run(frames.append, lambda _: None)
+                    assert stranger.poll() is None
+                runs = {name: kernel.program_stats(fd).runs for name, fd in programs.items()}
+            calls = known.truth()["calls"]
+    finally:
+        os.close(stats)
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert (result.reason, result.lost) == ("the target ended", 0)
+    asynchronous = calls["ggml_backend_graph_compute_async"]
+    ubatches = sum(n for name, n in calls.items() if "process_ubatch" in name)
+    assert runs == {
+        "on_operator": calls["ggml_cpu_extra_compute_forward"],
+        "on_fused": calls["ggml_compute_forward_rms_norm_mul_fused"],
+        "on_barrier": calls["ggml_barrier"],
+        "on_backend_graph": asynchronous,
+        "on_backend_graph_return": asynchronous,
+        "on_cpu_graph": calls["ggml_graph_compute"],
+        "on_cpu_graph_return": calls["ggml_graph_compute"],
+        "on_rebuild": calls["ggml_backend_sched_alloc_graph"],
+        "on_ubatch": ubatches,
+        "on_ubatch_return": ubatches,
+    }
+    records = np.concatenate(
+        [np.frombuffer(f.data, RECORD) for f in frames if f.kind == FrameKind.RECORDS]
+    )
+    counted = Counter(records["kind"].tolist())
+    del counted[Kind.NODE]
+    assert counted == {
+        Kind.OPERATOR: runs["on_operator"],
+        Kind.FUSED: runs["on_fused"],
+        Kind.BARRIER: runs["on_barrier"],
+        Kind.GRAPH_BEGIN: asynchronous,
+        Kind.GRAPH_END: asynchronous,
+        Kind.UBATCH_BEGIN: ubatches,
+        Kind.UBATCH_END: ubatches,
+    }
+
+
+def test_a_process_that_is_not_the_target_never_meets_a_breakpoint(
+    double: Engine, tmp_path: Path
+) -> None:
+    with (
+        waiting(double, tmp_path / "never", "--threads", 2) as stranger,
+        waiting(double, tmp_path / "go", *ENDLESS) as known,
+    ):
+        before, untouched = text(known.pid, double), text(stranger.pid, double)
+        options = ("--level", "barrier", "--duration", 3)
+        count = probes(known.pid)
+        with attached(double, known.pid, tmp_path / "t", *options, probes=count) as recorder:
+            assert {code[0] for code in text(known.pid, double)} == {BREAKPOINT}
+            assert text(stranger.pid, double) == untouched
+            # One that is mapped only now has no breakpoint either.
+            with waiting(double, tmp_path / "never", "--threads", 2) as late:
+                assert text(late.pid, double) == untouched
+            code, said = finish(recorder)
+        assert code == 0, said
+        assert text(known.pid, double) == before
+
+
+def test_a_recording_may_begin_and_end_in_the_middle_of_a_graph(
+    double: Engine, tmp_path: Path
+) -> None:
+    trace = tmp_path / "t.pftrace"
+    options = ("--level", "barrier", "--duration", 1)
+    with waiting(double, tmp_path / "go", *ENDLESS, "--work-us", 211) as known:
+        known.go()
+        count = probes(known.pid)
+        before = text(known.pid, double)
+        with attached(double, known.pid, trace, *options, probes=count) as recorder:
+            code, said = finish(recorder)
+        assert code == 0, said
+        assert text(known.pid, double) == before
+        assert is_running(known.pid)
+    recording = Recording(trace, "", said, code)
+    assert recording.session.import_errors() == []
+    counts = pairs(recording.rows("SELECT category, COUNT(*) FROM slice GROUP BY 1"))
+    assert as_int(counts["operator"]) > 100
+    # What had begun before, and what went on after, is not shown as if it were whole.
+    unfinished = "SELECT COUNT(*) FROM slice WHERE dur < 0 AND category IN ('operator', 'barrier')"
+    assert recording.rows(unfinished) == [(0,)]
+    orphans = recording.rows(
+        "SELECT DISTINCT parent.category FROM slice JOIN slice parent ON parent.id ="
+        " slice.parent_id WHERE slice.category IN ('operator', 'operator.incomplete')"
+    )
+    assert set(orphans) <= {("graph",), ("graph.worker",)}
+    recording.close()
+
+
+@pytest.mark.parametrize("how", ["--duration", "SIGINT", "SIGTERM"])
+def test_a_launched_command_ends_with_the_recording(
+    how: str, double: Engine, tmp_path: Path
+) -> None:
+    trace = tmp_path / "t.pftrace"
+    options = ["--duration", 1] if how == "--duration" else []
+    command = ["record", "-o", trace, "--level", "operator", *options]
+    with started(double, *PROFINFER, *command, "--", double.program(), *ENDLESS) as recorder:
+        if how != "--duration":
+            wait_for("some records", lambda: trace.exists() and trace.stat().st_size > 100_000)
+            recorder.send_signal(signal.Signals[how])
+        code, said = finish(recorder)
+    assert code == 0, said
+    assert "was ended by SIGTERM" in said
+    reason = "the duration is over" if how == "--duration" else f"{how} received"
+    assert f"({reason})" in said
+    recording = Recording(trace, "", said, code)
+    assert recording.session.import_errors() == []
+    rows = recording.rows(
+        "SELECT EXTRACT_ARG(arg_set_id, 'debug.reason'),"
+        " EXTRACT_ARG(arg_set_id, 'debug.command_status'),"
+        " (SELECT pid FROM process WHERE name = 'known')"
+        " FROM slice WHERE name = 'recording ended'"
+    )
+    ((said_reason, status, pid),) = rows
+    assert (said_reason, status) == (reason, -signal.SIGTERM)
+    assert not Path(f"/proc/{pid}").exists()
+    assert recording.count("operator") > 100
+    recording.close()
+
+
+def test_exit_status_of_a_command_whose_child_runs_the_engine_is_reported(
+    double: Engine, tmp_path: Path
+) -> None:
+    script = f"true; {double.program()} --threads 3 --decode 5; exit 7"
+    options = ("--level", "operator")
+    # An absolute path stays as it is when it is joined to the engine's folder.
+    with record(double, tmp_path / "t", *options, target=("/bin/sh", "-c", script)) as recording:
+        assert "/bin/sh exited with status 7" in recording.stderr
+        truth = recording.truth
+        executed = sum(t["extra"] + t["fused"] for t in truth["threads"])
+        assert recording.count("operator") == executed
+        assert recording.rows("SELECT pid FROM process WHERE name = 'known'") == [(truth["pid"],)]
+
+
+def test_a_killed_recorder_has_written_everything_up_to_the_last_second(
+    double: Engine, tmp_path: Path
+) -> None:
+    """It had launched the target, too: that runs on, neither stopped nor probed."""
+    trace = tmp_path / "t.pftrace"
+    command = ["record", "-o", trace, "--level", "barrier"]
+    # Half an hour's worth of slow graphs: the disk does not fill meanwhile.
+    slow = ("--work-us", 499, "--decode", 100_003)
+    with started(double, *PROFINFER, *command, "--", double.program(), *slow) as recorder:
+        wait_for("a record", lambda: trace.exists() and trace.stat().st_size > 150_000)
+        children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children").read_text().split()
+        (pid,) = map(int, children)
+        try:
+            killed = boottime()
+            recorder.kill()
+            recorder.wait(20)
+            plain = [Path(double.library)]
+            wait_for(
+                "the probes to go",
+                lambda: all(code[0] != BREAKPOINT for code in text(pid, double)),
+            )
+            assert plain
+            assert is_running(pid)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+    recording = Recording(trace, "", "", 0)
+    assert recording.session.import_errors() == []
+    ((last,),) = recording.rows("SELECT MAX(ts + dur) FROM slice WHERE category = 'operator'")
+    assert killed - 1_000_000_000 < as_int(last) <= boottime()
+    assert recording.rows("SELECT COUNT(*) FROM slice WHERE name = 'recording ended'") == [(0,)]
+    recording.close()
+
+
+def test_chosen_iterations_are_recorded_and_the_process_goes_on(
+    double: Engine, tmp_path: Path
+) -> None:
+    trace = tmp_path / "t.pftrace"
+    options = ("--level", "operator", "--iterations", "5-11")
+    with waiting(double, tmp_path / "go", "--decode", 31, "--layers", 2) as known:
+        count = probes(known.pid, "operator")
+        with attached(double, known.pid, trace, *options, probes=count) as recorder:
+            known.go()
+            code, said = finish(recorder)
+        truth = known.truth()
+    assert code == 0, said
+    assert "(the iterations are complete)" in said
+    recording = Recording(trace, "", said, code)
+    assert recording.session.import_errors() == []
+    graphs = {g[0]: g for g in truth["graphs"]}
+    slices = recording.rows("SELECT ts, ts + dur FROM slice WHERE category = 'graph' ORDER BY ts")
+    assert len(slices) == 7
+    for index, (begin, end) in zip(range(5, 12), slices, strict=True):
+        *_, start, stop = graphs[index]
+        assert start <= as_int(begin) < as_int(end) <= stop
+    per_graph = sum(t["extra"] + t["fused"] for t in truth["threads"]) // len(graphs)
+    assert recording.count("operator") == 7 * per_graph
+    assert recording.count("ubatch") == 7
+    recording.close()
+
+
+@pytest.mark.parametrize(
+    ("flag", "globs", "names"),
+    [
+        ("--operator-names", ["ffn_*", "result_output"], r"ffn_\w+-\d|result_output"),
+        ("--operator-ops", ["ADD", "SILU"], r"ffn_inp-\d|l_out-\d|ffn_silu-\d"),
+    ],
+)
+def test_an_operator_filter_leaves_out_the_others_and_their_waits(
+    flag: str, globs: list[str], names: str, double: Engine, tmp_path: Path
+) -> None:
+    target = ("known", "--layers", 2, "--decode", 5, "--samples", 101)
+    options = ("--level", "barrier", flag, *globs)
+    with record(double, tmp_path / "t", *options, target=target) as recording:
+        truth = recording.truth
+        # The double names a fused operator after its first node; slices bear the last one's.
+        fused = {"norm": "attn_norm", "ffn": "ffn_norm"}
+        per_thread = Counter(
+            row[1]
+            for row in truth["samples"]
+            if row[0] == truth["pid"] and row[6] != "RMS_NORM+MUL"
+        )
+        expected = {n: c * 2 for n, c in per_thread.items() if re.fullmatch(names, n)}
+        if flag == "--operator-names":
+            expected |= {f"{fused['ffn']}-{i}": len(truth["graphs"]) * 2 for i in range(2)}
+        found = recording.rows(
+            "SELECT name, COUNT(*) FROM slice WHERE category = 'operator' GROUP BY 1"
+        )
+        assert pairs(found) == expected
+        # Every operator but a graph's last has a wait.
+        last = expected.get("result_output", 0)
+        assert recording.count("barrier") == sum(expected.values()) - last
+        assert recording.session.import_errors() == []
