@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 C_FILES = $(shell find bpf tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean FORCE
+.PHONY: help setup demo test lint bench protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,9 @@ lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
 
 bench: build/.setup ## measure what profiling costs on this machine
 	$(VENV)/python tools/bench.py
+
+protos: build/.setup-test ## regenerate the code of perfetto_protos/trace.proto
+	$(VENV)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. perfetto_protos/trace.proto
 
 clean: ## remove what builds, tests and runs left behind (.venv stays)
 	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -49,6 +49,8 @@ class Config:
                 "give either --pid or a command",
                 "profinfer record --pid 1234, or profinfer record -- llama-cli -m m.gguf",
             )
+        if not self.output:
+            raise UsageError("the output needs a name")
         if self.pid is not None and self.user:
             raise UsageError("--user goes with a command, not with --pid")
         if self.level not in LEVELS:
@@ -83,7 +85,9 @@ class Config:
                 f"iterations {self.iterations!r} is not a range", 'write "100", "100-199" or "100-"'
             )
         first = int(match[1])
-        last = first if not match[2] else int(match[3]) if match[3] else (1 << 62) - 1
+        last = first if not match[2] else int(match[3]) if match[3] else (1 << 62) - 2
+        if last >= 1 << 62:
+            raise UsageError(f"iterations {self.iterations!r} is too large")
         if last < first:
             raise UsageError(f"iterations {self.iterations!r} ends before it begins")
         return first, last + 1
@@ -124,7 +128,7 @@ def load_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if root is None:
         return {}
@@ -141,7 +145,9 @@ def load_config(path: Path) -> dict[str, Any]:
                 f"{path}, line {line}: there is no setting {key_node.value!r}",
                 f"the nearest is {near[0]!r}; all of them: {', '.join(known)}",
             )
-        value = _plain(value_node)
+        if key in result:
+            raise UsageError(f"{path}, line {line}: {key} is set twice")
+        value = _plain(value_node, f"{path}, line {line}: {key}")
         if key in _ALSO_NUMBERS and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if isinstance(value, list):
@@ -153,11 +159,11 @@ def load_config(path: Path) -> dict[str, Any]:
     return result
 
 
-def _plain(node: yaml.Node) -> Any:
+def _plain(node: yaml.Node, where: str) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)
-    except yaml.YAMLError as error:
-        raise UsageError(f"not a plain value: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise UsageError(f"{where} is not a plain value") from None
     finally:
         loader.dispose()

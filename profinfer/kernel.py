@@ -149,7 +149,10 @@ def _perf_event(attr: bytes, pid: int, cpu: int, what: str) -> int:
         )
     if code == errno.ESRCH:
         raise ProbeError(f"cannot attach {what}: process {pid} has ended")
-    raise ProbeError(f"cannot attach {what}: {os.strerror(code)}")
+    hint = "another tracer may hold a probe at the same place (see dmesg)"
+    raise ProbeError(
+        f"cannot attach {what}: {os.strerror(code)}", hint if code == errno.EINVAL else ""
+    )
 
 
 def _run_program(event_fd: int, program_fd: int, what: str) -> int:

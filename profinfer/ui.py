@@ -17,7 +17,8 @@ from threading import Thread
 from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
-from profinfer.errors import OutputError, TraceError, UsageError
+from profinfer.errors import OutputError, UsageError
+from profinfer.trace_processor.trace_file import check_readable
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -129,11 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
 def serve(trace: Path, port: int = 0) -> tuple[UiServer, str]:
     """Serves `trace` from a background thread: the server (`shutdown()` ends it) and the URL to
     open. Port 0 takes any free one."""
+    check_readable(trace)
     trace = trace.resolve()
-    if not trace.is_file():
-        raise TraceError(
-            f"{trace}: no such file", "give the .pftrace that `profinfer record` wrote"
-        )
     try:
         server = UiServer(trace, port)
     except (OSError, OverflowError) as error:

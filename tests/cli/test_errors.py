@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -221,6 +222,15 @@ def test_an_output_that_is_a_symbolic_link_is_not_followed(engine: Path, tmp_pat
     assert output.is_symlink()
 
 
+def test_an_output_that_is_a_pipe_is_named(engine: Path, tmp_path: Path) -> None:
+    output = tmp_path / "pipe"
+    os.mkfifo(output)
+    options = ("record", "--force", "-o", output)
+    at_most = ("timeout", "10")
+    ran = profinfer(*options, "--", engine / "known", cwd=tmp_path, prefix=at_most)
+    fails(ran, 7, output)
+
+
 def test_a_full_disk_leaves_a_readable_trace(engine: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "256K") as disk:
         output = disk / "t.pftrace"
@@ -268,7 +278,17 @@ def test_an_unknown_level_in_the_file_is_named_with_the_nearest(tmp_path: Path) 
     assert "did you mean operator?" in ran.err
 
 
-@pytest.mark.parametrize("text", ["level: [", "- level\n", "level\n", "level: \x00\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "level: [",
+        "- level\n",
+        "level\n",
+        "level: \x00\n",
+        "level: " + "[" * 3000,
+    ],
+    ids=["unclosed", "list", "scalar", "nul", "deep"],
+)
 def test_a_file_that_is_no_mapping_of_settings_is_named(text: str, tmp_path: Path) -> None:
     config = written(tmp_path / "c.yaml", text)
     fails(_record(tmp_path, "--config", config, "--", "/bin/true"), 2, config)
@@ -323,6 +343,7 @@ def test_a_target_is_either_a_pid_or_a_command(target: tuple[str, ...], tmp_path
         ("--ring-size", "huge"),
         ("--iterations", "9-3"),
         ("--iterations", "x"),
+        ("--iterations", "99999999999999999999"),
     ],
 )
 def test_a_flag_with_an_impossible_value_is_named(flag: str, value: str, tmp_path: Path) -> None:
@@ -447,7 +468,7 @@ def test_the_ui_names_a_trace_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_the_ui_refuses_what_is_no_trace(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.pftrace", "not a trace")
+    path = written(tmp_path / "t.pftrace", "\n\x05hello")
     ended = ("timeout", "--signal=INT", "5")  # where it serves the file all the same
     fails(profinfer("ui", path, cwd=tmp_path, prefix=ended), 8, path, "not a Perfetto trace")
 

@@ -89,7 +89,7 @@ def test_a_killed_recorder_leaves_a_readable_trace_and_no_probes(
 ) -> None:
     trace = tmp_path / "t.pftrace"
     with (
-        target(built, tmp_path, *SHORT[:4], "--decode", 499, "--work-us", 199) as known,
+        target(built, tmp_path, *SHORT[:4], "--decode", 251, "--work-us", 101) as known,
         attached(known, trace) as recorder,
     ):
         started = trace.stat().st_size
@@ -156,9 +156,9 @@ def emitted(truth: Truth) -> dict[str, int]:
     }
 
 
-# With the first every ring overflows between two drains; with the second it depends.
+# With the first every ring overflows between two drains; with the second some do, on some drains.
 @pytest.mark.parametrize(
-    ("poll", "options"), [(1, ("--decode", 499)), (0.05, ("--decode", 31, "--work-us", 1009))]
+    ("poll", "options"), [(1, ("--decode", 499)), (0.05, ("--decode", 31, "--work-us", 907))]
 )
 def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwise(
     poll: float, options: tuple[object, ...], built: Path, tmp_path: Path
@@ -184,7 +184,7 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
     drained = captured(raw)
     expected = emitted(truth)
     assert {kind: drained[kind] + losses[kind] for kind in expected} == expected
-    assert losses["operator"] > 0
+    assert losses["operator"] > 0 if poll == 1 else whole
     unattributed = int(str(ending(trace)["unattributed"]))
     [(shown,)] = operators
     assert number(shown) + unattributed == drained["operator"] + drained["fused"]

@@ -77,7 +77,7 @@ def test_refuses_other_hosts(server: UiServer, host: str) -> None:
 
 
 def test_serve_errors(server: UiServer, trace: Path, tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="no such file"):
+    with pytest.raises(TraceError, match="No such file"):
         serve(tmp_path / "absent.pftrace")
     with pytest.raises(OutputError, match="cannot listen"):
         serve(trace, server.server_port)

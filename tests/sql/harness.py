@@ -1,0 +1,64 @@
+"""A small trace, a query, and the rows to expect."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+
+from profinfer import query
+from profinfer.trace_processor import Session, open_trace
+from tests.captures import BASE, Capture, convert
+
+REPO = Path(__file__).resolve().parents[2]
+MODULES = sorted(path.stem for path in (REPO / "sql/profinfer").glob("*.sql"))
+READY = sorted(path.stem for path in (REPO / "sql").glob("*.sql"))
+
+Rows = list[tuple[object, ...]]
+
+
+@contextmanager
+def opened(capture: Capture, *, drains: list[tuple[int, int]] | None = None) -> Iterator[Session]:
+    """The trace of a capture in a Trace Processor of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = convert(capture.frames(drains or []), Path(folder) / "small.pftrace")
+        with open_trace(path, trace_processor="wasm") as session:
+            assert session.import_errors() == [] or capture.lost
+            yield session
+
+
+def ask(session: Session, sql: str) -> Rows:
+    """The rows of a query; every module is there, and BASE stands for itself."""
+    include = "".join(f"INCLUDE PERFETTO MODULE profinfer.{name};\n" for name in MODULES)
+    return [tuple(row) for row in session.query(include + sql.replace("BASE", str(BASE)))]
+
+
+def ready(session: Session, name: str) -> dict[str, list[dict[str, object]]]:
+    """The tables of a ready query: title to rows."""
+    tables = query.run(session, query.read(query.resolve(name)))
+    return {t.title: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for t in tables}
+
+
+def rows(table: list[dict[str, object]], *columns: str) -> Rows:
+    """Some columns of a table."""
+    return [tuple(row[column] for column in columns) for row in table]
+
+
+def foreign_trace(path: Path) -> Path:
+    """A trace that another program made, with one slice in a category that Chrome uses."""
+    trace = Trace()
+    packet = trace.packet.add(trusted_packet_sequence_id=3)
+    packet.track_descriptor.uuid = 77
+    packet.track_descriptor.thread.pid = packet.track_descriptor.thread.tid = 5
+    for kind, time in ((TrackEvent.TYPE_SLICE_BEGIN, 10), (TrackEvent.TYPE_SLICE_END, 20)):
+        packet = trace.packet.add(trusted_packet_sequence_id=3, timestamp=time)
+        packet.track_event.type = kind
+        packet.track_event.track_uuid = 77
+        if kind == TrackEvent.TYPE_SLICE_BEGIN:
+            packet.track_event.name = "RunTask"
+            packet.track_event.categories.append("toplevel")
+    path.write_bytes(trace.SerializeToString())
+    return path

@@ -1,0 +1,75 @@
+"""Schedules with times chosen by hand. In microseconds, so that results can be worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.captures import CONTEXT, MAIN, WORKER, Capture, Run, Shape, T
+
+PROMPT = (0, 0, 3, 1, 1)
+"""Three tokens of sequence 0 from position 0; logits of the last one."""
+
+TENSORS = (
+    T("inp", ne=(256, 3, 1, 1)),
+    T("blk.0.attn_norm.weight", ne=(256, 1, 1, 1)),
+    T("blk.0.attn_q.weight", type="q4_K", ne=(256, 512, 1, 1), buffer=0x6000),
+    T("norm-0", "RMS_NORM", ("inp",), ne=(256, 3, 1, 1)),
+    T("attn_norm-0", "MUL", ("norm-0", "blk.0.attn_norm.weight"), ne=(256, 3, 1, 1)),
+    T("Qcur-0", "MUL_MAT", ("blk.0.attn_q.weight", "attn_norm-0"), ne=(512, 3, 1, 1)),
+    T("Qcur-0 (view)", "VIEW", ("Qcur-0",), ne=(256, 3, 1, 1), view="Qcur-0"),
+    T("ffn_silu-1", "UNARY", ("Qcur-0 (view)",), ne=(256, 3, 1, 1), param=1),
+    T("result", "ADD", ("ffn_silu-1", "inp"), ne=(256, 3, 1, 1)),
+)
+
+
+
+def structure(capture: Capture, at: int, tensors: Sequence[T] = TENSORS) -> Shape:
+    return capture.structure(1000 * at, tensors)
+
+
+def graph(capture: Capture, shape: Shape | None, begin: int) -> None:
+    """One run of the graph of TENSORS, from `begin` + 0 to `begin` + 700.
+
+    Work (barrier wait), thread by thread:
+                        main             worker
+        attn_norm-0   10..40  (10)     20..35  (17)   fused with norm-0
+        Qcur-0        50..200 (100)    52..280 (25)   waits inside from 60 and from 70
+        ffn_silu-1   300..350 (50)    305..320 (90)
+        result       400..700         410..700        no barrier at the end
+    """
+    main = [
+        ("norm-0+attn_norm-0", 10, 40), ("Qcur-0", 50, 60, 200), ("ffn_silu-1", 300, 350),
+        ("result", 400),
+    ]  # fmt: skip
+    worker = [
+        ("norm-0+attn_norm-0", 20, 35), ("Qcur-0", 52, 70, 280), ("ffn_silu-1", 305, 320),
+        ("result", 410),
+    ]  # fmt: skip
+    threads = {
+        tid: [(name, *(1000 * (begin + t) for t in times)) for name, *times in operators]
+        for tid, operators in ((MAIN, main), (WORKER, worker))
+    }
+    capture.graph(shape, 1000 * begin, 1000 * (begin + 700), threads)
+
+
+def small(level: str = "barrier") -> Capture:
+    """A prefill with one graph (200..900) and a decode with two (1200..1900, 2000..2700)."""
+    capture = Capture(level)
+    shape = structure(capture, 150)
+    capture.ubatch(100_000, 1_000_000, [PROMPT])
+    graph(capture, shape, 200)
+    capture.ubatch(1_100_000, 2_800_000, [(0, 3, 1, 1, 1)])
+    graph(capture, shape, 1200)
+    graph(capture, shape, 2000)
+    if level != "barrier":
+        capture.records = [row for row in capture.records if row.kind != 3]
+    return capture
+
+
+def ubatches(
+    capture: Capture, rows: Sequence[tuple[int, int, Sequence[Run]]], context: int = CONTEXT
+) -> Capture:
+    """Micro-batches without graphs: (begin, end, runs), in milliseconds."""
+    for begin, end, runs in rows:
+        capture.ubatch(1_000_000 * begin, 1_000_000 * end, runs, context=context)
+    return capture

@@ -1,0 +1,107 @@
+"""Every module and ready query by itself, on traces that give it nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from profinfer import query
+from profinfer.records import Kind
+from profinfer.trace_processor import Session, open_trace
+from tests.captures import BASE
+from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
+from tests.sql.schedules import small
+
+_TABLE = re.compile(r"^CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)\((.*?)^\) AS", re.M | re.S)
+_COLUMN = re.compile(r"^  (\w+) ([A-Z]+)(?:\([\w.]+\))?,?$", re.M)
+_TYPES = {
+    "LONG": int, "DOUBLE": float, "STRING": str, "BOOL": int, "TIMESTAMP": int, "DURATION": int,
+    "ID": int, "JOINID": int, "ARGSETID": int,
+}  # fmt: skip
+
+
+def public_tables() -> dict[str, dict[str, str]]:
+    """Name to columns to types."""
+    return {
+        name: dict(_COLUMN.findall(body))
+        for module in MODULES
+        for name, body in _TABLE.findall((REPO / f"sql/profinfer/{module}.sql").read_text())
+    }
+
+
+TABLES = public_tables()
+
+
+def test_the_tables_of_the_issue_are_there() -> None:
+    assert set(TABLES) >= {
+        "profinfer_ubatch", "profinfer_graph", "profinfer_tensor", "profinfer_edge",
+        "profinfer_operator_slice", "profinfer_operator", "profinfer_loss",
+    }  # fmt: skip
+    assert set(TABLES["profinfer_operator_slice"]) >= {"ts", "dur", "utid", "wait_dur"}
+    assert set(TABLES["profinfer_operator"]) >= {
+        "ts", "dur", "name", "op", "layer", "graph_id", "thread_count", "busy_dur", "wait_dur",
+    }  # fmt: skip
+    assert set(TABLES["profinfer_loss"]) >= {"ts", "cpu", "kind", "lost"}
+    assert set(READY) >= {"summary", "tokens", "hotspots", "stalls", "imbalance", "dag"}
+
+
+@pytest.fixture(scope="module", params=["empty", "foreign"])
+def barren(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Session]:
+    path: Path | None = None
+    if request.param == "foreign":
+        path = foreign_trace(tmp_path_factory.mktemp("trace") / "foreign.pftrace")
+    with open_trace(path, trace_processor="wasm") as session:
+        yield session
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_includes_alone(module: str) -> None:
+    with open_trace(None, trace_processor="wasm") as session:
+        assert session.query(f"INCLUDE PERFETTO MODULE profinfer.{module}").rows() == []
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_tables_are_empty_on_traces_that_are_not_ours(barren: Session, table: str) -> None:
+    found = ask(barren, f"SELECT count() FROM {table}")
+    assert found == [(1 if table == "profinfer_recording_warning" else 0,)]
+
+
+@pytest.mark.parametrize("name", READY)
+def test_ready_queries_answer_nothing_on_traces_that_are_not_ours(
+    barren: Session, name: str
+) -> None:
+    tables = query.run(barren, query.read(query.resolve(name)))
+    assert tables
+    assert all(table.title and table.columns for table in tables)
+    assert [table.rows for table in tables] == [[]] * len(tables)
+
+
+@pytest.fixture(scope="module")
+def full() -> Iterator[Session]:
+    """A trace that has something to say in every column."""
+    capture = small()
+    lost = BASE + 2_790_000
+    capture.add(Kind.BARRIER, lost - BASE, 100)
+    capture.lose(lambda row: row.ts == lost)
+    capture.ubatch(5_000_000, 6_000_000, [(0, 4, 1, 1, 1)])
+    with opened(capture, drains=[(lost, lost)]) as session:
+        yield session
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_columns_have_the_declared_types(full: Session, table: str) -> None:
+    columns = TABLES[table]
+    assert columns
+    found = ask(full, f"SELECT {', '.join(columns)} FROM {table}")
+    assert found
+    for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
+        present = [value for value in values if value is not None]
+        assert present, f"{table}.{name} is always NULL"
+        assert {type(value) for value in present} == {_TYPES[kind]}, f"{table}.{name}"
+        if kind == "BOOL":
+            assert set(present) <= {0, 1}

@@ -1,0 +1,221 @@
+"""Every ready query answers with the numbers worked out by hand for the recording of test_tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from profinfer import query
+from profinfer.query import Table
+from profinfer.trace_processor import Session, open_trace
+from tests.captures import MAIN, WORKER, Capture, convert
+from tests.sql.test_tables import FUSED, MATRIX, SUM, write_lossy, write_small
+
+MS = 1_000_000
+FUSED_OP = "RMS_NORM+MUL"
+
+
+def answer(session: Session, name: str) -> list[Table]:
+    """The tables of a ready query."""
+    return query.run(session, query.read(query.resolve(name)))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    with open_trace(write_small(tmp_path_factory.mktemp("ready") / "small.pftrace")) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def lossy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    with open_trace(write_lossy(tmp_path_factory.mktemp("ready") / "lossy.pftrace")) as session:
+        yield session
+
+
+def test_summary_tells_latency_phases_ops_and_losses(whole: Session) -> None:
+    requests, phases, ops, losses = answer(whole, "summary")
+    # Of the times per token 2.0 and 2.4 ms; 3 tokens in 4 ms, 2 tokens in 4.4 ms.
+    assert requests.columns == [
+        "request", "sequence", "prompt_tokens", "decode_tokens", "ttft_ms", "tpot_median_ms",
+        "tpot_p95_ms", "prefill_tokens_per_s", "decode_tokens_per_s", "complete",
+    ]  # fmt: skip
+    assert requests.rows == [(1, 0, 3, 3, 5.0, 2.2, 2.38, 750.0, 454.5, 1)]
+    assert phases.rows == [("prefill", 1, 3, 4.0, 3.8, 1, 0), ("decode", 3, 3, 3.0, 2.55, 3, 0)]
+    assert ops.rows == [
+        ("ADD", 4, 4.16, 47.3, 2.0, 0),
+        ("MUL_MAT", 4, 3.44, 39.1, 0.99, 0),
+        (FUSED_OP, 4, 1.2, 13.6, 0.4, 0),
+    ]
+    assert losses.rows == []
+    assert losses.columns == ["kind", "cpu", "lost", "gaps", "gaps_ms"]
+
+
+def test_summary_takes_median_and_percentile_over_all_steps(tmp_path: Path) -> None:
+    capture = Capture()
+    capture.ubatch(0, 3 * MS, [(0, 0, 5, 1, 1)])
+    time = 4 * MS
+    for step in range(22):
+        capture.ubatch(time, time + MS // 2, [(0, 5 + step, 1, 1, 1)])
+        time += (step + 1) * MS
+    with open_trace(convert(capture.frames(), tmp_path / "steps.pftrace")) as session:
+        requests = answer(session, "summary")[0]
+    # Steps of 1, 2, ... 21 ms: 21 tokens in 231 ms.
+    assert requests.rows == [(1, 0, 5, 22, 4.0, 11.0, 20.0, 1666.7, 90.9, 1)]
+
+
+def test_summary_lists_every_request_of_every_sequence(tmp_path: Path) -> None:
+    capture = Capture()
+    capture.ubatch(0, MS, [(0, 0, 4, 1, 1)])
+    capture.ubatch(2 * MS, 3 * MS, [(0, 4, 1, 1, 1), (1, 0, 2, 1, 1)])
+    capture.ubatch(5 * MS, 6 * MS, [(0, 5, 1, 1, 1), (1, 2, 1, 1, 1)])
+    capture.ubatch(7 * MS, 8 * MS, [(0, 0, 6, 1, 1)])
+    with open_trace(convert(capture.frames(), tmp_path / "slots.pftrace")) as session:
+        requests, phases, _, _ = answer(session, "summary")
+    assert requests.rows == [
+        (1, 0, 4, 2, 2.0, 3.0, 3.0, 4000.0, 333.3, 1),
+        (2, 1, 2, 1, 3.0, None, None, 2000.0, None, 1),
+        (3, 0, 6, 0, None, None, None, 6000.0, None, 1),
+    ]
+    assert sorted(phases.rows, key=str) == [
+        ("decode", 1, 2, 1.0, None, None, 0),
+        ("mixed", 1, 3, 1.0, None, None, 0),
+        ("prefill", 2, 10, 2.0, None, None, 0),
+    ]
+
+
+def test_stalls_divides_waiting_into_imbalance_and_release(whole: Session) -> None:
+    by_op, by_operator = answer(whole, "stalls")
+    assert by_op.columns == [
+        "op", "runs", "work_ms", "wait_ms", "stall_ratio", "imbalance_ms", "release_ms",
+        "inside_wait_min_ms", "incomplete",
+    ]  # fmt: skip
+    assert by_op.rows == [
+        ("ADD", 4, 4.16, 2.0, 0.325, 0.6, 1.4, None, 0),
+        ("MUL_MAT", 4, 3.44, 0.99, 0.223, 0.45, 0.54, 0.16, 0),
+        (FUSED_OP, 4, 1.2, 0.4, 0.248, 0.31, 0.09, None, 0),
+    ]
+    assert by_operator.rows == [
+        (SUM, "ADD", 4, 1040.0, 500.0, 0.325, 0.3, 0),
+        (MATRIX, "MUL_MAT", 4, 861.0, 247.5, 0.223, 0.455, 0),
+        (FUSED, FUSED_OP, 4, 300.0, 99.0, 0.248, 0.783, 0),
+    ]
+
+
+def test_imbalance_compares_the_slowest_with_the_fastest_thread(whole: Session) -> None:
+    by_operator, by_thread = answer(whole, "imbalance")
+    assert by_operator.columns == [
+        "name", "op", "threads", "runs", "slowest_mean_us", "fastest_mean_us", "idle_ms",
+        "idle_share", "incomplete",
+    ]  # fmt: skip
+    assert by_operator.rows == [
+        (SUM, "ADD", 2, 4, 597.5, 442.5, 0.6, 0.097, 0),
+        (MATRIX, "MUL_MAT", 2, 4, 487.5, 373.5, 0.45, 0.101, 0),
+        (FUSED, FUSED_OP, 2, 4, 187.5, 112.5, 0.31, 0.194, 0),
+    ]
+    assert by_thread.rows == [
+        (WORKER, "worker", 12, 4.45, 1.64, 0.269, 0),
+        (MAIN, "engine", 12, 4.35, 1.75, 0.287, 0),
+    ]
+
+
+def test_hotspots_orders_operators_by_work_within_phases(whole: Session) -> None:
+    (table,) = answer(whole, "hotspots")
+    assert table.columns == [
+        "phase", "name", "op", "layer", "runs", "work_ms", "percent", "mean_us", "max_us",
+        "incomplete",
+    ]  # fmt: skip
+    assert table.rows == [
+        ("prefill", SUM, "ADD", 0, 1, 3.29, 37.4, 1900.0, 1900.0, 0),
+        ("prefill", MATRIX, "MUL_MAT", 0, 1, 2.09, 23.8, 1310.0, 1310.0, 0),
+        ("decode", MATRIX, "MUL_MAT", 0, 3, 1.35, 15.3, 310.0, 310.0, 0),
+        ("decode", SUM, "ADD", 0, 3, 0.87, 9.9, 400.0, 400.0, 0),
+        ("prefill", FUSED, FUSED_OP, 0, 1, 0.78, 8.9, 506.0, 506.0, 0),
+        ("decode", FUSED, FUSED_OP, 0, 3, 0.42, 4.8, 100.0, 100.0, 0),
+    ]
+
+
+def test_tokens_divides_each_step_into_ubatch_and_rest(whole: Session) -> None:
+    (table,) = answer(whole, "tokens")
+    assert table.columns == [
+        "request", "step", "position", "tpot_ms", "ubatch_ms", "graphs_ms", "rest_ms", "complete",
+    ]  # fmt: skip
+    assert table.rows == [
+        (1, 1, 3, 2.0, 1.0, 0.85, 1.0, 1),
+        (1, 2, 4, 2.4, 1.0, 0.85, 1.4, 1),
+    ]
+
+
+def test_dag_lists_nodes_with_operands_and_mean_times(whole: Session) -> None:
+    (table,) = answer(whole, "dag")
+    assert table.columns == [
+        "node", "name", "op", "type", "shape", "kind", "layer", "sources", "runs", "mean_us",
+        "incomplete",
+    ]  # fmt: skip
+    shape = ("f32", "256 x 3 x 1 x 1")
+    weight = "(weight)"
+    assert table.rows == [
+        (0, "norm-0", "RMS_NORM", *shape, "operator", 0, "inp", None, None, None),
+        (1, FUSED, FUSED_OP, *shape, "operator", 0, f"norm-0, blk.0.attn_norm.weight {weight}",
+         4, 201.5, 0),
+        (2, MATRIX, "MUL_MAT", *shape, "operator", 0, f"blk.0.attn_q.weight {weight}, scaled-0",
+         4, 560.0, 0),
+        (3, "Qcur-0 (view)", "VIEW", *shape, "view", 0, MATRIX, None, None, None),
+        (4, SUM, "ADD", *shape, "operator", 0, "Qcur-0 (view) (view), inp", 4, 775.0, 0),
+    ]  # fmt: skip
+
+
+def _named(table: Table, name: str) -> tuple[object, ...]:
+    (row,) = (row for row in table.rows if name in row)
+    return row
+
+
+def _decoded(table: Table, name: str) -> tuple[object, ...]:
+    (row,) = (row for row in table.rows if row[:2] == ("decode", name))
+    return row
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "find", "expected"),
+    [
+        ("summary", 2, lambda t: _named(t, FUSED_OP), (FUSED_OP, 3, 1.06, 12.2, 0.34, 1)),
+        ("stalls", 0, lambda t: _named(t, FUSED_OP),
+         (FUSED_OP, 3, 1.06, 0.34, 0.241, 0.27, 0.07, None, 1)),
+        ("stalls", 1, lambda t: _named(t, FUSED),
+         (FUSED, FUSED_OP, 3, 353.3, 112.0, 0.241, 0.804, 1)),
+        ("imbalance", 0, lambda t: _named(t, FUSED),
+         (FUSED, FUSED_OP, 2, 3, 220.0, 133.3, 0.27, 0.193, 1)),
+        ("imbalance", 1, lambda t: _named(t, WORKER), (WORKER, "worker", 11, 4.36, 1.63, 0.271, 1)),
+        ("hotspots", 0, lambda t: _decoded(t, FUSED),
+         ("decode", FUSED, FUSED_OP, 0, 2, 0.28, 3.2, 100.0, 100.0, 1)),
+        ("dag", 0, lambda t: _named(t, FUSED),
+         (1, FUSED, FUSED_OP, "f32", "256 x 3 x 1 x 1", "operator", 0,
+          "norm-0, blk.0.attn_norm.weight (weight)", 4, 235.3, 1)),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str | int) else "",
+)  # fmt: skip
+def test_incomplete_operator_is_counted_and_in_no_sum(
+    lossy: Session,
+    name: str,
+    index: int,
+    find: Callable[[Table], tuple[object, ...]],
+    expected: tuple[object, ...],
+) -> None:
+    assert find(answer(lossy, name)[index]) == expected
+
+
+def test_operators_beside_the_gap_keep_their_sums(whole: Session, lossy: Session) -> None:
+    for name in ("stalls", "imbalance"):
+        for before, after in zip(answer(whole, name), answer(lossy, name), strict=True):
+            for operator in ("ADD", "MUL_MAT"):
+                rows = [[r for r in table.rows if operator in r] for table in (before, after)]
+                assert rows[0] == rows[1]
+
+
+def test_summary_and_tokens_say_what_lost_records(lossy: Session) -> None:
+    requests, phases, _, losses = answer(lossy, "summary")
+    assert [row[-1] for row in requests.rows] == [0]
+    assert phases.rows == [("prefill", 1, 3, 4.0, 3.8, 1, 0), ("decode", 3, 3, 3.0, 2.55, 3, 1)]
+    assert losses.rows == [("barrier", WORKER % 4, 1, 1, 0.69)]
+    assert [row[-1] for row in answer(lossy, "tokens")[0].rows] == [0, 0]

@@ -1,0 +1,121 @@
+"""profinfer.recording: metadata, losses, warnings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from profinfer.records import Kind
+from profinfer.trace_processor import open_trace
+from tests.captures import BASE, MAIN, WORKER, Capture, convert
+from tests.sql.harness import ask, foreign_trace, opened, ready, rows
+from tests.sql.schedules import small
+
+MS = 1_000_000
+
+
+def lossy() -> Capture:
+    """Two gaps on CPU 0, the second one of two kinds; read at 10, 20 and 30 ms."""
+    capture = Capture(cpu=lambda _tid, _ts: 0)
+    for kind, times in (
+        (Kind.OPERATOR, (11, 12, 14, 23)),
+        (Kind.BARRIER, (24, 25)),
+    ):
+        for time in times:
+            capture.add(kind, time * MS, MAIN)
+    capture.lose(lambda _row: True)
+    return capture
+
+
+DRAINS = [(BASE + t * MS, BASE + t * MS) for t in (10, 20, 30)]
+
+
+def test_losses() -> None:
+    with opened(lossy(), drains=DRAINS) as session:
+        assert ask(
+            session,
+            "SELECT (ts - BASE) / 1000000, (first_ts - BASE) / 1000000, cpu, kind, lost "
+            "FROM profinfer_loss ORDER BY ts",
+        ) == [(14, 10, 0, "operator", 3), (23, 20, 0, "operator", 1), (25, 20, 0, "barrier", 2)]
+        table = next(t for name, t in ready(session, "summary").items() if "Losses" in name)
+        assert rows(table, "kind", "cpu", "lost", "gaps", "gaps_ms") == [
+            ("operator", 0, 4, 2, 7.0),
+            ("barrier", 0, 2, 1, 5.0),
+        ]
+
+
+def test_the_loss_counters_show_totals() -> None:
+    with opened(lossy(), drains=DRAINS) as session:
+        assert ask(
+            session,
+            "SELECT t.name, value FROM counter c JOIN track t ON t.id = c.track_id "
+            "WHERE t.name GLOB 'Lost*' ORDER BY t.name, c.ts",
+        ) == [
+            ("Lost barrier records, CPU 0", 2.0),
+            ("Lost operator records, CPU 0", 3.0),
+            ("Lost operator records, CPU 0", 4.0),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("ts", "dur", "lost"),
+    [(0, 9, 0), (0, 10, 1), (12, 1, 1), (14, 0, 1), (15, 4, 0), (15, 6, 1), (26, 100, 0)],
+)
+def test_has_loss(ts: int, dur: int, lost: int) -> None:
+    """The gaps are 10 to 14 and 20 to 25 ms."""
+    with opened(lossy(), drains=DRAINS) as session:
+        sql = f"SELECT profinfer_has_loss(BASE + {ts * MS}, {dur * MS})"
+        assert ask(session, sql) == [(lost,)]
+
+
+def test_recording_says_how_it_was_made() -> None:
+    with opened(small()) as session:
+        found = dict(ask(session, "SELECT key, value FROM profinfer_recording"))
+    assert found["plan.level"] == "barrier"
+    assert found["target.name"] == "engine"
+    assert found["target.command[2]"] == "model"
+    assert found["layout.version"] == "1.2.3"
+    assert found["uname.release"] == "6.1"
+    assert found["reason"] == "the target ended"
+    assert found["records"] == str(len(small().records))
+
+
+def test_a_whole_recording_has_no_warning() -> None:
+    with opened(small()) as session:
+        assert ask(session, "SELECT message FROM profinfer_recording_warning") == []
+
+
+def test_warns_of_losses() -> None:
+    with opened(lossy(), drains=DRAINS) as session:
+        assert ask(session, "SELECT message FROM profinfer_recording_warning") == [
+            ("6 records were lost in 3 gaps",)
+        ]
+
+
+def test_warns_of_a_missing_end(tmp_path: Path) -> None:
+    path = convert(small().frames(ended=False), tmp_path / "cut.pftrace")
+    with open_trace(path, trace_processor="wasm") as session:
+        assert ask(session, "SELECT message FROM profinfer_recording_warning") == [
+            ("this trace is truncated: the end of the recording is missing",)
+        ]
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_warns_of_a_trace_that_is_not_ours(tmp_path: Path, foreign: bool) -> None:
+    path = foreign_trace(tmp_path / "foreign.pftrace") if foreign else None
+    with open_trace(path, trace_processor="wasm") as session:
+        [(message,)] = ask(session, "SELECT message FROM profinfer_recording_warning")
+        assert "not recorded by ProfInfer" in str(message)
+
+
+def test_threads_bear_their_names() -> None:
+    with opened(small()) as session:
+        assert ask(
+            session,
+            "SELECT tid, t.name, p.pid, p.name FROM thread t JOIN process p USING (upid)"
+            " WHERE tid > 0 ORDER BY tid",
+        ) == [
+            (MAIN, "engine", 100, "engine"),
+            (WORKER, "worker", 100, "engine"),
+        ]
