@@ -57,6 +57,7 @@ class Converter:
     def _feed(self, frame: Frame) -> None:
         if frame.kind == FrameKind.START:
             self._start(frame.ts, frame.json())
+            self._writer.flush()
             return
         if not self._started:
             raise TraceError("the capture does not begin with a START frame")

@@ -34,7 +34,7 @@ class Tensor:
     op: str
     type: str
     kind: str
-    """operator, view, weight, cache, input or leaf."""
+    """operator, view, weight, cache or leaf (an input or a constant)."""
     layer: int | None
     ne: tuple[int, ...]
     nb: tuple[int, ...]

@@ -298,7 +298,8 @@ class Timeline:
         name, tensor, op, keep = self._look_up(graph, node, other, begin, kind[at])
         outer = self._has_outer(graph, op, barriers, is_last, done, chunk)
         until = np.where(open_now, begin, end)
-        incomplete = _overlaps(begin, until, losses)
+        # Without its node it cannot be matched with the other threads' parts.
+        incomplete = _overlaps(begin, until, losses) | (node < 0)
         bounds = [loss for loss in losses if loss.of_graph]
         if bounds:
             # Where a graph's bounds were lost, what follows may belong to another graph.

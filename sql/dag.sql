@@ -36,7 +36,7 @@ WITH
     FROM (
       SELECT
         e.tensor_id,
-        t.name || iif(t.kind IN ('weight', 'view', 'cache'), ' (' || t.kind || ')', '') AS label
+        t.name || iif(t.kind IN ('weight', 'cache'), ' (' || t.kind || ')', '') AS label
       FROM profinfer_edge AS e
       JOIN profinfer_tensor AS t
         ON t.tensor_id = e.src_tensor_id
@@ -49,7 +49,7 @@ SELECT
   t.name,
   coalesce(m.op, t.op) AS op,
   t.type,
-  rtrim(printf('%d x %d x %d x %d', t.ne0, t.ne1, t.ne2, t.ne3)) AS shape,
+  printf('%d x %d x %d x %d', t.ne0, t.ne1, t.ne2, t.ne3) AS shape,
   t.kind,
   t.layer,
   p.sources,

@@ -24,7 +24,8 @@ CREATE PERFETTO TABLE profinfer_operator_slice(
   -- Time spent waiting for the other threads at the barrier after the operator: 0 where there
   -- is none, NULL when barriers were not recorded.
   wait_dur DURATION,
-  -- False when a record of it may have been lost: its end, and so dur, is not certain.
+  -- False when its end, and so dur, is not certain, since a record may have been lost, or when
+  -- the structure of its graph is unknown.
   complete BOOL
 ) AS
 WITH
@@ -84,7 +85,8 @@ CREATE PERFETTO TABLE profinfer_operator(
   fastest_dur DURATION,
   -- Arguments of its slices, with the description.
   arg_set_id ARGSETID,
-  -- False when a record of it may have been lost.
+  -- False when a record of it may have been lost, or when the structure of its graph is unknown:
+  -- then all operators of the graph are one row.
   complete BOOL
 ) AS
 WITH

@@ -38,7 +38,6 @@ CASES = {
         "known-dl", "operator", layers=7, decode=13, backend2=True, start_delay=67
     ),
     "graph, two backends": Case("known", "graph", backend2=True, rebuild=3),
-    "graph, dlopen": Case("known-dl", "graph", start_delay=67),
     "token, five sequences": Case("known", "token", sequences=5, prompt=17, ubatch=4, decode=3),
 }  # fmt: skip
 BACKENDS = {"CPU": "CPU", "Fake0": "fake"}

@@ -72,9 +72,11 @@ def lossy(whole: list[Frame], lose: slice, kinds: tuple[int, ...]) -> tuple[list
 
 
 _COUNTS = {
-    "slices": "SELECT category, count() FROM slice GROUP BY 1 ORDER BY 1",
+    "slices": "SELECT category, count() FROM slice "
+              "WHERE category NOT GLOB 'structure.*' GROUP BY 1 ORDER BY 1",
     "operators": "SELECT op, count() FROM profinfer_operator GROUP BY 1 ORDER BY 1",
-    "slices by operator": "SELECT name, count() FROM profinfer_operator_slice GROUP BY 1 ORDER BY 1",
+    "slices by operator": "SELECT name, count() FROM profinfer_operator_slice "
+                          "GROUP BY 1 ORDER BY 1",
     "threads per operator": "SELECT thread_count, count() FROM profinfer_operator GROUP BY 1",
     "graphs": "SELECT backend || ' of ' || node_count, count() FROM profinfer_graph "
               "LEFT JOIN profinfer_structure USING (structure_id) GROUP BY 1 ORDER BY 1",

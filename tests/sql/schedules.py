@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.captures import CONTEXT, MAIN, WORKER, Capture, Run, Shape, T
+from tests.captures import CONTEXT, MAIN, WORKER, Capture, Operator, Run, Shape, T
 
 PROMPT = (0, 0, 3, 1, 1)
 """Three tokens of sequence 0 from position 0; logits of the last one."""
@@ -22,7 +22,6 @@ TENSORS = (
 )
 
 
-
 def structure(capture: Capture, at: int, tensors: Sequence[T] = TENSORS) -> Shape:
     return capture.structure(1000 * at, tensors)
 
@@ -37,11 +36,11 @@ def graph(capture: Capture, shape: Shape | None, begin: int) -> None:
         ffn_silu-1   300..350 (50)    305..320 (90)
         result       400..700         410..700        no barrier at the end
     """
-    main = [
+    main: list[Operator] = [
         ("norm-0+attn_norm-0", 10, 40), ("Qcur-0", 50, 60, 200), ("ffn_silu-1", 300, 350),
         ("result", 400),
     ]  # fmt: skip
-    worker = [
+    worker: list[Operator] = [
         ("norm-0+attn_norm-0", 20, 35), ("Qcur-0", 52, 70, 280), ("ffn_silu-1", 305, 320),
         ("result", 410),
     ]  # fmt: skip

@@ -84,7 +84,7 @@ OTHERS = pytest.mark.parametrize("make", [empty_trace, foreign_trace])
 
 
 @pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize("make", [empty_trace, foreign_trace, write_small])
+@pytest.mark.parametrize("make", [empty_trace, write_small])
 def test_module_can_be_included_alone_and_twice(
     make: Callable[[Path], Path], module: str, tmp_path: Path
 ) -> None:

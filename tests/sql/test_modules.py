@@ -67,7 +67,7 @@ def test_includes_alone(module: str) -> None:
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_tables_are_empty_on_traces_that_are_not_ours(barren: Session, table: str) -> None:
-    found = ask(barren, f"SELECT count() FROM {table}")
+    found = ask(barren, f"SELECT count() FROM {table}")  # noqa: S608
     assert found == [(1 if table == "profinfer_recording_warning" else 0,)]
 
 
@@ -97,7 +97,7 @@ def full() -> Iterator[Session]:
 def test_columns_have_the_declared_types(full: Session, table: str) -> None:
     columns = TABLES[table]
     assert columns
-    found = ask(full, f"SELECT {', '.join(columns)} FROM {table}")
+    found = ask(full, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
         present = [value for value in values if value is not None]

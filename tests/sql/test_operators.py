@@ -121,8 +121,14 @@ def test_a_barrier_after_the_last_node_is_a_wait_too() -> None:
         capture.graph(shape, begin, begin + 1000, {MAIN: operators})
     with opened(capture) as session:
         assert ask(
-            session, "SELECT graph_id, name, dur, wait_dur FROM profinfer_operator_slice ORDER BY ts"
-        ) == [(1, "a-0", 300, 100), (1, "b-0", 600, 300), (2, "a-0", 300, 100), (2, "b-0", 600, 300)]  # fmt: skip
+            session,
+            "SELECT graph_id, name, dur, wait_dur FROM profinfer_operator_slice ORDER BY ts",
+        ) == [
+            (1, "a-0", 300, 100),
+            (1, "b-0", 600, 300),
+            (2, "a-0", 300, 100),
+            (2, "b-0", 600, 300),
+        ]
 
 
 def test_without_a_final_barrier_the_last_one_of_mul_mat_is_inside_it() -> None:

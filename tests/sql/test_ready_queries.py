@@ -1,4 +1,4 @@
-"""Every ready query answers with the numbers worked out by hand for the recording of test_tables."""
+"""Every ready query answers with the numbers worked out by hand for test_tables' recording."""
 
 from __future__ import annotations
 
@@ -162,16 +162,16 @@ def test_dag_lists_nodes_with_operands_and_mean_times(whole: Session) -> None:
         (2, MATRIX, "MUL_MAT", *shape, "operator", 0, f"blk.0.attn_q.weight {weight}, scaled-0",
          4, 560.0, 0),
         (3, "Qcur-0 (view)", "VIEW", *shape, "view", 0, MATRIX, None, None, None),
-        (4, SUM, "ADD", *shape, "operator", 0, "Qcur-0 (view) (view), inp", 4, 775.0, 0),
+        (4, SUM, "ADD", *shape, "operator", 0, "Qcur-0 (view), inp", 4, 775.0, 0),
     ]  # fmt: skip
 
 
-def _named(table: Table, name: str) -> tuple[object, ...]:
+def _named(table: Table, name: object) -> tuple[object, ...]:
     (row,) = (row for row in table.rows if name in row)
     return row
 
 
-def _decoded(table: Table, name: str) -> tuple[object, ...]:
+def _decoded(table: Table, name: object) -> tuple[object, ...]:
     (row,) = (row for row in table.rows if row[:2] == ("decode", name))
     return row
 

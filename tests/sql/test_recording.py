@@ -71,7 +71,9 @@ def test_has_loss(ts: int, dur: int, lost: int) -> None:
 
 def test_recording_says_how_it_was_made() -> None:
     with opened(small()) as session:
-        found = dict(ask(session, "SELECT key, value FROM profinfer_recording"))
+        found = {
+            key: value for key, value in ask(session, "SELECT key, value FROM profinfer_recording")
+        }
     assert found["plan.level"] == "barrier"
     assert found["target.name"] == "engine"
     assert found["target.command[2]"] == "model"

@@ -42,9 +42,7 @@ def test_strides_and_views() -> None:
 
 def test_descriptions_say_op_shape_and_sources() -> None:
     with opened(small()) as session:
-        [(text,)] = ask(
-            session, "SELECT description FROM profinfer_tensor WHERE name = 'Qcur-0'"
-        )
+        [(text,)] = ask(session, "SELECT description FROM profinfer_tensor WHERE name = 'Qcur-0'")
         assert str(text).startswith(
             "MUL_MAT f32 [512, 3] = blk.0.attn_q.weight q4_K [256, 512], attn_norm-0 f32 [256, 3]"
         )
@@ -105,9 +103,11 @@ def test_a_changed_shape_is_a_new_tensor_and_a_new_structure() -> None:
     capture.graph(capture.structure(20_000, [x, longer]), 30_000, 31_000, {})
     capture.graph(first, 40_000, 41_000, {})
     with opened(capture) as session:
-        assert ask(
-            session, "SELECT name, ne0 FROM profinfer_tensor ORDER BY name, tensor_id"
-        ) == [("a-0", 4), ("a-0", 8), ("x", 4)]
+        assert ask(session, "SELECT name, ne0 FROM profinfer_tensor ORDER BY name, tensor_id") == [
+            ("a-0", 4),
+            ("a-0", 8),
+            ("x", 4),
+        ]
         assert ask(
             session, "SELECT graph_id, structure_id FROM profinfer_graph ORDER BY graph_id"
         ) == [(1, 1), (2, 2), (3, 1)]

@@ -49,7 +49,7 @@ def small() -> Capture:
         return tuple(time * US for time in times)
 
     fused = f"norm-0+{FUSED}"
-    capture.ubatch(*at(1_000, 5_000), [(0, 0, 3, 1, 1)])
+    capture.ubatch(1_000 * US, 5_000 * US, [(0, 0, 3, 1, 1)])
     capture.graph(
         shape, 1_100 * US, 4_900 * US,
         {
@@ -61,7 +61,7 @@ def small() -> Capture:
         backend=BACKEND,
     )  # fmt: skip
     for number, t in enumerate(DECODES):
-        capture.ubatch(*at(t, t + 1_000), [(0, 3 + number, 1, 1, 1)])
+        capture.ubatch(t * US, (t + 1_000) * US, [(0, 3 + number, 1, 1, 1)])
         capture.graph(
             shape, (t + 50) * US, (t + 900) * US,
             {
@@ -219,9 +219,13 @@ def test_structure_and_its_nodes_are_there_once(whole: Session) -> None:
         "SELECT structure_id, ts - BASE - 10 * US, node_count, complete, cgraph "
         "FROM profinfer_structure",
     ) == [(1, 17, 5, 1, 0x9000)]
-    assert ask(
-        whole, "SELECT structure_id, node, tensor_id FROM profinfer_node ORDER BY node"
-    ) == [(1, 0, 2), (1, 1, 4), (1, 2, 6), (1, 3, 7), (1, 4, 8)]
+    assert ask(whole, "SELECT structure_id, node, tensor_id FROM profinfer_node ORDER BY node") == [
+        (1, 0, 2),
+        (1, 1, 4),
+        (1, 2, 6),
+        (1, 3, 7),
+        (1, 4, 8),
+    ]
 
 
 def test_operator_slices_end_where_the_next_begins_and_tell_their_wait(whole: Session) -> None:
@@ -252,7 +256,7 @@ def test_operator_slices_end_where_the_next_begins_and_tell_their_wait(whole: Se
     assert found[6:] == decodes
 
 
-OPERATOR = (
+OPERATORS = (
     "SELECT (ts - BASE) / US, dur / US, name, op, layer, graph_id, tensor_id, thread_count, "
     "busy_dur / US, wait_dur / US, imbalance_dur / US, slowest_dur / US, fastest_dur / US, "
     "complete FROM profinfer_operator ORDER BY ts"
@@ -260,7 +264,7 @@ OPERATOR = (
 
 
 def test_operators_join_the_slices_of_their_threads(whole: Session) -> None:
-    found = ask(whole, OPERATOR)
+    found = ask(whole, OPERATORS)
     assert found[:3] == [
         (1_200, 506, FUSED, "RMS_NORM+MUL", 0, 1, 4, 2, 780, 216, 190, 480, 300, 1),
         (1_700, 1_310, MATRIX, "MUL_MAT", 0, 1, 6, 2, 2_094, 510, 300, 1_200, 894, 1),
@@ -276,7 +280,7 @@ def test_operators_join_the_slices_of_their_threads(whole: Session) -> None:
     assert found[3:] == decodes
 
 
-TOTAL = (
+TOTALS = (
     "SELECT phase, name, op, layer, runs, thread_count, dur / US, max_dur / US, busy_dur / US, "
     "wait_dur / US, imbalance_dur / US, slowest_dur / US, fastest_dur / US, incomplete "
     "FROM profinfer_operator_total ORDER BY phase, name"
@@ -285,7 +289,7 @@ TOTAL = (
 
 def test_totals_add_up_the_runs_of_each_phase(whole: Session) -> None:
     fused = (FUSED, "RMS_NORM+MUL", 0)
-    assert ask(whole, TOTAL) == [
+    assert ask(whole, TOTALS) == [
         ("decode", MATRIX, "MUL_MAT", 0, 3, 2, 930, 310, 1_350, 480, 150, 750, 600, 0),
         ("decode", SUM, "ADD", 0, 3, 2, 1_200, 400, 870, 1_500, 300, 600, 270, 0),
         ("decode", *fused, 3, 2, 300, 100, 420, 180, 120, 270, 150, 0),
@@ -323,29 +327,29 @@ def test_sequences_know_their_request_and_the_next_step(whole: Session) -> None:
     ]
 
 
-REQUEST = (
+REQUESTS = (
     "SELECT request_id, sequence, (ts - BASE) / US, dur / US, prompt_tokens, decode_tokens, "
     "ttft / US, prefill_dur / US, decode_dur / US, decode_steps, complete FROM profinfer_request"
 )
-TOKEN = (
+STEPS = (
     "SELECT request_id, step, (ts - BASE) / US, tpot / US, ubatch_dur / US, position, ubatch_id, "
     "complete FROM profinfer_token ORDER BY ts"
 )
 
 
 def test_request_has_its_first_token_where_decoding_begins(whole: Session) -> None:
-    assert ask(whole, REQUEST) == [(1, 0, 1_000, 10_400, 3, 3, 5_000, 4_000, 4_400, 3, 1)]
+    assert ask(whole, REQUESTS) == [(1, 0, 1_000, 10_400, 3, 3, 5_000, 4_000, 4_400, 3, 1)]
 
 
 def test_tokens_last_from_one_decoding_step_to_the_next(whole: Session) -> None:
-    assert ask(whole, TOKEN) == [
+    assert ask(whole, STEPS) == [
         (1, 1, 6_000, 2_000, 1_000, 3, 2, 1),
         (1, 2, 8_000, 2_400, 1_000, 4, 3, 1),
     ]
 
 
 def test_recording_tells_how_it_was_made_and_how_it_ended(whole: Session) -> None:
-    found = dict(ask(whole, "SELECT key, value FROM profinfer_recording"))
+    found = {row[0]: row[1] for row in ask(whole, "SELECT key, value FROM profinfer_recording")}
     # 5 nodes; 4 times 2 records of the ubatch, 2 of the graph, 3 operators and 4 barriers of
     # each of the 2 threads.
     expected: dict[object, object] = {
@@ -373,7 +377,8 @@ def test_whole_recording_has_neither_losses_nor_warnings(whole: Session) -> None
 
 def test_loss_has_its_gap_and_its_kind(lossy: Session) -> None:
     assert ask(
-        lossy, "SELECT (ts - BASE) / US, (first_ts - BASE) / US, cpu, kind, lost FROM profinfer_loss"
+        lossy,
+        "SELECT (ts - BASE) / US, (first_ts - BASE) / US, cpu, kind, lost FROM profinfer_loss",
     ) == [(GAP[1], GAP[0], WORKER % 4, "barrier", 1)]
     assert [row[0] for row in ask(lossy, "SELECT message FROM profinfer_recording_warning")] == [
         "1 records were lost in 1 gaps"
@@ -394,7 +399,7 @@ def test_only_operators_in_the_gap_are_incomplete(lossy: Session) -> None:
 
 def test_incomplete_operators_are_counted_and_left_out_of_totals(lossy: Session) -> None:
     fused = (FUSED, "RMS_NORM+MUL", 0)
-    assert ask(lossy, TOTAL) == [
+    assert ask(lossy, TOTALS) == [
         ("decode", MATRIX, "MUL_MAT", 0, 3, 2, 930, 310, 1_350, 480, 150, 750, 600, 0),
         ("decode", SUM, "ADD", 0, 3, 2, 1_200, 400, 870, 1_500, 300, 600, 270, 0),
         ("decode", *fused, 2, 2, 200, 100, 280, 120, 80, 180, 100, 1),
@@ -409,8 +414,8 @@ def test_whatever_a_gap_touches_is_marked(lossy: Session) -> None:
     assert ubatches == [(1, 1), (2, 1), (3, 0), (4, 1)]
     graphs = ask(lossy, "SELECT graph_id, complete FROM profinfer_graph ORDER BY ts")
     assert graphs == [(1, 1), (2, 1), (3, 0), (4, 1)]
-    assert [row[-1] for row in ask(lossy, REQUEST)] == [0]
+    assert [row[-1] for row in ask(lossy, REQUESTS)] == [0]
     # The gap begins before the first step has ended.
-    assert [row[-1] for row in ask(lossy, TOKEN)] == [0, 0]
+    assert [row[-1] for row in ask(lossy, STEPS)] == [0, 0]
     inside = ask(lossy, "SELECT graph_id, complete FROM profinfer_inside_barrier ORDER BY ts")
     assert inside == [(1, 1), (2, 1), (3, 1), (4, 1)]

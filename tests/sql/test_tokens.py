@@ -94,7 +94,9 @@ def test_two_sequences_in_the_same_ubatches() -> None:
             (1, 2, 20, 7, 2, 4, 1),
             (2, 1, 20, 7, 2, 6, 1),
         ]
-        assert ask(session, "SELECT phase, sequences, tokens FROM profinfer_ubatch ORDER BY ts") == [
+        assert ask(
+            session, "SELECT phase, sequences, tokens FROM profinfer_ubatch ORDER BY ts"
+        ) == [
             ("prefill", 1, 3),
             ("mixed", 2, 7),
             ("decode", 2, 2),
@@ -174,7 +176,9 @@ def test_a_step_in_which_records_were_lost_is_not_complete() -> None:
     capture = ubatches(Capture(), ONE)
     capture.add(Kind.OPERATOR, 21 * MS, 100)
     capture.lose(lambda row: row.kind == Kind.OPERATOR)
-    with opened(capture, drains=[(BASE + t * MS + 1, BASE + t * MS + 1) for t in (20, 25)]) as session:
+    with opened(
+        capture, drains=[(BASE + t * MS + 1, BASE + t * MS + 1) for t in (20, 25)]
+    ) as session:
         assert [(row[1], row[6]) for row in ask(session, TOKENS)] == [(1, 1), (2, 0), (3, 1)]
         assert [row[10] for row in ask(session, REQUESTS)] == [0]
 

@@ -70,7 +70,9 @@ class _Engine:
             op = "MUL_MAT" if i in (0, nodes - 1) else self.rng.choice(("MUL_MAT", "ADD", "VIEW"))
             name = f"{'abcdefgh'[i]}-{variant}"
             sources = (out[0].name, out[-1].name)
-            out.append(T(name, op, sources, ne=(variant + 1, 1, 1, 1), address=first + 512 * i + 64))
+            out.append(
+                T(name, op, sources, ne=(variant + 1, 1, 1, 1), address=first + 512 * i + 64)
+            )
         return out
 
     def graph(self, variant: int, nodes: int) -> None:
@@ -105,13 +107,13 @@ class _Engine:
         self.schedule.graphs.append(Span(self.head, BASE + begin, BASE + self.now))
         for tid, operators in threads.items():
             ends = [o[1] for o in operators[1:]] + [self.now]
-            for i, (operator, end) in enumerate(zip(operators, ends, strict=True)):
-                span = Span(tid, BASE + operator[1], BASE + end, operator[0])
+            for i, (ran, end) in enumerate(zip(operators, ends, strict=True)):
+                span = Span(tid, BASE + ran[1], BASE + end, ran[0])
                 self.schedule.operators.append(span)
                 if i == len(operators) - 1:
                     self.schedule.last_operators.add((tid, span.begin))
                 else:
-                    wait = Span(tid, BASE + operator[-1], BASE + end, "barrier")
+                    wait = Span(tid, BASE + ran[-1], BASE + end, "barrier")
                     self.schedule.waits.append(wait)
 
     def ubatch(self, sizes: list[tuple[int, int]], runs: list[Run]) -> None:

@@ -117,7 +117,9 @@ def test_the_file_is_a_trace_after_every_frame(tmp_path: Path) -> None:
     shape = capture.structure(1000, [T("x"), T("a-0", "ADD", ("x",)), T("b-0", "MUL", ("a-0",))])
     capture.ubatch(4000, 30_000, [(0, 0, 1, 1, 1)])
     capture.graph(shape, 5000, 29_000, {MAIN: [("a-0", 6000, 7000), ("b-0", 8000, 9000)]})
-    frames = capture.frames([(t, t) for t in range(capture.records[0].ts, capture.end(), 7_000_000)])
+    frames = capture.frames(
+        [(t, t) for t in range(capture.records[0].ts, capture.end(), 7_000_000)]
+    )
     counts = []
     for end in range(2, len(frames) + 1):
         counts.append(len(decode(convert(frames[:end], tmp_path / "out.pftrace")).events))

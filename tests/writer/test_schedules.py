@@ -18,7 +18,11 @@ from tests.writer.decode import Decoded, Slice, decode
 from tests.writer.schedules import Schedule, Span, drains, lossy, schedules
 
 EXAMPLES = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes; the schedule is shown
 )
 FEW = settings(EXAMPLES, max_examples=15)
 PARENT = {
