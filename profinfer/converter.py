@@ -127,6 +127,8 @@ class Converter:
 
     def _feed_records(self, horizon: int, data: bytes, *, last: bool) -> None:
         fresh = np.frombuffer(data, RECORD)
+        if len(fresh) and int(fresh["ts"].max()) >> 63:
+            raise ValueError("a time beyond 2^63")
         self._records += len(fresh)
         everything = join([self._pending, fresh])
         old = everything["ts"] < (_ALL if last else horizon)
@@ -160,6 +162,12 @@ class Converter:
         """Ends before begins: where both have one timestamp on a track, the file's order counts.
         Ends bear no name, so that among themselves their order does not matter."""
         tids = self._timeline.threads.tids
+        # Tracks are named in order of what begins, however the records were cut into chunks.
+        for ubatch in chunk.ubatches_begun:
+            for sequence in sorted(set(ubatch.runs["sequence"].tolist())):
+                self._lanes.sequence(ubatch.context, sequence)
+        for graph in chunk.graphs_begun:
+            self._lanes.backend(graph.backend)
         self._sequences.write_ends(chunk.ubatches_ended, tids)
         self.tokens += sum(ubatch.tokens for ubatch in chunk.ubatches_ended)
         self._write_ends(chunk)

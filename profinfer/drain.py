@@ -63,7 +63,7 @@ class Drain:
 
     def __init__(self, loaded: Loaded, pid: int) -> None:
         self._loaded = loaded
-        self._pid = pid
+        self._target_name = process_name(pid)
         self._named: np.ndarray[tuple[int], np.dtype[np.uint32]] = np.empty(0, np.uint32)
         self._backends: set[int] = set()
         self._lost = np.zeros_like(loaded.losses()["lost"])
@@ -81,12 +81,14 @@ class Drain:
         """Everything that has been committed, as frames in the order they must be fed in."""
         horizon = boot_ns() - _HOLD_NS
         parts = []
+        newest = []
         for ring in self._loaded.rings:
             drained = ring.drain()
             rows = drained.data.reshape(-1).view(RECORD)
             if drained.stopped:
                 # What follows the unfinished record is younger than the last finished one.
                 horizon = min(horizon, int(rows["ts"].max()) if len(rows) else self.horizon)
+            newest.append(int(rows["ts"].max()) if len(rows) else 0)
             parts.append(rows)
         self.horizon = max(self.horizon, horizon)
         records = join(parts)
@@ -94,7 +96,7 @@ class Drain:
         frames = [*self._names(records), *self._backend_frames(wide, objects)]
         if len(wide):
             frames.append(Frame(FrameKind.WIDE, self.horizon, wide.tobytes()))
-        frames += self._loss_frames()
+        frames += self._loss_frames(newest)
         frames.append(Frame(FrameKind.RECORDS, self.horizon, records.tobytes()))
         self.records += len(records) + len(wide)
         return frames
@@ -105,6 +107,8 @@ class Drain:
             return []
         self._named = np.union1d(self._named, fresh)
         names = {tid: process_name(tid) for tid in fresh.tolist()}
+        for tid in [tid for tid, name in names.items() if name == "?"]:
+            names[tid] = self._target_name  # it has ended already
         return [json_frame(FrameKind.NAMES, self.horizon, names)]
 
     def _backend_frames(
@@ -121,7 +125,12 @@ class Drain:
                         names[function] = name
         return [json_frame(FrameKind.BACKENDS, self.horizon, names)] if names else []
 
-    def _loss_frames(self) -> list[Frame]:
+    def _loss_frames(self, newest: list[int]) -> list[Frame]:
+        """What was lost since the last look; `newest` are the last records drained of each CPU.
+
+        Nobody else takes records out: once a ring was full it stayed full until it was drained,
+        so everything drained from it is older than the losses.
+        """
         now = boot_ns()
         losses = self._loaded.losses()
         grown = np.argwhere(losses["lost"] > self._lost)
@@ -130,7 +139,10 @@ class Drain:
             loss = losses[cpu, kind]
             entry["cpu"], entry["kind"] = cpu, kind
             entry["lost"], entry["last_ts"] = loss["lost"], loss["last_ts"]
-            entry["first_ts"] = min(self._read_at, int(loss["last_ts"]))
+            since = self._read_at
+            if kind < Kind.TENSOR:
+                since = max(since, newest[cpu])
+            entry["first_ts"] = min(since, int(loss["last_ts"]))
         self._lost = losses["lost"].copy()
         self._read_at = now
         return [Frame(FrameKind.LOSS, now, entries.tobytes())] if len(grown) else []

@@ -49,6 +49,7 @@ __all__ = [
 
 LibraryPath = Path
 
+_ET_EXEC = 2
 _PROCESS_UBATCH = r"^_ZN13llama_context14process_ubatchERK12llama_ubatch[^.]*$"
 _HINT = "The engine may be too old, damaged, or built for another system than this one."
 
@@ -96,8 +97,12 @@ def _experiment(elves: Sequence[Elf], uid: int, gid: int, timeout: float) -> tup
     if missing:
         what = name or ", ".join(elf.path.name for elf in elves[:4]) or "no library"
         raise ProbeError(f"{what} could not describe itself: no {missing[0]} in it")
-    if elves[symbols["ggml_init"][0]].interp and not elves[symbols["ggml_init"][0]].soname:
-        raise ProbeError(f"{name} could not describe itself: it is a program and cannot be loaded")
+    home = elves[symbols["ggml_init"][0]]
+    if home.type == _ET_EXEC or (home.interp and not home.soname):
+        raise ProbeError(
+            f"{name} could not describe itself: it is a program and cannot be loaded",
+            "statically linked engines are not supported yet: use a build with shared libraries",
+        )
     directories = list(dict.fromkeys(elves[index].path.parent for index in used))
     # The first is where loadable backends are looked for.
     first = elves[symbols["ggml_init"][0]].path.parent

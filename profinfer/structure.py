@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +70,6 @@ class Structure:
     addresses: npt.NDArray[np.uint64]
     """Sorted addresses of the nodes, with `order` their index in `nodes`."""
     order: npt.NDArray[np.int64]
-    fused: dict[tuple[int, int], Fused] = field(default_factory=dict)
-    """By the indices in `nodes` of the two."""
 
 
 class _Raw:
@@ -121,6 +119,7 @@ class Structures:
         self._by_id: dict[int, Tensor] = {}
         self._nodes: dict[int, list[npt.NDArray[np.uint64]]] = {}
         self._known: dict[int, Structure] = {}
+        self._fused: dict[tuple[int, int], Fused] = {}
         self._same: dict[tuple[int, ...], Structure] = {}
 
     def add_nodes(self, nodes: Records) -> None:
@@ -166,16 +165,16 @@ class Structures:
 
     def fused(self, ts: int, structure: Structure, last: int, first: int) -> Fused:
         """The fused operator of two nodes, by their indices in the structure."""
-        known = structure.fused.get((last, first))
+        tensor, other = structure.nodes[last], structure.nodes[first]
+        known = self._fused.get((tensor.id, other.id))
         if known is None:
-            tensor, other = structure.nodes[last], structure.nodes[first]
             op = f"{other.op}+{tensor.op}"
             known = Fused(
                 self._describe(op, tensor.type, tensor.ne, (*other.sources, *tensor.sources),
                                tensor.id, skip=other.id),
                 op, tensor.id, other.id,
             )  # fmt: skip
-            structure.fused[(last, first)] = known
+            self._fused[(tensor.id, other.id)] = known
             self._emit_fused(ts, known)
         return known
 

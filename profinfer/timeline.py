@@ -286,6 +286,11 @@ class Timeline:
         graph_end = np.array([g.end for g in self._graphs] + [0], np.int64).take(graph)
         end = np.minimum(next_begin, graph_end)
         is_last = graph_end < next_begin
+        # A barrier after the end is that of an operator whose own record was lost.
+        late = (barriers > 0) & (ts.take(next_at - 1) > end)
+        for i in np.flatnonzero(late).tolist():
+            barriers[i] = np.searchsorted(ts[at[i] + 1 : next_at[i]], end[i], "right")
+            next_at[i] = at[i] + 1 + barriers[i]
         known = graph >= 0
         self.unattributed += int(np.count_nonzero(~known))
         open_now = end == _INF

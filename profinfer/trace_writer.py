@@ -39,7 +39,9 @@ class Output:
         self.size = 0
         self._fresh = not path.exists()
         # Never follow a link that somebody may have put there: we are root. Nor wait for a pipe.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = (
+            os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_APPEND
+        )
         try:
             self._fd = os.open(path, flags | (0 if force else os.O_EXCL), 0o644)
         except FileExistsError:

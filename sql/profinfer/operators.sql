@@ -126,7 +126,10 @@ SELECT
   m.slowest_dur,
   m.fastest_dur,
   m.arg_set_id,
-  m.complete
+  -- Where records were lost within the graph, a thread's whole part may be missing.
+  m.complete AND (g.complete OR m.thread_count = g.thread_count) AS complete
 FROM merged AS m
+JOIN profinfer_graph AS g
+  USING (graph_id)
 LEFT JOIN _operator_kind AS k
   USING (arg_set_id);

@@ -88,7 +88,8 @@ CREATE PERFETTO TABLE profinfer_request(
   dur DURATION,
   -- Tokens prefilled.
   prompt_tokens LONG,
-  -- Tokens decoded: the first one comes from the prefill and is not counted.
+  -- Tokens decoded: the first one comes from the prefill and is not counted. With speculative
+  -- decoding these are the tokens verified, accepted or not.
   decode_tokens LONG,
   -- Time to first token: from the start of the prefill to the start of the first decoding
   -- micro-batch, by when the first token has been sampled. NULL when its prefill was not
@@ -134,7 +135,7 @@ CREATE PERFETTO TABLE profinfer_token(
   -- Start of the step's micro-batch.
   ts TIMESTAMP,
   -- Time per output token: to the start of the next step, sampling and the engine's own work
-  -- between the two included.
+  -- between the two included. Per step: speculative decoding gives several tokens in one.
   tpot DURATION,
   -- Of that, time in the micro-batch.
   ubatch_dur DURATION,

@@ -269,7 +269,7 @@ def test_dag() -> None:
             (2, "Qcur-0", "MUL_MAT", "512 x 3 x 1 x 1", "operator", 0,
              "blk.0.attn_q.weight (weight), attn_norm-0", 3, 255.0),
             (3, "Qcur-0 (view)", "VIEW", "256 x 3 x 1 x 1", "view", 0, "Qcur-0", None, None),
-            (4, "ffn_silu-1", "SILU", "256 x 3 x 1 x 1", "operator", 1, "Qcur-0 (view) (view)", 3,
+            (4, "ffn_silu-1", "SILU", "256 x 3 x 1 x 1", "operator", 1, "Qcur-0 (view)", 3,
              110.0),
             (5, "result", "ADD", "256 x 3 x 1 x 1", "operator", None, "ffn_silu-1, inp", 3, 300.0),
         ]  # fmt: skip
