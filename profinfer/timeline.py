@@ -176,6 +176,8 @@ class Timeline:
         self._graphs: list[Graph] = []
         self._open_graph: dict[int, Graph] = {}
         self._open_ubatch: dict[int, Ubatch] = {}
+        self._heads: set[int] = set()
+        """Threads that have computed a graph: never another one's workers."""
         self._graph_count = 0
         self._ubatch_count = 0
         self._barriers = np.zeros((0, _COUNTS), np.int64)
@@ -330,19 +332,23 @@ class Timeline:
         graph = np.full(len(begin), -1, np.int64)
         node = np.full(len(begin), -1, np.int64)
         heads = {g.thread for g in self._graphs}
-        own = np.isin(owner, np.fromiter(heads, np.int64)) if len(heads) > 1 else None
+        self._heads |= heads
+        own = np.isin(owner, np.fromiter(self._heads, np.int64))
+        # What is in no complete structure that ran then is no part of that graph.
+        vague = np.array(
+            [not (g.structure and g.structure.complete) for g in self._graphs] + [False]
+        )
         for head in heads:
             mine = [i for i, g in enumerate(self._graphs) if g.thread == head]
             starts = np.array([self._graphs[i].begin for i in mine], np.int64)
             ends = np.array([self._graphs[i].end for i in mine], np.int64)
             at = np.searchsorted(starts, begin, "right") - 1
             inside = (at >= 0) & (begin <= ends[at]) & (node < 0)
-            if own is not None:
-                # Several threads compute graphs: a worker belongs to the graph that has its node.
-                inside &= ~own | (owner == head)
+            # Several threads may compute graphs: a worker belongs to the graph that has its node.
+            inside &= ~own | (owner == head)
             candidate = np.where(inside, np.array(mine, np.int64)[at], -1)
             found = self._find_nodes(candidate, address)
-            take = inside & ((found >= 0) | (graph < 0))
+            take = inside & ((found >= 0) | ((graph < 0) & vague.take(candidate)))
             graph[take] = candidate[take]
             node[take] = found[take]
         return graph, node

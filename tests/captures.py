@@ -11,7 +11,6 @@ Times are ns after BASE. An operator is (name, begin, *barrier entries); "a+b" i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -311,12 +310,6 @@ class Capture:
     @staticmethod
     def _clock(ts: int) -> Frame:
         return Frame(FrameKind.CLOCK, ts, np.array([ts, ts + 7, ts + 11], "<u8").tobytes())
-
-    def copy(self) -> Capture:
-        """Another one with the same records."""
-        return dataclasses.replace(
-            self, records=list(self.records), wide=list(self.wide), lost=list(self.lost)
-        )
 
 
 def convert(frames: Iterable[Frame], path: Path) -> Path:

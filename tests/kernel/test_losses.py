@@ -45,13 +45,17 @@ class Lossy:
         return self.recording.truth
 
 
-@pytest.fixture(scope="module", params=[0.4, 0.03], ids=["rarely drained", "often drained"])
+# The first structure alone takes 57 records: with 4K it has to be walked again and again.
+@pytest.fixture(
+    scope="module", params=[("16K", 0.4), ("4K", 0.03)], ids=["rarely drained", "often drained"]
+)
 def lossy(
     request: pytest.FixtureRequest, double: Engine, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lossy]:
     folder = tmp_path_factory.mktemp("lossy")
     raw = folder / "t.raw"
-    options = ("--level", "barrier", "--ring-size", "4K", "--poll", request.param, "--raw", raw)
+    size, poll = request.param
+    options = ("--level", "barrier", "--ring-size", size, "--poll", poll, "--raw", raw)
     with record(double, folder / "t.pftrace", *options, target=TARGET) as recording:
         yield Lossy(recording, raw)
 
@@ -109,12 +113,11 @@ def test_loss_counters_reach_what_the_marks_add_up_to(lossy: Lossy) -> None:
 
 def test_operators_that_meet_a_loss_are_marked_incomplete(lossy: Lossy) -> None:
     windows = [(as_int(r[4]), as_int(r[5])) for r in lossy.recording.rows(LOSSES)]
-    met = {"operator": 0, "operator.incomplete": 0}
+    assert windows
     for _, begin, end, category in lossy.recording.rows(OPERATORS):
-        if any(as_int(begin) <= last and as_int(end) >= first for first, last in windows):
-            met[str(category)] += 1
-    assert met["operator"] == 0
-    assert met["operator.incomplete"] > 0
+        is_open = as_int(end) < as_int(begin)
+        if any(as_int(begin) <= b and (is_open or as_int(end) >= a) for a, b in windows):
+            assert category == "operator.incomplete"
 
 
 def test_complete_operators_are_as_long_as_they_were(lossy: Lossy) -> None:

@@ -42,6 +42,8 @@ class Decoded:
     tracks: dict[int, str] = field(default_factory=dict)
     """Label by uuid."""
     events: list[Event] = field(default_factory=list)
+    counters: dict[str, float] = field(default_factory=dict)
+    """Last value by track."""
 
     def content(self) -> list[Event]:
         """What the trace says, whatever the order of its packets."""
@@ -109,6 +111,8 @@ class _Reader:
         category = ",".join(self.categories[iid] for iid in e.category_iids)
         name = self.names[e.name_iid] if e.name_iid else ""
         track = self.out.tracks[e.track_uuid]
+        if e.type == COUNTER:
+            self.out.counters[track] = e.double_counter_value or e.counter_value
         self.out.events.append(Event(track, ts, e.type, name, category, tensor))
 
     def packet(self, packet: pb.TracePacket) -> None:

@@ -148,3 +148,22 @@ def test_threads_that_appear_later_get_their_own_tracks(tmp_path: Path) -> None:
             (begin + 200, begin + 300, "a-0"),
             (begin + 300, begin + 8_000, "b-0"),
         ]
+
+
+@pytest.mark.parametrize("drains", [[], [33_000]])
+def test_a_thread_whose_graph_was_lost_is_no_worker_of_another(
+    tmp_path: Path, drains: list[int]
+) -> None:
+    """Two contexts at work at the same time. The wrong slice would end within the next graph."""
+    capture = Capture()
+    first = capture.structure(0, NODES)
+    other = capture.structure(
+        100, [T("y"), T("d-0", "ADD", ("y",)), T("e-0", "MUL", ("d-0",))], tid=SECOND, cgraph=1
+    )
+    capture.graph(first, 10_000, 50_000, {MAIN: [("a-0", 11_000), ("b-0", 12_000)]})
+    capture.graph(other, 20_000, 30_000, {SECOND: [("d-0", 22_000), ("e-0", 24_000)]}, tid=SECOND)
+    capture.graph(other, 35_000, 60_000, {SECOND: [("d-0", 40_000), ("e-0", 41_000)]}, tid=SECOND)
+    capture.lose(lambda row: row.ts == BASE + 20_000)
+    trace = trace_of(capture, tmp_path, drains)
+    assert [s[1:3] for s in of(trace, "graph")] == [(10_000, 50_000), (35_000, 60_000)]
+    assert of(trace, "graph.worker") == []
