@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from profinfer import query
-from profinfer.errors import UsageError
+from profinfer.errors import QueryError
 from profinfer.expand import expand
 from profinfer.trace_processor import SQL_DIR, Session, is_cut, open_trace
 
@@ -18,7 +18,7 @@ examples:
   profinfer query --list                              the ready queries
   profinfer query stalls trace.pftrace                one of them, by name
   profinfer query mine.sql trace.pftrace --format csv > mine.csv
-  profinfer query stalls --expand                     SQL to paste into ui.perfetto.dev
+  profinfer query --expand stalls                     SQL to paste into ui.perfetto.dev
   profinfer query --sql "SELECT name, dur FROM slice LIMIT 5" trace.pftrace
 """
 _SHOWN_ERRORS = 5
@@ -42,6 +42,24 @@ class _ListAction(argparse.Action):
         parser.exit()
 
 
+class _ExpandAction(argparse.Action):
+    """Print a query with its modules and end: no trace is needed for that either."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        del namespace, option_string
+        try:
+            print(expand(query.read(query.resolve(str(values))), SQL_DIR))
+        except QueryError as error:
+            parser.exit(error.exit_code, f"profinfer: {error.message}\nhint: {error.hint}\n")
+        parser.exit()
+
+
 class QueryCommand:
     """Runs a query's statements on a trace and prints what they return."""
 
@@ -54,11 +72,12 @@ class QueryCommand:
         parser.add_argument(
             "query", help="the name of a ready query, an .sql file or, with --sql, SQL itself"
         )
-        parser.add_argument("trace", type=Path, nargs="?", help="the trace to ask")
+        parser.add_argument("trace", type=Path, help="the trace to ask")
         parser.add_argument(
             "--expand",
-            action="store_true",
-            help="print the query with all it includes, to paste into ui.perfetto.dev",
+            action=_ExpandAction,
+            metavar="QUERY",
+            help="print a query with all it includes, to paste into ui.perfetto.dev, and exit",
         )
         parser.add_argument("--sql", action="store_true", help="QUERY is SQL, not a name")
         parser.add_argument(
@@ -76,11 +95,6 @@ class QueryCommand:
 
     def run(self, args: argparse.Namespace) -> int:
         text, trace = args.query, args.trace
-        if args.expand:
-            print(expand(text if args.sql else query.read(query.resolve(text)), SQL_DIR))
-            return 0
-        if trace is None:
-            raise UsageError("which trace?", f"profinfer query {text} trace.pftrace")
         if args.sql and not trace.exists() and Path(text).is_file():
             text, trace = str(trace), Path(text)  # as in: query trace.pftrace --sql "..."
         sql = text if args.sql else query.read(query.resolve(text))
