@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from profinfer import query
-from profinfer.errors import QueryError
 from profinfer.expand import expand
 from profinfer.trace_processor import SQL_DIR, Session, is_cut, open_trace
 
@@ -53,10 +52,7 @@ class _ExpandAction(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         del namespace, option_string
-        try:
-            print(expand(query.read(query.resolve(str(values))), SQL_DIR))
-        except QueryError as error:
-            parser.exit(error.exit_code, f"profinfer: {error.message}\nhint: {error.hint}\n")
+        print(expand(query.read(query.resolve(str(values))), SQL_DIR))
         parser.exit()
 
 

@@ -140,8 +140,8 @@ def test_complete_operators_are_as_long_as_they_were(lossy: Lossy) -> None:
             assert following[2] <= as_int(end) <= following[3] - work
         else:
             assert sample[3] <= as_int(end) <= graph_ends[sample[7]]
-    # Before the first ring is full, at the least.
-    assert complete > 20
+    # Those before the first ring was full, at the least.
+    assert complete > 0
 
 
 def test_a_lossy_trace_reads_without_errors(lossy: Lossy) -> None:
