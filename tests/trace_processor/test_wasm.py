@@ -161,6 +161,8 @@ def test_a_broken_request_is_refused(session: Session) -> None:
 
 
 def test_ctrl_c_interrupts_a_query(session: Session) -> None:
+    # Where the tests run in a shell's background, SIGINT is ignored from the start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     begin = time.monotonic()
