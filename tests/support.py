@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -291,7 +290,3 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return state in "RSD"
-
-
-def resume(pid: int) -> None:
-    os.kill(pid, signal.SIGCONT)
