@@ -106,7 +106,8 @@ def _types(engine: Engine) -> list[dict[str, Any] | None]:
         name = peek_text(name_of(value), 64)
         sizes = size_of(value), block_of(value) & 0xFFFFFFFF
         good = bool(name) and all(0 < size <= 1 << 16 for size in sizes)
-        good = good and re.fullmatch(r"\w+", name or "") is not None
+        # "NONE" is what ggml calls a number beyond its enum.
+        good = good and name != "NONE" and re.fullmatch(r"\w+", name or "") is not None
         if good and (valid is None or valid(value, None, 0)):
             last = value
         gap = 0 if good else gap + 1

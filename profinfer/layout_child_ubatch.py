@@ -247,9 +247,16 @@ def describe_ubatch(engine: Engine, channel: int, model: str) -> None:
     found: dict[str, Any] | None = None
     if results and len({result["arg"] for result in results}) == 1:
         found = {"arg": results[0]["arg"]}
-        for name in (*_POINTERS, "seq_id", *COUNTS):
-            common = set.intersection(*(set(result[name]) for result in results))
-            found[name] = _choose(engine, name, common, len(results) == len(TRIALS))
+        common = {
+            name: set.intersection(*(set(result[name]) for result in results))
+            for name in (*_POINTERS, "seq_id", *COUNTS)
+        }
+        # Past the end of the struct there may lie a stale copy of it: all its fields are as far
+        # from ours as its `pos` is, and ours comes first.
+        copies = [offset - min(common["pos"]) for offset in common["pos"]]
+        for name, offsets in common.items():
+            firsts = {o for o in offsets if not any(d and o - d in offsets for d in copies)}
+            found[name] = _choose(engine, name, firsts, len(results) == len(TRIALS))
     emit(channel, {"ubatch": found, "notes": engine.notes})
 
 

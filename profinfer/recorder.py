@@ -88,7 +88,8 @@ class Recorder:
             self._attachments.detach()
         if self._launched:
             self._launched.close()
-            resume(self.pid)
+            if self.pid:
+                resume(self.pid)
             self._launched.terminate()
         if self._loaded:
             self._loaded.close()

@@ -296,7 +296,11 @@ class Capture:
             "profinfer": "0",
             "target": {"pid": PID, "name": "engine", "command": ["engine", "-m", "model"]},
             "layout": layout(),
-            "plan": {"level": self.level, "probes": [], "missing": {}},
+            "plan": {
+                "level": self.level,
+                "probes": [{"handler": "on_barrier"}] if self.level == "barrier" else [],
+                "missing": {},
+            },
             "config": {
                 "level": self.level,
                 "operator_names": list(self.names),

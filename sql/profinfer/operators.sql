@@ -35,7 +35,7 @@ WITH
         SELECT
           1
         FROM _recording_arg
-        WHERE key = 'plan.level' AND value = 'barrier'
+        WHERE key GLOB 'plan.probes*.handler' AND value = 'on_barrier'
       ) AS yes
   )
 SELECT
