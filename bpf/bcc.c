@@ -3,7 +3,8 @@
  * The BCC dialect: maps, and one program per probe. BCC rewrites map accesses in this file only,
  * which is why they are wrapped in functions here and the bodies stand in handlers.h.
  */
-#include "handlers.h"
+#include "graphs.h"
+#include "ubatches.h"
 #include <uapi/linux/ptrace.h>
 
 BPF_RINGBUF_OUTPUT(ring_shape, RING_PAGES);

@@ -16,12 +16,13 @@ from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
 from profinfer.records import RECORD, Kind, join, select
 from profinfer.sequences import Sequences
+from profinfer.slices import Chunk, Columns, Loss, Operators
 from profinfer.structure import Fused, Structure, Structures, Tensor
-from profinfer.timeline import Chunk, Columns, Loss, Operators, Timeline
+from profinfer.timeline import Timeline
 from profinfer.trace_writer import Arguments, TraceWriter
 from profinfer.wide import WideQueue
 
-_BEGIN, _INSTANT = pb.TrackEvent.TYPE_SLICE_BEGIN, pb.TrackEvent.TYPE_INSTANT
+_INSTANT = pb.TrackEvent.TYPE_INSTANT
 _UNKNOWN = "operator of an unknown graph"
 _ALL = np.uint64((1 << 64) - 1)
 

@@ -34,7 +34,7 @@ def cpu_count() -> int:
 
 
 def layout_macros(layout: Layout) -> dict[str, int]:
-    """The offsets that bpf/handlers.h expects; -1 for a field that this engine lacks."""
+    """The offsets that bpf/ expects; -1 for a field that this engine lacks."""
     t, g, b, u = layout.tensor, layout.cgraph, layout.backend, layout.ubatch
     absent = -1
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from perfetto_protos import trace_pb2 as pb
 from profinfer.lanes import Lanes
-from profinfer.timeline import Ubatch
+from profinfer.slices import Ubatch
 from profinfer.trace_writer import TraceWriter
 
 _BEGIN = pb.TrackEvent.TYPE_SLICE_BEGIN

@@ -20,6 +20,7 @@ import numpy as np
 
 from profinfer.capture import LOSS_ENTRY, MAGIC, Frame, FrameKind, json_frame, pack
 from profinfer.converter import Converter
+from profinfer.output import Output
 from profinfer.records import (
     RECORD,
     RUNS,
@@ -29,7 +30,7 @@ from profinfer.records import (
     WIDE_SIZE,
     Kind,
 )
-from profinfer.trace_writer import Output, TraceWriter
+from profinfer.trace_writer import TraceWriter
 
 BASE = 1_000_000_000_000
 """When the recording starts; BOOTTIME ns."""

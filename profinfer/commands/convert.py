@@ -9,7 +9,8 @@ from pathlib import Path
 from profinfer.capture import FrameKind, read_capture
 from profinfer.converter import Converter
 from profinfer.errors import OutputError, TraceError
-from profinfer.trace_writer import Output, TraceWriter
+from profinfer.output import Output
+from profinfer.trace_writer import TraceWriter
 
 
 class ConvertCommand:

@@ -15,9 +15,10 @@ from profinfer.config import Config, load_config
 from profinfer.converter import Converter
 from profinfer.errors import OutputError
 from profinfer.launch import describe_status
+from profinfer.output import Output
 from profinfer.plan import LEVELS
 from profinfer.recorder import Progress, Recorder, Result, check_privileges
-from profinfer.trace_writer import Output, TraceWriter
+from profinfer.trace_writer import TraceWriter
 
 _EXAMPLES = """\
 examples:

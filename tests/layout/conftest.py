@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import require
+
 _STUBS = """
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -44,17 +46,16 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def engine() -> Path:
     """The one shared object of the xllamacpp wheel, found without importing it."""
     spec = importlib.util.find_spec("xllamacpp")
-    if spec is None or spec.origin is None:
-        pytest.skip("xllamacpp is not installed")
-    return next(Path(spec.origin).parent.glob("xllamacpp*.so"))
+    origin = spec.origin if spec else None
+    require("the xllamacpp wheel", origin)
+    return next(Path(str(origin)).parent.glob("xllamacpp*.so"))
 
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Callable[[str], Path]:
     """Compile a library with ggml's names whose constructor runs the given C statements."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler")
+    compiler = shutil.which("gcc") or ""
+    require("a C compiler", compiler)
 
     def build(body: str) -> Path:
         folder = tmp_path / "hostile"

@@ -7,7 +7,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from profinfer.elf import Elf
 from profinfer.errors import TargetError
+from tests.conftest import require
 
 
 def _touch_everything(path: Path) -> None:
@@ -92,20 +92,15 @@ def test_interpreter() -> None:
     assert elf.interp.startswith("/")
 
 
-def test_engine_is_read_fast(engine: Path) -> None:
-    best = 9.0
-    for _ in range(3):
-        start = time.perf_counter()
-        symbols = Elf(engine).symbols
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.3
+def test_every_function_of_the_engine_is_read(engine: Path) -> None:
+    symbols = Elf(engine).symbols
     assert len(symbols) > 20_000
     assert symbols["ggml_barrier"].exported
     assert Elf(engine).find(r"^_ZN13llama_context14process_ubatch")
 
 
-@pytest.mark.skipif(not shutil.which("nm"), reason="no nm to compare with")
 def test_symbols_agree_with_nm(engine: Path) -> None:
+    require("nm (binutils)", shutil.which("nm"))
     listed = subprocess.run(
         ["nm", "-D", "--defined-only", engine], capture_output=True, text=True, check=True
     ).stdout

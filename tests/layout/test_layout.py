@@ -8,11 +8,11 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,9 +34,8 @@ def found(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 
 def test_known_facts(found: Layout) -> None:
-    """What is known of the pinned wheel (ggml 0.26.0); other versions differ."""
-    if found.version is None or not found.version.startswith("0.26.0"):
-        pytest.skip(f"another ggml: {found.version}")
+    """What is known of the pinned wheel (ggml 0.26.0): another one needs its own facts here."""
+    assert (found.version or "").startswith("0.26.0")
     t = found.tensor
     assert (t.type, t.buffer, t.ne, t.nb, t.op, t.op_params) == (0, 8, 16, 48, 80, 84)
     assert (t.flags, t.src, t.view_src, t.view_offs, t.data, t.name) == (
@@ -70,15 +69,11 @@ def test_names(found: Layout) -> None:
 
 
 def test_tensor_agrees_with_dwarf(engine: Path, found: Layout) -> None:
-    """The engine's own debug information, where it has some, is an independent witness."""
-    elffile = pytest.importorskip("elftools.elf.elffile")
+    """The engine's own debug information is an independent witness."""
     with engine.open("rb") as stream:
-        file = elffile.ELFFile(stream)
-        if not file.has_dwarf_info():
-            pytest.skip("no DWARF")
+        file = ELFFile(stream)
         members = _members(file.get_dwarf_info(), b"ggml_tensor")
-    if not members:
-        pytest.skip("DWARF without ggml_tensor")
+    assert members, "the pinned wheel has debug information of ggml_tensor"
     for field in ("type", "buffer", "ne", "nb", "op", "op_params", "flags", "src", "view_src",
                   "view_offs", "data", "name"):  # fmt: skip
         assert getattr(found.tensor, field) == members[field], field
@@ -162,9 +157,7 @@ def test_cache(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with monkeypatch.context() as patch:
         patch.setattr(layout_module, "ask", lambda *_, **__: pytest.fail("asked again"))
-        start = time.perf_counter()
         assert describe([engine], **who) == first
-        assert time.perf_counter() - start < 0.1
     whole = kept.read_bytes()
     for damage in (b"", whole[:100], whole.replace(b'"ne":16', b'"ne":48'), b"[" * 100_000,
                    whole.replace(b'"format":1', b'"format":0'), b'{"format":1}'):  # fmt: skip

@@ -33,7 +33,9 @@ REPORT = r"""
         getenv("LD_PRELOAD") || getenv("PROFINFER_SECRET") ? "leaked" : "clean");
     abort();
 """
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+root_only = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: sudo make test (with PROFINFER_NO_SKIP=1 a failure)"
+)
 
 
 def _fails(library: Path, *, uid: int | None = None, timeout: float = 10) -> str:

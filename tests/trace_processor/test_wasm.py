@@ -108,7 +108,9 @@ def test_the_cache_directory_is_private(tmp_path: Path, monkeypatch: pytest.Monk
     assert aot.cache_dir() == tmp_path / "home" / ".cache" / "profinfer"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="hardware: only root can give a directory away")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: sudo make test (PROFINFER_NO_SKIP=1: fail)"
+)
 def test_a_directory_of_somebody_else_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from profinfer.errors import OutputError
-from profinfer.trace_writer import Output
+from profinfer.output import Output
 from tests.captures import MAIN, Capture, T, convert
 from tests.writer.decode import decode
 
@@ -69,7 +69,7 @@ def test_does_not_wait_for_the_reader_of_a_pipe(tmp_path: Path) -> None:
     fifo = tmp_path / "pipe"
     os.mkfifo(fifo)
     code = (
-        "import sys; from pathlib import Path; from profinfer.trace_writer import Output\n"
+        "import sys; from pathlib import Path; from profinfer.output import Output\n"
         "from profinfer.errors import OutputError\n"
         "try: Output(Path(sys.argv[1]), force=True)\n"
         "except OutputError: print('refused')\n"
@@ -85,7 +85,7 @@ _FULL = """
 import resource, signal, sys
 from pathlib import Path
 from profinfer.errors import OutputError
-from profinfer.trace_writer import Output
+from profinfer.output import Output
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 output = Output(Path(sys.argv[1]), force=False)

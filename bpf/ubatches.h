@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Ubatches: where they begin and end, and their tokens as runs. */
+#ifndef PROFINFER_UBATCHES_H
+#define PROFINFER_UBATCHES_H
+
+#include "handlers.h"
+
+#if U_N_TOKENS >= 0
+BODY int send_tokens(struct walk *w) {
+  struct tokens_record *r = wide_reserve();
+  int i;
+  if (!r) {
+    count_loss(bpf_get_smp_processor_id(), KIND_TOKENS);
+  } else {
+    fill_header(&r->header, KIND_TOKENS, w->tokens_ts);
+    r->first = w->runs_sent;
+    r->runs = w->runs;
+#pragma unroll
+    for (i = 0; i < RUNS; i++)
+      r->run[i] = w->run[i];
+    wide_submit(r);
+  }
+  w->runs_sent += w->runs;
+  w->runs = 0;
+  return 0;
+}
+
+BODY void add_token(struct walk *w) {
+  __u64 i = w->token;
+  __u32 at = w->runs;
+  __s32 sequence = 0, position = -1;
+  __u8 output = 0;
+  if (w->seq_id)
+    sequence = read_u32(read_u64(w->seq_id + 8 * i));
+  if (w->pos)
+    position = read_u32(w->pos + 4 * i);
+  if (w->output)
+    bpf_probe_read_user(&output, 1, (void *)(w->output + i));
+  if (at > 0) {
+    struct token_run *run = &w->run[(at - 1) & 15];
+    if (run->sequence == sequence && run->position + (__s32)run->tokens == position) {
+      run->tokens++;
+      run->outputs += !!output;
+      run->last_output = !!output;
+      return;
+    }
+  }
+  if (at >= RUNS) {
+    send_tokens(w);
+    at = 0;
+  }
+  struct token_run *run = &w->run[at & 15];
+  run->sequence = sequence;
+  run->position = position;
+  run->tokens = 1;
+  run->outputs = !!output;
+  run->last_output = !!output;
+  w->runs = at + 1;
+}
+
+BODY int continue_tokens(void *ctx) {
+  struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
+  int i;
+  if (!w)
+    return 0;
+  for (i = 0; i < TOKEN_CHUNK; i++) {
+    if (w->token >= w->tokens)
+      break;
+    add_token(w);
+    w->token++;
+  }
+  if (w->token < w->tokens && ++w->calls < CHAIN_MAX)
+    chain_to(ctx, CHAIN_TOKENS);
+  if (w->runs)
+    send_tokens(w);
+  return 0;
+}
+#endif
+
+BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
+  struct control *c = control();
+  __u32 tid = (__u32)bpf_get_current_pid_tgid();
+  struct thread_state *t = thread_state(tid);
+  struct walk *w = walk_of(tid);
+  if (!c || !t || !w)
+    return 0;
+  if (c->last_ubatch) {
+    /* Target iterations: recording is on only inside the asked range. */
+    __u64 index = c->ubatches;
+    __sync_fetch_and_add(&c->ubatches, 1);
+    c->active = index >= c->first_ubatch && index < c->last_ubatch;
+  }
+  t->entry = ENTRY_NONE;
+  t->ubatch_ts = 0;
+  if (!c->active)
+    return 0;
+  w->tokens = 0;
+#if U_N_TOKENS >= 0
+  w->tokens = read_u32(ubatch + U_N_TOKENS);
+#endif
+  __u64 ts = emit(KIND_UBATCH_BEGIN, w->tokens, context);
+  t->ubatch_ts = ts ? ts : bpf_ktime_get_boot_ns();
+#if U_N_TOKENS >= 0
+  w->tokens_ts = t->ubatch_ts;
+  w->pos = read_u64(ubatch + U_POS);
+  w->seq_id = read_u64(ubatch + U_SEQ_ID);
+  w->output = U_OUTPUT < 0 ? 0 : read_u64(ubatch + (U_OUTPUT < 0 ? 0 : U_OUTPUT));
+  w->token = 0;
+  w->runs = 0;
+  w->runs_sent = 0;
+  w->calls = 0;
+  chain_to(ctx, CHAIN_TOKENS);
+#endif
+  return 0;
+}
+
+BODY int handle_ubatch_end(void) {
+  struct control *c = control();
+  struct thread_state *t = thread_state((__u32)bpf_get_current_pid_tgid());
+  if (!c || !t || !t->ubatch_ts)
+    return 0;
+  t->ubatch_ts = 0;
+  if (c->active)
+    emit(KIND_UBATCH_END, 0, 0);
+  if (c->last_ubatch && c->ubatches >= c->last_ubatch) {
+    c->active = 0;
+    c->finished = 1;
+  }
+  return 0;
+}
+
+#endif

@@ -1,0 +1,144 @@
+"""What a timeline is made of: graphs, ubatches, operator slices. Times are BOOTTIME ns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from profinfer.records import Records
+from profinfer.structure import Structure
+
+INF = np.iinfo(np.int64).max
+"""The end of what has not ended."""
+
+BARRIER_COUNTS = 8
+"""Barriers per operator that are told apart; more are counted as this many less one."""
+
+I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Per node of a structure, in order of address: what its slices carry."""
+
+    name: npt.NDArray[np.uint32]
+    tensor: npt.NDArray[np.uint32]
+    op: npt.NDArray[np.int64]
+    """A small number per op name."""
+    keep: Mask
+    """False when the operator filter excludes it."""
+    fused_first: I64
+    """The node it was last seen fused with, -1 for none, and `fused_tensor`: what the slices of
+    the two carry. Filled in as they are met."""
+    fused_tensor: npt.NDArray[np.uint32]
+
+
+@dataclass(eq=False)
+class Graph:
+    """One graph_compute call. Times in BOOTTIME ns."""
+
+    id: int
+    thread: int
+    begin: int
+    end: int
+    """INF while it runs."""
+    backend: int
+    structure: Structure | None
+    workers: dict[int, int] = field(default_factory=dict)
+    """Thread index to the start of its first operator in this graph."""
+    barriers: I64 = field(default_factory=lambda: np.zeros((0, BARRIER_COUNTS), np.int64))
+    """Operators between others, by op and number of barriers."""
+
+
+@dataclass(eq=False)
+class Ubatch:
+    """One process_ubatch call; `runs` are rows of TOKEN_RUN."""
+
+    id: int
+    thread: int
+    begin: int
+    end: int
+    tokens: int
+    context: int
+    runs: Records
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Records were lost between two times (BOOTTIME ns)."""
+
+    first: int
+    last: int
+    of_graph: bool
+    """Records of where graphs begin and end."""
+
+
+@dataclass
+class Operators:
+    """Finished operator slices, one row per operator and thread."""
+
+    thread: I64
+    begin: I64
+    end: I64
+    name: npt.NDArray[np.uint32]
+    tensor: npt.NDArray[np.uint32]
+    incomplete: Mask
+    """A record of it may have been lost: its end or its name is not certain."""
+
+    def take(self, rows: I64) -> Operators:
+        """Some of the rows."""
+        return Operators(
+            self.thread.take(rows),
+            self.begin.take(rows),
+            self.end.take(rows),
+            self.name.take(rows),
+            self.tensor.take(rows),
+            self.incomplete.take(rows),
+        )
+
+
+@dataclass
+class Chunk:
+    """What became known with one chunk of records, in order of time within each list."""
+
+    operators: Operators
+    open_operators: Operators
+    """Only when recording has ended: slices whose end was not seen."""
+    waits: tuple[I64, I64, I64]
+    """Thread, begin, end of the wait at the barrier after an operator."""
+    inside: tuple[I64, I64]
+    """Thread and time of barriers inside operators."""
+    graphs_begun: list[Graph]
+    graphs_ended: list[Graph]
+    workers: list[tuple[Graph, int, int]]
+    """Graph, thread index and time at which a worker thread began to work on it."""
+    ubatches_begun: list[Ubatch]
+    ubatches_ended: list[Ubatch]
+
+
+class Threads:
+    """Kernel thread ids as small indices, in order of appearance."""
+
+    def __init__(self) -> None:
+        self.tids: list[int] = []
+        self._sorted = np.empty(0, np.uint32)
+        self._index = np.empty(0, np.int64)
+
+    def index(self, tids: npt.NDArray[np.uint32]) -> I64:
+        """Indices of the tids; new ones are added."""
+        if not len(tids):
+            return np.empty(0, np.int64)
+        at = np.searchsorted(self._sorted, tids)
+        if len(self._sorted):
+            found = self._sorted[np.minimum(at, len(self._sorted) - 1)] == tids
+            if bool(found.all()):
+                return self._index[at]
+        fresh = np.setdiff1d(tids, self._sorted)
+        self.tids.extend(fresh.tolist())
+        everything = np.array(self.tids, np.uint32)
+        self._index = np.argsort(everything, kind="stable")
+        self._sorted = everything[self._index]
+        return self._index[np.searchsorted(self._sorted, tids)]
