@@ -26,16 +26,21 @@ LIMIT 30;
 SELECT
   t.tid,
   t.name AS thread,
-  sum(s.complete) AS operators,
-  round(sum(iif(s.complete, s.dur - s.wait_dur, 0)) / 1e6, 2) AS work_ms,
-  round(sum(iif(s.complete, s.wait_dur, 0)) / 1e6, 2) AS wait_ms,
-  round(
-    1.0 * sum(iif(s.complete, s.wait_dur, 0)) / nullif(sum(iif(s.complete, s.dur, 0)), 0),
-    3
-  ) AS wait_share,
-  sum(NOT s.complete) AS incomplete
-FROM profinfer_operator_slice AS s
+  s.operators,
+  round(s.busy_dur / 1e6, 2) AS work_ms,
+  round(s.wait_dur / 1e6, 2) AS wait_ms,
+  round(1.0 * s.wait_dur / nullif(s.busy_dur + s.wait_dur, 0), 3) AS wait_share,
+  s.incomplete
+FROM (
+  SELECT
+    utid,
+    sum(complete) AS operators,
+    sum(iif(complete, busy_dur, 0)) AS busy_dur,
+    sum(iif(complete, wait_dur, 0)) AS wait_dur,
+    sum(NOT complete) AS incomplete
+  FROM profinfer_operator_slice
+  GROUP BY utid
+) AS s
 JOIN thread AS t
   USING (utid)
-GROUP BY s.utid
 ORDER BY work_ms DESC;

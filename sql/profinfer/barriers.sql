@@ -22,24 +22,41 @@ CREATE PERFETTO TABLE profinfer_inside_barrier(
   complete BOOL
 ) AS
 WITH
+  -- Most operators have one barrier inside: those need no counting through.
+  firsts AS MATERIALIZED (
+    SELECT
+      operator_slice_id,
+      min(ts) AS ts,
+      count() AS barriers
+    FROM _inside_event
+    GROUP BY operator_slice_id
+  ),
   numbered AS (
     SELECT
-      o.graph_id,
-      o.arg_set_id,
-      o.complete,
+      operator_slice_id,
+      ts,
+      1 AS number
+    FROM firsts
+    WHERE barriers = 1
+    UNION ALL
+    SELECT
+      i.operator_slice_id,
       i.ts,
       row_number() OVER (PARTITION BY i.operator_slice_id ORDER BY i.ts) AS number
-    FROM _inside_event AS i
-    JOIN profinfer_operator_slice AS o
-      ON o.id = i.operator_slice_id
+    FROM firsts AS f
+    JOIN _inside_event AS i
+      USING (operator_slice_id)
+    WHERE f.barriers > 1
   )
 SELECT
-  graph_id,
-  arg_set_id,
-  number,
-  max(ts) AS ts,
+  o.graph_id,
+  o.arg_set_id,
+  n.number,
+  max(n.ts) AS ts,
   count() AS thread_count,
-  count() * max(ts) - sum(ts) AS wait_dur,
-  min(complete) AS complete
-FROM numbered
-GROUP BY graph_id, arg_set_id, number;
+  count() * max(n.ts) - sum(n.ts) AS wait_dur,
+  min(o.complete) AS complete
+FROM numbered AS n
+JOIN profinfer_operator_slice AS o
+  ON o.id = n.operator_slice_id
+GROUP BY o.graph_id, o.arg_set_id, n.number;

@@ -122,9 +122,7 @@ CREATE PERFETTO VIEW _operator_event(
   ts TIMESTAMP,
   -- Duration, -1 when the end was not recorded.
   dur DURATION,
-  -- Thread.
-  utid JOINID(thread.id),
-  -- The thread's graph slice (see _graph_event).
+  -- The thread's graph slice (see _graph_event), which knows the thread.
   parent_id JOINID(slice.id),
   -- Arguments, one set per operator description.
   arg_set_id ARGSETID,
@@ -137,14 +135,11 @@ SELECT
   s.id,
   s.ts,
   s.dur,
-  t.utid,
   s.parent_id,
   s.arg_set_id,
   s.name,
   s.category = 'operator' AS complete
 FROM slice AS s
-JOIN thread_track AS t
-  ON s.track_id = t.id
 WHERE s.category IN ('operator', 'operator.incomplete');
 
 -- Waits at the barrier that follows an operator.

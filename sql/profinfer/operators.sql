@@ -24,6 +24,9 @@ CREATE PERFETTO TABLE profinfer_operator_slice(
   -- Time spent waiting for the other threads at the barrier after the operator: 0 where there
   -- is none, NULL when barriers were not recorded.
   wait_dur DURATION,
+  -- Work: dur without the wait at the barrier, of which nothing is known when barriers were not
+  -- recorded.
+  busy_dur DURATION,
   -- False when its end, and so dur, is not certain, since a record may have been lost, or when
   -- the structure of its graph is unknown.
   complete BOOL
@@ -42,11 +45,12 @@ SELECT
   o.id,
   o.ts,
   iif(o.dur < 0, NULL, o.dur) AS dur,
-  o.utid,
+  g.utid,
   o.name,
   g.graph_id,
   o.arg_set_id,
   iif((SELECT yes FROM has_barriers), coalesce(w.dur, 0), NULL) AS wait_dur,
+  iif(o.dur < 0, NULL, o.dur) - coalesce(w.dur, 0) AS busy_dur,
   o.complete AND o.dur >= 0 AS complete
 FROM _operator_event AS o
 JOIN _graph_event AS g
@@ -54,8 +58,83 @@ JOIN _graph_event AS g
 LEFT JOIN _wait_event AS w
   ON w.operator_slice_id = o.id;
 
+-- Operator runs by their numbers alone; profinfer_operator adds names.
+CREATE PERFETTO TABLE _operator_run(
+  -- Start on the first thread.
+  ts TIMESTAMP,
+  -- From the first thread's start to the last thread's end.
+  dur DURATION,
+  -- Name of the tensor that is computed.
+  name STRING,
+  -- Graph run.
+  graph_id LONG,
+  -- Arguments of its slices.
+  arg_set_id ARGSETID,
+  -- Threads that ran it.
+  thread_count LONG,
+  -- Work, summed over threads.
+  busy_dur DURATION,
+  -- Wait at the barrier after it, summed over threads.
+  wait_dur DURATION,
+  -- What passed until the last thread's arrival, summed over threads.
+  arrival_dur DURATION,
+  -- Work of the thread that worked longest.
+  slowest_dur DURATION,
+  -- Work of the thread that worked least.
+  fastest_dur DURATION,
+  -- Whether all of its slices are complete, and none can be missing altogether.
+  complete BOOL
+) AS
+WITH
+  merged AS (
+    SELECT
+      min(ts) AS ts,
+      max(ts + dur) - min(ts) AS dur,
+      name,
+      graph_id,
+      arg_set_id,
+      count() AS thread_count,
+      sum(busy_dur) AS busy_dur,
+      sum(wait_dur) AS wait_dur,
+      count() * max(ts + busy_dur) - sum(ts + busy_dur) AS arrival_dur,
+      max(busy_dur) AS slowest_dur,
+      min(busy_dur) AS fastest_dur,
+      min(complete) AS complete
+    FROM profinfer_operator_slice
+    GROUP BY graph_id, arg_set_id
+  )
+SELECT
+  m.ts,
+  m.dur,
+  m.name,
+  m.graph_id,
+  m.arg_set_id,
+  m.thread_count,
+  m.busy_dur,
+  m.wait_dur,
+  m.arrival_dur,
+  m.slowest_dur,
+  m.fastest_dur,
+  -- Where records were lost within the graph, a thread's whole part may be missing. The first
+  -- condition is evaluated once, and true of most recordings.
+  iif(
+    (
+      SELECT
+        min(complete)
+      FROM profinfer_graph
+    ),
+    m.complete,
+    m.complete AND (
+      SELECT
+        g.complete OR g.thread_count = m.thread_count
+      FROM profinfer_graph AS g
+      WHERE g.graph_id = m.graph_id
+    )
+  ) AS complete
+FROM merged AS m;
+
 -- One row per operator and graph run: all its threads together.
-CREATE PERFETTO TABLE profinfer_operator(
+CREATE PERFETTO VIEW profinfer_operator(
   -- Start on the first thread.
   ts TIMESTAMP,
   -- From the first thread's start to the last thread's end.
@@ -89,47 +168,22 @@ CREATE PERFETTO TABLE profinfer_operator(
   -- then all operators of the graph are one row.
   complete BOOL
 ) AS
-WITH
-  merged AS (
-    SELECT
-      min(ts) AS ts,
-      max(ts + dur) - min(ts) AS dur,
-      name,
-      graph_id,
-      arg_set_id,
-      count() AS thread_count,
-      sum(dur - coalesce(wait_dur, 0)) AS busy_dur,
-      sum(wait_dur) AS wait_dur,
-      iif(
-        max(wait_dur) > 0,
-        count() * max(ts + dur - wait_dur) - sum(ts + dur - wait_dur),
-        iif(max(wait_dur) IS NULL, NULL, 0)
-      ) AS imbalance_dur,
-      max(dur - coalesce(wait_dur, 0)) AS slowest_dur,
-      min(dur - coalesce(wait_dur, 0)) AS fastest_dur,
-      min(complete) AS complete
-    FROM profinfer_operator_slice
-    GROUP BY graph_id, arg_set_id
-  )
 SELECT
-  m.ts,
-  m.dur,
-  m.name,
+  r.ts,
+  r.dur,
+  r.name,
   k.op,
   k.layer,
-  m.graph_id,
+  r.graph_id,
   k.tensor_id,
-  m.thread_count,
-  m.busy_dur,
-  m.wait_dur,
-  min(m.imbalance_dur, m.wait_dur) AS imbalance_dur,
-  m.slowest_dur,
-  m.fastest_dur,
-  m.arg_set_id,
-  -- Where records were lost within the graph, a thread's whole part may be missing.
-  m.complete AND (g.complete OR m.thread_count = g.thread_count) AS complete
-FROM merged AS m
-JOIN profinfer_graph AS g
-  USING (graph_id)
+  r.thread_count,
+  r.busy_dur,
+  r.wait_dur,
+  min(r.arrival_dur, r.wait_dur) AS imbalance_dur,
+  r.slowest_dur,
+  r.fastest_dur,
+  r.arg_set_id,
+  r.complete
+FROM _operator_run AS r
 LEFT JOIN _operator_kind AS k
   USING (arg_set_id);

@@ -1,14 +1,11 @@
 -- Totals of every distinct operator: what the ready queries add up.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.operators;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 
--- One row per distinct operator (same tensor, same shape) and phase. Runs that may be incomplete
--- are counted, and are in none of the sums.
+-- One row per distinct operator (same tensor, same shape). Runs that may be incomplete are counted,
+-- and are in none of the sums.
 CREATE PERFETTO TABLE profinfer_operator_total(
-  -- Phase of the micro-batch around it: prefill, decode, mixed, ubatch, or outside.
-  phase STRING,
   -- Arguments of its slices, with the description.
   arg_set_id ARGSETID,
   -- Name of the tensor that is computed.
@@ -39,37 +36,25 @@ CREATE PERFETTO TABLE profinfer_operator_total(
   incomplete LONG
 ) AS
 WITH
-  -- By numbers: a million rows are grouped by text far more slowly.
-  sums AS (
+  -- Grouped before anything is joined: Trace Processor then needs no sorting of its own.
+  sums AS MATERIALIZED (
     SELECT
-      u.ubatch_phase,
-      o.arg_set_id,
-      o.name,
-      sum(o.complete) AS runs,
-      max(o.thread_count) AS thread_count,
-      sum(iif(o.complete, o.dur, 0)) AS dur,
-      max(iif(o.complete, o.dur, NULL)) AS max_dur,
-      sum(iif(o.complete, o.busy_dur, 0)) AS busy_dur,
-      sum(iif(o.complete, o.wait_dur, 0)) AS wait_dur,
-      sum(iif(o.complete, o.imbalance_dur, 0)) AS imbalance_dur,
-      sum(iif(o.complete, o.slowest_dur, 0)) AS slowest_dur,
-      sum(iif(o.complete, o.fastest_dur, 0)) AS fastest_dur,
-      sum(NOT o.complete) AS incomplete,
-      max(o.wait_dur) IS NOT NULL AS has_waits
-    FROM profinfer_operator AS o
-    JOIN (
-      SELECT
-        graph_id,
-        coalesce(phase, 'outside') AS ubatch_phase
-      FROM profinfer_graph
-      LEFT JOIN profinfer_ubatch
-        USING (ubatch_id)
-    ) AS u
-      USING (graph_id)
-    GROUP BY o.arg_set_id, u.ubatch_phase
+      arg_set_id,
+      name,
+      max(thread_count) AS thread_count,
+      sum(complete) AS runs,
+      sum(iif(complete, dur, 0)) AS dur,
+      max(iif(complete, dur, NULL)) AS max_dur,
+      sum(iif(complete, busy_dur, 0)) AS busy_dur,
+      sum(iif(complete, wait_dur, NULL)) AS wait_dur,
+      sum(iif(complete, min(arrival_dur, wait_dur), NULL)) AS imbalance_dur,
+      sum(iif(complete, slowest_dur, 0)) AS slowest_dur,
+      sum(iif(complete, fastest_dur, 0)) AS fastest_dur,
+      sum(NOT complete) AS incomplete
+    FROM _operator_run
+    GROUP BY arg_set_id
   )
 SELECT
-  s.ubatch_phase AS phase,
   s.arg_set_id,
   s.name,
   k.op,
@@ -79,8 +64,8 @@ SELECT
   s.dur,
   s.max_dur,
   s.busy_dur,
-  iif(s.has_waits, s.wait_dur, NULL) AS wait_dur,
-  iif(s.has_waits, s.imbalance_dur, NULL) AS imbalance_dur,
+  s.wait_dur,
+  s.imbalance_dur,
   s.slowest_dur,
   s.fastest_dur,
   s.incomplete

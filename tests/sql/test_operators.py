@@ -163,22 +163,18 @@ def test_barriers_inside_operators() -> None:
         ]  # fmt: skip
 
 
-def test_totals_by_phase() -> None:
+def test_totals_add_up_all_runs() -> None:
     with opened(small()) as session:
         assert ask(
             session,
-            "SELECT phase, name, op, layer, runs, thread_count, dur / 1000, max_dur / 1000, "
+            "SELECT name, op, layer, runs, thread_count, dur / 1000, max_dur / 1000, "
             "busy_dur / 1000, wait_dur / 1000, imbalance_dur / 1000, slowest_dur / 1000, "
-            "fastest_dur / 1000, incomplete FROM profinfer_operator_total ORDER BY phase, name",
+            "fastest_dur / 1000, incomplete FROM profinfer_operator_total ORDER BY name",
         ) == [
-            ("decode", "Qcur-0", "MUL_MAT", 0, 2, 2, 510, 255, 756, 250, 160, 456, 300, 0),
-            ("decode", "attn_norm-0", "RMS_NORM+MUL", 0, 2, 2, 84, 42, 90, 54, 10, 60, 30, 0),
-            ("decode", "ffn_silu-1", "SILU", 1, 2, 2, 220, 110, 130, 280, 60, 100, 30, 0),
-            ("decode", "result", "ADD", None, 2, 2, 600, 300, 1180, 0, 0, 600, 580, 0),
-            ("prefill", "Qcur-0", "MUL_MAT", 0, 1, 2, 255, 255, 378, 125, 80, 228, 150, 0),
-            ("prefill", "attn_norm-0", "RMS_NORM+MUL", 0, 1, 2, 42, 42, 45, 27, 5, 30, 15, 0),
-            ("prefill", "ffn_silu-1", "SILU", 1, 1, 2, 110, 110, 65, 140, 30, 50, 15, 0),
-            ("prefill", "result", "ADD", None, 1, 2, 300, 300, 590, 0, 0, 300, 290, 0),
+            ("Qcur-0", "MUL_MAT", 0, 3, 2, 765, 255, 1134, 375, 240, 684, 450, 0),
+            ("attn_norm-0", "RMS_NORM+MUL", 0, 3, 2, 126, 42, 135, 81, 15, 90, 45, 0),
+            ("ffn_silu-1", "SILU", 1, 3, 2, 330, 110, 195, 420, 90, 150, 45, 0),
+            ("result", "ADD", None, 3, 2, 900, 300, 1770, 0, 0, 900, 870, 0),
         ]  # fmt: skip
 
 
@@ -298,9 +294,9 @@ def test_an_operator_that_lost_its_end_is_incomplete_and_in_no_sum() -> None:
         ]
         assert ask(
             session,
-            "SELECT phase, name, runs, busy_dur / 1000, incomplete FROM profinfer_operator_total "
-            "WHERE name = 'Qcur-0' ORDER BY phase",
-        ) == [("decode", "Qcur-0", 2, 756, 0), ("prefill", "Qcur-0", 0, 0, 1)]
+            "SELECT name, runs, busy_dur / 1000, incomplete FROM profinfer_operator_total "
+            "WHERE name = 'Qcur-0'",
+        ) == [("Qcur-0", 2, 756, 1)]
         [hot, *_] = [
             row for row in ready(session, "hotspots").popitem()[1]
             if row["phase"] == "prefill" and row["name"] == "Qcur-0"

@@ -281,21 +281,18 @@ def test_operators_join_the_slices_of_their_threads(whole: Session) -> None:
 
 
 TOTALS = (
-    "SELECT phase, name, op, layer, runs, thread_count, dur / US, max_dur / US, busy_dur / US, "
+    "SELECT name, op, layer, runs, thread_count, dur / US, max_dur / US, busy_dur / US, "
     "wait_dur / US, imbalance_dur / US, slowest_dur / US, fastest_dur / US, incomplete "
-    "FROM profinfer_operator_total ORDER BY phase, name"
+    "FROM profinfer_operator_total ORDER BY name"
 )
 
 
-def test_totals_add_up_the_runs_of_each_phase(whole: Session) -> None:
+def test_totals_add_up_all_runs(whole: Session) -> None:
     fused = (FUSED, "RMS_NORM+MUL", 0)
     assert ask(whole, TOTALS) == [
-        ("decode", MATRIX, "MUL_MAT", 0, 3, 2, 930, 310, 1_350, 480, 150, 750, 600, 0),
-        ("decode", SUM, "ADD", 0, 3, 2, 1_200, 400, 870, 1_500, 300, 600, 270, 0),
-        ("decode", *fused, 3, 2, 300, 100, 420, 180, 120, 270, 150, 0),
-        ("prefill", MATRIX, "MUL_MAT", 0, 1, 2, 1_310, 1_310, 2_094, 510, 300, 1_200, 894, 0),
-        ("prefill", SUM, "ADD", 0, 1, 2, 1_900, 1_900, 3_290, 500, 300, 1_790, 1_500, 0),
-        ("prefill", *fused, 1, 2, 506, 506, 780, 216, 190, 480, 300, 0),
+        (MATRIX, "MUL_MAT", 0, 4, 2, 2_240, 1_310, 3_444, 990, 450, 1_950, 1_494, 0),
+        (SUM, "ADD", 0, 4, 2, 3_100, 1_900, 4_160, 2_000, 600, 2_390, 1_770, 0),
+        (*fused, 4, 2, 806, 506, 1_200, 396, 310, 750, 450, 0),
     ]
 
 
@@ -400,12 +397,9 @@ def test_only_operators_in_the_gap_are_incomplete(lossy: Session) -> None:
 def test_incomplete_operators_are_counted_and_left_out_of_totals(lossy: Session) -> None:
     fused = (FUSED, "RMS_NORM+MUL", 0)
     assert ask(lossy, TOTALS) == [
-        ("decode", MATRIX, "MUL_MAT", 0, 3, 2, 930, 310, 1_350, 480, 150, 750, 600, 0),
-        ("decode", SUM, "ADD", 0, 3, 2, 1_200, 400, 870, 1_500, 300, 600, 270, 0),
-        ("decode", *fused, 2, 2, 200, 100, 280, 120, 80, 180, 100, 1),
-        ("prefill", MATRIX, "MUL_MAT", 0, 1, 2, 1_310, 1_310, 2_094, 510, 300, 1_200, 894, 0),
-        ("prefill", SUM, "ADD", 0, 1, 2, 1_900, 1_900, 3_290, 500, 300, 1_790, 1_500, 0),
-        ("prefill", *fused, 1, 2, 506, 506, 780, 216, 190, 480, 300, 0),
+        (MATRIX, "MUL_MAT", 0, 4, 2, 2_240, 1_310, 3_444, 990, 450, 1_950, 1_494, 0),
+        (SUM, "ADD", 0, 4, 2, 3_100, 1_900, 4_160, 2_000, 600, 2_390, 1_770, 0),
+        (*fused, 3, 2, 706, 506, 1_060, 336, 270, 660, 400, 1),
     ]
 
 
