@@ -8,7 +8,7 @@ import numpy.typing as npt
 from profinfer.records import STRUCTURE_RECORD
 from profinfer.trace_writer import TraceWriter
 
-# Order of the tracks below the process, from the top.
+# Order of the tracks in our group, from the top.
 _RANK_SEQUENCES, _RANK_BACKENDS, _RANK_STRUCTURE, _RANK_RECORDER = 0, 100, 200, 300
 
 
@@ -18,7 +18,9 @@ class Lanes:
     def __init__(self, writer: TraceWriter, pid: int, name: str, command: list[str]) -> None:
         self._writer = writer
         self._pid = pid
-        self._process = writer.process_track(pid, name, command)
+        # The UI keeps our order below a track of ours, but not right below a process.
+        process = writer.process_track(pid, name, command)
+        self._group = writer.track("Inference", process)
         self._thread_names: dict[int, str] = {}
         self._threads: dict[int, int] = {}
         self._uuids: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
@@ -31,11 +33,11 @@ class Lanes:
         self._sequence_group = 0
         self._backend_group = 0
         self.structure = writer.track(
-            "Graph structure", self._process, _RANK_STRUCTURE,
+            "Graph structure", self._group, _RANK_STRUCTURE,
             "Tensors and graphs, each where it was first seen",
         )  # fmt: skip
         self.recorder = writer.track(
-            "ProfInfer recorder", self._process, _RANK_RECORDER, "What the recording itself did"
+            "ProfInfer recorder", self._group, _RANK_RECORDER, "What the recording itself did"
         )
         self.loss = writer.track(
             "Lost records", self.recorder, 1, "Each mark: records that did not fit into a ring"
@@ -67,7 +69,7 @@ class Lanes:
         if track is None:
             if not self._sequence_group:
                 self._sequence_group = self._writer.track(
-                    "Sequences", self._process, _RANK_SEQUENCES,
+                    "Sequences", self._group, _RANK_SEQUENCES,
                     "Prefill and decode of each sequence (a server's slot)",
                 )  # fmt: skip
             number = self._contexts.setdefault(context, len(self._contexts) + 1)
@@ -99,7 +101,7 @@ class Lanes:
         if track is None:
             if not self._backend_group:
                 self._backend_group = self._writer.track(
-                    "Backends", self._process, _RANK_BACKENDS, "Graphs by the backend they ran on"
+                    "Backends", self._group, _RANK_BACKENDS, "Graphs by the backend they ran on"
                 )
             name = self.backend_name(backend)
             same = sum(self.backend_name(other) == name for other in self._backends)
