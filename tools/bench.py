@@ -183,7 +183,7 @@ def bench_handlers(rows: list[Row], repeats: int, predict: int, threads: int) ->
             "150 / 200 ns",
             f"{operator:.0f} / {barrier:.0f} ns (empty: {base:.0f} ns)",
             operator <= 150 and barrier <= 200,
-            "five helper calls: slot, submit, clock, ids, CPU; a clock is dear in a virtual machine",
+            "five helper calls: slot, submit, clock, ids, CPU; clocks are dear in virtual machines",
         )
     )
     ratio = statistics.median(speed[False]) / statistics.median(speed[True])
