@@ -7,8 +7,10 @@
 #include "ubatches.h"
 #include <uapi/linux/ptrace.h>
 
-BPF_RINGBUF_OUTPUT(ring_shape, RING_PAGES);
-BPF_ARRAY_OF_MAPS(rings, "ring_shape", N_CPUS);
+/* Mapped by user space (records.h says how they are shared): taking a slot of such an array costs
+ * half of what a BPF ring buffer's two helper calls do. */
+BPF_F_TABLE("array", int, struct ring_head, ring_heads, N_CPUS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct record, ring_slots, N_CPUS *RING_SLOTS, BPF_F_MMAPABLE);
 BPF_RINGBUF_OUTPUT(structure_ring, WIDE_PAGES);
 BPF_ARRAY(control_map, struct control, 1);
 BPF_ARRAY(loss_map, struct loss, N_CPUS *KIND_COUNT);
@@ -25,21 +27,16 @@ BODY struct control *control(void) {
   return control_map.lookup(&zero);
 }
 
-BODY struct record *ring_reserve(__u32 cpu) {
+BODY struct ring_head *ring_head(__u32 cpu) {
   int key = cpu;
-  void *ring = rings.lookup(&key);
-  if (!ring)
-    return 0;
-  return bpf_ringbuf_reserve(ring, sizeof(struct record), 0);
+  return ring_heads.lookup(&key);
 }
 
-BODY void ring_submit(struct record *r) {
-  /* User space polls: a wake-up would cost the target more than the whole handler. */
-  bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-}
+BODY struct record *ring_slot(__u32 index) { return ring_slots.lookup(&index); }
 
 BODY void *wide_reserve(void) { return structure_ring.ringbuf_reserve(WIDE_SIZE); }
 
+/* User space polls: a wake-up would cost the target more than the whole handler. */
 BODY void wide_submit(void *r) { structure_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP); }
 
 BODY struct loss *loss_of(__u32 cpu, __u32 kind) {

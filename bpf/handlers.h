@@ -73,8 +73,8 @@ struct walk {
 
 /* ---- What a dialect provides ---- */
 BODY struct control *control(void);
-BODY struct record *ring_reserve(__u32 cpu);
-BODY void ring_submit(struct record *r);
+BODY struct ring_head *ring_head(__u32 cpu);
+BODY struct record *ring_slot(__u32 index); /* of the array of all rings, one after another */
 BODY void *wide_reserve(void);
 BODY void wide_submit(void *r);
 BODY struct loss *loss_of(__u32 cpu, __u32 kind);
@@ -97,21 +97,53 @@ BODY void count_loss(__u32 cpu, __u32 kind) {
   __sync_fetch_and_add(&l->lost, 1);
 }
 
+/* Takes the number of a record; NO_SLOT when the ring is full. Only a task that preempts this one
+ * between the two lines can be in the way, so that a few tries are plenty. */
+#define NO_SLOT (~0ULL)
+#define TRIES 4
+BODY __u64 take_slot(struct ring_head *head) {
+#pragma unroll
+  for (int i = 0; i < TRIES; i++) {
+    __u64 next = *(volatile __u64 *)&head->next;
+    if (next - *(volatile __u64 *)&head->taken >= RING_SLOTS)
+      return NO_SLOT;
+    if (__sync_val_compare_and_swap(&head->next, next, next + 1) == next)
+      return next;
+  }
+  return NO_SLOT;
+}
+
+/* The last word of a record. User space must see it after the others: x86 keeps stores in order,
+ * elsewhere an atomic exchange does. */
+BODY void finish_record(struct record *r, __u64 last) {
+  __u64 *word = (__u64 *)&r->tid;
+#ifdef STORES_IN_ORDER
+  __asm__ volatile("" ::: "memory");
+  *(volatile __u64 *)word = last;
+#else
+  __sync_lock_test_and_set(word, last);
+#endif
+}
+
 /* The time is taken after the slot: while it is being filled the drain stops at it, so that
  * everything user space has not seen yet is younger than what it has. */
 BODY __u64 try_emit(__u32 cpu, __u8 kind, __u64 a, __u64 b) {
-  struct record *r = ring_reserve(cpu);
+  struct ring_head *head = ring_head(cpu);
+  if (!head)
+    return 0;
+  __u64 number = take_slot(head);
+  if (number == NO_SLOT)
+    return 0;
+  struct record *r = ring_slot(cpu * RING_SLOTS + (number & (RING_SLOTS - 1)));
   if (!r)
     return 0;
   __u64 now = bpf_ktime_get_boot_ns();
+  __u64 mark = number / RING_SLOTS + 1;
   r->ts = now;
   r->a = a;
   r->b = b;
-  r->tid = (__u32)bpf_get_current_pid_tgid();
-  r->cpu = cpu;
-  r->kind = kind;
-  r->flags = 0;
-  ring_submit(r);
+  finish_record(r, (__u32)bpf_get_current_pid_tgid() | (__u64)cpu << 32 | (__u64)kind << 48 |
+                       mark << 56);
   return now;
 }
 

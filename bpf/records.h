@@ -24,7 +24,11 @@ enum record_kind {
   KIND_COUNT = 12,
 };
 
-/* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id. */
+/* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id.
+ *
+ * A ring is an array of 2^n records that user space has mapped. Record number i lies in slot i mod
+ * 2^n and bears the mark of its lap, written last: a slot whose mark is another's is not finished
+ * yet. */
 struct record {
   __u64 ts;
   __u64 a;
@@ -32,7 +36,14 @@ struct record {
   __u32 tid;
   __u16 cpu;
   __u8 kind;
-  __u8 flags;
+  __u8 mark; /* (i / 2^n + 1) mod 256 */
+};
+
+/* One per CPU, each on a cache line of its own. */
+struct ring_head {
+  __u64 next;  /* number of the record that is begun next: handlers count it up */
+  __u64 taken; /* records that user space has taken out: it alone writes this */
+  __u64 reserved[6];
 };
 
 #define WIDE_SIZE 320

@@ -82,8 +82,8 @@ class Drain:
         horizon = boot_ns() - _HOLD_NS
         parts = []
         newest = []
-        for ring in self._loaded.rings:
-            drained = ring.drain()
+        for cpu in range(self._loaded.rings.cpus):
+            drained = self._loaded.rings.drain(cpu)
             rows = drained.data.reshape(-1).view(RECORD)
             if drained.stopped:
                 # What follows the unfinished record is younger than the last finished one.

@@ -21,8 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 """Numbers of bpf and perf_event_open, by machine."""
 
-MAP_TYPE_RINGBUF = 27
-_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE = 0, 1, 2
+_MAP_LOOKUP, _MAP_UPDATE = 1, 2
 _OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _ENABLE_STATS = 15, 24, 32
 _PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
 # CAP_BPF and CAP_PERFMON are not enough: current kernels want CAP_SYS_ADMIN for uprobes by perf
@@ -49,20 +48,6 @@ def _bpf(command: int, attr: bytes) -> int:
 
 def _address(buf: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buf)
-
-
-def create_ring(size: int, name: str) -> int:
-    """Creates a BPF ring buffer of `size` bytes (a power of two, whole pages); its fd."""
-    attr = struct.pack(
-        "<5I4xI16s", MAP_TYPE_RINGBUF, 0, 0, size, 0, 0, name.encode()[:15].ljust(16, b"\0")
-    )
-    try:
-        return _bpf(_MAP_CREATE, attr)
-    except OSError as error:
-        raise KernelError(
-            f"cannot create a BPF ring buffer of {size} bytes: {error.strerror}",
-            "ring buffers need Linux 5.8; with ENOMEM choose a smaller --ring-size",
-        ) from None
 
 
 def map_update(fd: int, key: bytes, value: bytes) -> None:

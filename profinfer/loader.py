@@ -20,6 +20,7 @@ import numpy as np
 from profinfer import kernel
 from profinfer.errors import KernelError
 from profinfer.layout_data import Layout
+from profinfer.record_ring import RecordRings
 from profinfer.records import CONTROL, KIND_COUNT, LOSS, RECORD, SOURCES, WIDE_SIZE, Records
 from profinfer.ring import Ring
 
@@ -74,7 +75,7 @@ class Loaded:
 
     program: Callable[[str], int]
     """fd of a program by name; it is loaded at the first call."""
-    rings: list[Ring]
+    rings: RecordRings
     """One per CPU, of RECORD."""
     structure_ring: Ring
     """Of wide records."""
@@ -96,9 +97,9 @@ class Loaded:
 
     def losses(self) -> Records:
         """struct loss by CPU and kind; shape (cpus, KIND_COUNT)."""
-        count = len(self.rings) * KIND_COUNT
+        count = self.rings.cpus * KIND_COUNT
         raw = kernel.map_read(self.loss_fd, count, LOSS.itemsize)
-        return np.frombuffer(raw, LOSS).reshape(len(self.rings), KIND_COUNT)
+        return np.frombuffer(raw, LOSS).reshape(self.rings.cpus, KIND_COUNT)
 
 
 def _import_bcc() -> Any:
@@ -172,27 +173,20 @@ def load_bcc(layout: Layout, ring_size: int, structure_ring_size: int) -> Loaded
     cpus = cpu_count()
     macros = layout_macros(layout)
     macros["N_CPUS"] = cpus
-    # BCC wants one ring to take the type from; the smallest will do.
-    macros["RING_PAGES"] = 1
+    macros["RING_SLOTS"] = ring_size // RECORD.itemsize
+    if platform.machine() == "x86_64":
+        macros["STORES_IN_ORDER"] = 1
     macros["WIDE_PAGES"] = structure_ring_size // mmap.PAGESIZE
     bpf = compile_bcc(BPF_DIR / "bcc.c", macros)
-    fds = []
-    rings = []
-    for cpu in range(cpus):
-        fd = kernel.create_ring(ring_size, f"records{cpu}")
-        fds.append(fd)
-        kernel.map_update(bpf[b"rings"].map_fd, struct.pack("<I", cpu), struct.pack("<I", fd))
-        rings.append(Ring(fd, ring_size, RECORD.itemsize))
+    rings = RecordRings(bpf[b"ring_heads"].map_fd, bpf[b"ring_slots"].map_fd, cpus, ring_size)
     structure_ring = Ring(bpf[b"structure_ring"].map_fd, structure_ring_size, WIDE_SIZE)
     for index, name in enumerate(_CHAIN):
         fd = load_program(bpf, name)
         kernel.map_update(bpf[b"chain"].map_fd, struct.pack("<I", index), struct.pack("<I", fd))
 
     def close() -> None:
-        for ring in [*rings, structure_ring]:
-            ring.close()
-        for ring_fd in fds:
-            os.close(ring_fd)
+        rings.close()
+        structure_ring.close()
         bpf.cleanup()
 
     return Loaded(

@@ -38,9 +38,11 @@ RECORD = np.dtype(
         ("tid", "<u4"),
         ("cpu", "<u2"),
         ("kind", "u1"),
-        ("flags", "u1"),
+        ("mark", "u1"),
     ]
 )
+
+RING_HEAD = np.dtype([("next", "<u8"), ("taken", "<u8"), ("reserved", "<u8", 6)])
 
 WIDE_HEADER = np.dtype(
     [("ts", "<u8"), ("tid", "<u4"), ("cpu", "<u2"), ("kind", "u1"), ("flags", "u1")]
