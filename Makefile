@@ -3,13 +3,13 @@
 
 VENV := .venv/bin
 PYTEST_ARGS ?=
-C_FILES = $(shell find bpf tests -name '*.[ch]' 2>/dev/null | sort)
+C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench protos clean FORCE
+.PHONY: help setup demo test lint bench bench-overhead protos clean FORCE
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## system packages, .venv, BCC, kernel headers and the demo model
 	tools/setup.sh
@@ -30,6 +30,9 @@ lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
 bench: build/.setup ## measure what profiling costs on this machine
 	$(VENV)/python tools/bench.py
 
+bench-overhead: build/.setup ## the slowdown of each configuration, on two models (20 minutes)
+	$(VENV)/python tools/bench_overhead.py
+
 protos: build/.setup-test ## regenerate the code of perfetto_protos/trace.proto
 	$(VENV)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. perfetto_protos/trace.proto
 
@@ -37,7 +40,8 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml
+SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml \
+  tools/build_audit.sh audit/audit.c tools/build_native.sh bpf/hit_sites.c
 ifeq ($(wildcard $(VENV)/python),)
 SETUP_INPUTS += FORCE
 endif

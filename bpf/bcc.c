@@ -103,8 +103,6 @@ int on_ubatch(struct pt_regs *ctx) {
 
 int on_ubatch_return(struct pt_regs *ctx) { return handle_ubatch_end(); }
 
-int on_nothing(struct pt_regs *ctx) { return 0; }
-
 int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 
 int chain_emit(struct pt_regs *ctx) { return continue_emit(ctx); }

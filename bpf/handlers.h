@@ -16,7 +16,7 @@
 
 /* A tail call per chunk; the kernel allows 33 in a row. */
 #define HASH_CHUNK 512
-#define EMIT_CHUNK 320
+#define EMIT_CHUNK 256
 #define TOKEN_CHUNK 256
 #define CHAIN_MAX 32
 #define SAMPLES 8
@@ -98,9 +98,9 @@ BODY void count_loss(__u32 cpu, __u32 kind) {
 }
 
 /* Takes the number of a record; NO_SLOT when the ring is full. Only a task that preempts this one
- * between the two lines can be in the way, so that a few tries are plenty. */
+ * between the two lines can be in the way, so that a second try is plenty. */
 #define NO_SLOT (~0ULL)
-#define TRIES 4
+#define TRIES 2
 BODY __u64 take_slot(struct ring_head *head) {
 #pragma unroll
   for (int i = 0; i < TRIES; i++) {

@@ -25,7 +25,7 @@ class Trace(_message.Message):
     def __init__(self, packet: _Optional[_Iterable[_Union[TracePacket, _Mapping]]] = ...) -> None: ...
 
 class TracePacket(_message.Message):
-    __slots__ = ("clock_snapshot", "timestamp", "trusted_packet_sequence_id", "track_event", "interned_data", "sequence_flags", "system_info", "trace_packet_defaults", "track_descriptor", "first_packet_on_sequence")
+    __slots__ = ("clock_snapshot", "timestamp", "trusted_packet_sequence_id", "track_event", "interned_data", "sequence_flags", "trace_stats", "previous_packet_dropped", "system_info", "trace_packet_defaults", "track_descriptor", "first_packet_on_sequence")
     class SequenceFlags(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SEQ_UNSPECIFIED: _ClassVar[TracePacket.SequenceFlags]
@@ -34,12 +34,22 @@ class TracePacket(_message.Message):
     SEQ_UNSPECIFIED: TracePacket.SequenceFlags
     SEQ_INCREMENTAL_STATE_CLEARED: TracePacket.SequenceFlags
     SEQ_NEEDS_INCREMENTAL_STATE: TracePacket.SequenceFlags
+    class DataLossReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DATA_LOSS_UNSPECIFIED: _ClassVar[TracePacket.DataLossReason]
+        DATA_LOSS_PRESENT: _ClassVar[TracePacket.DataLossReason]
+        DATA_LOSS_SMB_FULL: _ClassVar[TracePacket.DataLossReason]
+    DATA_LOSS_UNSPECIFIED: TracePacket.DataLossReason
+    DATA_LOSS_PRESENT: TracePacket.DataLossReason
+    DATA_LOSS_SMB_FULL: TracePacket.DataLossReason
     CLOCK_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     TRUSTED_PACKET_SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
     TRACK_EVENT_FIELD_NUMBER: _ClassVar[int]
     INTERNED_DATA_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FLAGS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_STATS_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_PACKET_DROPPED_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_INFO_FIELD_NUMBER: _ClassVar[int]
     TRACE_PACKET_DEFAULTS_FIELD_NUMBER: _ClassVar[int]
     TRACK_DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
@@ -50,11 +60,13 @@ class TracePacket(_message.Message):
     track_event: TrackEvent
     interned_data: InternedData
     sequence_flags: int
+    trace_stats: TraceStats
+    previous_packet_dropped: int
     system_info: SystemInfo
     trace_packet_defaults: TracePacketDefaults
     track_descriptor: TrackDescriptor
     first_packet_on_sequence: bool
-    def __init__(self, clock_snapshot: _Optional[_Union[ClockSnapshot, _Mapping]] = ..., timestamp: _Optional[int] = ..., trusted_packet_sequence_id: _Optional[int] = ..., track_event: _Optional[_Union[TrackEvent, _Mapping]] = ..., interned_data: _Optional[_Union[InternedData, _Mapping]] = ..., sequence_flags: _Optional[int] = ..., system_info: _Optional[_Union[SystemInfo, _Mapping]] = ..., trace_packet_defaults: _Optional[_Union[TracePacketDefaults, _Mapping]] = ..., track_descriptor: _Optional[_Union[TrackDescriptor, _Mapping]] = ..., first_packet_on_sequence: _Optional[bool] = ...) -> None: ...
+    def __init__(self, clock_snapshot: _Optional[_Union[ClockSnapshot, _Mapping]] = ..., timestamp: _Optional[int] = ..., trusted_packet_sequence_id: _Optional[int] = ..., track_event: _Optional[_Union[TrackEvent, _Mapping]] = ..., interned_data: _Optional[_Union[InternedData, _Mapping]] = ..., sequence_flags: _Optional[int] = ..., trace_stats: _Optional[_Union[TraceStats, _Mapping]] = ..., previous_packet_dropped: _Optional[int] = ..., system_info: _Optional[_Union[SystemInfo, _Mapping]] = ..., trace_packet_defaults: _Optional[_Union[TracePacketDefaults, _Mapping]] = ..., track_descriptor: _Optional[_Union[TrackDescriptor, _Mapping]] = ..., first_packet_on_sequence: _Optional[bool] = ...) -> None: ...
 
 class TracePacketDefaults(_message.Message):
     __slots__ = ("timestamp_clock_id",)
@@ -76,6 +88,36 @@ class ClockSnapshot(_message.Message):
     clocks: _containers.RepeatedCompositeFieldContainer[ClockSnapshot.Clock]
     primary_trace_clock: BuiltinClock
     def __init__(self, clocks: _Optional[_Iterable[_Union[ClockSnapshot.Clock, _Mapping]]] = ..., primary_trace_clock: _Optional[_Union[BuiltinClock, str]] = ...) -> None: ...
+
+class TraceStats(_message.Message):
+    __slots__ = ("buffer_stats", "writer_stats")
+    class BufferStats(_message.Message):
+        __slots__ = ("bytes_written", "chunks_written", "bytes_read", "chunks_read", "chunks_discarded", "trace_writer_packet_loss")
+        BYTES_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+        CHUNKS_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+        BYTES_READ_FIELD_NUMBER: _ClassVar[int]
+        CHUNKS_READ_FIELD_NUMBER: _ClassVar[int]
+        CHUNKS_DISCARDED_FIELD_NUMBER: _ClassVar[int]
+        TRACE_WRITER_PACKET_LOSS_FIELD_NUMBER: _ClassVar[int]
+        bytes_written: int
+        chunks_written: int
+        bytes_read: int
+        chunks_read: int
+        chunks_discarded: int
+        trace_writer_packet_loss: int
+        def __init__(self, bytes_written: _Optional[int] = ..., chunks_written: _Optional[int] = ..., bytes_read: _Optional[int] = ..., chunks_read: _Optional[int] = ..., chunks_discarded: _Optional[int] = ..., trace_writer_packet_loss: _Optional[int] = ...) -> None: ...
+    class WriterStats(_message.Message):
+        __slots__ = ("sequence_id", "buffer")
+        SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+        BUFFER_FIELD_NUMBER: _ClassVar[int]
+        sequence_id: int
+        buffer: int
+        def __init__(self, sequence_id: _Optional[int] = ..., buffer: _Optional[int] = ...) -> None: ...
+    BUFFER_STATS_FIELD_NUMBER: _ClassVar[int]
+    WRITER_STATS_FIELD_NUMBER: _ClassVar[int]
+    buffer_stats: _containers.RepeatedCompositeFieldContainer[TraceStats.BufferStats]
+    writer_stats: _containers.RepeatedCompositeFieldContainer[TraceStats.WriterStats]
+    def __init__(self, buffer_stats: _Optional[_Iterable[_Union[TraceStats.BufferStats, _Mapping]]] = ..., writer_stats: _Optional[_Iterable[_Union[TraceStats.WriterStats, _Mapping]]] = ...) -> None: ...
 
 class SystemInfo(_message.Message):
     __slots__ = ("utsname", "page_size", "num_cpus")

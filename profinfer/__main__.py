@@ -10,6 +10,7 @@ from typing import Protocol
 from profinfer import __version__
 from profinfer.commands.convert import ConvertCommand
 from profinfer.commands.doctor import DoctorCommand
+from profinfer.commands.env import EnvCommand
 from profinfer.commands.query import QueryCommand
 from profinfer.commands.record import RecordCommand
 from profinfer.commands.ui import UiCommand
@@ -41,6 +42,7 @@ _COMMANDS: tuple[Command, ...] = (
     QueryCommand(),
     UiCommand(),
     DoctorCommand(),
+    EnvCommand(),
     ConvertCommand(),
 )
 

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from profinfer import kernel
 from profinfer.errors import ProbeError, TargetError
 from profinfer.loader import Loaded
 from profinfer.plan import Plan
-from profinfer.target import EngineObject, is_alive
+from profinfer.target import is_alive
 
 
 class Attachments:
     """The probes that are in place; closing detaches them."""
 
-    def __init__(self, loaded: Loaded, pid: int, programs: dict[str, str] | None = None) -> None:
-        """`programs` replaces handlers by others (benchmarks: the empty one)."""
+    def __init__(self, loaded: Loaded, pid: int, *, empty: Collection[str] = ()) -> None:
+        """`empty`: handlers to be replaced by one that does nothing (to see what probing costs)."""
         self._loaded = loaded
         self._pid = pid
-        self._programs = programs or {}
+        self._empty = empty
+        self._nothing = kernel.load_nothing() if empty else -1
         self._events: dict[tuple[str, int, str], int] = {}
+        self.programs: dict[str, int] = {}
+        """The program of each handler that is attached."""
 
-    def attach(self, plan: Plan, objects: list[EngineObject]) -> int:
-        """Attaches what is not attached yet; how many. TargetError when the process has ended."""
-        access: dict[str, Path] = {item.path: item.access for item in objects}
+    def attach(self, plan: Plan, access: Mapping[str, Path]) -> int:
+        """Attaches what is not attached yet; how many. TargetError when the process has ended.
+
+        `access`: by the objects' names in the plan, the files themselves.
+        """
         before = len(self._events)
         for probe in plan.probes:
             key = (str(probe.object), probe.offset, probe.handler)
             if key in self._events or probe.object not in access:
                 continue
-            program = self._loaded.program(self._programs.get(probe.handler, probe.handler))
+            program = self._program(probe.handler)
             try:
                 self._events[key] = kernel.attach_uprobe(
                     program,
@@ -47,8 +52,14 @@ class Attachments:
                 raise
         return len(self._events) - before
 
+    def _program(self, handler: str) -> int:
+        if handler not in self.programs:
+            self.programs[handler] = (
+                self._nothing if handler in self._empty else self._loaded.program(handler)
+            )
+        return self.programs[handler]
+
     def detach(self) -> None:
         """Removes every probe."""
-        for event in self._events.values():
-            os.close(event)
+        kernel.close_events(self._events.values())
         self._events.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from profinfer.slices import BARRIER_COUNTS, I64, Graph, Mask
+from profinfer.slices import BARRIER_COUNTS, I64, INF, Graph, Mask
 
 
 class BarrierHabits:
@@ -16,18 +16,21 @@ class BarrierHabits:
 
     def has_outer(
         self, graphs: list[Graph], ended: list[Graph], graph: I64, op: I64, barriers: I64,
-        is_last: Mask, done: Mask,
-    ) -> Mask:  # fmt: skip
-        """Whether the last barrier of each operator stands after it, not inside it.
+        is_last: Mask, done: Mask, incomplete: Mask,
+    ) -> tuple[Mask, I64]:  # fmt: skip
+        """Whether the last barrier of each operator stands after it, not inside it; and how many
+        operators that were not seen could turn a guess: INF where it is none, -1 where it was
+        made without any example.
 
         True between nodes. After a graph's last node the engine may not call the barrier: then
         the operator has one barrier less than most others with the same op, in this graph and
         those that ended before it. `graph` is an index into `graphs`; `ended` are those that
-        have ended in this chunk.
+        have ended in this chunk. Nothing is learnt from incomplete operators.
         """
         outer = barriers > 0
+        margin = np.full(len(barriers), INF, np.int64)
         count = np.minimum(barriers, BARRIER_COUNTS - 1)
-        between = np.flatnonzero(done & ~is_last & (op >= 0))
+        between = np.flatnonzero(done & ~is_last & ~incomplete & (op >= 0))
         ops = int(op.max(initial=-1)) + 1
         key = (graph.take(between) * ops + op.take(between)) * BARRIER_COUNTS
         times = np.bincount(
@@ -40,9 +43,13 @@ class BarrierHabits:
         for entry in ended:
             self._seen = _added(self._seen, entry.barriers)
             for i in final[graph.take(final) == index[id(entry)]].tolist():
-                usual = self._seen[op[i]] if 0 <= op[i] < len(self._seen) else None
-                outer[i] = usual is None or not usual.any() or count[i] >= int(np.argmax(usual))
-        return outer
+                margin[i] = -1
+                if 0 <= op[i] < len(self._seen) and self._seen[op[i]].any():
+                    usual = self._seen[op[i]]
+                    outer[i] = count[i] >= int(np.argmax(usual))
+                    second, first = np.sort(usual)[-2:].tolist()
+                    margin[i] = first - second
+        return outer, margin
 
 
 def _added(a: I64, b: I64) -> I64:

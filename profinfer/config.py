@@ -36,6 +36,12 @@ class Config:
     """Globs; operator slices are written only where one matches."""
     operator_ops: list[str] = field(default_factory=list)
     """Globs on the op ("MUL_MAT*")."""
+    redirect: bool = True
+    """Probe the audit library's stubs where the target has them."""
+    probe_symbols: bool = False
+    """Probe functions at their first instruction, whatever that costs (to compare)."""
+    empty_handlers: bool = False
+    """Probe, but do nothing for operators and barriers (to see what probing alone costs)."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"

@@ -10,13 +10,14 @@ import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
 from profinfer import packets
-from profinfer.capture import LOSS_ENTRY, Frame, FrameKind
+from profinfer.capture import Frame, FrameKind
 from profinfer.errors import ProbeError, TraceError
 from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
+from profinfer.losses import Losses
 from profinfer.records import RECORD, Kind, join, select
 from profinfer.sequences import Sequences
-from profinfer.slices import Chunk, Columns, Loss, Operators
+from profinfer.slices import Chunk, Columns, Operators
 from profinfer.structure import Fused, Structure, Structures, Tensor
 from profinfer.timeline import Timeline
 from profinfer.trace_writer import Arguments, TraceWriter
@@ -33,8 +34,6 @@ class Converter:
     def __init__(self, writer: TraceWriter) -> None:
         self._writer = writer
         self._started = False
-        self._losses: list[Loss] = []
-        self._lost: dict[tuple[int, int], int] = {}
         self._pending = np.empty(0, RECORD)
         self._wide = WideQueue()
         self._columns: dict[int, Columns] = {}
@@ -71,8 +70,9 @@ class Converter:
             self._lanes.add_backend_names({int(k): str(v) for k, v in frame.json().items()})
         elif frame.kind == FrameKind.WIDE:
             self._wide.add(frame.data)
+            self._losses.count_wide(frame.data)
         elif frame.kind == FrameKind.LOSS:
-            self._loss(frame)
+            self._losses.add(frame.data)
         elif frame.kind == FrameKind.RECORDS:
             self._feed_records(frame.ts, frame.data, last=False)
         elif frame.kind == FrameKind.END:
@@ -90,6 +90,7 @@ class Converter:
         self._lanes = Lanes(
             writer, int(target["pid"]), str(target["name"]), list(target["command"])
         )
+        self._losses = Losses(writer, self._lanes, int(start["cpus"]), ts)
         self._structures = Structures(layout, self._tensor, self._structure, self._fused)
         self._sequences = Sequences(self._lanes, writer)
         unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
@@ -106,23 +107,8 @@ class Converter:
     def _end(self, ts: int, end: dict[str, Any]) -> None:
         self._feed_records(ts, b"", last=True)
         end = {**end, "records": self._records, "unattributed": self._timeline.unattributed}
+        self._losses.write_stats()
         self._writer.event(_INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end)
-
-    # ---- Losses
-
-    def _loss(self, frame: Frame) -> None:
-        for entry in np.frombuffer(frame.data, LOSS_ENTRY).tolist():
-            cpu, kind, lost, first, last = entry
-            fresh = lost - self._lost.get((cpu, kind), 0)
-            self._lost[(cpu, kind)] = lost
-            bounds = kind in (Kind.GRAPH_BEGIN, Kind.GRAPH_END, Kind.UBATCH_BEGIN)
-            self._losses.append(Loss(first, last, bounds))
-            name = Kind(kind).name.lower() if kind in Kind.__members__.values() else str(kind)
-            self._writer.event(
-                _INSTANT, last, self._lanes.loss, "records lost", "loss",
-                {"cpu": cpu, "kind": name, "lost": fresh, "first_ts": first, "last_ts": last},
-            )  # fmt: skip
-            self._writer.counter(last, self._lanes.loss_counter(cpu, name), lost)
 
     # ---- Records
 
@@ -131,6 +117,7 @@ class Converter:
         if len(fresh) and int(fresh["ts"].max()) >> 63:
             raise ValueError("a time beyond 2^63")
         self._records += len(fresh)
+        self._losses.count(fresh)
         everything = join([self._pending, fresh])
         old = everything["ts"] < (_ALL if last else horizon)
         ready, self._pending = select(everything, old), select(everything, ~old)
@@ -143,12 +130,15 @@ class Converter:
             elif kind == Kind.STRUCTURE:
                 structure = self._structures.add_structure(raw)
                 self._lanes.add_backend(structure.backend, raw)
-        self._write(self._timeline.feed(ready, self._wide.runs, self._losses, last=last))
+        losses = self._losses
+        chunk = self._timeline.feed(
+            ready, self._wide.runs, losses.windows, lost=losses.total, last=last
+        )
+        self._write(chunk)
         if len(ready):
             self._recording_rate(int(ready["ts"].max()), len(ready))
             # A loss window is done with once everything older has been written.
-            oldest = self._timeline.oldest_open(horizon)
-            self._losses = [loss for loss in self._losses if loss.last >= oldest]
+            losses.forget(self._timeline.oldest_open(horizon))
 
     def _recording_rate(self, ts: int, count: int) -> None:
         since, total = self._rate or (ts, 0)
@@ -168,7 +158,7 @@ class Converter:
             for sequence in sorted(set(ubatch.runs["sequence"].tolist())):
                 self._lanes.sequence(ubatch.context, sequence)
         for graph in chunk.graphs_begun:
-            self._lanes.backend(graph.backend)
+            graph.lane = self._lanes.backend(graph)
         self._sequences.write_ends(chunk.ubatches_ended, tids)
         self.tokens += sum(ubatch.tokens for ubatch in chunk.ubatches_ended)
         self._write_ends(chunk)
@@ -200,7 +190,7 @@ class Converter:
         for graph in chunk.graphs_ended:
             ended = [*graph.workers, graph.thread]
             tracks.append(self._tracks(np.array(ended, np.int64)))
-            tracks.append(np.array([self._lanes.backend(graph.backend)], np.uint64))
+            tracks.append(np.array([graph.lane], np.uint64))
             times.append(np.full(len(ended) + 1, graph.end, np.int64))
         ts = np.concatenate(times).astype(np.uint64)
         if len(ts):
@@ -215,7 +205,7 @@ class Converter:
             tid = self._timeline.threads.tids[graph.thread]
             for track, category in (
                 (self._lanes.thread(tid), "graph"),
-                (self._lanes.backend(graph.backend), "backend"),
+                (graph.lane, "backend"),
             ):
                 rows.append((graph.begin, track, self._categories[category], *common))
         for graph, thread, begin in chunk.workers:
@@ -254,18 +244,22 @@ class Converter:
         columns = self._columns.get(structure.id)
         if columns is None:
             nodes = [structure.nodes[i] for i in structure.order.tolist()]
-            numbers = self._op_numbers
             columns = Columns(
                 np.array([self._writer.name(t.name) for t in nodes], np.uint32),
                 np.array([self._writer.string(t.description) for t in nodes], np.uint32),
-                # Even numbers: the odd ones are for the fused operators that end in such a node.
-                np.array([2 * numbers.setdefault(t.op, len(numbers)) for t in nodes], np.int64),
+                np.array([self._op_number(t) for t in nodes], np.int64),
                 np.array([self._is_wanted(t) for t in nodes], np.bool_),
                 np.full(len(nodes), -1, np.int64),
                 np.zeros(len(nodes), np.uint32),
             )
             self._columns[structure.id] = columns
         return columns
+
+    def _op_number(self, tensor: Tensor) -> int:
+        if tensor.op == "?":
+            return -2  # its record was lost
+        # Even numbers: the odd ones are for the fused operators that end in such a node.
+        return 2 * self._op_numbers.setdefault(tensor.op, len(self._op_numbers))
 
     def _is_wanted(self, tensor: Tensor) -> bool:
         return _matches(tensor.name, self._name_globs) and _matches(tensor.op, self._op_globs)

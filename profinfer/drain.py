@@ -10,7 +10,7 @@ import numpy as np
 
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
 from profinfer.loader import Loaded
-from profinfer.records import RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind, join
+from profinfer.records import KIND_COUNT, RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind, join
 from profinfer.target import EngineObject, process_name
 
 _HOLD_NS = 1_000_000
@@ -71,6 +71,13 @@ class Drain:
         self.records = 0
         """Drained so far, of both kinds of ring."""
         self.horizon = 0
+        self._drained = np.zeros(KIND_COUNT, np.int64)
+
+    @property
+    def emitted(self) -> list[int]:
+        """Records by kind so far, drained or lost."""
+        lost: list[int] = self._lost.sum(axis=0).astype(np.int64).tolist()
+        return [int(d) + n for d, n in zip(self._drained, lost, strict=True)]
 
     @property
     def lost(self) -> int:
@@ -92,6 +99,7 @@ class Drain:
             parts.append(rows)
         self.horizon = max(self.horizon, horizon)
         records = join(parts)
+        self._drained += np.bincount(records["kind"], minlength=KIND_COUNT)[:KIND_COUNT]
         wide = self._loaded.structure_ring.drain().data
         frames = [*self._names(records), *self._backend_frames(wide, objects)]
         if len(wide):

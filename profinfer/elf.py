@@ -170,8 +170,13 @@ class Elf:
             return [(int(tag), int(value)) for tag, value in tags[:end]]
         return []
 
+    @property
+    def dynamic(self) -> dict[int, int]:
+        """The dynamic section's values by tag."""
+        return dict(self._dynamic)
+
     def _dynamic_strings(self) -> bytes:
-        values = dict(self._dynamic)
+        values = self.dynamic
         if _DT_STRTAB not in values:
             return b""
         offset = self.file_offset(values[_DT_STRTAB])
@@ -212,7 +217,7 @@ class Elf:
                 strings = self._read(int(names["offset"]), int(names["size"]), _MAX_STRINGS,
                                      "symbol names")  # fmt: skip
                 found.append((np.frombuffer(raw, _SYM), strings, kind == _SHT_DYNSYM))
-        values = dict(self._dynamic) if not found else {}
+        values = self.dynamic if not found else {}
         size = values.get(_DT_STRTAB, 0) - values.get(_DT_SYMTAB, 0)
         if size > 0 and _DT_SYMTAB in values:
             # No section headers (sstrip): linkers put the strings right after the symbols.
@@ -255,6 +260,18 @@ class Elf:
         search = re.compile(pattern).search
         return [symbol for name, symbol in self.symbols.items() if search(name)]
 
+    def dynamic_named(self, name: str) -> dict[int, Symbol]:
+        """What .dynsym holds under that name, of whatever kind, by index; value 0: imported."""
+        wanted = name.encode() + b"\0"
+        for table, strings, dynamic in self._symbol_tables()[:1]:
+            # Linkers let a name share the end of a longer one, so it may begin anywhere.
+            starts = [found.start() for found in re.finditer(re.escape(wanted), strings)]
+            hits = np.flatnonzero(np.isin(table["name"], starts) & dynamic).tolist()
+            return {
+                i: Symbol(name, int(table["value"][i]), int(table["size"][i]), True) for i in hits
+            }
+        return {}
+
     def file_offset(self, vaddr: int) -> int:
         """The file offset of a virtual address, through PT_LOAD.
 
@@ -264,6 +281,10 @@ class Elf:
             if start <= vaddr < start + size:
                 return vaddr - start + offset
         raise self._bad(f"no segment holds the address {vaddr:#x}")
+
+    def data_at(self, vaddr: int, count: int, limit: int, what: str) -> bytes:
+        """Exactly `count` bytes at a virtual address, at most `limit`; or TargetError."""
+        return self._read(self.file_offset(vaddr) if count else 0, count, limit, what)
 
     def code_at(self, vaddr: int, count: int) -> bytes:
         """`count` bytes at a virtual address; fewer at the end of the file."""

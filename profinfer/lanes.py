@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from profinfer.records import STRUCTURE_RECORD
+from profinfer.slices import Graph
 from profinfer.trace_writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
 _RANK_SEQUENCES, _RANK_BACKENDS, _RANK_STRUCTURE, _RANK_RECORDER = 0, 100, 200, 300
+
+
+@dataclass
+class _BackendLane:
+    track: int
+    backend: int
+    last: Graph
+    """The last graph on it."""
 
 
 class Lanes:
@@ -28,7 +39,7 @@ class Lanes:
         self._contexts: dict[int, int] = {}
         self._backend_names: dict[int, str] = {}
         self._name_functions: dict[int, int] = {}
-        self._backends: dict[int, int] = {}
+        self._backends: list[_BackendLane] = []
         self._loss_counters: dict[tuple[int, str], int] = {}
         self._sequence_group = 0
         self._backend_group = 0
@@ -39,10 +50,11 @@ class Lanes:
         self.recorder = writer.track(
             "ProfInfer recorder", self._group, _RANK_RECORDER, "What the recording itself did"
         )
-        self.loss = writer.track(
-            "Lost records", self.recorder, 1, "Each mark: records that did not fit into a ring"
-        )
         self.rate = writer.track("Records per second", self.recorder, 0, unit="1/s")
+        self.loss = writer.track(
+            "Losses", self.recorder, 1, "Each mark: records that did not fit into a ring"
+        )
+        self.lost = writer.track("Lost records", self.recorder, 2, unit="")
 
     def add_thread_names(self, names: dict[int, str]) -> None:
         """Names of threads, before they are first used."""
@@ -95,19 +107,22 @@ class Lanes:
         name = self._backend_names.get(self._name_functions.get(backend, 0))
         return name or f"backend {backend:#x}"
 
-    def backend(self, backend: int) -> int:
-        """The track of a backend: one per instance, since each runs one graph at a time."""
-        track = self._backends.get(backend)
-        if track is None:
-            if not self._backend_group:
-                self._backend_group = self._writer.track(
-                    "Backends", self._group, _RANK_BACKENDS, "Graphs by the backend they ran on"
-                )
-            name = self.backend_name(backend)
-            same = sum(self.backend_name(other) == name for other in self._backends)
-            label = f"{name} ({same + 1})" if same else name
-            track = self._writer.track(label, self._backend_group, len(self._backends))
-            self._backends[backend] = track
+    def backend(self, graph: Graph) -> int:
+        """The track of a graph's backend. An instance runs one graph at a time; where several
+        run at once (those entered below the backend interface may), each has its own track."""
+        for lane in self._backends:
+            if lane.backend == graph.backend and lane.last.end <= graph.begin:
+                lane.last = graph
+                return lane.track
+        if not self._backend_group:
+            self._backend_group = self._writer.track(
+                "Backends", self._group, _RANK_BACKENDS, "Graphs by the backend they ran on"
+            )
+        name = self.backend_name(graph.backend)
+        same = sum(self.backend_name(lane.backend) == name for lane in self._backends)
+        label = f"{name} ({same + 1})" if same else name
+        track = self._writer.track(label, self._backend_group, len(self._backends))
+        self._backends.append(_BackendLane(track, graph.backend, graph))
         return track
 
     def loss_counter(self, cpu: int, kind: str) -> int:
@@ -115,6 +130,6 @@ class Lanes:
         track = self._loss_counters.get((cpu, kind))
         if track is None:
             name = f"Lost {kind} records, CPU {cpu}"
-            track = self._writer.track(name, self.recorder, 2 + len(self._loss_counters), unit="")
+            track = self._writer.track(name, self.recorder, 3 + len(self._loss_counters), unit="")
             self._loss_counters[(cpu, kind)] = track
         return track

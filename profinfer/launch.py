@@ -24,6 +24,7 @@ from profinfer.elf import Elf
 from profinfer.errors import KernelError, TargetError
 from profinfer.loader import BPF_DIR, compile_bcc, load_program
 from profinfer.ring import Ring
+from profinfer.stubs import AUDIT
 from profinfer.target import executable_mappings, is_alive
 
 _RING_SIZE = 16 * 4096
@@ -34,8 +35,14 @@ _FORK, _EXEC = "sched/sched_process_fork", "sched/sched_process_exec"
 class Launched:
     """A command that runs under our eyes. `pid` is the command's own process."""
 
-    def __init__(self, command: list[str], user: str | None = None) -> None:
-        """Starts it, stopped before its first instruction. TargetError when it cannot start."""
+    def __init__(
+        self, command: list[str], user: str | None = None, *, redirect: bool = False
+    ) -> None:
+        """Starts it, stopped before its first instruction. TargetError when it cannot start.
+
+        `redirect`: with the audit library, for probes on its stubs.
+        """
+        audit = with_audit(os.environ.get("LD_AUDIT", "")) if redirect else ""
         self._bpf = compile_bcc(
             BPF_DIR / "launch.c", {"CHILD_OFFSET": kernel.tracepoint_field(_FORK, "child_pid")}
         )
@@ -48,14 +55,14 @@ class Launched:
         self._loader_events: dict[int, int] = {}
         self.status: int | None = None
         """Wait status once it has ended."""
-        self.pid = self._spawn(command, user)
+        self.pid = self._spawn(command, user, audit)
 
     @property
     def stops_fd(self) -> int:
         """Readable (epoll) when a process has been stopped."""
         return int(self._bpf[b"stops"].map_fd)
 
-    def _spawn(self, command: list[str], user: str | None) -> int:
+    def _spawn(self, command: list[str], user: str | None, audit: str) -> int:
         account = _account(user) if user else None
         gate_read, gate_write = os.pipe()
         error_read, error_write = os.pipe()
@@ -73,6 +80,9 @@ class Launched:
                     os.setuid(account.pw_uid)
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
                     signal.signal(number, signal.SIG_DFL)
+                # A library that the command's user cannot read would only earn a complaint.
+                if audit and os.access(AUDIT, os.R_OK):
+                    os.environ["LD_AUDIT"] = audit
                 os.execvp(command[0], command)  # noqa: S606
             except OSError as error:
                 os.write(error_write, struct.pack("<i", error.errno or errno.EIO))
@@ -166,6 +176,18 @@ class Launched:
             resume(pid)
         self._stops.close()
         self._bpf.cleanup()
+
+
+def with_audit(others: str) -> str:
+    """The value of LD_AUDIT that adds the audit library to those that are set (or to ""). It comes
+    last: the functions of the others then stand behind its stubs. KernelError without it."""
+    if not AUDIT.is_file():
+        raise KernelError(f"there is no {AUDIT}", "make setup builds it")
+    if set(str(AUDIT)) & set(": \t\n"):
+        raise KernelError(f"LD_AUDIT cannot name {AUDIT}", "move profinfer to a plainer path")
+    if str(AUDIT) in others.split(":"):
+        return others  # twice, it would be loaded twice
+    return f"{others}:{AUDIT}" if others else str(AUDIT)
 
 
 def resume(pid: int) -> None:

@@ -81,6 +81,13 @@ class Nodes:
                 op[fused] += 1  # its barriers are not those of the plain op
         return name, tensor, op, keep
 
+    def has_twins(self, structure: Structure | None, op: int) -> bool:
+        """Whether several nodes of a structure have an op; what they are fused with aside."""
+        if structure is None:
+            return True
+        ops = self._columns_of(structure).op
+        return bool(np.count_nonzero(ops == op & ~1) > 1)
+
     def _learn_fused(
         self, ts: int, structure: Structure, columns: Columns, last: I64, first: I64
     ) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from profinfer.elf import Elf
 from profinfer.errors import ProbeError
+from profinfer.placement import DIRECT, Place, Placer
 from profinfer.target import EngineObject
 
 LEVELS = ("token", "graph", "operator", "barrier")
@@ -55,6 +56,22 @@ class Probe:
     handler: str
     level: str
     at_return: bool
+    via: str = DIRECT
+    """Whether it sits in the function or on a stub that leads to it (see placement.py)."""
+    site: str = ""
+    """Kind of the probed instruction; empty when nothing was chosen."""
+    hit_ns: float | None = None
+    """Measured cost of a hit there with an empty handler, ns."""
+    why: str = ""
+    """Why it is not on a stub, where one was looked for."""
+
+    def describe(self) -> str:
+        """One line."""
+        cost = f", {self.hit_ns / 1000:.2f} us" if self.hit_ns is not None else ""
+        site = f"  {self.via}, {self.site}{cost}" if self.site else ""
+        why = f" ({self.why})" if self.why else ""
+        name = self.symbol + (" (return)" if self.at_return else "")
+        return f"{self.handler:24} {name}  {self.object}+{self.offset:#x}{site}{why}"
 
 
 @dataclass(frozen=True)
@@ -75,30 +92,38 @@ class Plan:
 
     def describe(self) -> str:
         """One line per probe, aligned."""
-        lines = [
-            f"{p.level:9} {p.handler:24} {p.symbol}{' (return)' if p.at_return else ''}"
-            f"  {p.object}+{p.offset:#x}"
-            for p in self.probes
-        ]
+        lines = [f"{p.level:9} {p.describe()}" for p in self.probes]
         lines += [f"{level:9} not available: {reason}" for level, reason in self.missing.items()]
         return "\n".join(lines)
 
 
-def _find(point: _Point, objects: Iterable[EngineObject]) -> list[Probe]:
+_RETURNS = {point.symbol for point in _POINTS if point.at_return}
+HOT_HANDLERS = ("on_operator", "on_fused", "on_barrier")
+"""What runs for every operator: the audit library (audit/) puts stubs before their functions."""
+
+
+def _find(point: _Point, objects: Iterable[EngineObject], placer: Placer | None) -> list[Probe]:
     found = []
     for item in objects:
         elf: Elf = item.elf
         for symbol in elf.find(re.compile(rf"^(?:{point.symbol})$")):
-            found.append(
-                Probe(
-                    object=item.path,
-                    symbol=symbol.name,
-                    offset=elf.file_offset(symbol.value),
-                    handler=point.handler,
-                    level=point.level,
-                    at_return=point.at_return,
+            if placer is None:
+                places: tuple[Place, ...] = (
+                    Place(item.path, item.access, elf.file_offset(symbol.value)),
                 )
-            )
+            else:
+                places = placer.places(
+                    item, symbol, with_return=point.symbol in _RETURNS,
+                    redirected=point.handler in HOT_HANDLERS,
+                )  # fmt: skip
+            found += [
+                Probe(
+                    object=place.path, symbol=symbol.name, offset=place.offset,
+                    handler=point.handler, level=point.level, at_return=point.at_return,
+                    via=place.via, site=place.site, hit_ns=place.hit_ns, why=place.why,
+                )
+                for place in places
+            ]  # fmt: skip
     return found
 
 
@@ -109,13 +134,14 @@ def _similar(point: _Point, objects: Iterable[EngineObject]) -> str:
     return f"found instead: {', '.join(near)}" if near else "found nothing similar"
 
 
-def make_plan(objects: list[EngineObject], level: str) -> Plan:
-    """The probes for `level` and those before it. Does not raise: see `Plan.missing`."""
+def make_plan(objects: list[EngineObject], level: str, placer: Placer | None = None) -> Plan:
+    """The probes for `level` and those before it, at the functions' symbols or where `placer`
+    puts them. Does not raise for what is missing: see `Plan.missing`."""
     probes: list[Probe] = []
     missing: dict[str, str] = {}
     for name in LEVELS[: LEVELS.index(level) + 1]:
         points = [p for p in _POINTS if p.level == name]
-        found = [probe for point in points for probe in _find(point, objects)]
+        found = [probe for point in points for probe in _find(point, objects, placer)]
         required = {p.handler for p in points if p.required}
         if required & {probe.handler for probe in found}:
             probes += found

@@ -36,6 +36,11 @@ class RecordRings:
         slots = np.frombuffer(self._slot_map, RECORD, cpus * self._count)
         self._slots = slots.reshape(cpus, self._count)
 
+    def fill(self) -> float:
+        """How full the fullest ring is, between 0 and 1."""
+        waiting = self._heads["next"] - self._heads["taken"]
+        return int(waiting.max()) / self._count
+
     def drain(self, cpu: int) -> Drained:
         """Takes every finished record up to now out of the ring of `cpu`."""
         head = self._heads[cpu : cpu + 1]

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import platform
 import select
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
-from profinfer import __version__, kernel, target
+from profinfer import kernel, target
 from profinfer.attach import Attachments
 from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.config import Config
 from profinfer.drain import Drain, boot_ns, clock_frame
 from profinfer.errors import PrivilegeError, ProbeError, TargetError
+from profinfer.handler_stats import HandlerStats, handlers_json
+from profinfer.hitcost import hit_cost
 from profinfer.launch import Launched, describe_status, resume
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
-from profinfer.loader import Loaded, cpu_count, load_bcc
-from profinfer.plan import Plan, check, make_plan
+from profinfer.loader import Loaded, load_bcc
+from profinfer.metadata import start_json
+from profinfer.placement import Placer
+from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
+from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
 _CLOCK_EVERY_NS = 10_000_000_000
+_LOOKS, _FULL = 8, 0.2
+"""A ring is looked at so many times between drains, and drained early when as full as this."""
 
 
 @dataclass
@@ -73,6 +78,7 @@ class Recorder:
         self._loaded: Loaded | None = None
         self._attachments: Attachments | None = None
         self._finder = ObjectFinder()
+        self._placer = Placer(None, 0)
         self._signal: int | None = None
         self.pid = 0
         self.plan = Plan(config.level, (), {})
@@ -108,13 +114,22 @@ class Recorder:
             self.plan = make_plan(self.objects, self._config.level)
             check(self.plan, best_effort=self._config.best_effort)
         else:
-            self._launched = Launched(self._config.command, self._config.user)
+            self._launched = Launched(
+                self._config.command, self._config.user, redirect=self._config.redirect
+            )
             self._wait_for_engine(self._launched)
         layout = self._describe()
         self._loaded = load_bcc(
             layout, self._config.ring_bytes(), self._config.structure_ring_bytes()
         )
-        return json_frame(FrameKind.START, boot_ns(), self._metadata(layout))
+        cost = hit_cost()
+        self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
+        self._place()
+        redirection = self._placer.redirection.reason or "on"
+        start = start_json(
+            self.pid, self.objects, layout, self.plan, self._config, redirection, cost
+        )
+        return json_frame(FrameKind.START, boot_ns(), start)
 
     def _wait_for_engine(self, launched: Launched) -> None:
         """Returns with the process stopped in which an engine has appeared."""
@@ -122,6 +137,11 @@ class Recorder:
         while True:
             for pid in launched.wait_stopped(0.2):
                 with contextlib.suppress(TargetError):
+                    # While the loader changes its list, an object is mapped but has no stubs yet;
+                    # the next stop comes before any of its code runs.
+                    if read_redirection(pid).changing:
+                        resume(pid)
+                        continue
                     objects = self._finder.find(pid)
                     plan = make_plan(objects, self._config.level) if objects else None
                     last = plan or last
@@ -145,6 +165,20 @@ class Recorder:
                     f"interrupted before {self._config.command[0]} loaded any ggml code"
                 )
 
+    def _place(self) -> None:
+        """The plan for the objects as they are mapped now."""
+        if self._config.redirect:
+            self._placer.redirection = read_redirection(self.pid)
+        self.plan = make_plan(self.objects, self._config.level, self._placer)
+
+    def _access(self) -> dict[str, Path]:
+        """The files that the plan names."""
+        found = {item.path: item.access for item in self.objects}
+        redirection = self._placer.redirection
+        if redirection.library is not None:
+            found[redirection.path] = redirection.library
+        return found
+
     def _describe(self) -> Layout:
         uid, gid = target.owner(self.pid)
         try:
@@ -153,32 +187,6 @@ class Recorder:
             raise ProbeError(
                 f"the engine of process {self.pid} gives no layout: {error.message}", error.hint
             ) from None
-
-    def _metadata(self, layout: Layout) -> dict[str, Any]:
-        uname = os.uname()
-        return {
-            "profinfer": __version__,
-            "target": {
-                "pid": self.pid,
-                "name": target.process_name(self.pid),
-                "command": target.command_line(self.pid),
-                "objects": [
-                    {"path": item.path, "build_id": item.elf.build_id} for item in self.objects
-                ],
-            },
-            "layout": dataclasses.asdict(layout),
-            "plan": self.plan.to_json(),
-            "config": self._config.to_json(),
-            "loader": "bcc",
-            "uname": {
-                name: getattr(uname, name) for name in ("sysname", "version", "release", "machine")
-            },
-            "host": platform.node(),
-            "cpu_model": target.cpu_model(),
-            "cpus": cpu_count(),
-            "page_size": os.sysconf("SC_PAGESIZE"),
-            "python": platform.python_version(),
-        }
 
     # ---- Recording
 
@@ -191,8 +199,10 @@ class Recorder:
         sink(clock_frame())
         first, last = self._config.iteration_range()
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
-        attachments = self._attachments = Attachments(loaded, self.pid)
-        attachments.attach(self.plan, self.objects)
+        empty = HOT_HANDLERS if self._config.empty_handlers else ()
+        attachments = self._attachments = Attachments(loaded, self.pid, empty=empty)
+        self._stats = HandlerStats()
+        attachments.attach(self.plan, self._access())
         began = time.monotonic()
         if self._launched:
             resume(self.pid)
@@ -202,6 +212,7 @@ class Recorder:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
             attachments.detach()
+            self._stats.close()
         time.sleep(0.005)  # a handler that had begun ends meanwhile
         for frame in drain.take(self.objects):
             sink(frame)
@@ -213,6 +224,7 @@ class Recorder:
         end = {
             "reason": reason,
             "seconds": result.seconds,
+            "handlers": handlers_json(attachments.programs, drain.emitted),
             "drained": drain.records,
             "lost": drain.lost,
             "command_status": (
@@ -239,18 +251,19 @@ class Recorder:
         next_drain = time.monotonic() + self._config.poll
         try:
             while True:
-                wait = max(0.0, next_drain - time.monotonic())
                 ready: list[tuple[int, int]] = []
                 with contextlib.suppress(InterruptedError):
-                    ready = poll.poll(wait)
+                    ready = poll.poll(self._config.poll / _LOOKS)
                 if self._launched:
                     self._attach_new(self._launched, attachments)
                 ended = any(fd == target_fd for fd, _ in ready)
-                if time.monotonic() < next_drain and not ended and self._signal is None:
+                is_due = time.monotonic() >= next_drain or loaded.rings.fill() >= _FULL
+                if not (is_due or ended or self._signal is not None):
                     continue
                 next_drain = time.monotonic() + self._config.poll
                 for frame in drain.take(self.objects):
                     sink(frame)
+                self._stats.tick(drain.records)
                 if boot_ns() >= next_clock:
                     sink(clock_frame())
                     next_clock += _CLOCK_EVERY_NS
@@ -272,10 +285,10 @@ class Recorder:
         """Attaches to engine objects that the target has loaded meanwhile."""
         for pid in launched.take_stopped():
             try:
-                if pid == self.pid:
+                if pid == self.pid and not read_redirection(pid).changing:
                     self.objects = self._finder.find(pid)
-                    plan = make_plan(self.objects, self._config.level)
-                    attachments.attach(plan, self.objects)
+                    self._place()
+                    attachments.attach(self.plan, self._access())
             finally:
                 resume(pid)
 

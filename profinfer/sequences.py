@@ -2,8 +2,8 @@
 
 A token is decoded when it continues its sequence right after (or, with rejected drafts, before)
 the end of tokens whose last logits were asked for, and its own logits are asked for too: it was
-sampled. Everything else is prefill. A sequence first seen in the middle (recording began later)
-counts as decode when it adds one token past position 0 with its logits.
+sampled. Everything else is prefill. Where the tokens before were not seen (recording began later,
+or lost them) one token past position 0 with its logits counts as decode.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Sequences:
         for sequence, position, tokens, outputs, last_output in ubatch.runs.tolist():
             key = (ubatch.context, sequence)
             state = self._state.get(key)
-            if state is None:
+            if state is None or position > state.next:
                 decoded = position > 0 and tokens == 1 == outputs
             else:
                 decoded = state.sampled and 0 < position <= state.next and outputs == tokens

@@ -27,7 +27,7 @@ class Columns:
     name: npt.NDArray[np.uint32]
     tensor: npt.NDArray[np.uint32]
     op: npt.NDArray[np.int64]
-    """A small number per op name."""
+    """A small number per op name, below -1 where the tensor's record was lost."""
     keep: Mask
     """False when the operator filter excludes it."""
     fused_first: I64
@@ -47,6 +47,8 @@ class Graph:
     """INF while it runs."""
     backend: int
     structure: Structure | None
+    lane: int = 0
+    """The track of its backend."""
     workers: dict[int, int] = field(default_factory=dict)
     """Thread index to the start of its first operator in this graph."""
     barriers: I64 = field(default_factory=lambda: np.zeros((0, BARRIER_COUNTS), np.int64))
@@ -72,8 +74,7 @@ class Loss:
 
     first: int
     last: int
-    of_graph: bool
-    """Records of where graphs begin and end."""
+    kind: int
 
 
 @dataclass

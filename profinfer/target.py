@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profinfer.elf import Elf
@@ -42,8 +42,14 @@ class EngineObject:
     library: Path
     """The file where its neighbours lie, reachable by its owner."""
     elf: Elf
-    base: int
-    """Load address of virtual address 0; 0 for a file that is not mapped."""
+    bases: tuple[int, ...]
+    """Load addresses of virtual address 0: one, or several when the file is loaded several times;
+    0 for a file that is not mapped."""
+
+    @property
+    def base(self) -> int:
+        """The first of these."""
+        return self.bases[0]
 
 
 def executable_mappings(pid: int) -> list[Mapping]:
@@ -84,10 +90,15 @@ class ObjectFinder:
             if mapping.identity not in self._known:
                 self._known[mapping.identity] = self._examine(access)
             elf = self._known[mapping.identity]
-            if elf is not None and mapping.identity not in found:
-                base = mapping.start - elf.vaddr_of(mapping.offset)
+            if elf is None:
+                continue
+            base = mapping.start - elf.vaddr_of(mapping.offset)
+            known = found.get(mapping.identity)
+            if known is None:
                 library = _library_path(pid, mapping, access)
-                found[mapping.identity] = EngineObject(mapping.path, access, library, elf, base)
+                found[mapping.identity] = EngineObject(mapping.path, access, library, elf, (base,))
+            elif base not in known.bases:
+                found[mapping.identity] = replace(known, bases=(*known.bases, base))
         return list(found.values())
 
     @staticmethod
@@ -124,7 +135,7 @@ def engine_objects(pid: int) -> list[EngineObject]:
 def file_object(path: Path) -> EngineObject:
     """A library or executable on disk as an engine object."""
     elf = Elf(path)
-    return EngineObject(str(path), path, path.absolute(), elf, 0)
+    return EngineObject(str(path), path, path.absolute(), elf, (0,))
 
 
 def process_name(pid: int) -> str:

@@ -22,6 +22,9 @@ from profinfer.records import RECORD, Kind, Records, join, select
 from profinfer.slices import I64, INF, Chunk, Columns, Graph, Loss, Mask, Operators, Threads, Ubatch
 from profinfer.structure import Structure
 
+_BOUNDS = (Kind.GRAPH_BEGIN, Kind.GRAPH_END, Kind.UBATCH_BEGIN)
+"""What begins or ends a graph: a ubatch that begins ends the graph before it."""
+
 
 class Timeline:
     """Turns chunks of records into slices."""
@@ -38,6 +41,8 @@ class Timeline:
         self.threads = Threads()
         self.unattributed = 0
         """Operator records outside every graph seen: recording began or lost records there."""
+        self._incomplete = 0
+        """Operators of which something may be missing."""
         self._structure_of = structure_of
         self._nodes = Nodes(columns_of, fused_of, unknown)
         self._carry = np.empty(0, RECORD)
@@ -54,12 +59,13 @@ class Timeline:
         runs_of: Callable[[int, int], Records],
         losses: list[Loss],
         *,
+        lost: int = 0,
         last: bool = False,
     ) -> Chunk:
         """Takes the next records: all those older than some time and younger than the last ones.
 
-        `runs_of(tid, ts)` gives the token runs of a ubatch. With `last`, what is unfinished is
-        returned as open.
+        `runs_of(tid, ts)` gives the token runs of a ubatch; `lost` is how many records have been
+        lost so far. With `last`, what is unfinished is returned as open.
         """
         chunk = Chunk(
             _no_operators(), _no_operators(), (_none(), _none(), _none()), (_none(), _none()),
@@ -68,7 +74,7 @@ class Timeline:
         kind = records["kind"]
         hot = (kind >= Kind.OPERATOR) & (kind <= Kind.BARRIER)
         self._control(select(records, ~hot), runs_of, chunk)
-        self._operators(join([self._carry, select(records, hot)]), losses, chunk, last)
+        self._operators(join([self._carry, select(records, hot)]), losses, chunk, lost, last)
         self._graphs = [graph for graph in self._graphs if graph.end == INF]
         return chunk
 
@@ -125,7 +131,9 @@ class Timeline:
 
     # ---- Operators and barriers: many, by the column
 
-    def _operators(self, records: Records, losses: list[Loss], chunk: Chunk, last: bool) -> None:
+    def _operators(
+        self, records: Records, losses: list[Loss], chunk: Chunk, lost: int, last: bool
+    ) -> None:
         thread = self.threads.index(records["tid"])
         # 16 bits make it a radix sort.
         narrow = np.uint16 if len(self.threads.tids) < 1 << 16 else np.uint32
@@ -170,17 +178,23 @@ class Timeline:
         name, tensor, op, keep = self._nodes.look_up(
             self._graphs, graph, node, other, begin, kind[at]
         )
-        outer = self._barriers.has_outer(
-            self._graphs, chunk.graphs_ended, graph, op, barriers, is_last, done
-        )
         until = np.where(open_now, begin, end)
-        # Without its node it cannot be matched with the other threads' parts.
-        incomplete = _overlaps(begin, until, losses) | (node < 0)
-        bounds = [loss for loss in losses if loss.of_graph]
+        # Without its node, or its op, it cannot be matched with the other threads' parts.
+        incomplete = _overlaps(begin, until, losses) | (op < 0)
+        bounds = [loss for loss in losses if loss.kind in _BOUNDS]
         if bounds:
             # Where a graph's bounds were lost, what follows may belong to another graph.
             graph_begin = np.array([g.begin for g in self._graphs] + [0], np.int64).take(graph)
             incomplete |= _overlaps(graph_begin, until, bounds)
+        self._incomplete += int(np.count_nonzero(done & incomplete))
+        outer, margin = self._barriers.has_outer(
+            self._graphs, chunk.graphs_ended, graph, op, barriers, is_last, done, incomplete
+        )
+        # Records lost anywhere before may have been of operators that would have told otherwise.
+        missing = lost and lost + self.unattributed + self._incomplete
+        for i in np.flatnonzero(margin <= missing).tolist() if missing else ():
+            structure = self._graphs[int(graph[i])].structure
+            incomplete[i] |= bool(margin[i] >= 0) or self._nodes.has_twins(structure, int(op[i]))
         everything = Operators(owner, begin, end, name, tensor, incomplete)
         shown = np.flatnonzero(done & keep)
         chunk.operators = everything.take(shown)

@@ -6,10 +6,12 @@ is a valid trace up to the last append.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from perfetto_protos import trace_pb2 as pb
 from profinfer.errors import OutputError
+from profinfer.interned import Interned
 from profinfer.output import Output
 from profinfer.packets import (
     ANNOTATION_GRAPH,
@@ -25,25 +27,19 @@ Arguments = Mapping[str, object]
 _REMEMBERED = 1 << 16
 """Encoded arguments that are kept for reuse."""
 
+_DROPPED = pb.TracePacket.DATA_LOSS_PRESENT | pb.TracePacket.DATA_LOSS_SMB_FULL
+"""A ring that the producer shares with us was full."""
+
 _CLOCKS = (pb.BUILTIN_CLOCK_BOOTTIME, pb.BUILTIN_CLOCK_MONOTONIC, pb.BUILTIN_CLOCK_REALTIME)
 
 
-class _Interned:
-    """Ids of strings already in the trace; new ones wait for the next flush."""
+@dataclass(frozen=True)
+class BufferStats:
+    """What went through one ring so far, and what did not fit into it: bytes and records."""
 
-    def __init__(self) -> None:
-        self.ids: dict[str, int] = {}
-        self.fresh: list[tuple[int, str]] = []
-
-    def id(self, text: str) -> int:
-        iid = self.ids.get(text)
-        if iid is None:
-            iid = len(self.ids) + 1
-            if iid >= SMALL_LIMIT:
-                raise OutputError("more than two million different names in one trace")
-            self.ids[text] = iid
-            self.fresh.append((iid, text))
-        return iid
+    size: int
+    records: int
+    lost: int
 
 
 class TraceWriter:
@@ -52,22 +48,17 @@ class TraceWriter:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._pending: list[bytes] = []
-        self._names = _Interned()
-        self._categories = _Interned()
-        self._annotations = _Interned()
-        self._strings = _Interned()
+        self._interned = Interned()
         self._encoded: dict[tuple[str, object], bytes] = {}
         self._tracks = 0
-        packet = self._packet()
+        packet = self._cleared()
         packet.first_packet_on_sequence = True
-        packet.sequence_flags = pb.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
-        packet.trace_packet_defaults.timestamp_clock_id = pb.BUILTIN_CLOCK_BOOTTIME
         for name, iid in (
             ("tensor", ANNOTATION_TENSOR),
             ("graph_id", ANNOTATION_GRAPH),
             ("structure_id", ANNOTATION_STRUCTURE),
         ):
-            if self._annotations.id(name) != iid:
+            if self._interned.annotations.id(name) != iid:
                 raise AssertionError("annotation ids of the templates")
         self._add(packet)
 
@@ -75,15 +66,15 @@ class TraceWriter:
 
     def name(self, text: str) -> int:
         """Interned id of an event name."""
-        return self._names.id(text)
+        return self._interned.names.id(text)
 
     def category(self, text: str) -> int:
         """Interned id of a category."""
-        return self._categories.id(text)
+        return self._interned.categories.id(text)
 
     def string(self, text: str) -> int:
         """Interned id of an argument's string value."""
-        return self._strings.id(text)
+        return self._interned.strings.id(text)
 
     # Tracks
 
@@ -194,22 +185,35 @@ class TraceWriter:
 
     def flush_interned(self) -> None:
         """Writes the strings that are new, ahead of the packets that use them."""
-        tables = (self._names, self._categories, self._annotations, self._strings)
-        if not any(table.fresh for table in tables):
+        if not self._interned.is_fresh:
             return
         packet = self._packet()
         packet.sequence_flags = pb.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
-        data = packet.interned_data
-        for iid, text in self._names.fresh:
-            data.event_names.add(iid=iid, name=text)
-        for iid, text in self._categories.fresh:
-            data.event_categories.add(iid=iid, name=text)
-        for iid, text in self._annotations.fresh:
-            data.debug_annotation_names.add(iid=iid, name=text)
-        for iid, text in self._strings.fresh:
-            data.debug_annotation_string_values.add(iid=iid, str=text.encode())
-        for table in tables:
-            table.fresh.clear()
+        self._interned.write(packet.interned_data)
+        self._add(packet)
+
+    # Losses
+
+    def dropped(self) -> None:
+        """Says that records are missing here. What follows can be read without what came before:
+        every string so far is stated again, under its old id."""
+        packet = self._cleared()
+        packet.previous_packet_dropped = _DROPPED
+        self._interned.restate()
+        self._interned.write(packet.interned_data)
+        self._add(packet)
+
+    def stats(self, rings: Sequence[BufferStats]) -> None:
+        """What went through the rings so far. Our sequence is fed from all of them: its own number
+        comes after theirs."""
+        packet = self._packet()
+        for ring in rings:
+            packet.trace_stats.buffer_stats.add(
+                bytes_written=ring.size, bytes_read=ring.size,
+                chunks_written=ring.records, chunks_read=ring.records,
+                chunks_discarded=ring.lost, trace_writer_packet_loss=ring.lost,
+            )  # fmt: skip
+        packet.trace_stats.writer_stats.add(sequence_id=SEQUENCE_ID, buffer=len(rings))
         self._add(packet)
 
     def flush(self) -> None:
@@ -222,6 +226,12 @@ class TraceWriter:
     @staticmethod
     def _packet() -> pb.TracePacket:
         return pb.TracePacket(trusted_packet_sequence_id=SEQUENCE_ID)
+
+    def _cleared(self) -> pb.TracePacket:
+        packet = self._packet()
+        packet.sequence_flags = pb.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
+        packet.trace_packet_defaults.timestamp_clock_id = pb.BUILTIN_CLOCK_BOOTTIME
+        return packet
 
     def _event(self, kind: pb.TrackEvent.Type, ts: int, track: int) -> pb.TracePacket:
         packet = self._packet()
@@ -239,7 +249,7 @@ class TraceWriter:
             return encoded
         event = pb.TrackEvent()
         annotation = event.debug_annotations.add()
-        annotation.name_iid = self._annotations.id(key)
+        annotation.name_iid = self._interned.annotations.id(key)
         self._set(annotation, value)
         encoded = event.SerializeToString()
         if repeats:

@@ -1,5 +1,6 @@
 -- What does the graph that ran most often look like, node by node?
--- Views never run; fused nodes run with the node that follows them. Times are means over runs.
+-- Views never run; fused nodes run with the node that follows them. Times are means over complete
+-- runs; the last column counts those that are not, and those that may be missing.
 
 INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.operators;
@@ -20,7 +21,7 @@ WITH
     SELECT
       o.tensor_id,
       o.op,
-      count() AS runs,
+      sum(o.complete) AS runs,
       avg(iif(o.complete, o.dur, NULL)) AS mean_dur,
       sum(NOT o.complete) AS incomplete
     FROM profinfer_operator AS o
@@ -28,6 +29,18 @@ WITH
       USING (graph_id)
     WHERE g.structure_id = (SELECT structure_id FROM chosen)
     GROUP BY o.tensor_id
+  ),
+  -- What was never seen to run may have run where operators were lost. Of unknown graphs any may
+  -- have been of this structure, and another one may have run most often.
+  doubt AS (
+    SELECT
+      profinfer_unknown_graphs() AS unknown,
+      profinfer_unknown_graphs() + (
+        SELECT
+          count()
+        FROM _graph_gap
+        WHERE operators > 0 AND structure_id = (SELECT structure_id FROM chosen)
+      ) AS incomplete
   ),
   operands AS (
     SELECT
@@ -55,7 +68,7 @@ SELECT
   p.sources,
   m.runs,
   round(m.mean_dur / 1e3, 1) AS mean_us,
-  m.incomplete
+  coalesce(m.incomplete + d.unknown, nullif(d.incomplete, 0)) AS incomplete
 FROM profinfer_node AS n
 JOIN profinfer_tensor AS t
   USING (tensor_id)
@@ -63,5 +76,6 @@ LEFT JOIN operands AS p
   USING (tensor_id)
 LEFT JOIN timed AS m
   USING (tensor_id)
+CROSS JOIN doubt AS d
 WHERE n.structure_id = (SELECT structure_id FROM chosen)
 ORDER BY n.node;

@@ -1,9 +1,13 @@
 -- Which operators take the most time?
 -- Work is summed over threads, without the wait at the barrier. Prefill and decode are told
 -- apart by the micro-batch around the graph. Operators that may be incomplete are not in the
--- sums; how many there are is in the last column.
+-- sums; how many there are is in the last column. overhead_ms is the part of work_ms that is the
+-- recording's own: per run and thread one hit of the operator's probe and one of the barrier's for
+-- each barrier inside the operator. Most of the hit at the barrier after it is in the wait, which
+-- work_ms leaves out. NULL where the cost of a hit was not measured.
 
 INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.handlers;
 INCLUDE PERFETTO MODULE profinfer.operators;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 
@@ -16,6 +20,7 @@ WITH
       u.phase,
       r.name,
       sum(r.complete) AS runs,
+      sum(iif(r.complete, r.thread_count, 0)) AS slices,
       sum(iif(r.complete, r.busy_dur, 0)) AS busy_dur,
       sum(iif(r.complete, r.dur, 0)) AS dur,
       max(iif(r.complete, r.dur, NULL)) AS max_dur,
@@ -34,12 +39,15 @@ SELECT
   k.layer,
   sum(s.runs) AS runs,
   round(sum(s.busy_dur) / 1e6, 2) AS work_ms,
+  round(sum(s.slices * c.hits_ns) / 1e6, 2) AS overhead_ms,
   round(100.0 * sum(s.busy_dur) / sum(sum(s.busy_dur)) OVER (), 1) AS percent,
   round(sum(s.dur) / 1e3 / nullif(sum(s.runs), 0), 1) AS mean_us,
   round(max(s.max_dur) / 1e3, 1) AS max_us,
   sum(s.incomplete) AS incomplete
 FROM sets AS s
 LEFT JOIN _operator_kind AS k
+  USING (arg_set_id)
+LEFT JOIN profinfer_operator_cost AS c
   USING (arg_set_id)
 GROUP BY s.phase, s.name, k.op
 ORDER BY sum(s.busy_dur) DESC

@@ -1,8 +1,10 @@
 -- How evenly is the work of each operator spread over the threads?
 -- The idle share is the part of the threads' time in the operator during which they waited for
--- one that was still at work. Needs level barrier. Operators that may be incomplete are not in it.
+-- one that was still at work. Needs level barrier. Operators that may be incomplete are not in it;
+-- the last column counts them and those that may be missing.
 
 INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.recording;
 INCLUDE PERFETTO MODULE profinfer.totals;
 
 -- title: Imbalance by operator (the first 30 by idle time)
@@ -17,8 +19,10 @@ SELECT
   round(1.0 * sum(imbalance_dur) / nullif(sum(busy_dur + wait_dur), 0), 3) AS idle_share,
   sum(incomplete) AS incomplete
 FROM profinfer_operator_total
-WHERE thread_count > 1
+-- Where all but one of the threads were lost it is incomplete.
+WHERE thread_count > 1 OR incomplete > 0
 GROUP BY name, op
+HAVING max(thread_count) > 1
 ORDER BY sum(imbalance_dur) DESC
 LIMIT 30;
 
@@ -37,7 +41,11 @@ FROM (
     sum(complete) AS operators,
     sum(iif(complete, busy_dur, 0)) AS busy_dur,
     sum(iif(complete, wait_dur, 0)) AS wait_dur,
-    sum(NOT complete) AS incomplete
+    -- What was lost may have been any thread's.
+    sum(NOT complete)
+    + profinfer_lost('operator')
+    + profinfer_lost('fused')
+    + profinfer_lost('graph_begin') AS incomplete
   FROM profinfer_operator_slice
   GROUP BY utid
 ) AS s

@@ -1,5 +1,6 @@
 -- How fast was it, where did the time go, and can the recording be believed?
--- Times in milliseconds. `complete` is 0 where records may have been lost.
+-- Times in milliseconds. `complete` is 0 where records may have been lost; `incomplete` counts
+-- what may be in a row only in part, or be missing from it.
 
 INCLUDE PERFETTO MODULE profinfer.recording;
 INCLUDE PERFETTO MODULE profinfer.graphs;
@@ -40,7 +41,7 @@ SELECT
   round(sum(u.dur) / 1e6, 2) AS ubatch_ms,
   round(sum(g.dur) / 1e6, 2) AS graphs_ms,
   sum(g.graphs) AS graphs,
-  sum(NOT u.complete) AS incomplete
+  sum(NOT u.complete) + profinfer_lost('ubatch_begin') + profinfer_lost('tokens') AS incomplete
 FROM profinfer_ubatch AS u
 LEFT JOIN (
   SELECT

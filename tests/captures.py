@@ -128,6 +128,10 @@ class Capture:
     """Records for which there was no room; see `lose`."""
     threads: dict[int, str] = field(default_factory=lambda: {MAIN: "engine", WORKER: "worker"})
     backends: dict[int, str] = field(default_factory=dict)
+    at_start: dict[str, Any] = field(default_factory=dict)
+    """What the START frame says on top of, or instead of, `start`."""
+    at_end: dict[str, Any] = field(default_factory=dict)
+    """What the END frame says on top of its reason."""
     _addresses: dict[str, int] = field(default_factory=dict)
     _sent: dict[int, bytes] = field(default_factory=dict)
 
@@ -248,7 +252,8 @@ class Capture:
     ) -> list[Frame]:
         """The recording. Drains are (horizon, time), in order: everything older than `time` is
         taken, and everything older than `horizon` was there. One at the end is added."""
-        frames = [json_frame(FrameKind.START, started, self.start()), self._clock(started)]
+        start = self.start() | self.at_start
+        frames = [json_frame(FrameKind.START, started, start), self._clock(started)]
         before, named = 0, set[int]()
         read = dict.fromkeys(range(CPUS), 0)
         counts: dict[tuple[int, int], int] = {}
@@ -271,12 +276,13 @@ class Capture:
             wide = b"".join(data for ts, data in self.wide if before <= ts < time)
             if wide:
                 frames.append(Frame(FrameKind.WIDE, horizon, wide))
-            frames += self._losses(before, time, counts)
+            frames += self._losses(before or started, time, counts)
             frames.append(Frame(FrameKind.RECORDS, horizon, np.array(rows, RECORD).tobytes()))
             before = time
         if ended:
             frames.append(self._clock(self.end()))
-            frames.append(json_frame(FrameKind.END, self.end(), {"reason": "the target ended"}))
+            end = {"reason": "the target ended"} | self.at_end
+            frames.append(json_frame(FrameKind.END, self.end(), end))
         return frames
 
     def _losses(self, since: int, until: int, counts: dict[tuple[int, int], int]) -> list[Frame]:

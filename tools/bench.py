@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
-import select
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_engine import Engine, decode_speed
 
 from profinfer import kernel, query, target
 from profinfer.attach import Attachments
@@ -34,16 +32,11 @@ from profinfer.elf import Elf
 from profinfer.layout import describe
 from profinfer.loader import Loaded, load_bcc
 from profinfer.output import Output
-from profinfer.plan import Plan, make_plan
+from profinfer.plan import HOT_HANDLERS, Plan, make_plan
 from profinfer.recorder import Recorder
 from profinfer.records import RECORD, WIDE_SIZE, Kind
 from profinfer.trace_processor import Session, open_trace
 from profinfer.trace_writer import TraceWriter
-
-ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "build/models/gemma-3-270m-q4_k_m.gguf"
-PROMPT = "The history of the steam engine begins with"
-HANDLERS = ("on_operator", "on_fused", "on_barrier")
 
 
 @dataclasses.dataclass
@@ -56,48 +49,6 @@ class Row:
     met: bool
     why: str = ""
     """What stands in the way where it is not met."""
-
-
-class Engine:
-    """The engine in its own process, answering one request at a time."""
-
-    def __init__(self, threads: int) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tools/engine.py"), str(MODEL), "--serve",
-             "--threads", str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        self.pid = self._process.pid
-        self._line()
-
-    def _line(self) -> str:
-        stdout = self._process.stdout
-        line = stdout.readline() if stdout else ""
-        if not line:
-            raise SystemExit("the engine has ended: is xllamacpp installed (make setup)?")
-        return line
-
-    def start(self, predict: int) -> None:
-        """Sends a request."""
-        stdin = self._process.stdin
-        if stdin:
-            stdin.write(json.dumps({"prompt": PROMPT, "predict": predict}) + "\n")
-            stdin.flush()
-
-    def answer(self) -> dict[str, Any]:
-        """Waits for the answer; the engine's timings."""
-        timings: dict[str, Any] = json.loads(self._line())["timings"]
-        return timings
-
-    def has_answered(self) -> bool:
-        """Whether an answer waits to be read."""
-        stdout = self._process.stdout
-        return stdout is not None and bool(select.select([stdout], [], [], 0)[0])
-
-    def close(self) -> None:
-        """Ends it."""
-        self._process.kill()
-        self._process.wait()
 
 
 class Probed:
@@ -114,13 +65,15 @@ class Probed:
     def run(self, predict: int, *, empty: bool) -> tuple[dict[str, Any], dict[str, Any], int]:
         """One request under probes: the engine's timings, the kernel's counts of each handler,
         and the records drained (and thrown away)."""
-        programs = {name: "on_nothing" for name in HANDLERS} if empty else {}
-        names = ["on_nothing"] if empty else list(HANDLERS)
-        before = {name: kernel.program_stats(self.loaded.program(name)) for name in names}
         drain = Drain(self.loaded, self.engine.pid)
         self.loaded.set_control(active=1)
-        attachments = Attachments(self.loaded, self.engine.pid, programs)
-        attachments.attach(self.plan, self.objects)
+        attachments = Attachments(self.loaded, self.engine.pid, empty=HOT_HANDLERS if empty else ())
+        attachments.attach(self.plan, {item.path: item.access for item in self.objects})
+        # Empty handlers are one program.
+        programs = {
+            "on_nothing" if empty else name: attachments.programs[name] for name in HOT_HANDLERS
+        }
+        before = {name: kernel.program_stats(fd) for name, fd in programs.items()}
         self.engine.start(predict)
         stop = time.monotonic() + 0.1
         timings: list[dict[str, Any]] = []
@@ -134,19 +87,14 @@ class Probed:
         self.loaded.set_control(active=0)
         drain.take(self.objects)
         stats = {}
-        for name in names:
-            now = kernel.program_stats(self.loaded.program(name))
+        for name, fd in programs.items():
+            now = kernel.program_stats(fd)
             stats[name] = (now.runs - before[name].runs, now.run_ns - before[name].run_ns)
         return timings[0], stats, drain.records
 
     def close(self) -> None:
         """Unloads."""
         self.loaded.close()
-
-
-def decode_speed(timings: dict[str, Any]) -> float:
-    """Tokens per second between the first token and the last."""
-    return float((timings["predicted_n"] - 1) * 1e3 / timings["predicted_ms"])
 
 
 def bench_handlers(rows: list[Row], repeats: int, predict: int, threads: int) -> None:
@@ -156,7 +104,7 @@ def bench_handlers(rows: list[Row], repeats: int, predict: int, threads: int) ->
     engine.start(8)
     engine.answer()
     probed = Probed(engine, "barrier")
-    per_hit: dict[str, list[float]] = {name: [] for name in (*HANDLERS, "on_nothing")}
+    per_hit: dict[str, list[float]] = {name: [] for name in (*HOT_HANDLERS, "on_nothing")}
     for empty in (True, False) * repeats:
         _, stats, _ = probed.run(predict, empty=empty)
         for name, (runs, run_ns) in stats.items():

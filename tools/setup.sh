@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prepares a checkout: system packages, .venv, BCC inside .venv, kernel headers, the demo model.
+# Prepares a checkout: system packages, .venv, BCC inside .venv, kernel headers, the demo model,
+# and the two small libraries in C.
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium
@@ -90,6 +91,9 @@ missing_packages() {
     [[ -e $bcc_package/__init__.py ]] || echo python3-bpfcc
     [[ -n $(native_headers)$(packaged_headers) ]] || echo headers
     command -v gcc >/dev/null || echo gcc libc6-dev
+    # The audit library is built for boards, too.
+    [[ $(uname -m) == aarch64 ]] || command -v aarch64-linux-gnu-gcc >/dev/null ||
+        echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     if [[ ! -x $venv/bin/python && -z $(find_python) ]]; then
         if /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
             [[ ! -e /usr/bin/python3 ]]; then
@@ -229,6 +233,8 @@ assemble_model() {
 }
 
 install_packages
+tools/build_audit.sh
+tools/build_native.sh
 install_python_packages
 install_browser
 link_bcc

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 
 from profinfer import kernel, target
 from profinfer.errors import PrivilegeError, ProbeError, ProfinferError
+from profinfer.hitcost import hit_cost
+from profinfer.launch import with_audit
 from profinfer.layout import describe
 from profinfer.loader import BPF_DIR, compile_bcc
+from profinfer.placement import Placer
 from profinfer.plan import LEVELS, make_plan
+from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject
 
 
@@ -35,8 +38,9 @@ class DoctorCommand:
             ("capabilities", _capabilities),
             ("uprobes", _uprobes),
             ("tracefs", lambda: str(kernel.tracefs())),
-            ("ring buffer", _ring),
             ("BCC", _bcc),
+            ("cost of a hit", _hit_cost),
+            ("audit library", _audit),
         ]
         code = 0
         objects: list[EngineObject] = []
@@ -46,7 +50,7 @@ class DoctorCommand:
         elif args.file is not None:
             more.append(("file", lambda: _file(args.file, objects)))
         if more:
-            more.append(("probe points", lambda: _plan(objects)))
+            more.append(("probe points", lambda: _plan(objects, args.pid)))
             more.append(("layout", lambda: _layout(objects, args.pid)))
         for name, check in [*checks, *more]:
             if name in ("probe points", "layout") and not objects:
@@ -85,9 +89,17 @@ def _uprobes() -> str:
     return f"perf event source {kernel.uprobe_pmu()[0]}"
 
 
-def _ring() -> str:
-    pass
-    return "BPF_MAP_TYPE_RINGBUF works"
+def _hit_cost() -> str:
+    cost = hit_cost()
+    lines = [f"a handler that does nothing: {cost.empty_handler_ns:.0f} ns by the kernel's count"]
+    known = sorted((ns, kind) for kind, ns in cost.sites.items() if ns is not None)
+    lines += [f"{kind:12} {ns / 1000:6.2f} us" for ns, kind in known]
+    lines += [f"{kind:12} refused by this kernel" for kind, ns in cost.sites.items() if ns is None]
+    return "\n".join(lines)
+
+
+def _audit() -> str:
+    return f"{with_audit('')} (profinfer env says how to use it)"
 
 
 def _bcc() -> str:
@@ -110,11 +122,15 @@ def _file(path: Path, objects: list[EngineObject]) -> str:
     return f"{path}  build id {item.elf.build_id}, {len(item.elf.symbols):,} functions"
 
 
-def _plan(objects: list[EngineObject]) -> str:
-    plan = make_plan(objects, LEVELS[-1])
+def _plan(objects: list[EngineObject], pid: int | None) -> str:
+    placer = Placer(hit_cost(), pid or 0)
+    if pid is not None:
+        placer.redirection = read_redirection(pid)
+    plan = make_plan(objects, LEVELS[-1], placer)
     if not plan.probes:
         raise ProbeError("none: " + plan.describe())
-    return plan.describe()
+    stubs = "" if pid is None else f"stubs: {placer.redirection.reason or 'on'}\n"
+    return stubs + plan.describe()
 
 
 def _layout(objects: list[EngineObject], pid: int | None) -> str:

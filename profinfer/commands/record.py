@@ -99,6 +99,25 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
         {"nargs": "+", "metavar": "GLOB", "help": 'write only operators with such an op ("MUL*")'},
     ),
     (["--raw"], {"metavar": "FILE", "help": "keep the raw records as well (for convert)"}),
+    (
+        ["--no-redirect"],
+        {
+            "action": "store_false",
+            "dest": "redirect",
+            "help": "probe the functions themselves, not the audit library's stubs",
+        },
+    ),
+    (
+        ["--probe-symbols"],
+        {"action": "store_true", "help": "probe functions at their first instruction, to compare"},
+    ),
+    (
+        ["--empty-handlers"],
+        {
+            "action": "store_true",
+            "help": "probe operators and barriers but record none, to see what probing costs",
+        },
+    ),
     (["--ring-size"], {"metavar": "SIZE", "help": "bytes of each CPU's ring (default: 4M)"}),
     (
         ["--structure-ring-size"],

@@ -2,6 +2,7 @@
 -- input and multiplying. There only the arrival is recorded.
 
 INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.operators;
 
 -- One row per barrier inside an operator: all threads together.
@@ -55,7 +56,21 @@ SELECT
   max(n.ts) AS ts,
   count() AS thread_count,
   count() * max(n.ts) - sum(n.ts) AS wait_dur,
-  min(o.complete) AS complete
+  -- A thread whose arrival was lost is not in these rows, but its operator is incomplete.
+  iif(
+    NOT EXISTS(
+      SELECT
+        1
+      FROM _graph_gap
+    ),
+    min(o.complete),
+    (
+      SELECT
+        r.complete
+      FROM _operator_seen AS r
+      WHERE r.graph_id = o.graph_id AND r.arg_set_id = o.arg_set_id
+    )
+  ) AS complete
 FROM numbered AS n
 JOIN profinfer_operator_slice AS o
   ON o.id = n.operator_slice_id

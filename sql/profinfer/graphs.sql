@@ -3,6 +3,34 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.recording;
 
+-- Sequences of micro-batches whose phase is not certain: since the sequence's last micro-batch
+-- another one, or its tokens, may have been lost.
+CREATE PERFETTO TABLE _doubtful_sequence(
+  -- Slice id.
+  id LONG,
+  -- Number of the micro-batch in this recording.
+  ubatch_id LONG
+) AS
+SELECT
+  s.id,
+  s.ubatch_id
+FROM (
+  SELECT
+    id,
+    ubatch_id,
+    ts,
+    lag(ts, 1, 0) OVER (PARTITION BY track_id ORDER BY ts) AS since
+  FROM _sequence_event
+) AS s
+WHERE
+  EXISTS (
+    SELECT
+      1
+    FROM _ubatch_loss AS l
+    WHERE l.of_tokens AND l.ts >= s.since AND l.first_ts <= s.ts
+  )
+ORDER BY s.id;
+
 -- Micro-batches: one process_ubatch call each.
 CREATE PERFETTO TABLE profinfer_ubatch(
   -- Number of the micro-batch in this recording.
@@ -23,7 +51,7 @@ CREATE PERFETTO TABLE profinfer_ubatch(
   sequences LONG,
   -- Address of its llama_context.
   context LONG,
-  -- False when records may have been lost within it.
+  -- False when records may have been lost within it, or when its phase is not certain.
   complete BOOL
 ) AS
 SELECT
@@ -36,7 +64,9 @@ SELECT
   tokens,
   sequences,
   context,
-  dur >= 0 AND NOT profinfer_has_loss(ts, dur) AS complete
+  dur >= 0
+  AND NOT profinfer_has_loss(ts, dur)
+  AND NOT ubatch_id IN (SELECT ubatch_id FROM _doubtful_sequence) AS complete
 FROM _ubatch_event
 ORDER BY ts;
 
@@ -61,7 +91,9 @@ CREATE PERFETTO TABLE profinfer_graph(
   ubatch_id LONG,
   -- Threads that had a part in it.
   thread_count LONG,
-  -- False when records may have been lost within it.
+  -- False when records may have been lost within it, when it is not certain in which micro-batch
+  -- it is, or when its threads may have worked on a graph whose beginning was lost: then their
+  -- operators cannot be told from those of an unknown structure.
   complete BOOL
 ) AS
 SELECT
@@ -79,9 +111,81 @@ SELECT
     FROM _graph_event AS w
     WHERE w.graph_id = g.graph_id
   ) AS thread_count,
-  g.dur >= 0 AND NOT profinfer_has_loss(g.ts, g.dur) AS complete
+  g.dur >= 0
+  AND NOT profinfer_has_loss(g.ts, g.dur)
+  AND (g.structure_id != 0 OR (SELECT profinfer_lost('graph_begin')) = 0)
+  AND NOT EXISTS (
+    SELECT
+      1
+    FROM _ubatch_loss AS l
+    WHERE
+      l.of_bounds
+      AND l.first_ts <= g.ts + g.dur
+      AND l.ts >= coalesce(
+        u.ts,
+        (
+          SELECT
+            max(b.ts)
+          FROM _ubatch_event AS b
+          WHERE b.utid = g.utid AND b.ts <= g.ts
+        ),
+        0
+      )
+  ) AS complete
 FROM _graph_event AS g
 LEFT JOIN _ubatch_event AS u
   ON g.parent_id = u.id
 WHERE g.is_main
 ORDER BY g.graph_id;
+
+-- Graphs within which records were lost.
+CREATE PERFETTO TABLE _graph_gap(
+  -- Number of the graph run in this recording.
+  graph_id LONG,
+  -- Structure that ran, NULL when unknown.
+  structure_id LONG,
+  -- Threads that are seen to have had a part in it.
+  thread_count LONG,
+  -- Operator records lost around it, at most.
+  operators LONG
+) AS
+SELECT
+  g.graph_id,
+  g.structure_id,
+  g.thread_count,
+  sum(iif(l.kind IN ('operator', 'fused'), l.lost, 0)) AS operators
+FROM profinfer_graph AS g
+JOIN _loss_event AS l
+  ON l.ts >= g.ts AND (g.dur IS NULL OR l.first_ts <= g.ts + g.dur)
+WHERE NOT g.complete
+GROUP BY g.graph_id
+ORDER BY g.graph_id;
+
+-- How many graphs there were whose operators are in nobody's sums.
+CREATE PERFETTO FUNCTION profinfer_unknown_graphs()
+-- Graphs whose beginning was lost, and those whose structure is unknown.
+RETURNS LONG AS
+SELECT
+  profinfer_lost('graph_begin') + (
+    SELECT
+      count()
+    FROM profinfer_graph
+    WHERE structure_id IS NULL
+  );
+
+-- How many graphs may be counted with the wrong phase, or with none.
+CREATE PERFETTO FUNCTION profinfer_doubtful_phases()
+-- Graphs whose micro-batch, or whose micro-batch's phase, is not certain; 0 where no record of
+-- micro-batches or their tokens was lost.
+RETURNS LONG AS
+SELECT
+  coalesce(sum(NOT g.complete OR NOT coalesce(u.complete, TRUE)), 0)
+FROM profinfer_graph AS g
+LEFT JOIN profinfer_ubatch AS u
+  USING (ubatch_id)
+WHERE
+  EXISTS (
+    SELECT
+      1
+    FROM _ubatch_loss
+  );

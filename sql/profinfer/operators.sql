@@ -58,8 +58,8 @@ JOIN _graph_event AS g
 LEFT JOIN _wait_event AS w
   ON w.operator_slice_id = o.id;
 
--- Operator runs by their numbers alone; profinfer_operator adds names.
-CREATE PERFETTO TABLE _operator_run(
+-- Operator runs of which something was recorded, by their numbers alone.
+CREATE PERFETTO TABLE _operator_seen(
   -- Start on the first thread.
   ts TIMESTAMP,
   -- From the first thread's start to the last thread's end.
@@ -115,25 +115,165 @@ SELECT
   m.arrival_dur,
   m.slowest_dur,
   m.fastest_dur,
-  -- Where records were lost within the graph, a thread's whole part may be missing. The first
-  -- condition is evaluated once, and true of most recordings.
+  -- Where records were lost within the graph, a thread's part may be missing. One that is seen
+  -- nowhere in the graph has lost as many operators as others ran. The first condition is
+  -- evaluated once, and true of most recordings.
   iif(
-    (
+    NOT EXISTS(
       SELECT
-        min(complete)
-      FROM profinfer_graph
+        1
+      FROM _graph_gap
     ),
     m.complete,
-    m.complete AND (
+    m.complete AND NOT EXISTS (
       SELECT
-        g.complete OR g.thread_count = m.thread_count
-      FROM profinfer_graph AS g
-      WHERE g.graph_id = m.graph_id
+        1
+      FROM _graph_gap AS g
+      WHERE
+        g.graph_id = m.graph_id
+        AND (
+          g.thread_count != m.thread_count
+          OR g.operators >= (
+            SELECT
+              max(n.operators)
+            FROM (
+              SELECT
+                count() AS operators
+              FROM profinfer_operator_slice AS s
+              WHERE s.graph_id = m.graph_id
+              GROUP BY s.utid
+            ) AS n
+          )
+        )
     )
   ) AS complete
 FROM merged AS m;
 
--- One row per operator and graph run: all its threads together.
+-- Operator runs of which nothing was recorded: their graph lost records, and the operator, or one
+-- of the same name, ran elsewhere.
+CREATE PERFETTO TABLE _operator_unseen(
+  -- Name of the tensor that is computed.
+  name STRING,
+  -- Graph run.
+  graph_id LONG,
+  -- Arguments its slices would have had; of an operator that is never seen, those of one of the
+  -- same name.
+  arg_set_id ARGSETID
+) AS
+WITH
+  missing AS (
+    SELECT
+      g.graph_id,
+      n.tensor_id
+    FROM _graph_gap AS g
+    JOIN profinfer_node AS n
+      USING (structure_id)
+    WHERE g.operators > 0
+    EXCEPT
+    SELECT
+      s.graph_id,
+      k.tensor_id
+    FROM _graph_gap AS g
+    JOIN _operator_seen AS s
+      USING (graph_id)
+    JOIN _operator_kind AS k
+      USING (arg_set_id)
+  ),
+  alike AS (
+    SELECT
+      t.name,
+      min(k.arg_set_id) AS arg_set_id
+    FROM _operator_kind AS k
+    JOIN profinfer_tensor AS t
+      USING (tensor_id)
+    GROUP BY t.name, k.op
+  )
+SELECT
+  t.name,
+  m.graph_id,
+  k.arg_set_id
+FROM missing AS m
+JOIN _operator_kind AS k
+  USING (tensor_id)
+JOIN profinfer_tensor AS t
+  USING (tensor_id)
+UNION ALL
+SELECT
+  t.name,
+  m.graph_id,
+  a.arg_set_id
+FROM missing AS m
+JOIN profinfer_tensor AS t
+  USING (tensor_id)
+JOIN alike AS a
+  USING (name)
+WHERE
+  NOT m.tensor_id IN (
+    SELECT
+      tensor_id
+    FROM _operator_kind
+    WHERE tensor_id IS NOT NULL
+  );
+
+-- Operator runs by their numbers alone; profinfer_operator adds names.
+CREATE PERFETTO VIEW _operator_run(
+  -- Start on the first thread.
+  ts TIMESTAMP,
+  -- From the first thread's start to the last thread's end.
+  dur DURATION,
+  -- Name of the tensor that is computed.
+  name STRING,
+  -- Graph run.
+  graph_id LONG,
+  -- Arguments of its slices.
+  arg_set_id ARGSETID,
+  -- Threads that ran it, 0 when nothing of it was recorded.
+  thread_count LONG,
+  -- Work, summed over threads.
+  busy_dur DURATION,
+  -- Wait at the barrier after it, summed over threads.
+  wait_dur DURATION,
+  -- What passed until the last thread's arrival, summed over threads.
+  arrival_dur DURATION,
+  -- Work of the thread that worked longest.
+  slowest_dur DURATION,
+  -- Work of the thread that worked least.
+  fastest_dur DURATION,
+  -- Whether all of its slices are complete, and none can be missing altogether.
+  complete BOOL
+) AS
+SELECT
+  ts,
+  dur,
+  name,
+  graph_id,
+  arg_set_id,
+  thread_count,
+  busy_dur,
+  wait_dur,
+  arrival_dur,
+  slowest_dur,
+  fastest_dur,
+  complete
+FROM _operator_seen
+UNION ALL
+SELECT
+  NULL AS ts,
+  NULL AS dur,
+  name,
+  graph_id,
+  arg_set_id,
+  0 AS thread_count,
+  NULL AS busy_dur,
+  NULL AS wait_dur,
+  NULL AS arrival_dur,
+  NULL AS slowest_dur,
+  NULL AS fastest_dur,
+  FALSE AS complete
+FROM _operator_unseen;
+
+-- One row per operator and graph run: all its threads together. A run of which no record is left
+-- has a row without times.
 CREATE PERFETTO VIEW profinfer_operator(
   -- Start on the first thread.
   ts TIMESTAMP,
@@ -149,7 +289,7 @@ CREATE PERFETTO VIEW profinfer_operator(
   graph_id LONG,
   -- Tensor that is computed, of a fused operator the last one.
   tensor_id LONG,
-  -- Threads that ran it.
+  -- Threads that ran it, 0 when no record of it is left.
   thread_count LONG,
   -- Work, summed over threads: dur without the wait at the barrier.
   busy_dur DURATION,

@@ -54,6 +54,39 @@ SELECT
     WHERE l.first_ts <= $ts + $dur AND l.ts >= $ts
   );
 
+-- How many records of one kind were lost. What a query cannot tell from the rows that are there
+-- it counts by this.
+CREATE PERFETTO FUNCTION profinfer_lost(
+  -- Kind of record, as in profinfer_loss.
+  kind STRING
+)
+-- Records lost; 0 for none.
+RETURNS LONG AS
+SELECT
+  coalesce(sum(lost), 0)
+FROM _loss_event
+WHERE kind = $kind;
+
+-- Gaps in what is known of micro-batches.
+CREATE PERFETTO TABLE _ubatch_loss(
+  -- Time of the last record lost.
+  ts TIMESTAMP,
+  -- Time before which none of these was lost.
+  first_ts TIMESTAMP,
+  -- True when the tokens of a micro-batch are missing: its own, or it is missing itself.
+  of_tokens BOOL,
+  -- True when it is not known where a micro-batch begins or ends.
+  of_bounds BOOL
+) AS
+SELECT
+  ts,
+  first_ts,
+  kind IN ('ubatch_begin', 'tokens') AS of_tokens,
+  kind IN ('ubatch_begin', 'ubatch_end') AS of_bounds
+FROM _loss_event
+WHERE kind IN ('ubatch_begin', 'ubatch_end', 'tokens')
+ORDER BY ts;
+
 -- What a reader of this trace must know before believing a number.
 CREATE PERFETTO VIEW profinfer_recording_warning(
   -- What is the matter.

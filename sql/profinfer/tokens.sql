@@ -1,6 +1,7 @@
 -- Sequences, requests and tokens: time to first token, time per output token.
 
 INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.recording;
 
 -- The tokens of one sequence in one micro-batch, and the request they belong to. A request is a
@@ -30,14 +31,18 @@ CREATE PERFETTO TABLE profinfer_sequence(
   ubatch_id LONG,
   -- Start of the sequence's next micro-batch in the same request: by then the engine has sampled
   -- the token that this one gave, and prepared the next. NULL for the last.
-  next_ts TIMESTAMP
+  next_ts TIMESTAMP,
+  -- False when records may have been lost within the micro-batch, when micro-batches may be missing
+  -- between it and the next, or when the phase is not certain.
+  complete BOOL
 ) AS
 WITH
   marked AS (
     SELECT
       *,
       lag(phase) OVER (PARTITION BY track_id ORDER BY ts) AS previous_phase,
-      lag(outputs) OVER (PARTITION BY track_id ORDER BY ts) AS previous_outputs
+      lag(outputs) OVER (PARTITION BY track_id ORDER BY ts) AS previous_outputs,
+      lead(ts) OVER (PARTITION BY track_id ORDER BY ts) AS following_ts
     FROM _sequence_event
   ),
   numbered AS (
@@ -70,7 +75,19 @@ SELECT
   n.tokens,
   n.outputs,
   n.ubatch_id,
-  lead(n.ts) OVER (PARTITION BY b.request_id ORDER BY n.ts) AS next_ts
+  lead(n.ts) OVER (PARTITION BY b.request_id ORDER BY n.ts) AS next_ts,
+  n.dur >= 0
+  AND NOT profinfer_has_loss(n.ts, n.dur)
+  AND NOT n.id IN (SELECT id FROM _doubtful_sequence)
+  AND NOT EXISTS (
+    SELECT
+      1
+    FROM _ubatch_loss AS l
+    WHERE
+      l.of_tokens
+      AND l.ts >= n.ts
+      AND (n.following_ts IS NULL OR l.first_ts <= n.following_ts)
+  ) AS complete
 FROM numbered AS n
 JOIN begun AS b
   USING (track_id, number)
@@ -101,30 +118,63 @@ CREATE PERFETTO TABLE profinfer_request(
   decode_dur DURATION,
   -- Decoding micro-batches.
   decode_steps LONG,
-  -- False when records may have been lost within it, or recording began or ended in it.
+  -- False when records may have been lost within it, when micro-batches may be missing before or
+  -- after it, or when recording began or ended in it.
   complete BOOL
 ) AS
+WITH
+  placed AS (
+    SELECT
+      *,
+      lag(ts, 1, 0) OVER (PARTITION BY track_id ORDER BY ts) AS previous_ts,
+      lead(ts) OVER (PARTITION BY track_id ORDER BY ts) AS following_ts
+    FROM profinfer_sequence
+  ),
+  summed AS (
+    SELECT
+      request_id,
+      sequence,
+      min(ts) AS ts,
+      max(ts + dur) - min(ts) AS dur,
+      sum(iif(phase = 'prefill', tokens, 0)) AS prompt_tokens,
+      sum(iif(phase = 'decode', tokens, 0)) AS decode_tokens,
+      min(iif(phase = 'prefill', ts, NULL)) AS prefill_ts,
+      min(iif(phase = 'decode', ts, NULL)) AS decode_ts,
+      sum(iif(phase = 'prefill', dur, 0)) AS prefill_dur,
+      max(iif(phase = 'decode', ts, NULL)) AS last_decode_ts,
+      sum(phase = 'decode') AS decode_steps,
+      min(dur IS NOT NULL) AS ended,
+      max(ts + coalesce(dur, 0)) - min(ts) AS known_dur,
+      min(previous_ts) AS previous_ts,
+      iif(max(following_ts IS NULL), NULL, max(following_ts)) AS following_ts
+    FROM placed
+    GROUP BY request_id
+  )
 SELECT
-  request_id,
-  sequence,
-  min(ts) AS ts,
-  max(ts + dur) - min(ts) AS dur,
-  sum(iif(phase = 'prefill', tokens, 0)) AS prompt_tokens,
-  sum(iif(phase = 'decode', tokens, 0)) AS decode_tokens,
-  iif(
-    min(iif(phase = 'prefill', ts, NULL)) = min(ts),
-    min(iif(phase = 'decode', ts, NULL)) - min(ts),
-    NULL
-  ) AS ttft,
-  sum(iif(phase = 'prefill', dur, 0)) AS prefill_dur,
-  max(iif(phase = 'decode', ts, NULL)) - min(iif(phase = 'decode', ts, NULL)) AS decode_dur,
-  sum(phase = 'decode') AS decode_steps,
-  min(dur IS NOT NULL)
-  AND min(iif(phase = 'prefill', ts, NULL)) IS NOT NULL
-  AND NOT profinfer_has_loss(min(ts), max(ts + coalesce(dur, 0)) - min(ts)) AS complete
-FROM profinfer_sequence
-GROUP BY request_id
-ORDER BY request_id;
+  s.request_id,
+  s.sequence,
+  s.ts,
+  s.dur,
+  s.prompt_tokens,
+  s.decode_tokens,
+  iif(s.prefill_ts = s.ts, s.decode_ts - s.ts, NULL) AS ttft,
+  s.prefill_dur,
+  s.last_decode_ts - s.decode_ts AS decode_dur,
+  s.decode_steps,
+  s.ended
+  AND s.prefill_ts IS NOT NULL
+  AND NOT profinfer_has_loss(s.ts, s.known_dur)
+  AND NOT EXISTS (
+    SELECT
+      1
+    FROM _ubatch_loss AS l
+    WHERE
+      l.of_tokens
+      AND l.ts >= s.previous_ts
+      AND (s.following_ts IS NULL OR l.first_ts <= s.following_ts)
+  ) AS complete
+FROM summed AS s
+ORDER BY s.request_id;
 
 -- Decoding steps of each request: one row per step that has a next one.
 CREATE PERFETTO TABLE profinfer_token(
@@ -143,7 +193,8 @@ CREATE PERFETTO TABLE profinfer_token(
   position LONG,
   -- Micro-batch.
   ubatch_id LONG,
-  -- False when records may have been lost within the step.
+  -- False when records may have been lost within the step, or when it is not certain that it is
+  -- one.
   complete BOOL
 ) AS
 SELECT
@@ -154,7 +205,7 @@ SELECT
   dur AS ubatch_dur,
   position,
   ubatch_id,
-  NOT profinfer_has_loss(ts, next_ts - ts) AS complete
+  complete AND NOT profinfer_has_loss(ts, next_ts - ts) AS complete
 FROM profinfer_sequence
 WHERE phase = 'decode' AND next_ts IS NOT NULL
 ORDER BY request_id, step;

@@ -1,5 +1,6 @@
 -- Totals of every distinct operator: what the ready queries add up.
 
+INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.operators;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 
@@ -32,7 +33,8 @@ CREATE PERFETTO TABLE profinfer_operator_total(
   slowest_dur DURATION,
   -- Work of the thread that worked least in each run.
   fastest_dur DURATION,
-  -- Runs that may be incomplete.
+  -- Runs that are in none of the sums, at most: those that may be incomplete, and one per graph
+  -- of which it is not known what ran in it.
   incomplete LONG
 ) AS
 WITH
@@ -68,7 +70,7 @@ SELECT
   s.imbalance_dur,
   s.slowest_dur,
   s.fastest_dur,
-  s.incomplete
+  s.incomplete + iif(k.tensor_id IS NULL, 0, profinfer_unknown_graphs()) AS incomplete
 FROM sums AS s
 LEFT JOIN _operator_kind AS k
   USING (arg_set_id);

@@ -140,7 +140,7 @@ class Target:
         """The instruction bytes at the probed function."""
         with Path(f"/proc/{self.pid}/mem").open("rb", buffering=0) as memory:
             memory.seek(self._address)
-            return memory.read(8)
+            return memory.read(64)
 
     def is_probed(self) -> bool:
         """Whether its code is not as it was at first."""

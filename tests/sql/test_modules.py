@@ -12,6 +12,7 @@ from profinfer import query
 from profinfer.records import Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import BASE
+from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
 from tests.sql.schedules import small
 
@@ -84,7 +85,7 @@ def test_ready_queries_answer_nothing_on_traces_that_are_not_ours(
 @pytest.fixture(scope="module")
 def full() -> Iterator[Session]:
     """A trace that has something to say in every column."""
-    capture = small()
+    capture = measure(small())
     lost = BASE + 2_790_000
     capture.add(Kind.BARRIER, lost - BASE, 100)
     capture.lose(lambda row: row.ts == lost)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.records import Kind
-from profinfer.trace_processor import open_trace
-from tests.captures import BASE, MAIN, WORKER, Capture, convert
+from profinfer.capture import FrameKind
+from profinfer.records import RECORD, WIDE_SIZE, Kind
+from profinfer.trace_processor import Session, open_trace
+from tests.captures import BASE, CPUS, MAIN, WORKER, Capture, Row, convert
 from tests.sql.harness import ask, foreign_trace, opened, ready, rows
 from tests.sql.schedules import small
 
@@ -49,13 +50,90 @@ def test_the_loss_counters_show_totals() -> None:
     with opened(lossy(), drains=DRAINS) as session:
         assert ask(
             session,
-            "SELECT t.name, value FROM counter c JOIN track t ON t.id = c.track_id "
-            "WHERE t.name GLOB 'Lost*' ORDER BY t.name, c.ts",
+            "SELECT t.name, (c.ts - BASE) / 1000000, value FROM counter c "
+            "JOIN track t ON t.id = c.track_id WHERE t.name GLOB 'Lost*' ORDER BY t.name, c.ts",
         ) == [
-            ("Lost barrier records, CPU 0", 2.0),
-            ("Lost operator records, CPU 0", 3.0),
-            ("Lost operator records, CPU 0", 4.0),
+            ("Lost barrier records, CPU 0", 20, 0.0),
+            ("Lost barrier records, CPU 0", 25, 2.0),
+            ("Lost operator records, CPU 0", 10, 0.0),
+            ("Lost operator records, CPU 0", 14, 3.0),
+            ("Lost operator records, CPU 0", 23, 4.0),
+            ("Lost records", 0, 0.0),
+            ("Lost records", 14, 3.0),
+            ("Lost records", 23, 4.0),
+            ("Lost records", 25, 6.0),
         ]
+
+
+def test_without_losses_there_is_one_counter_of_them_and_it_stays_at_zero() -> None:
+    with opened(small()) as session:
+        assert ask(
+            session,
+            "SELECT t.name, c.ts - BASE, value FROM counter c JOIN track t ON t.id = c.track_id "
+            "WHERE t.name GLOB 'Lost*'",
+        ) == [("Lost records", 0, 0.0)]
+
+
+def stats(session: Session, name: str) -> dict[object, object]:
+    """By number of the ring."""
+    rows = ask(session, "SELECT name, idx, value FROM stats WHERE value > 0")
+    return {ring: value for stat, ring, value in rows if stat == f"traced_buf_{name}"}
+
+
+def wide_and_narrow() -> Capture:
+    """A recording that has lost two operators on CPU 1 and one tensor."""
+    capture = small()
+    gone = [row.ts for row in capture.records if row.kind == Kind.OPERATOR and row.cpu == 1][:2]
+    capture.lose(lambda row: row.ts in gone and row.cpu == 1)
+    capture.lost.append(Row(gone[1], 0, 0, MAIN, 3, Kind.TENSOR))
+    return capture
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_trace_processors_own_statistics_tell_the_losses(cut: bool, tmp_path: Path) -> None:
+    """By ring: those of the CPUs, then the structure ring. The sequence is told apart from them."""
+    capture = wide_and_narrow()
+    middle = capture.lost[0].ts + 1
+    frames = capture.frames([(middle, middle)])
+    losses = [i for i, frame in enumerate(frames) if frame.kind == FrameKind.LOSS]
+    assert len(losses) == 2
+    path = convert(frames[: losses[1] + 2] if cut else frames, tmp_path / "lossy.pftrace")
+    with open_trace(path, trace_processor="wasm") as session:
+        lost = {1: 2, CPUS: 1}
+        assert stats(session, "trace_writer_packet_loss") == lost
+        assert stats(session, "chunks_discarded") == lost
+        assert stats(session, "sequence_packet_loss") == {CPUS + 1: len(losses)}
+        assert dict(session.import_errors()) == {
+            "traced_buf_sequence_packet_loss[5]": 2,
+            "traced_buf_trace_writer_packet_loss[1]": 2,
+            "traced_buf_trace_writer_packet_loss[4]": 1,
+        }
+        sums = "SELECT iif(kind IN ('tensor', 'structure', 'tokens'), 4, cpu), sum(lost) "
+        assert ask(session, sums + "FROM profinfer_loss GROUP BY 1") == list(lost.items())
+        if not cut:
+            written = stats(session, "chunks_written")
+            assert written == stats(session, "chunks_read")
+            assert written == {
+                cpu: sum(row.cpu == cpu for row in capture.records) for cpu in (0, 1)
+            } | {CPUS: len(capture.wide)}  # fmt: skip
+            sizes = {ring: RECORD.itemsize for ring in range(CPUS)} | {CPUS: WIDE_SIZE}
+            assert stats(session, "bytes_written") == {
+                ring: int(str(count)) * sizes[int(str(ring))] for ring, count in written.items()
+            }
+
+
+def test_what_follows_a_loss_refers_to_the_same_strings() -> None:
+    """The state is stated again: SQL still joins operators and tensors by one argument set."""
+    capture = wide_and_narrow()
+    capture.lost = capture.lost[:1]
+    with opened(capture, drains=[(capture.lost[0].ts + 1,) * 2]) as session:
+        assert ask(
+            session,
+            "SELECT count(DISTINCT arg_set_id), count(DISTINCT description) FROM "
+            "_operator_arg_set JOIN slice USING (arg_set_id)",
+        ) == [(4, 4)]
+        [(graphs,)] = ask(session, "SELECT count() FROM profinfer_graph")
+        assert graphs == 3
 
 
 @pytest.mark.parametrize(

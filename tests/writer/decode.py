@@ -9,6 +9,8 @@ from typing import NamedTuple
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 BEGIN, END, INSTANT, COUNTER = 1, 2, 3, 4
+BOOTTIME = 6
+"""BuiltinClock"""
 
 
 class Event(NamedTuple):
@@ -118,8 +120,13 @@ class _Reader:
     def packet(self, packet: pb.TracePacket) -> None:
         assert packet.trusted_packet_sequence_id == 1
         if packet.sequence_flags & pb.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED:
-            assert not self.cleared, "one sequence, begun once"
+            assert self.cleared == bool(packet.previous_packet_dropped), "begun once, or dropped"
+            assert packet.trace_packet_defaults.timestamp_clock_id == BOOTTIME
             self.cleared = True
+            for table in (self.names, self.categories, self.annotations, self.strings):
+                table.clear()
+        else:
+            assert not packet.previous_packet_dropped
         if packet.sequence_flags & pb.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE:
             assert self.cleared
         if packet.HasField("interned_data"):

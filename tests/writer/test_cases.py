@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 from profinfer.records import Kind
 from tests.captures import BASE, CONTEXT, MAIN, WORKER, Capture, T, convert
@@ -167,3 +168,35 @@ def test_a_thread_whose_graph_was_lost_is_no_worker_of_another(
     trace = trace_of(capture, tmp_path, drains)
     assert [s[1:3] for s in of(trace, "graph")] == [(10_000, 50_000), (35_000, 60_000)]
     assert of(trace, "graph.worker") == []
+
+
+@pytest.mark.parametrize("drains", [[], [12_000, 25_000], [35_000]])
+def test_graphs_that_run_at_once_below_the_backend_interface_have_tracks_of_their_own(
+    tmp_path: Path, drains: list[int]
+) -> None:
+    capture = Capture()
+    capture.graph(None, 10_000, 30_000, {}, tid=MAIN)
+    capture.graph(None, 20_000, 40_000, {}, tid=SECOND)
+    capture.graph(None, 31_000, 50_000, {}, tid=MAIN)
+    assert sorted(s[:3] for s in of(trace_of(capture, tmp_path, drains), "backend")) == [
+        ("process 100/Inference/Backends/CPU", 10_000, 30_000),
+        ("process 100/Inference/Backends/CPU", 31_000, 50_000),
+        ("process 100/Inference/Backends/CPU (2)", 20_000, 40_000),
+    ]
+
+
+def test_each_loss_is_followed_by_every_string_so_far(tmp_path: Path) -> None:
+    """What comes after it can be read without what came before it; decode.py sees to that."""
+    capture = Capture()
+    shape = capture.structure(0, NODES)
+    for begin in (10_000, 30_000, 50_000):
+        operators = [("a-0", begin + 100, begin + 200), ("b-0", begin + 300, begin + 400)]
+        capture.graph(shape, begin, begin + 9_000, {MAIN: operators})
+    capture.lose(lambda row: row.ts in (BASE + 10_200, BASE + 30_200))
+    trace_of(capture, tmp_path, [15_000, 35_000])
+    parsed = pb.Trace()
+    parsed.ParseFromString((tmp_path / "case.pftrace").read_bytes())
+    dropped = [p for p in parsed.packet if p.previous_packet_dropped]
+    assert len(dropped) == 2
+    assert {p.sequence_flags for p in dropped} == {pb.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED}
+    assert {"a-0", "b-0", "barrier"} <= {n.name for n in dropped[1].interned_data.event_names}

@@ -1,0 +1,47 @@
+"""What a trace says of its recording: enough to reproduce it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from typing import Any
+
+from profinfer import __version__, target
+from profinfer.config import Config
+from profinfer.hitcost import HitCost
+from profinfer.layout_data import Layout
+from profinfer.loader import cpu_count
+from profinfer.plan import Plan
+from profinfer.target import EngineObject
+
+
+def start_json(
+    pid: int, objects: list[EngineObject], layout: Layout, plan: Plan, config: Config,
+    redirection: str, cost: HitCost,
+) -> dict[str, Any]:  # fmt: skip
+    """The START frame's content. `redirection`: "on", or why there are no stubs."""
+    uname = os.uname()
+    return {
+        "profinfer": __version__,
+        "target": {
+            "pid": pid,
+            "name": target.process_name(pid),
+            "command": target.command_line(pid),
+            "objects": [{"path": item.path, "build_id": item.elf.build_id} for item in objects],
+        },
+        "layout": dataclasses.asdict(layout),
+        "plan": plan.to_json(),
+        "redirection": redirection,
+        "hit_cost": cost.to_json(),
+        "config": config.to_json(),
+        "loader": "bcc",
+        "uname": {
+            name: getattr(uname, name) for name in ("sysname", "version", "release", "machine")
+        },
+        "host": platform.node(),
+        "cpu_model": target.cpu_model(),
+        "cpus": cpu_count(),
+        "page_size": os.sysconf("SC_PAGESIZE"),
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,134 @@
+"""Where a probe sits: on a NOP stub before the function, or on its cheapest entry instruction.
+
+A function of which any call might not pass a stub has its probe in the function itself: the
+counts must be the same wherever the probe is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from profinfer.elf import Elf, Symbol
+from profinfer.hitcost import HitCost
+from profinfer.sites import Site, cheapest, direct_references, entry_sites
+from profinfer.stubs import STUBS_SYMBOL, Redirection, Stub, bypasses
+from profinfer.target import EngineObject
+
+STUB, DIRECT = "stub", "direct"
+_ENDBR = 4
+"""Bytes of the one instruction that may stand before a function's first."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One address for a probe."""
+
+    path: str
+    """The file, as the target sees it."""
+    access: Path
+    """The very inode, for the kernel."""
+    offset: int
+    """In the file, bytes."""
+    via: str = DIRECT
+    """STUB or DIRECT."""
+    site: str = ""
+    """Kind of the probed instruction (see sites.py)."""
+    hit_ns: float | None = None
+    """Measured cost of a hit there with an empty handler, ns."""
+    why: str = ""
+    """Why it is not a stub."""
+
+
+class Placer:
+    """Chooses places in one process. A choice stays: a function probed in two ways would be
+    counted twice."""
+
+    def __init__(self, cost: HitCost | None, pid: int, *, symbols_only: bool = False) -> None:
+        """`cost`: None before it is known. `symbols_only`: the functions' first instructions, whatever they cost (to compare)."""
+        self._cost = cost
+        self._pid = pid
+        self._symbols_only = symbols_only
+        self.redirection = Redirection(None)
+        """What the audit library does in the process; set anew when its objects change."""
+        self._stub_site: Site | None = None
+        self._chosen: dict[tuple[str, tuple[int, ...], str], tuple[Place, ...]] = {}
+        self._used: list[tuple[EngineObject, int, str, Stub]] = []
+
+    def _ns(self, kind: str) -> float | None:
+        return self._cost.sites.get(kind) if self._cost else None
+
+    def _costs(self) -> dict[str, float]:
+        known = self._cost.sites if self._cost else {}
+        return {kind: ns for kind, ns in known.items() if ns is not None}
+
+    def places(
+        self, item: EngineObject, symbol: Symbol, *, with_return: bool, redirected: bool
+    ) -> tuple[Place, ...]:
+        """Where the calls of a function are seen, each once. `with_return`: a return probe sits
+        there as well. `redirected`: the audit library knows the function."""
+        key = (item.path, item.bases, symbol.name)
+        if key not in self._chosen:
+            stubs, why = self._find_stubs(item, symbol) if redirected else ([], "")
+            self._chosen[key] = (
+                tuple(self._at_stub(stub) for stub in stubs)
+                if stubs
+                else (self._direct(item, symbol, with_return, why),)
+            )
+        return self._chosen[key]
+
+    def _find_stubs(self, item: EngineObject, symbol: Symbol) -> tuple[list[Stub], str]:
+        """The stubs that every call passes, one per copy of the object; or why there are none."""
+        if not self.redirection.stubs:
+            return [], self.redirection.reason
+        found = []
+        for base in item.bases:
+            stub = self.redirection.stubs.get((base, symbol.name))
+            if stub is None:
+                return [], "the audit library does not redirect it"
+            why = bypasses(self._pid, item.elf, base, symbol.name, stub)
+            if why:
+                return [], why
+            found.append(stub)
+        calls = direct_references(item.elf, symbol.value)
+        if calls:
+            return [], f"called without the linkage table, at {calls[0]:#x} for one"
+        self._used += [
+            (item, base, symbol.name, s) for base, s in zip(item.bases, found, strict=True)
+        ]
+        return found, ""
+
+    def _at_stub(self, stub: Stub) -> Place:
+        library = self.redirection.library
+        if library is None:
+            raise ValueError("a stub without its library")
+        if self._stub_site is None:
+            elf = Elf(library)
+            sites = entry_sites(elf, elf.symbols[STUBS_SYMBOL])
+            self._stub_site = cheapest(sites, self._costs())
+        site = self._stub_site
+        offset = stub.offset + site.offset
+        return Place(self.redirection.path, library, offset, STUB, site.kind, self._ns(site.kind))
+
+    def _direct(self, item: EngineObject, symbol: Symbol, with_return: bool, why: str) -> Place:
+        # The kernel turns a NOP of five bytes into a call, which writes below the stack pointer:
+        # only at the very beginning can a function have nothing there.
+        sites = [
+            site
+            for site in entry_sites(item.elf, symbol, at_return=with_return)
+            if site.kind != "nop5" or site.offset <= _ENDBR
+        ]
+        site = sites[0] if self._symbols_only or not self._cost else cheapest(sites, self._costs())
+        offset = item.elf.file_offset(symbol.value) + site.offset
+        return Place(
+            item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why
+        )  # fmt: skip
+
+    def problems(self) -> list[str]:
+        """Redirected functions of which some call may have passed by: empty, or a wrong count."""
+        found = []
+        for item, base, name, stub in self._used:
+            why = bypasses(self._pid, item.elf, base, name, stub)
+            if why:
+                found.append(f"{name} in {item.path}: {why}")
+        return found

@@ -1,0 +1,276 @@
+"""The audit library (audit/audit.c) in a process: which calls it leads through which stubs.
+
+A stub is a few NOPs before a jump to the function: where a probe is cheapest. The process is not
+ours and may show us anything: the library is known by what it contains, the table of its stubs
+is checked, and whether a call really leads through a stub is read from the caller's own words.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from profinfer.elf import Elf, Symbol
+from profinfer.errors import TargetError
+from profinfer.relocations import relocations_of
+from profinfer.target import Mapping, executable_mappings
+
+AUDIT = (
+    Path(__file__).resolve().parent.parent
+    / "build" / platform.machine() / "libprofinfer-audit.so"
+)  # fmt: skip
+"""The library for this machine (tools/build_audit.sh): the value for LD_AUDIT."""
+
+FUNCTIONS = (
+    "ggml_cpu_extra_compute_forward",
+    "ggml_compute_forward_rms_norm_mul_fused",
+    "ggml_barrier",
+)
+"""What it redirects, in the order of its stubs."""
+
+STUBS_SYMBOL = "profinfer_stubs"
+_SLOTS_SYMBOL = "profinfer_slots"
+_CHANGING_SYMBOL = "profinfer_changing"
+_COPIES = 16
+_STUBS = len(FUNCTIONS) * _COPIES
+_STUB_SIZE = 64
+_SLOT = np.dtype([("target", "<u8"), ("real", "<u8"), ("base", "<u8"), ("object", "<u8")])
+_MAX_LIBRARY = 1 << 20
+_MAX_ENVIRON = 8 << 20
+_AT_SECURE = 23
+
+
+@dataclass(frozen=True)
+class Stub:
+    """One stub that leads to one function of one loaded object."""
+
+    function: str
+    real: int
+    """Address in the process of the function itself."""
+    address: int
+    """Address in the process of the stub's first byte."""
+    offset: int
+    """The same in the audit library's file: where a uprobe counts from."""
+
+
+@dataclass(frozen=True)
+class Redirection:
+    """What the audit library does in a process."""
+
+    library: Path | None
+    """The library's very inode (/proc/PID/map_files/...); None when the process has none."""
+    path: str = ""
+    """The library as the process sees it; display only."""
+    stubs: dict[tuple[int, str], Stub] = field(default_factory=dict)
+    """By load address of the object that defines the function, and the function's name."""
+    reason: str = ""
+    """Why there are no stubs; empty when there are."""
+    changing: bool = False
+    """Whether the loader is adding or removing objects: what it has mapped may get its stubs yet.
+    It calls _dl_debug_state once more when it has done so, before it binds anything of them."""
+
+
+def read_redirection(pid: int) -> Redirection:
+    """The stubs of a process as they are now. TargetError when it does not exist."""
+    found: list[tuple[Mapping, Elf]] = []
+    mappings = executable_mappings(pid)
+    try:
+        for mapping in mappings:
+            elf = _open_library(_access(pid, mapping))
+            if elf is not None:
+                found.append((mapping, elf))
+        if not found:
+            files = {mapping.identity for mapping in mappings}
+            return Redirection(None, reason=_why_absent(pid, len(files)))
+        mapping, elf = found[0]
+        if len(found) > 1:
+            # A probe belongs to the file: it would count each call once per copy.
+            reason = "the audit library is loaded more than once (LD_AUDIT names it twice?)"
+            return Redirection(_access(pid, mapping), mapping.path, reason=reason)
+        try:
+            stubs, changing = _read_tables(pid, mapping, elf)
+        except (OSError, TargetError) as error:
+            reason = f"the audit library's table cannot be read: {_text(error)}"
+            return Redirection(_access(pid, mapping), mapping.path, reason=reason)
+        reason = "" if stubs else "no loaded object exports a function that is redirected"
+        return Redirection(_access(pid, mapping), mapping.path, stubs, reason, changing)
+    finally:
+        for _, elf in found:
+            elf.close()
+
+
+def bypasses(pid: int, elf: Elf, base: int, function: str, stub: Stub) -> str | None:
+    """Why calls of `function` by the object `elf`, loaded at `base`, may not pass the stub.
+
+    None when all that use the dynamic linker's words do; those that an object makes of its own
+    function directly have no such word: see sites.direct_references. A word that is not bound
+    yet is fine, for the audit library will be asked; the loader may even not have come to it.
+    """
+    try:
+        for word in relocations_of(elf, function):
+            where = f"{word.kind} at {word.offset:#x}"
+            if not word.jump_slot:
+                return f"its address is used outside the procedure linkage table ({where})"
+            linked = _linked_word(elf, word.offset)
+            value = _word(_read_memory(pid, base + word.offset, 8))
+            if value not in (stub.address, linked, linked + base & (1 << 64) - 1):
+                return f"its procedure linkage table leads to {value:#x}, not to the stub"
+    except (OSError, TargetError) as error:
+        return f"whether calls pass the stub cannot be read: {_text(error)}"
+    return None
+
+
+def _text(error: OSError | TargetError) -> str:
+    return error.message if isinstance(error, TargetError) else str(error.strerror)
+
+
+def _access(pid: int, mapping: Mapping) -> Path:
+    return Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")
+
+
+def _word(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+def _linked_word(elf: Elf, vaddr: int) -> int:
+    """What the file holds there; 0 where the loader adds zeros."""
+    try:
+        return _word(elf.data_at(vaddr, 8, 8, "a word"))
+    except TargetError:
+        return 0
+
+
+def _read_memory(pid: int, address: int, count: int) -> bytes:
+    """Exactly `count` bytes of a process's memory, or OSError."""
+    fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(fd, count, address) if address < 1 << 63 else b""
+    finally:
+        os.close(fd)
+    if len(data) != count:
+        raise OSError(0, f"no memory at {address:#x}")
+    return data
+
+
+def _symbol(elf: Elf, name: str, size: int) -> Symbol | None:
+    found = list(elf.dynamic_named(name).values())
+    return found[0] if len(found) == 1 and found[0].value and found[0].size == size else None
+
+
+def _open_library(path: Path) -> Elf | None:
+    """The file if it is an audit library of ours with stubs as we know them."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_LIBRARY:
+            return None
+        elf = Elf(path)
+    except (OSError, TargetError):
+        return None
+    try:
+        slots = _symbol(elf, _SLOTS_SYMBOL, _STUBS * _SLOT.itemsize)
+        stubs = _symbol(elf, STUBS_SYMBOL, _STUBS * _STUB_SIZE)
+        changing = _symbol(elf, _CHANGING_SYMBOL, 8)
+        if slots and stubs and changing and _are_stubs(elf, stubs.value, slots.value):
+            return elf
+    except TargetError:
+        pass
+    elf.close()
+    return None
+
+
+def is_audit_library(path: Path) -> bool:
+    """Whether a file is an audit library whose stubs are known here, of whatever machine."""
+    elf = _open_library(path)
+    if elf is not None:
+        elf.close()
+    return elf is not None
+
+
+def _are_stubs(elf: Elf, stubs: int, slots: int) -> bool:
+    """Whether every stub is the one that audit.c has there, with its own slot."""
+    code = elf.data_at(stubs, _STUBS * _STUB_SIZE, _MAX_LIBRARY, "the stubs")
+    for index in range(_STUBS):
+        address, slot = stubs + index * _STUB_SIZE, slots + index * _SLOT.itemsize
+        expected = _STUB_CODE.get(elf.machine, _no_code)(address, slot)
+        if not expected or not code.startswith(expected, index * _STUB_SIZE):
+            return False
+    return True
+
+
+def _no_code(address: int, slot: int) -> bytes:
+    del address, slot
+    return b""
+
+
+def _x86_64_code(address: int, slot: int) -> bytes:
+    """endbr64, the NOPs of 1, 5 and 10 bytes, jmp *slot(%rip)."""
+    nops = bytes.fromhex("f30f1efa 90 0f1f440000 662e0f1f840000000000")
+    return nops + b"\xff\x25" + struct.pack("<I", slot - (address + 26) & 0xFFFFFFFF)
+
+
+def _aarch64_code(address: int, slot: int) -> bytes:
+    """bti c, nop, b .+4, adrp x16, ldr x16, br x16."""
+    pages = (slot >> 12) - (address >> 12)
+    adrp = 0x90000010 | (pages & 3) << 29 | (pages >> 2 & 0x7FFFF) << 5
+    load = 0xF9400210 | (slot >> 3 & 0x1FF) << 10
+    return struct.pack("<6I", 0xD503245F, 0xD503201F, 0x14000001, adrp, load, 0xD61F0200)
+
+
+_STUB_CODE = {"x86-64": _x86_64_code, "aarch64": _aarch64_code}
+
+
+def _read_tables(pid: int, mapping: Mapping, elf: Elf) -> tuple[dict[tuple[int, str], Stub], bool]:
+    """The stubs in use, and whether the loader is at work."""
+    named = [elf.dynamic_named(n) for n in (STUBS_SYMBOL, _SLOTS_SYMBOL, _CHANGING_SYMBOL)]
+    stubs, slots, changing = (symbol.value for [symbol] in map(dict.values, named))
+    first = elf.file_offset(stubs)
+    if not mapping.offset <= first < mapping.offset + mapping.end - mapping.start:
+        raise TargetError("its stubs are not mapped")
+    library = mapping.start - elf.vaddr_of(mapping.offset)
+    is_changing = any(_read_memory(pid, library + changing, 8))
+    rows = np.frombuffer(_read_memory(pid, library + slots, _STUBS * _SLOT.itemsize), _SLOT)
+    found: dict[tuple[int, str], Stub] = {}
+    for index in np.flatnonzero(rows["object"]).tolist():
+        function, at = FUNCTIONS[index // _COPIES], index * _STUB_SIZE
+        stub = Stub(function, int(rows["real"][index]), library + stubs + at, first + at)
+        found.setdefault((int(rows["base"][index]), function), stub)
+    return found, is_changing
+
+
+def _why_absent(pid: int, files: int) -> str:
+    """Why a process that has mapped so many files has not loaded the audit library."""
+    try:
+        with Path(f"/proc/{pid}/environ").open("rb") as file:
+            variables = file.read(_MAX_ENVIRON).split(b"\0")
+        raw = Path(f"/proc/{pid}/auxv").read_bytes()
+    except OSError as error:
+        return f"its environment cannot be read: {error.strerror}"
+    value = next((v[9:] for v in variables if v.startswith(b"LD_AUDIT=")), b"")
+    entries = [os.fsdecode(entry) for entry in value.split(b":")]
+    named = next((entry for entry in entries if Path(entry).name == AUDIT.name), None)
+    if named is None:
+        return "started without LD_AUDIT" + (" naming the audit library" if value else "")
+    try:
+        elf = Elf(f"/proc/{pid}/exe")
+        interp = elf.interp
+        elf.close()
+    except TargetError as error:
+        return f"its executable cannot be read: {error.message}"
+    if interp is None:
+        return "static executable"
+    auxv = dict(struct.iter_unpack("<QQ", raw[: len(raw) & ~15]))
+    if auxv.get(_AT_SECURE):
+        return "its loader ignores LD_AUDIT because it runs with raised privileges"
+    if "/" in named and not Path(f"/proc/{pid}/root", named.lstrip("/")).exists():
+        return f"LD_AUDIT names {named}, which is not in its file system"
+    if files <= 2:
+        return "its loader has not run yet"  # only the executable and the loader itself
+    if "musl" in interp:
+        return "its loader (musl) knows no audit libraries"
+    return "its loader ignores audit libraries of version 2 (glibc before 2.35 does)"

@@ -1,0 +1,203 @@
+-- What did the recording itself cost, and how much slower did it make the engine?
+-- Costs were measured on this machine while recording; NULL where they were not (traces of older
+-- recorders; without the end of the recording the handlers' run time and the exact hits are
+-- missing). Hits at graphs and micro-batches, a few per token, are in the first and last table only.
+
+INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.handlers;
+INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.overhead;
+INCLUDE PERFETTO MODULE profinfer.recording;
+INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.tokens;
+
+-- title: Hits of each handler (ns per hit; hits are exact, even where records were lost)
+SELECT
+  handler,
+  symbol,
+  via,
+  site,
+  hits,
+  round(trap_ns, 1) AS trap_ns,
+  round(handler_ns, 1) AS handler_ns,
+  round(hit_ns, 1) AS hit_ns,
+  round(total_ns / 1e6, 2) AS total_ms
+FROM profinfer_handler
+ORDER BY total_ns DESC, handler;
+
+-- The threads carry their hits at the same time, so that a step becomes longer by what one of
+-- them carries: the mean over the threads of a graph. Without the recording a step would have
+-- taken token_us - overhead_us: slowdown_percent is the share of the speed that is lost.
+
+-- title: Predicted slowdown of decoding (per token and thread)
+WITH
+  graphs AS (
+    SELECT
+      ubatch_id,
+      1.0 * sum(operators + fused + barriers) / count() AS hits,
+      1.0 * sum(trap_dur) / count() AS trap_dur,
+      1.0 * sum(handler_dur) / count() AS handler_dur,
+      count() AS threads,
+      min(complete) AS complete
+    FROM profinfer_overhead
+    GROUP BY graph_id
+  ),
+  costs AS (
+    SELECT
+      ubatch_id,
+      sum(hits) AS hits,
+      sum(trap_dur) AS trap_dur,
+      sum(handler_dur) AS handler_dur,
+      max(threads) AS threads,
+      min(complete) AS complete
+    FROM graphs
+    GROUP BY ubatch_id
+  ),
+  -- Several sequences may be decoded in one step.
+  steps AS (
+    SELECT
+      t.ubatch_id,
+      u.tokens,
+      max(t.tpot) AS dur,
+      min(t.complete) AS complete
+    FROM profinfer_token AS t
+    JOIN profinfer_ubatch AS u
+      USING (ubatch_id)
+    WHERE u.phase = 'decode'
+    GROUP BY t.ubatch_id
+  ),
+  totals AS (
+    SELECT
+      sum(s.complete AND c.complete) AS steps,
+      1.0 * sum(iif(s.complete AND c.complete, s.tokens, NULL)) AS tokens,
+      max(c.threads) AS threads,
+      sum(iif(s.complete AND c.complete, s.dur, NULL)) AS dur,
+      sum(iif(s.complete AND c.complete, c.hits, NULL)) AS hits,
+      sum(iif(s.complete AND c.complete, c.trap_dur, NULL)) AS trap_dur,
+      sum(iif(s.complete AND c.complete, c.handler_dur, NULL)) AS handler_dur,
+      sum(NOT (s.complete AND c.complete)) AS incomplete
+    FROM steps AS s
+    JOIN costs AS c
+      USING (ubatch_id)
+    HAVING count() > 0
+  )
+SELECT
+  steps,
+  threads,
+  round(hits / tokens, 1) AS hits,
+  round(trap_dur / tokens / 1e3, 1) AS trap_us,
+  round(handler_dur / tokens / 1e3, 1) AS handler_us,
+  round((trap_dur + handler_dur) / tokens / 1e3, 1) AS overhead_us,
+  round(dur / tokens / 1e3, 1) AS token_us,
+  round(100.0 * (trap_dur + handler_dur) / dur, 2) AS slowdown_percent,
+  incomplete
+FROM totals;
+
+-- title: Overhead by thread while decoding (ms in all)
+SELECT
+  t.tid,
+  t.name AS thread,
+  s.graphs,
+  s.hits,
+  round(s.trap_dur / 1e6, 3) AS trap_ms,
+  round(s.handler_dur / 1e6, 3) AS handler_ms,
+  round(s.dur / 1e6, 3) AS overhead_ms,
+  s.incomplete
+FROM (
+  SELECT
+    o.utid,
+    sum(o.complete) AS graphs,
+    sum(iif(o.complete, o.operators + o.fused + o.barriers, 0)) AS hits,
+    sum(iif(o.complete, o.trap_dur, NULL)) AS trap_dur,
+    sum(iif(o.complete, o.handler_dur, NULL)) AS handler_dur,
+    sum(iif(o.complete, o.dur, NULL)) AS dur,
+    sum(NOT o.complete) AS incomplete
+  FROM profinfer_overhead AS o
+  JOIN profinfer_ubatch AS u
+    USING (ubatch_id)
+  WHERE u.phase = 'decode'
+  GROUP BY o.utid
+) AS s
+JOIN thread AS t
+  USING (utid)
+ORDER BY s.dur DESC, t.tid;
+
+-- title: Overhead in the work of operators while decoding (the first 30 by share)
+WITH
+  runs AS MATERIALIZED (
+    SELECT
+      r.arg_set_id,
+      r.name,
+      sum(r.complete) AS runs,
+      sum(iif(r.complete, r.thread_count, 0)) AS slices,
+      sum(iif(r.complete, r.busy_dur, 0)) AS busy_dur,
+      sum(NOT r.complete) AS incomplete
+    FROM _operator_run AS r
+    -- Not joined: then Trace Processor groups without sorting.
+    WHERE r.graph_id IN (
+      SELECT
+        g.graph_id
+      FROM profinfer_graph AS g
+      JOIN profinfer_ubatch AS u
+        USING (ubatch_id)
+      WHERE u.phase = 'decode'
+    )
+    GROUP BY r.arg_set_id
+  )
+SELECT
+  r.name,
+  k.op,
+  sum(r.runs) AS runs,
+  round(sum(r.slices * (1 + c.inside)) / nullif(sum(r.slices), 0), 2) AS hits_per_run,
+  round(sum(r.slices * c.hits_ns) / 1e6, 3) AS overhead_ms,
+  round(sum(r.busy_dur) / 1e6, 3) AS work_ms,
+  round(100.0 * sum(r.slices * c.hits_ns) / nullif(sum(r.busy_dur), 0), 1) AS percent,
+  sum(r.incomplete) AS incomplete
+FROM runs AS r
+JOIN profinfer_operator_cost AS c
+  USING (arg_set_id)
+LEFT JOIN _operator_kind AS k
+  USING (arg_set_id)
+GROUP BY r.name, k.op
+ORDER BY percent DESC, overhead_ms DESC, r.name
+LIMIT 30;
+
+-- CPU load P.: the handlers' run time, of all threads, over the recording's time on the most
+-- threads that worked on one graph. The second figure leaves out what an empty handler is counted
+-- with. left_out counts the handlers that are in neither, since their runs or run time are not
+-- known: those at graphs, and what never ran while the kernel counted.
+
+-- title: CPU load of the handlers
+SELECT
+  r.seconds,
+  r.threads,
+  round(h.run_ns / 1e6, 2) AS run_ms,
+  round(100.0 * h.run_ns / 1e9 / (r.seconds * r.threads), 3) AS cpu_load_percent,
+  round(100.0 * h.handler_ns / 1e9 / (r.seconds * r.threads), 3) AS over_empty_percent,
+  h.left_out
+FROM (
+  SELECT
+    round(CAST(max(iif(key = 'seconds', value, NULL)) AS REAL), 3) AS seconds,
+    coalesce(
+      (
+        SELECT
+          max(thread_count)
+        FROM profinfer_graph
+        WHERE graph_id IN (
+          SELECT
+            graph_id
+          FROM profinfer_overhead
+        )
+      ),
+      CAST(max(iif(key = 'threads', value, NULL)) AS INTEGER)
+    ) AS threads
+  FROM profinfer_recording
+  HAVING count() > 0
+) AS r
+CROSS JOIN (
+  SELECT
+    sum(hits * run_ns) AS run_ns,
+    sum(hits * handler_ns) AS handler_ns,
+    sum(hits IS NULL OR (hits != 0 AND run_ns IS NULL)) AS left_out
+  FROM profinfer_handler
+) AS h;

@@ -1,0 +1,230 @@
+-- The recording's own handlers: hits, and what a hit costs.
+--
+-- A hit is the kernel's way to the handler and back, which the recorder measured on this machine
+-- at such an instruction with an empty handler, and the handler's own run time, of which the kernel
+-- keeps count during a part of the recording. What was not measured is NULL, and so is whatever
+-- would be computed from it: in traces of older recorders, and where the end is missing.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.tensors;
+
+-- Handlers, and what their hits cost.
+CREATE PERFETTO TABLE profinfer_handler(
+  -- Handler.
+  handler STRING,
+  -- Function in the target whose calls it sees; several are separated by commas.
+  symbol STRING,
+  -- How its probe was placed: direct (in the engine's code) or stub (in a redirected call).
+  via STRING,
+  -- Kind of the instruction that is probed, such as push, jcc, nop5 or stepped.
+  site STRING,
+  -- Times it ran in the recording, exact even where records were lost. NULL for handlers whose
+  -- runs cannot be told from their records: those at graphs.
+  hits LONG,
+  -- Mean run time as the kernel counts it, in ns; the counting itself is in it.
+  run_ns DOUBLE,
+  -- Of that, what an empty handler would not have needed, in ns.
+  handler_ns DOUBLE,
+  -- A hit of an empty handler at such an instruction, in ns. Where a handler has several probes,
+  -- the mean of theirs.
+  trap_ns DOUBLE,
+  -- A whole hit in ns: both of these.
+  hit_ns DOUBLE,
+  -- All hits, summed over threads.
+  total_ns DURATION
+) AS
+WITH
+  items AS (
+    SELECT
+      substr(key, 1, instr(key, ']')) AS item,
+      substr(key, instr(key, ']') + 2) AS field,
+      -- What JSON calls null.
+      nullif(nullif(value, 'none'), '') AS value
+    FROM _recording_arg
+    WHERE key GLOB 'plan.probes[[]*' OR key GLOB 'handlers[[]*'
+  ),
+  probes AS (
+    SELECT
+      max(iif(field = 'handler', value, NULL)) AS handler,
+      max(iif(field = 'symbol', value, NULL)) AS symbol,
+      max(iif(field = 'via', value, NULL)) AS via,
+      max(iif(field = 'site', value, NULL)) AS site,
+      CAST(max(iif(field = 'hit_ns', value, NULL)) AS REAL) AS hit_ns
+    FROM items
+    WHERE item GLOB 'plan.*'
+    GROUP BY item
+  ),
+  planned AS (
+    SELECT
+      handler,
+      group_concat(DISTINCT symbol) AS symbol,
+      group_concat(DISTINCT via) AS via,
+      group_concat(DISTINCT site) AS site,
+      -- One probe that was not measured makes the mean unknown.
+      iif(count() = count(hit_ns), avg(hit_ns), NULL) AS trap_ns
+    FROM probes
+    GROUP BY handler
+  ),
+  counted AS (
+    SELECT
+      max(iif(field = 'handler', value, NULL)) AS handler,
+      CAST(max(iif(field = 'runs', value, NULL)) AS INTEGER) AS hits,
+      CAST(max(iif(field = 'timed_ns', value, NULL)) AS REAL)
+      / nullif(CAST(max(iif(field = 'timed_runs', value, NULL)) AS INTEGER), 0) AS run_ns
+    FROM items
+    WHERE item GLOB 'handlers[[]*'
+    GROUP BY item
+  ),
+  floor AS (
+    SELECT
+      CAST(nullif(max(value), 'none') AS REAL) AS ns
+    FROM _recording_arg
+    WHERE event = 'recording started' AND key = 'hit_cost.empty_handler_ns'
+  ),
+  named AS (
+    SELECT handler FROM planned
+    UNION
+    SELECT handler FROM counted
+  ),
+  costs AS (
+    SELECT
+      n.handler,
+      p.symbol,
+      p.via,
+      p.site,
+      c.hits,
+      c.run_ns,
+      c.run_ns - f.ns AS handler_ns,
+      p.trap_ns,
+      p.trap_ns + c.run_ns - f.ns AS hit_ns
+    FROM named AS n
+    CROSS JOIN floor AS f
+    LEFT JOIN planned AS p
+      USING (handler)
+    LEFT JOIN counted AS c
+      USING (handler)
+    WHERE n.handler IS NOT NULL
+  )
+SELECT
+  handler,
+  symbol,
+  via,
+  site,
+  hits,
+  run_ns,
+  handler_ns,
+  trap_ns,
+  hit_ns,
+  CAST(round(iif(hits = 0, 0, hits * hit_ns)) AS INTEGER) AS total_ns
+FROM costs
+ORDER BY handler;
+
+-- What a hit of the handlers costs that run for every operator and barrier: one row.
+CREATE PERFETTO TABLE _hit_cost(
+  -- Way to the handler and back, operator, in ns.
+  operator_trap DOUBLE,
+  -- Handler's own time, operator, in ns.
+  operator_handler DOUBLE,
+  -- Way to the handler and back, fused operator, in ns.
+  fused_trap DOUBLE,
+  -- Handler's own time, fused operator, in ns.
+  fused_handler DOUBLE,
+  -- Way to the handler and back, barrier, in ns.
+  barrier_trap DOUBLE,
+  -- Handler's own time, barrier, in ns.
+  barrier_handler DOUBLE
+) AS
+SELECT
+  max(iif(handler = 'on_operator', trap_ns, NULL)) AS operator_trap,
+  max(iif(handler = 'on_operator', handler_ns, NULL)) AS operator_handler,
+  max(iif(handler = 'on_fused', trap_ns, NULL)) AS fused_trap,
+  max(iif(handler = 'on_fused', handler_ns, NULL)) AS fused_handler,
+  max(iif(handler = 'on_barrier', trap_ns, NULL)) AS barrier_trap,
+  max(iif(handler = 'on_barrier', handler_ns, NULL)) AS barrier_handler
+FROM profinfer_handler;
+
+-- Time of these many hits in ns: NULL only where one is needed that was not measured.
+CREATE PERFETTO FUNCTION _hits_dur(
+  -- Hits at operators.
+  operators LONG,
+  -- What one costs.
+  operator_ns DOUBLE,
+  -- Hits at fused operators.
+  fused LONG,
+  -- What one costs.
+  fused_ns DOUBLE,
+  -- Hits at barriers.
+  barriers LONG,
+  -- What one costs.
+  barrier_ns DOUBLE
+)
+-- Their sum.
+RETURNS DURATION AS
+SELECT
+  CAST(
+    round(
+      iif($operators = 0, 0, $operators * $operator_ns)
+      + iif($fused = 0, 0, $fused * $fused_ns)
+      + iif($barriers = 0, 0, $barriers * $barrier_ns)
+    )
+    AS INTEGER
+  );
+
+-- What the work of each distinct operator holds that is not the engine's: per run and thread,
+-- one hit at the operator and one for each barrier inside it.
+--
+-- Of the hit that begins an operator the part before its stamp lies before the slice. The same
+-- part of the hit that ends the work (at the barrier after it or, without barriers, at the
+-- thread's next operator) lies within, and is taken to be as long. The rest of the hit at the
+-- barrier after the operator lies in the wait, not in the work.
+CREATE PERFETTO TABLE profinfer_operator_cost(
+  -- Arguments of its slices, with the description.
+  arg_set_id ARGSETID,
+  -- Barriers inside it, per run and thread: the mean over all of its slices.
+  inside DOUBLE,
+  -- Time of these hits in ns, per run and thread; NULL where a cost was not measured.
+  hits_ns DOUBLE
+) AS
+WITH
+  runs AS MATERIALIZED (
+    SELECT
+      arg_set_id,
+      count() AS slices
+    FROM profinfer_operator_slice
+    GROUP BY arg_set_id
+  ),
+  inside AS MATERIALIZED (
+    SELECT
+      o.arg_set_id,
+      sum(b.barriers) AS barriers
+    FROM (
+      SELECT
+        operator_slice_id,
+        count() AS barriers
+      FROM _inside_event
+      GROUP BY operator_slice_id
+    ) AS b
+    JOIN _operator_event AS o
+      ON o.id = b.operator_slice_id
+    GROUP BY o.arg_set_id
+  ),
+  rates AS (
+    SELECT
+      s.arg_set_id,
+      k.fused_tensor_id IS NOT NULL AS is_fused,
+      coalesce(1.0 * i.barriers / s.slices, 0.0) AS inside
+    FROM runs AS s
+    LEFT JOIN inside AS i
+      USING (arg_set_id)
+    LEFT JOIN _operator_kind AS k
+      USING (arg_set_id)
+  )
+SELECT
+  r.arg_set_id,
+  r.inside,
+  iif(r.is_fused, c.fused_trap + c.fused_handler, c.operator_trap + c.operator_handler)
+  + iif(r.inside = 0, 0.0, r.inside * (c.barrier_trap + c.barrier_handler)) AS hits_ns
+FROM rates AS r
+CROSS JOIN _hit_cost AS c
+ORDER BY r.arg_set_id;

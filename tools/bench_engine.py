@@ -1,0 +1,207 @@
+"""What the benches share: an engine that answers requests, and a recorder beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+GEMMA = ROOT / "build/models/gemma-3-270m-q4_k_m.gguf"
+DENSE = ROOT / "build/models/dense-1b.gguf"
+PROMPT = "The history of the steam engine begins with"
+_PATIENCE = 60.0
+"""Seconds in which a recorder must have attached, or ended."""
+_SETTLED = 0.3
+"""Seconds without another probe after which all are there; more than a recorder's poll."""
+_FIRST = 8
+"""Tokens of the request before the one that is measured."""
+
+
+class RecorderError(Exception):
+    """The recorder did not do what a row of the table needs; the message is its own."""
+
+
+class Engine:
+    """The engine in its own process, answering one request at a time."""
+
+    def __init__(
+        self, threads: int, model: Path = GEMMA, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`environment` is set on top of this process's."""
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tools/engine.py"), str(model), "--serve",
+             "--threads", str(threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
+        self.pid = self._process.pid
+        self._line()
+
+    def _line(self) -> str:
+        stdout = self._process.stdout
+        line = stdout.readline() if stdout else ""
+        if not line:
+            raise SystemExit("the engine has ended: is xllamacpp installed (make setup)?")
+        return line
+
+    def start(self, predict: int) -> None:
+        """Sends a request."""
+        stdin = self._process.stdin
+        if stdin:
+            stdin.write(json.dumps({"prompt": PROMPT, "predict": predict}) + "\n")
+            stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Waits for the answer; the engine's timings."""
+        timings: dict[str, Any] = json.loads(self._line())["timings"]
+        return timings
+
+    def has_answered(self) -> bool:
+        """Whether an answer waits to be read."""
+        stdout = self._process.stdout
+        return stdout is not None and bool(select.select([stdout], [], [], 0)[0])
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.wait()
+
+
+def decode_speed(timings: dict[str, Any]) -> float:
+    """Tokens per second between the first token and the last."""
+    return float((timings["predicted_n"] - 1) * 1e3 / timings["predicted_ms"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a recorder took for one request."""
+
+    seconds: float
+    """From the request to its answer."""
+    busy_s: float
+    """The same and the request before it, which are all that the engine did while recorded."""
+    cpu_s: float
+    """The recorder's CPU time meanwhile, all of its threads."""
+    peak_mb: float
+    """Peak resident set of the recorder's whole life, MB."""
+    written: int
+    """Bytes appended to the trace between the request and the end of the recording."""
+    lost: int
+    """Records lost."""
+
+
+class RecorderProcess:
+    """`profinfer record` beside a running engine, as a user would start it."""
+
+    def __init__(self, pid: int, trace: Path, options: Sequence[str]) -> None:
+        """Returns once every probe is attached. RecorderError when it ends before."""
+        self._trace = trace
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "profinfer", "record", "--pid", str(pid), "--force",
+             "-o", str(trace), *options],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        since, probes, until = time.monotonic(), 0, time.monotonic() + _PATIENCE
+        while not probes or time.monotonic() - since < _SETTLED:
+            if self._process.poll() is not None:
+                self._fail()
+            if time.monotonic() > until:
+                self._process.kill()
+                self._fail()
+            now = self._probes()
+            if now != probes:
+                since, probes = time.monotonic(), now
+            time.sleep(0.02)
+
+    def _probes(self) -> int:
+        """Perf events that it holds: one per probe."""
+        count = 0
+        for link in Path(f"/proc/{self._process.pid}/fd").iterdir():
+            try:
+                count += "perf_event" in os.readlink(link)
+            except FileNotFoundError:
+                continue
+        return count
+
+    def _fail(self) -> NoReturn:
+        _, stderr = self._process.communicate()
+        lines = [line for line in stderr.splitlines() if line.strip()]
+        reason = next((line for line in lines if "error" in line.lower()), (lines or ["?"])[-1])
+        raise RecorderError(reason.strip())
+
+    def record(self, engine: Engine, predict: int) -> tuple[dict[str, Any], Cost]:
+        """One request under this recording, and its end: the engine's timings, and the cost.
+
+        A short request goes before it: what graphs look like is written down once, and would
+        count for too much among few tokens.
+        """
+        begun = time.monotonic()
+        engine.start(_FIRST)
+        engine.answer()
+        busy = time.monotonic() - begun
+        time.sleep(_SETTLED)  # until the recorder has drained it
+        clock = (~self._process.pid << 3) | 2  # the CPU clock of another process
+        size = self._trace.stat().st_size
+        cpu, begun = time.clock_gettime(clock), time.monotonic()
+        engine.start(predict)
+        timings = engine.answer()
+        if self._process.poll() is not None:
+            self._fail()
+        seconds = time.monotonic() - begun
+        time.sleep(_SETTLED)  # its last records are part of the cost
+        cpu = time.clock_gettime(clock) - cpu
+        self._process.send_signal(signal.SIGINT)
+        peak = 0.0
+        while self._process.poll() is None:
+            # Not ru_maxrss of the child: that begins with what this process had.
+            peak = max(peak, _peak_mb(self._process.pid))
+            time.sleep(0.01)
+        stderr = self._process.stderr.read() if self._process.stderr else ""
+        lost = re.search(r"([\d,]+) lost", stderr)
+        if self._process.returncode or lost is None:
+            raise RecorderError(stderr.strip().splitlines()[-1] if stderr.strip() else "no report")
+        written = self._trace.stat().st_size - size
+        return timings, Cost(
+            seconds, busy + seconds, cpu, peak, written, int(lost[1].replace(",", ""))
+        )
+
+    def close(self) -> None:
+        """Ends it, whatever it does."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stderr:
+            self._process.stderr.close()
+
+
+def _peak_mb(pid: int) -> float:
+    """VmHWM of a process, 0 when it has ended."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return int(found[1]) / 1e3 if found else 0.0
+
+
+def audit_environment() -> dict[str, str]:
+    """What `profinfer env` says to start an engine with. RecorderError when there is nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "profinfer", "env"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    name, equals, value = done.stdout.strip().partition("=")
+    if done.returncode or not equals:
+        lines = done.stderr.strip().splitlines()
+        raise RecorderError(lines[-1] if lines else "profinfer env prints nothing")
+    return {name: value}
