@@ -45,7 +45,8 @@ class Placer:
     counted twice."""
 
     def __init__(self, cost: HitCost | None, pid: int, *, symbols_only: bool = False) -> None:
-        """`cost`: None before it is known. `symbols_only`: the functions' first instructions, whatever they cost (to compare)."""
+        """`cost`: None before it is known. `symbols_only`: the functions' first instructions,
+        whatever they cost (to compare)."""
         self._cost = cost
         self._pid = pid
         self._symbols_only = symbols_only

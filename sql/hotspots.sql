@@ -43,7 +43,7 @@ SELECT
   round(100.0 * sum(s.busy_dur) / sum(sum(s.busy_dur)) OVER (), 1) AS percent,
   round(sum(s.dur) / 1e3 / nullif(sum(s.runs), 0), 1) AS mean_us,
   round(max(s.max_dur) / 1e3, 1) AS max_us,
-  sum(s.incomplete) AS incomplete
+  sum(s.incomplete) + profinfer_unknown_graphs() + profinfer_doubtful_phases() AS incomplete
 FROM sets AS s
 LEFT JOIN _operator_kind AS k
   USING (arg_set_id)

@@ -75,7 +75,10 @@ WITH
       sum(iif(s.complete AND c.complete, c.hits, NULL)) AS hits,
       sum(iif(s.complete AND c.complete, c.trap_dur, NULL)) AS trap_dur,
       sum(iif(s.complete AND c.complete, c.handler_dur, NULL)) AS handler_dur,
-      sum(NOT (s.complete AND c.complete)) AS incomplete
+      sum(NOT (s.complete AND c.complete))
+      + profinfer_unknown_graphs()
+      + profinfer_doubtful_phases()
+      + profinfer_lost('ubatch_begin') AS incomplete
     FROM steps AS s
     JOIN costs AS c
       USING (ubatch_id)
@@ -111,7 +114,11 @@ FROM (
     sum(iif(o.complete, o.trap_dur, NULL)) AS trap_dur,
     sum(iif(o.complete, o.handler_dur, NULL)) AS handler_dur,
     sum(iif(o.complete, o.dur, NULL)) AS dur,
-    sum(NOT o.complete) AS incomplete
+    sum(NOT o.complete)
+    + profinfer_unknown_graphs()
+    + profinfer_doubtful_phases()
+    + profinfer_lost('operator')
+    + profinfer_lost('fused') AS incomplete
   FROM profinfer_overhead AS o
   JOIN profinfer_ubatch AS u
     USING (ubatch_id)
@@ -152,7 +159,7 @@ SELECT
   round(sum(r.slices * c.hits_ns) / 1e6, 3) AS overhead_ms,
   round(sum(r.busy_dur) / 1e6, 3) AS work_ms,
   round(100.0 * sum(r.slices * c.hits_ns) / nullif(sum(r.busy_dur), 0), 1) AS percent,
-  sum(r.incomplete) AS incomplete
+  sum(r.incomplete) + profinfer_unknown_graphs() + profinfer_doubtful_phases() AS incomplete
 FROM runs AS r
 JOIN profinfer_operator_cost AS c
   USING (arg_set_id)

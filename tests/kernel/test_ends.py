@@ -179,7 +179,9 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
         "SELECT ts, ts + dur FROM slice WHERE category = 'operator'",
         BAD_STATS,
     )
-    assert stats == []
+    assert {str(name) for name, _ in stats} <= {
+        "traced_buf_trace_writer_packet_loss", "traced_buf_sequence_packet_loss",
+    }
     losses = Counter({str(kind): number(count) for kind, count in lost})
     drained = captured(raw)
     expected = emitted(truth)

@@ -160,17 +160,20 @@ def test_the_trace_counts_the_runs_of_each_hot_handler(double: Engine, tmp_path:
         calls = recording.truth["calls"]
     _, found = trace_rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.overhead",
-        "SELECT handler, hits, timed_runs FROM profinfer_handler",
+        "INCLUDE PERFETTO MODULE profinfer.recording",
+        "SELECT h.value, r.value, t.value FROM profinfer_recording AS h"
+        " JOIN profinfer_recording AS r ON r.key = replace(h.key, '.handler', '.runs')"
+        " JOIN profinfer_recording AS t ON t.key = replace(h.key, '.handler', '.timed_runs')"
+        " WHERE h.key GLOB 'handlers*.handler'",
     )
-    runs = {str(handler): (hits, timed) for handler, hits, timed in found}
+    runs = {str(handler): (str(hits), str(timed)) for handler, hits, timed in found}
     for handler, symbol in (
         ("on_operator", "ggml_cpu_extra_compute_forward"),
         ("on_fused", "ggml_compute_forward_rms_norm_mul_fused"),
         ("on_barrier", "ggml_barrier"),
     ):
         # So few records are all timed: the kernel's own count of runs is the same.
-        assert runs[handler] == (calls[symbol], calls[symbol]), handler
+        assert runs[handler] == (str(calls[symbol]), str(calls[symbol])), handler
 
 
 def test_doctor_and_env_say_where_the_library_is(double: Engine) -> None:

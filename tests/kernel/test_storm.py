@@ -68,8 +68,8 @@ def test_a_storm_of_records_is_recorded_or_counted(
             result = recorder.run(sink.feed, lambda _: None)
     finally:
         sink.close()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number, previous in handlers.items():
+            signal.signal(number, previous)
         os.environ.pop("XDG_CACHE_HOME")
         if cache is not None:
             os.environ["XDG_CACHE_HOME"] = cache
