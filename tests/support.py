@@ -23,7 +23,6 @@ from profinfer.trace_processor import Session, Value, open_trace
 from tests.conftest import REPO, require
 
 PROFINFER = (sys.executable, "-m", "profinfer")
-BREAKPOINT = 0xCC
 
 Row = tuple[Value, ...]
 

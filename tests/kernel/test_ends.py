@@ -180,7 +180,8 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
         BAD_STATS,
     )
     assert {str(name) for name, _ in stats} <= {
-        "traced_buf_trace_writer_packet_loss", "traced_buf_sequence_packet_loss",
+        "traced_buf_trace_writer_packet_loss",
+        "traced_buf_sequence_packet_loss",
     }
     losses = Counter({str(kind): number(count) for kind, count in lost})
     drained = captured(raw)

@@ -147,7 +147,7 @@ def test_complete_operators_are_as_long_as_they_were(lossy: Lossy) -> None:
 
 
 def test_a_lossy_trace_reads_without_errors(lossy: Lossy) -> None:
-    assert {n.partition('[')[0] for n, _ in lossy.recording.session.import_errors()} == LOSS_STATS
+    assert {n.partition("[")[0] for n, _ in lossy.recording.session.import_errors()} == LOSS_STATS
 
 
 def test_a_lossy_capture_converts_to_the_same_trace(
@@ -194,7 +194,7 @@ def test_structure_that_does_not_fit_is_walked_again_until_it_does(
     options = ("--level", "barrier", "--structure-ring-size", "4K", "--poll", 0.01, "--raw", raw)
     target = ("known", "--layers", 2, "--decode", 61, "--rebuild", 0, "--work-us", 211)
     with record(double, tmp_path / "t.pftrace", *options, target=target) as recording:
-        assert {n.partition('[')[0] for n, _ in recording.session.import_errors()} == LOSS_STATS
+        assert {n.partition("[")[0] for n, _ in recording.session.import_errors()} == LOSS_STATS
         truth = recording.truth
         executed = sum(t["extra"] + t["fused"] for t in truth["threads"])
         operators = recording.rows(OPERATORS)
@@ -240,5 +240,5 @@ def test_a_capture_without_its_end_frame_still_gives_every_finished_operator(
     ended = [row for row in lossy.recording.rows(OPERATORS) if as_int(row[2]) >= as_int(row[1])]
     assert len(ended) > 20
     assert recording.rows(OPERATORS) == ended
-    assert {n.partition('[')[0] for n, _ in recording.session.import_errors()} == LOSS_STATS
+    assert {n.partition("[")[0] for n, _ in recording.session.import_errors()} == LOSS_STATS
     recording.close()
