@@ -104,6 +104,8 @@ missing_packages() {
     fi
     if $with_test; then
         command -v clang-format >/dev/null || echo clang-format
+        # The audit library for arm64 is tried under emulation.
+        [[ $(uname -m) == aarch64 ]] || command -v qemu-aarch64 >/dev/null || echo qemu-user
         # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
         if [[ -z $(find_browser) ]] && ! grep -q '^ID=ubuntu' /etc/os-release; then echo chromium; fi
     fi
