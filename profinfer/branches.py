@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 
-import capstone  # type: ignore[import-untyped, unused-ignore]
+import capstone
 import numpy as np
 import numpy.typing as npt
 
@@ -26,17 +26,20 @@ _MAX_SPANS = 64
 _MAX_REFERENCES = 8 << 20
 
 
-def short_jumps(elf: Elf, start: int, end: int) -> list[int]:
-    """Where the relative jumps in `start`..`end` of x86-64 code lead, decoded one by one.
+def short_jumps(elf: Elf, start: int, end: int) -> list[tuple[int, int]]:
+    """(place, target) of the jumps by one byte in `start`..`end` of x86-64 code, decoded in turn.
 
-    `references` lacks jumps by one byte: by their bytes alone they would be too many.
+    `references` lacks them: by their bytes alone they would be too many.
     """
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     decoder.skipdata = True
     found = []
-    for _, _, mnemonic, operands in decoder.disasm_lite(elf.code_at(start, end - start), start):
-        if mnemonic.split()[-1].startswith(("j", "loop")) and operands.startswith("0x"):
-            found.append(int(operands, 16))
+    code = elf.code_at(start, end - start)
+    for place, size, mnemonic, operands in decoder.disasm_lite(code, start):
+        name = mnemonic.split()[-1]
+        # An opcode, the distance, and perhaps one prefix.
+        if size <= 3 and name.startswith(("j", "loop")) and operands.startswith("0x"):
+            found.append((place, int(operands, 16)))
     return found
 
 

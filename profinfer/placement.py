@@ -6,6 +6,7 @@ counts must be the same wherever the probe is.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,8 @@ class Placer:
 
     def _costs(self) -> dict[str, float]:
         known = self._cost.sites if self._cost else {}
-        return {kind: ns for kind, ns in known.items() if ns is not None}
+        # What the kernel refuses must not be taken for what it single-steps.
+        return {kind: math.inf if ns is None else ns for kind, ns in known.items()}
 
     def places(
         self, item: EngineObject, symbol: Symbol, *, with_return: bool, redirected: bool

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import capstone  # type: ignore[import-untyped, unused-ignore]
+import capstone
 
 from profinfer.branches import references, short_jumps
 from profinfer.elf import Elf, Symbol
 
 _ENTRY_BLOCK = 256
 """Bytes looked at: far more than arguments survive."""
-_REL8 = 2 + 128
+_REL8 = 3 + 128
+"""Reach of a jump by one byte, with a prefix."""
+_IN_STEP = 4096
 _PAGE = 4096
 _EQUAL = 1.05
 
@@ -100,11 +102,15 @@ def direct_references(elf: Elf, address: int) -> list[int]:
     found = [int(place) for place in places[targets == address]]
     if elf.machine == "x86-64":
         # Jumps by one byte, from the functions in reach: decoded, as their bytes say too little.
-        for near in elf.symbols.values():
-            end = min(near.value + near.size, address + _REL8)
-            if near.value < end and near.value + near.size > address - _REL8:
-                found += [near.value for t in short_jumps(elf, near.value, end) if t == address]
-    return found
+        # From the middle of a long one it takes a few instructions to fall into step.
+        spans = {
+            (max(near.value, address - _IN_STEP), min(near.value + near.size, address + _REL8))
+            for near in elf.symbols.values()
+            if near.value < address + _REL8 and near.value + near.size > address - _REL8
+        }
+        jumps = {jump for span in spans if span[0] < span[1] for jump in short_jumps(elf, *span)}
+        found += [place for place, target in jumps if target == address]
+    return sorted(found)
 
 
 def _first_target(elf: Elf, symbol: Symbol, last: int) -> int:
@@ -120,7 +126,7 @@ def _first_target(elf: Elf, symbol: Symbol, last: int) -> int:
             start = max(part.value, entry - _REL8) if part is not symbol else entry
             end = min(part.value + part.size, last + _REL8)
             if start < end:
-                found += [t for t in short_jumps(elf, start, end) if entry < t <= last]
+                found += [t for _, t in short_jumps(elf, start, end) if entry < t <= last]
     return min(found, default=last + 1)
 
 
