@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection
 
 from profinfer import kernel
 from profinfer.errors import ProbeError, TargetError
@@ -25,22 +24,20 @@ class Attachments:
         self.programs: dict[str, int] = {}
         """The program of each handler that is attached."""
 
-    def attach(self, plan: Plan, access: Mapping[str, Path]) -> int:
-        """Attaches what is not attached yet; how many. TargetError when the process has ended.
-
-        `access`: by the objects' names in the plan, the files themselves.
-        """
+    def attach(self, plan: Plan) -> int:
+        """Attaches what is not attached yet; how many. TargetError when the process has ended."""
         before = len(self._events)
         for probe in plan.probes:
-            key = (str(probe.object), probe.offset, probe.handler)
-            if key in self._events or probe.object not in access:
+            place = probe.place
+            key = (place.path, place.offset, probe.handler)
+            if key in self._events:
                 continue
             program = self._program(probe.handler)
             try:
                 self._events[key] = kernel.attach_uprobe(
                     program,
-                    access[probe.object],
-                    probe.offset,
+                    place.access,
+                    place.offset,
                     self._pid,
                     at_return=probe.at_return,
                 )

@@ -7,7 +7,7 @@ something to go by, and from then on in one interval of eight.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from profinfer import kernel
 from profinfer.records import Kind
@@ -49,13 +49,16 @@ class HandlerStats:
             self._fd = None
 
 
-def handlers_json(programs: Mapping[str, int], emitted: list[int]) -> list[dict[str, object]]:
+def handlers_json(
+    programs: Mapping[str, int], emitted: list[int], empty: Collection[str]
+) -> list[dict[str, object]]:
     """For the trace: of each handler the runs that were timed and their time in ns; and all its
-    runs, where each makes one record. `emitted`: records by kind, drained or lost."""
+    runs while recording was on, where each makes one record. `emitted`: records by kind, drained
+    or lost. `empty`: handlers that were replaced and made none."""
     out: list[dict[str, object]] = []
     for handler, program in programs.items():
         timed = kernel.program_stats(program)
-        kind = _RECORD_OF.get(handler)
+        kind = None if handler in empty else _RECORD_OF.get(handler)
         out.append(
             {
                 "handler": handler,

@@ -6,16 +6,15 @@ Measured in this process on functions of our own (bpf/hit_sites.c), once per boo
 from __future__ import annotations
 
 import ctypes
-import functools
+import json
 import os
 import platform
-import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from profinfer import kernel
+from profinfer import cache, kernel
 from profinfer.elf import Elf
 from profinfer.errors import KernelError, ProbeError
 
@@ -25,7 +24,8 @@ _LIBRARY = (
 )  # fmt: skip
 _PREFIX = "hit_"
 _NAMES = {"b_cond": "b.cond", "ldr_literal": "ldr-literal"}
-_CALLS, _LOOPS, _WARM = 2000, 3, 100
+_CALLS, _LOOPS, _WARM = 1000, 5, 100
+_MAX_JSON = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -42,50 +42,78 @@ class HitCost:
         return asdict(self)
 
 
-@functools.cache
 def hit_cost() -> HitCost:
-    """Measures it, once per process. KernelError without the library or without uprobes."""
+    """Measured once per boot. KernelError without the library, or without uprobes."""
     if not _LIBRARY.is_file():
         raise KernelError(f"there is no {_LIBRARY}", "make setup builds it")
+    elf = Elf(_LIBRARY)
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        place = cache.cache_file("hitcost", f"{boot} {elf.build_id}")
+        found = _cached(place) if place else None
+        if found is None:
+            found = _measure(elf)
+            if place:
+                cache.store(place, json.dumps(found.to_json()))
+        return found
+    finally:
+        elf.close()
+
+
+def _cached(place: Path) -> HitCost | None:
+    try:
+        kept = json.loads(cache.load(place, _MAX_JSON) or b"")
+        sites = {str(k): None if v is None else float(v) for k, v in kept["sites"].items()}
+        return HitCost(sites, float(kept["empty_handler_ns"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _measure(elf: Elf) -> HitCost:
     library = ctypes.CDLL(str(_LIBRARY))
     loop: Callable[[Any, int], int] = library.hit_loop
     library.hit_loop.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
     library.hit_loop.restype = ctypes.c_uint64
-    elf = Elf(_LIBRARY)
     nothing = kernel.load_nothing()
     sites: dict[str, float | None] = {}
     events: list[int] = []
-    for name, symbol in sorted(elf.symbols.items()):
-        if not name.startswith(_PREFIX) or name == "hit_loop":
-            continue
-        kind = _NAMES.get(name.removeprefix(_PREFIX), name.removeprefix(_PREFIX))
-        function = ctypes.cast(getattr(library, name), ctypes.c_void_p)
-        bare = _median(loop, function)
-        try:
+    try:
+        for name, symbol in sorted(elf.symbols.items()):
+            if not name.startswith(_PREFIX) or name == "hit_loop":
+                continue
+            kind = _NAMES.get(name.removeprefix(_PREFIX), name.removeprefix(_PREFIX))
+            function = ctypes.cast(getattr(library, name), ctypes.c_void_p)
+            bare = _least(loop, function)
             offset = elf.file_offset(symbol.value)
-            events.append(
-                kernel.attach_uprobe(nothing, _LIBRARY, offset, os.getpid(), at_return=False)
-            )
-        except ProbeError:
-            sites[kind] = None
-            continue
-        loop(function, _WARM)  # kernels rewrite a NOP after its first hits
-        sites[kind] = max(0.0, _median(loop, function) - bare)
-    if not events:
-        raise KernelError("this kernel took none of the self-test's probes")
+            try:
+                events.append(
+                    kernel.attach_uprobe(nothing, _LIBRARY, offset, os.getpid(), at_return=False)
+                )
+            except ProbeError:
+                sites[kind] = None
+                continue
+            loop(function, _WARM)  # kernels rewrite a NOP after its first hits
+            sites[kind] = max(0.0, _least(loop, function) - bare)
+        if not events:
+            raise KernelError("this kernel took none of the self-test's probes")
+        return HitCost(sites, _empty_handler_ns(loop, library.hit_stepped, nothing))
+    finally:
+        kernel.close_events(events)
+        os.close(nothing)
+
+
+def _empty_handler_ns(loop: Callable[[Any, int], int], function: Any, program: int) -> float:
+    """By the kernel's own count, which two readings of the clock are most of."""
     stats = kernel.enable_stats()
-    before = kernel.program_stats(nothing)
-    function = ctypes.cast(library.hit_stepped, ctypes.c_void_p)
-    loop(function, _CALLS)
-    after = kernel.program_stats(nothing)
-    os.close(stats)
-    kernel.close_events(events)
-    os.close(nothing)
-    elf.close()
-    runs = max(1, after.runs - before.runs)
-    return HitCost(sites, (after.run_ns - before.run_ns) / runs)
+    try:
+        before = kernel.program_stats(program)
+        loop(ctypes.cast(function, ctypes.c_void_p), _CALLS)
+        after = kernel.program_stats(program)
+    finally:
+        os.close(stats)
+    return (after.run_ns - before.run_ns) / max(1, after.runs - before.runs)
 
 
-def _median(loop: Callable[[Any, int], int], function: Any) -> float:
-    """ns per call."""
-    return statistics.median(loop(function, _CALLS) / _CALLS for _ in range(_LOOPS))
+def _least(loop: Callable[[Any, int], int], function: Any) -> float:
+    """ns per call, of the fastest loop: whatever else the machine does only adds to it."""
+    return min(loop(function, _CALLS) / _CALLS for _ in range(_LOOPS))

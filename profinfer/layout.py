@@ -6,17 +6,13 @@ makes tensors and graphs with values that occur nowhere else, and looks for them
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import platform
-import stat
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from profinfer import cache
 from profinfer.elf import Elf
 from profinfer.errors import ProbeError, TargetError
 from profinfer.layout_child_ggml import REQUIRED
@@ -69,12 +65,12 @@ def describe(objects: Sequence[LibraryPath], *, uid: int, gid: int, timeout: flo
     try:
         for elf in elves:
             _check_machine(elf)
-        cache = _cache_file(elves, uid)
-        found = _cached(cache) if cache else None
+        place = cache.cache_file("layout", _cache_key(elves, uid))
+        found = _cached(place) if place else None
         if found is None:
             found, final = _experiment(elves, uid, gid, timeout)
-            if cache and final:
-                _store(cache, found)
+            if place and final:
+                cache.store(place, found.to_json())
         return found
     finally:
         for elf in elves:
@@ -178,56 +174,18 @@ def _wanted(elves: Sequence[Elf]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _cache_file(elves: Iterable[Elf], uid: int) -> Path | None:
-    """Where the answer for these files is kept, or None when there is no private place.
-
-    The owner is part of the name: a build id is easily forged, and one user's forgery must not
-    answer for another's library.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    directory = root / "profinfer" / "layout"
-    try:
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        status = os.lstat(directory)
-    except OSError:
-        return None
-    private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077 == 0
-    if not private or status.st_uid != os.geteuid():
-        return None
-    parts = [f"{FORMAT} {uid}", *(f"{elf.build_id} {elf.size}" for elf in elves)]
-    return directory / f"{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()}.json"
+def _cache_key(elves: Iterable[Elf], uid: int) -> str:
+    """The owner is part of it: a build id is easily forged, and one user's forgery must not answer
+    for another's library."""
+    return "\n".join([f"{FORMAT} {uid}", *(f"{elf.build_id} {elf.size}" for elf in elves)])
 
 
 def _cached(path: Path) -> Layout | None:
     """The kept answer, or None when there is none that is ours and whole."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    text = cache.load(path, MAX_JSON)
+    if text is None:
         return None
-    with open(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            return None
-        text = stream.read(MAX_JSON + 1)
     try:
         return Layout.from_json(text)
     except ProbeError:
         return None
-
-
-def _store(path: Path, layout: Layout) -> None:
-    """Keep an answer; a cache that cannot be written only costs time."""
-    with contextlib.suppress(OSError):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with open(descriptor, "w", encoding="ascii") as stream:
-                stream.write(layout.to_json())
-            os.replace(name, path)
-        except OSError:
-            os.unlink(name)
-            raise

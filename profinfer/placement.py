@@ -38,7 +38,13 @@ class Place:
     hit_ns: float | None = None
     """Measured cost of a hit there with an empty handler, ns."""
     why: str = ""
-    """Why it is not a stub."""
+    """Why it is not a stub, where one was looked for."""
+
+    def describe(self) -> str:
+        """The address, and what is known of it."""
+        cost = f", {self.hit_ns / 1000:.2f} us" if self.hit_ns is not None else ""
+        site = f"  {self.via}, {self.site}{cost}" if self.site else ""
+        return f"{self.path}+{self.offset:#x}{site}" + (f" ({self.why})" if self.why else "")
 
 
 class Placer:

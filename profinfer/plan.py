@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from profinfer.elf import Elf
 from profinfer.errors import ProbeError
-from profinfer.placement import DIRECT, Place, Placer
+from profinfer.placement import Place, Placer
 from profinfer.target import EngineObject
 
 LEVELS = ("token", "graph", "operator", "barrier")
@@ -48,30 +48,27 @@ _POINTS = (
 
 @dataclass(frozen=True)
 class Probe:
-    """One probe: `offset` is in the file, in bytes."""
+    """One probe."""
 
-    object: str
     symbol: str
-    offset: int
     handler: str
     level: str
     at_return: bool
-    via: str = DIRECT
-    """Whether it sits in the function or on a stub that leads to it (see placement.py)."""
-    site: str = ""
-    """Kind of the probed instruction; empty when nothing was chosen."""
-    hit_ns: float | None = None
-    """Measured cost of a hit there with an empty handler, ns."""
-    why: str = ""
-    """Why it is not on a stub, where one was looked for."""
+    place: Place
+
+    def to_json(self) -> dict[str, object]:
+        """For the trace's metadata."""
+        place = asdict(self.place)
+        del place["access"]
+        return {
+            "object": place.pop("path"), "symbol": self.symbol, "handler": self.handler,
+            "level": self.level, "at_return": self.at_return, **place,
+        }  # fmt: skip
 
     def describe(self) -> str:
         """One line."""
-        cost = f", {self.hit_ns / 1000:.2f} us" if self.hit_ns is not None else ""
-        site = f"  {self.via}, {self.site}{cost}" if self.site else ""
-        why = f" ({self.why})" if self.why else ""
         name = self.symbol + (" (return)" if self.at_return else "")
-        return f"{self.handler:24} {name}  {self.object}+{self.offset:#x}{site}{why}"
+        return f"{self.level:9} {self.handler:24} {name}  {self.place.describe()}"
 
 
 @dataclass(frozen=True)
@@ -86,13 +83,13 @@ class Plan:
         """For the trace's metadata."""
         return {
             "level": self.level,
-            "probes": [asdict(p) for p in self.probes],
+            "probes": [p.to_json() for p in self.probes],
             "missing": self.missing,
         }
 
     def describe(self) -> str:
         """One line per probe, aligned."""
-        lines = [f"{p.level:9} {p.describe()}" for p in self.probes]
+        lines = [p.describe() for p in self.probes]
         lines += [f"{level:9} not available: {reason}" for level, reason in self.missing.items()]
         return "\n".join(lines)
 
@@ -117,13 +114,9 @@ def _find(point: _Point, objects: Iterable[EngineObject], placer: Placer | None)
                     redirected=point.handler in HOT_HANDLERS,
                 )  # fmt: skip
             found += [
-                Probe(
-                    object=place.path, symbol=symbol.name, offset=place.offset,
-                    handler=point.handler, level=point.level, at_return=point.at_return,
-                    via=place.via, site=place.site, hit_ns=place.hit_ns, why=place.why,
-                )
+                Probe(symbol.name, point.handler, point.level, point.at_return, place)
                 for place in places
-            ]  # fmt: skip
+            ]
     return found
 
 

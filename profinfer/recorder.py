@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from profinfer import kernel, target
 from profinfer.attach import Attachments
@@ -26,6 +25,7 @@ from profinfer.loader import Loaded, load_bcc
 from profinfer.metadata import start_json
 from profinfer.placement import Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
+from profinfer.records import Kind
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
@@ -45,6 +45,7 @@ class Result:
     command_status: int | None = None
     """Wait status of the launched command."""
     notes: list[str] = field(default_factory=list)
+    """What a reader has to know beside the losses."""
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Recorder:
         self._finder = ObjectFinder()
         self._placer = Placer(None, 0)
         self._signal: int | None = None
+        self._notes: list[str] = []
         self.pid = 0
         self.plan = Plan(config.level, (), {})
         self.objects: list[EngineObject] = []
@@ -171,14 +173,6 @@ class Recorder:
             self._placer.redirection = read_redirection(self.pid)
         self.plan = make_plan(self.objects, self._config.level, self._placer)
 
-    def _access(self) -> dict[str, Path]:
-        """The files that the plan names."""
-        found = {item.path: item.access for item in self.objects}
-        redirection = self._placer.redirection
-        if redirection.library is not None:
-            found[redirection.path] = redirection.library
-        return found
-
     def _describe(self) -> Layout:
         uid, gid = target.owner(self.pid)
         try:
@@ -201,30 +195,32 @@ class Recorder:
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
         empty = HOT_HANDLERS if self._config.empty_handlers else ()
         attachments = self._attachments = Attachments(loaded, self.pid, empty=empty)
-        self._stats = HandlerStats()
-        attachments.attach(self.plan, self._access())
+        stats = HandlerStats()
+        attachments.attach(self.plan)
         began = time.monotonic()
         if self._launched:
             resume(self.pid)
         try:
-            reason = self._loop(loaded, attachments, drain, sink, show, began)
+            reason = self._loop(loaded, attachments, drain, stats, sink, show, began)
         finally:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
             attachments.detach()
-            self._stats.close()
+            stats.close()
         time.sleep(0.005)  # a handler that had begun ends meanwhile
         for frame in drain.take(self.objects):
             sink(frame)
         sink(clock_frame())
         result = Result(reason, drain.records, drain.lost, time.monotonic() - began)
+        result.notes = self._notes
         if self._launched:
             self._launched.terminate()
             result.command_status = self._launched.status
         end = {
             "reason": reason,
+            "notes": self._notes,
             "seconds": result.seconds,
-            "handlers": handlers_json(attachments.programs, drain.emitted),
+            "handlers": handlers_json(attachments.programs, drain.emitted, empty),
             "drained": drain.records,
             "lost": drain.lost,
             "command_status": (
@@ -237,8 +233,8 @@ class Recorder:
         return result
 
     def _loop(
-        self, loaded: Loaded, attachments: Attachments, drain: Drain, sink: Sink,
-        show: Callable[[Progress], None], began: float,
+        self, loaded: Loaded, attachments: Attachments, drain: Drain, stats: HandlerStats,
+        sink: Sink, show: Callable[[Progress], None], began: float,
     ) -> str:  # fmt: skip
         poll = select.epoll()
         target_fd = _pidfd(self.pid)
@@ -249,6 +245,7 @@ class Recorder:
             poll.register(self._launched.stops_fd, select.EPOLLIN)
         next_clock = boot_ns() + _CLOCK_EVERY_NS
         next_drain = time.monotonic() + self._config.poll
+        checked = False
         try:
             while True:
                 ready: list[tuple[int, int]] = []
@@ -263,7 +260,10 @@ class Recorder:
                 next_drain = time.monotonic() + self._config.poll
                 for frame in drain.take(self.objects):
                     sink(frame)
-                self._stats.tick(drain.records)
+                stats.tick(drain.records)
+                if not (ended or checked) and drain.emitted[Kind.OPERATOR]:
+                    checked = True
+                    self._check_redirection()
                 if boot_ns() >= next_clock:
                     sink(clock_frame())
                     next_clock += _CLOCK_EVERY_NS
@@ -281,16 +281,22 @@ class Recorder:
             poll.close()
             os.close(target_fd)
 
+    def _check_redirection(self) -> None:
+        """Looks again whether calls pass their stubs: now the loader has bound them."""
+        problems = self._placer.problems()
+        if target.is_alive(self.pid):  # what has ended cannot be read any more
+            self._notes += [f"calls may have been missed: {problem}" for problem in problems]
+
     def _attach_new(self, launched: Launched, attachments: Attachments) -> None:
         """Attaches to engine objects that the target has loaded meanwhile."""
         for pid in launched.take_stopped():
-            try:
+            # When it is killed meanwhile, the loop will notice.
+            with contextlib.suppress(TargetError):
                 if pid == self.pid and not read_redirection(pid).changing:
                     self.objects = self._finder.find(pid)
                     self._place()
-                    attachments.attach(self.plan, self._access())
-            finally:
-                resume(pid)
+                    attachments.attach(self.plan)
+            resume(pid)
 
 
 def _pidfd(pid: int) -> int | None:

@@ -27,7 +27,8 @@ _REL8 = 3 + 128
 """Reach of a jump by one byte, with a prefix."""
 _IN_STEP = 4096
 _PAGE = 4096
-_EQUAL = 1.05
+_EQUAL = 1.15
+"""Costs as near as this are equal: they differ by as much from one self-test to the next."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Si
 
 
 def cheapest(sites: list[Site], cost: Mapping[str, float]) -> Site:
-    """The site whose kind costs least; of those within 5 % the first.
+    """The site whose kind costs least; of those within 15 % the first.
 
     A kind that `cost` lacks counts as "stepped"; where that is missing too, as infinitely dear.
     """

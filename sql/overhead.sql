@@ -172,7 +172,8 @@ LIMIT 30;
 -- CPU load P.: the handlers' run time, of all threads, over the recording's time on the most
 -- threads that worked on one graph. The second figure leaves out what an empty handler is counted
 -- with. left_out counts the handlers that are in neither, since their runs or run time are not
--- known: those at graphs, and what never ran while the kernel counted.
+-- known: those at graphs, and what never ran while the kernel counted. Where records were lost
+-- there may have been more threads than are seen: how many records is in the last column.
 
 -- title: CPU load of the handlers
 SELECT
@@ -181,7 +182,12 @@ SELECT
   round(h.run_ns / 1e6, 2) AS run_ms,
   round(100.0 * h.run_ns / 1e9 / (r.seconds * r.threads), 3) AS cpu_load_percent,
   round(100.0 * h.handler_ns / 1e9 / (r.seconds * r.threads), 3) AS over_empty_percent,
-  h.left_out
+  h.left_out,
+  (
+    SELECT
+      coalesce(sum(lost), 0)
+    FROM profinfer_loss
+  ) AS incomplete
 FROM (
   SELECT
     round(CAST(max(iif(key = 'seconds', value, NULL)) AS REAL), 3) AS seconds,

@@ -68,7 +68,7 @@ class Probed:
         drain = Drain(self.loaded, self.engine.pid)
         self.loaded.set_control(active=1)
         attachments = Attachments(self.loaded, self.engine.pid, empty=HOT_HANDLERS if empty else ())
-        attachments.attach(self.plan, {item.path: item.access for item in self.objects})
+        attachments.attach(self.plan)
         # Empty handlers are one program.
         programs = {
             "on_nothing" if empty else name: attachments.programs[name] for name in HOT_HANDLERS

@@ -203,6 +203,8 @@ def _report(config: Config, outputs: _Outputs, result: Result) -> None:
         f" {result.seconds:.1f} s, {result.lost:,} lost ({result.reason})",
         file=sys.stderr,
     )
+    for note in result.notes:
+        print(f"profinfer: warning: {note}", file=sys.stderr)
     if result.lost:
         print(
             "profinfer: warning: records were lost: the rings were full\n"

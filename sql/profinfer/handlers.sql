@@ -181,7 +181,7 @@ SELECT
 CREATE PERFETTO TABLE profinfer_operator_cost(
   -- Arguments of its slices, with the description.
   arg_set_id ARGSETID,
-  -- Barriers inside it, per run and thread: the mean over all of its slices.
+  -- Barriers inside it, per run and thread: the mean over its complete slices.
   inside DOUBLE,
   -- Time of these hits in ns, per run and thread; NULL where a cost was not measured.
   hits_ns DOUBLE
@@ -190,8 +190,8 @@ WITH
   runs AS MATERIALIZED (
     SELECT
       arg_set_id,
-      count() AS slices
-    FROM profinfer_operator_slice
+      sum(complete) AS slices
+    FROM _operator_event
     GROUP BY arg_set_id
   ),
   inside AS MATERIALIZED (
@@ -207,13 +207,14 @@ WITH
     ) AS b
     JOIN _operator_event AS o
       ON o.id = b.operator_slice_id
+    WHERE o.complete
     GROUP BY o.arg_set_id
   ),
   rates AS (
     SELECT
       s.arg_set_id,
       k.fused_tensor_id IS NOT NULL AS is_fused,
-      coalesce(1.0 * i.barriers / s.slices, 0.0) AS inside
+      coalesce(1.0 * i.barriers / nullif(s.slices, 0), 0.0) AS inside
     FROM runs AS s
     LEFT JOIN inside AS i
       USING (arg_set_id)

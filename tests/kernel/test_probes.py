@@ -41,12 +41,12 @@ def probes(trace: Path) -> dict[str, tuple[str, str, str]]:
 
 def said(trace: Path, key: str) -> str:
     """One value of profinfer_recording."""
-    _, [[value]] = trace_rows(
+    _, found = trace_rows(
         trace,
         "INCLUDE PERFETTO MODULE profinfer.recording",
-        f"SELECT value FROM profinfer_recording WHERE key = '{key}'",  # noqa: S608
+        "SELECT key, value FROM profinfer_recording",
     )
-    return str(value)
+    return str({name: value for name, value in found}[key])
 
 
 @pytest.mark.parametrize("program", ["known", "known-dl"])

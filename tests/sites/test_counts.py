@@ -96,16 +96,21 @@ def test_every_kind_counts_each_call() -> None:
     assert len(attached) >= 5
 
 
-def test_it_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_measured_once_per_boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     require_recording()
     require(LIBRARY.name, LIBRARY.is_file())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = hitcost.hit_cost()
 
     def refuse(*_: object, **__: object) -> int:
         raise AssertionError("attached again")
 
     monkeypatch.setattr(kernel, "attach_uprobe", refuse)
-    assert hitcost.hit_cost() is first
+    assert hitcost.hit_cost() == first
+    (kept,) = (tmp_path / "profinfer/hitcost").iterdir()
+    kept.write_text("[1]")
+    with pytest.raises(AssertionError, match="attached again"):
+        hitcost.hit_cost()
 
 
 def test_without_its_library_it_says_what_builds_it(
@@ -113,7 +118,7 @@ def test_without_its_library_it_says_what_builds_it(
 ) -> None:
     monkeypatch.setattr(hitcost, "_LIBRARY", tmp_path / "absent.so")
     with pytest.raises(KernelError, match=r"absent\.so") as error:
-        hitcost.hit_cost.__wrapped__()
+        hitcost.hit_cost()
     assert error.value.hint == "make setup builds it"
 
 

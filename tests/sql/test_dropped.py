@@ -23,8 +23,9 @@ from profinfer import query
 from profinfer.capture import Frame, FrameKind
 from profinfer.records import WIDE_SIZE, Kind
 from profinfer.trace_processor import Session, open_trace
-from tests.captures import BASE, MAIN, WORKER, Capture, Operator, T, convert
+from tests.captures import BASE, MAIN, WORKER, Capture, Operator, Shape, T, convert
 from tests.replay.recordings import frames as recorded
+from tests.sql.costs import measure
 from tests.sql.dropping import Whole
 from tests.sql.harness import MODULES, READY, Rows, ask
 
@@ -78,7 +79,7 @@ def story() -> Capture:
     return capture
 
 
-def _graph(capture: Capture, shape: object, t: int, number: int, names: Iterable[str]) -> None:
+def _graph(capture: Capture, shape: Shape, t: int, number: int, names: Iterable[str]) -> None:
     threads: dict[int, list[Operator]] = {tid: [] for tid in (MAIN, WORKER, THIRD)}
     end = t
     for i, name in enumerate(names):
@@ -89,13 +90,13 @@ def _graph(capture: Capture, shape: object, t: int, number: int, names: Iterable
             after = [] if name == "out" else [begin + (60 + 13 * (k + i) % 41) * US]
             operators.append((name, begin, *inside, *after))
             end = max(end, (begin // US) + 105)
-    capture.graph(shape, t * US, (end + 5) * US, threads)  # type: ignore[arg-type]
+    capture.graph(shape, t * US, (end + 5) * US, threads)
 
 
 @functools.cache
 def whole(name: str) -> Whole:
     if name == "story":
-        return Whole(story().frames())
+        return Whole(measure(story()).frames())
     with tempfile.TemporaryDirectory() as folder:
         return Whole(recorded(Path(folder)))
 
@@ -142,9 +143,6 @@ TABLES = {
 IDS = {"request", "request_id", "step", "ubatch_id", "arg_set_id"}
 """Numbers that records lost before may change."""
 
-UNFLAGGED = {"hotspots", "overhead"}
-"""Ready queries whose flags do not count yet what may be missing."""
-
 Table = dict[str, object]
 
 
@@ -155,7 +153,7 @@ def tables(session: Session) -> dict[str, list[Table]]:
     for name, sql in TABLES.items():
         result = session.query(include + sql)
         found[name] = [_plain(result.columns, row) for row in result]
-    for name in sorted(set(READY) - UNFLAGGED):
+    for name in sorted(READY):
         sql = re.sub(r"\nLIMIT \d+;", ";", query.read(query.resolve(name)))
         for table in query.run(session, sql):
             found[f"{name}: {table.title}"] = [_plain(table.columns, row) for row in table.rows]
@@ -207,9 +205,9 @@ class Said:
         self.errors = {name.partition("[")[0] for name, _ in session.import_errors()}
 
 
-def said(frames: object) -> Said:
+def said(frames: Iterable[Frame]) -> Said:
     with tempfile.TemporaryDirectory() as folder:
-        path = convert(frames, Path(folder) / "t.pftrace")  # type: ignore[arg-type]
+        path = convert(frames, Path(folder) / "t.pftrace")
         with open_trace(path, trace_processor="wasm") as session:
             return Said(session)
 

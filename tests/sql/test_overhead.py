@@ -108,7 +108,7 @@ def test_hotspots_say_how_much_of_the_work_is_the_recordings() -> None:
 def test_cpu_load_is_run_time_over_the_recordings_time_on_its_threads() -> None:
     """24 x 0.26 + 8 x 0.24 + 32 x 0.31 = 18.08 s, of which 14.24 over the empty handler, in 20 s
     on two threads. The handler that was never timed is left out."""
-    assert answer(measure(decoding()), LOAD) == [(20.0, 2, 18080.0, 45.2, 35.6, 1)]
+    assert answer(measure(decoding()), LOAD) == [(20.0, 2, 18080.0, 45.2, 35.6, 1, 0)]
 
 
 def test_without_barriers_hits_are_those_at_operators() -> None:
