@@ -56,7 +56,7 @@ def references(elf: Elf) -> tuple[_Ints, _Ints]:
         if elf.machine not in ("x86-64", "aarch64"):
             raise TargetError(f"{elf.path}: code for {elf.machine} is not understood")
         scan = _scan_x86 if elf.machine == "x86-64" else _scan_arm
-        loaded = elf._segments[elf._segments["type"] == _PT_LOAD]
+        loaded = elf.segments[elf.segments["type"] == _PT_LOAD]
         spans = [(int(s["vaddr"]), int(s["filesz"])) for s in loaded if s["flags"] & _PF_X]
         size = sum(size for _, size in spans)
         if size > _MAX_CODE or len(spans) > _MAX_SPANS or any(s >> 62 for s, _ in spans):

@@ -89,7 +89,7 @@ class Elf:
         (self.type, machine, _, self.entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum,
          _) = struct.unpack_from("<HHIQQQIHHHHHH", head, 16)  # fmt: skip
         self.machine: str = MACHINES.get(machine, f"machine {machine}")
-        self._segments = self._table(phoff, phnum, phentsize, _PHDR, "program headers")
+        self.segments = self._table(phoff, phnum, phentsize, _PHDR, "program headers")
         self._sections = self._section_table(shoff, shnum, shentsize)
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Elf:
 
     def _segments_of(self, kind: int) -> list[tuple[int, int, int]]:
         """(file offset, virtual address, bytes in the file) of each segment of that kind."""
-        found = self._segments[self._segments["type"] == kind]
+        found = self.segments[self.segments["type"] == kind]
         return [(int(s["offset"]), int(s["vaddr"]), int(s["filesz"])) for s in found]
 
     @cached_property

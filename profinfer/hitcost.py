@@ -42,15 +42,16 @@ class HitCost:
         return asdict(self)
 
 
-def hit_cost() -> HitCost:
-    """Measured once per boot. KernelError without the library, or without uprobes."""
+def hit_cost(*, again: bool = False) -> HitCost:
+    """Measured once per boot, or `again`, on a machine that is idle now, and kept. KernelError
+    without the library, or without uprobes."""
     if not _LIBRARY.is_file():
         raise KernelError(f"there is no {_LIBRARY}", "make setup builds it")
     elf = Elf(_LIBRARY)
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         place = cache.cache_file("hitcost", f"{boot} {elf.build_id}")
-        found = _cached(place) if place else None
+        found = _cached(place) if place and not again else None
         if found is None:
             found = _measure(elf)
             if place:
