@@ -64,7 +64,7 @@ class Drain:
     def __init__(self, loaded: Loaded, pid: int) -> None:
         self._loaded = loaded
         self._target_name = process_name(pid)
-        self._named: np.ndarray[tuple[int], np.dtype[np.uint32]] = np.empty(0, np.uint32)
+        self._named: set[int] = set()
         self._backends: set[int] = set()
         self._lost = np.zeros_like(loaded.losses()["lost"])
         self._read_at = boot_ns()
@@ -110,11 +110,14 @@ class Drain:
         return frames
 
     def _names(self, records: np.ndarray[tuple[int], np.dtype[np.void]]) -> list[Frame]:
-        fresh = np.setdiff1d(records["tid"], self._named)
-        if not len(fresh):
+        unnamed = np.ones(len(records), np.bool_)
+        for tid in self._named:
+            unnamed &= records["tid"] != tid
+        fresh = set(records["tid"][unnamed].tolist())
+        if not fresh:
             return []
-        self._named = np.union1d(self._named, fresh)
-        names = {tid: process_name(tid) for tid in fresh.tolist()}
+        self._named |= fresh
+        names = {tid: process_name(tid) for tid in sorted(fresh)}
         for tid in [tid for tid, name in names.items() if name == "?"]:
             names[tid] = self._target_name  # it has ended already
         return [json_frame(FrameKind.NAMES, self.horizon, names)]

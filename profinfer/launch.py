@@ -20,15 +20,15 @@ from pathlib import Path
 import numpy as np
 
 from profinfer import kernel
+from profinfer.bcc_compiler import BPF_DIR, compile_bcc
 from profinfer.elf import Elf
 from profinfer.errors import KernelError, TargetError
-from profinfer.loader import BPF_DIR, compile_bcc, load_program
 from profinfer.ring import Ring
 from profinfer.stubs import AUDIT
 from profinfer.target import executable_mappings, is_alive
 
 _RING_SIZE = 16 * 4096
-_TRACEPOINT = 5  # BPF_PROG_TYPE_TRACEPOINT
+_KPROBE, _TRACEPOINT = 2, 5  # BPF_PROG_TYPE_*
 _FORK, _EXEC = "sched/sched_process_fork", "sched/sched_process_exec"
 
 
@@ -44,12 +44,15 @@ class Launched:
         """
         audit = with_audit(os.environ.get("LD_AUDIT", "")) if redirect else ""
         self._bpf = compile_bcc(
-            BPF_DIR / "launch.c", {"CHILD_OFFSET": kernel.tracepoint_field(_FORK, "child_pid")}
+            BPF_DIR / "launch.c",
+            {"CHILD_OFFSET": kernel.tracepoint_field(_FORK, "child_pid")},
+            {"on_objects_changed": _KPROBE, "on_fork": _TRACEPOINT, "on_exec": _TRACEPOINT},
+            ("family", "stops"),
         )
-        self._stops = Ring(self._bpf[b"stops"].map_fd, _RING_SIZE, 8)
-        self._loader_program = load_program(self._bpf, "on_objects_changed")
+        self._stops = Ring(self._bpf.maps["stops"], _RING_SIZE, 8)
+        self._loader_program = self._bpf.program("on_objects_changed")
         self._family_events = [
-            kernel.attach_tracepoint(load_program(self._bpf, name, _TRACEPOINT), event)
+            kernel.attach_tracepoint(self._bpf.program(name), event)
             for name, event in (("on_fork", _FORK), ("on_exec", _EXEC))
         ]
         self._loader_events: dict[int, int] = {}
@@ -60,7 +63,7 @@ class Launched:
     @property
     def stops_fd(self) -> int:
         """Readable (epoll) when a process has been stopped."""
-        return int(self._bpf[b"stops"].map_fd)
+        return self._bpf.maps["stops"]
 
     def _spawn(self, command: list[str], user: str | None, audit: str) -> int:
         account = _account(user) if user else None
@@ -91,7 +94,7 @@ class Launched:
         os.close(gate_read)
         os.close(error_write)
         one = struct.pack("<I", 1)
-        kernel.map_update(self._bpf[b"family"].map_fd, struct.pack("<I", pid), one)
+        kernel.map_update(self._bpf.maps["family"], struct.pack("<I", pid), one)
         os.write(gate_write, b"x")
         os.close(gate_write)
         failure = os.read(error_read, 4)  # ends with exec
@@ -175,7 +178,7 @@ class Launched:
         for pid in self.take_stopped():
             resume(pid)
         self._stops.close()
-        self._bpf.cleanup()
+        self._bpf.close()
 
 
 def with_audit(others: str) -> str:

@@ -7,25 +7,25 @@
 from __future__ import annotations
 
 import mmap
-import os
 import platform
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from profinfer import kernel
-from profinfer.errors import KernelError
+from profinfer.bcc_compiler import BPF_DIR, compile_bcc
 from profinfer.layout_data import Layout
+from profinfer.plan import HANDLERS
 from profinfer.record_ring import RecordRings
 from profinfer.records import CONTROL, KIND_COUNT, LOSS, RECORD, SOURCES, WIDE_SIZE, Records
 from profinfer.ring import Ring
 
-BPF_DIR = Path(__file__).resolve().parent.parent / "bpf"
 _CHAIN = ("chain_hash", "chain_emit", "chain_tokens")
+_MAPS = ("ring_heads", "ring_slots", "structure_ring", "control_map", "loss_map", "chain")
+_KPROBE = 2  # BPF_PROG_TYPE_KPROBE, which uprobes are too
 
 
 def cpu_count() -> int:
@@ -74,7 +74,7 @@ class Loaded:
     """Programs in the kernel, not attached yet."""
 
     program: Callable[[str], int]
-    """fd of a program by name; it is loaded at the first call."""
+    """fd of a program by name; KernelError when the kernel refused it."""
     rings: RecordRings
     """One per CPU, of RECORD."""
     structure_ring: Ring
@@ -102,72 +102,6 @@ class Loaded:
         return np.frombuffer(raw, LOSS).reshape(self.rings.cpus, KIND_COUNT)
 
 
-def _import_bcc() -> Any:
-    try:
-        import bcc
-    except ImportError as error:
-        raise KernelError(
-            f"BCC's Python binding cannot be imported: {error}",
-            "apt-get install python3-bpfcc, then make setup",
-        ) from None
-    return bcc
-
-
-def _explain(errors: str) -> KernelError:
-    """What went wrong in a compilation, from what BCC printed."""
-    if "chdir" in errors or "kernel headers" in errors.lower() or "file not found" in errors:
-        return KernelError(
-            f"BCC found no kernel headers for the running kernel {platform.release()}",
-            "make setup installs the distribution's headers and links them",
-        )
-    tail = "\n".join(errors.strip().splitlines()[-8:])
-    return KernelError(f"BCC could not compile or load the handlers:\n{tail}")
-
-
-class _Quiet:
-    """Keeps what libbcc and clang print on stderr, to be shown only when they fail."""
-
-    def __enter__(self) -> _Quiet:
-        self._saved = os.dup(2)
-        self._fd = os.memfd_create("bcc-stderr")
-        os.dup2(self._fd, 2)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.dup2(self._saved, 2)
-        os.close(self._saved)
-        size = os.lseek(self._fd, 0, os.SEEK_END)
-        self.text = os.pread(self._fd, size, 0).decode("utf-8", "replace")
-        os.close(self._fd)
-
-
-def compile_bcc(source: Path, macros: dict[str, int]) -> Any:
-    """A bcc.BPF of one source file; KernelError with the reason when it does not compile."""
-    bcc = _import_bcc()
-    flags = [f"-I{source.parent}", "-Wno-everything"]
-    flags += [f"-D{name}={value}" for name, value in macros.items()]
-    quiet = _Quiet()
-    try:
-        with quiet:
-            return bcc.BPF(src_file=os.fsencode(source), cflags=flags)
-    except Exception as error:
-        raise _explain(quiet.text or str(error)) from None
-
-
-def load_program(bpf: Any, name: str, kind: int = 2) -> int:
-    """The fd of one program; KernelError with the verifier's last lines when it is refused.
-
-    `kind` is its bpf_prog_type; 2 is BPF_PROG_TYPE_KPROBE, which uprobes are too.
-    """
-    quiet = _Quiet()
-    try:
-        with quiet:
-            fd: int = bpf.load_func(name.encode(), kind).fd
-    except Exception as error:
-        raise _explain(quiet.text or str(error)) from None
-    return fd
-
-
 def load_bcc(layout: Layout, ring_size: int, structure_ring_size: int) -> Loaded:
     """The handlers for one engine, with a ring of `ring_size` bytes per CPU."""
     cpus = cpu_count()
@@ -177,23 +111,25 @@ def load_bcc(layout: Layout, ring_size: int, structure_ring_size: int) -> Loaded
     if platform.machine() == "x86_64":
         macros["STORES_IN_ORDER"] = 1
     macros["WIDE_PAGES"] = structure_ring_size // mmap.PAGESIZE
-    bpf = compile_bcc(BPF_DIR / "bcc.c", macros)
-    rings = RecordRings(bpf[b"ring_heads"].map_fd, bpf[b"ring_slots"].map_fd, cpus, ring_size)
-    structure_ring = Ring(bpf[b"structure_ring"].map_fd, structure_ring_size, WIDE_SIZE)
+    programs = dict.fromkeys([*HANDLERS, *_CHAIN], _KPROBE)
+    bpf = compile_bcc(BPF_DIR / "bcc.c", macros, programs, _MAPS)
+    maps = bpf.maps
+    rings = RecordRings(maps["ring_heads"], maps["ring_slots"], cpus, ring_size)
+    structure_ring = Ring(maps["structure_ring"], structure_ring_size, WIDE_SIZE)
     for index, name in enumerate(_CHAIN):
-        fd = load_program(bpf, name)
-        kernel.map_update(bpf[b"chain"].map_fd, struct.pack("<I", index), struct.pack("<I", fd))
+        fd = bpf.program(name)
+        kernel.map_update(maps["chain"], struct.pack("<I", index), struct.pack("<I", fd))
 
     def close() -> None:
         rings.close()
         structure_ring.close()
-        bpf.cleanup()
+        bpf.close()
 
     return Loaded(
-        program=lambda name: load_program(bpf, name),
+        program=bpf.program,
         rings=rings,
         structure_ring=structure_ring,
-        control_fd=bpf[b"control_map"].map_fd,
-        loss_fd=bpf[b"loss_map"].map_fd,
+        control_fd=maps["control_map"],
+        loss_fd=maps["loss_map"],
         close=close,
     )

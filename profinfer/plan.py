@@ -94,6 +94,8 @@ class Plan:
         return "\n".join(lines)
 
 
+HANDLERS = tuple(dict.fromkeys(point.handler for point in _POINTS))
+"""Every program that a plan can ask for."""
 _RETURNS = {point.symbol for point in _POINTS if point.at_return}
 HOT_HANDLERS = ("on_operator", "on_fused", "on_barrier")
 """What runs for every operator: the audit library (audit/) puts stubs before their functions."""

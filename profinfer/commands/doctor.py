@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from profinfer import kernel, target
+from profinfer.bcc_compiler import BPF_DIR, compile_bcc
 from profinfer.errors import PrivilegeError, ProbeError, ProfinferError
 from profinfer.hitcost import hit_cost
 from profinfer.launch import with_audit
 from profinfer.layout import describe
-from profinfer.loader import BPF_DIR, compile_bcc
 from profinfer.placement import Placer
 from profinfer.plan import LEVELS, make_plan
 from profinfer.stubs import read_redirection
@@ -107,7 +107,10 @@ def _audit() -> str:
 
 def _bcc() -> str:
     offset = kernel.tracepoint_field("sched/sched_process_fork", "child_pid")
-    compile_bcc(BPF_DIR / "launch.c", {"CHILD_OFFSET": offset}).cleanup()
+    program = {"on_objects_changed": 2}  # BPF_PROG_TYPE_KPROBE
+    bpf = compile_bcc(BPF_DIR / "launch.c", {"CHILD_OFFSET": offset}, program, ())
+    bpf.program("on_objects_changed")
+    bpf.close()
     spec = importlib.util.find_spec("bcc")
     return f"compiles and loads ({spec.origin if spec else '?'})"
 
