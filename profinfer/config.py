@@ -45,7 +45,7 @@ class Config:
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
-    poll: float = 0.25
+    poll: float = 0.5
     """Seconds between drains."""
 
     def validate(self) -> None:

@@ -124,7 +124,7 @@ class Structures:
 
     def add_nodes(self, nodes: Records) -> None:
         """KIND_NODE records in order of time."""
-        for structure in np.unique(nodes["b"]).tolist():
+        for structure in sorted(set(nodes["b"].tolist())):
             mine = nodes["a"][nodes["b"] == structure]
             self._nodes.setdefault(structure, []).append(mine.copy())
 

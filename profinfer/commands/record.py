@@ -123,7 +123,7 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
         ["--structure-ring-size"],
         {"metavar": "SIZE", "help": "bytes of the ring for graph structure (default: 4M)"},
     ),
-    (["--poll"], {"type": float, "metavar": "S", "help": "seconds between drains (default: 0.25)"}),
+    (["--poll"], {"type": float, "metavar": "S", "help": "seconds between drains (default: 0.5)"}),
     (["--user"], {"metavar": "NAME", "help": "run the command as this user"}),
 ]
 
