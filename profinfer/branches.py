@@ -7,6 +7,7 @@ code cannot hide anything, and now and then bytes in the middle of an instructio
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 import capstone
 import numpy as np
@@ -15,10 +16,10 @@ import numpy.typing as npt
 from profinfer.elf import Elf
 from profinfer.errors import TargetError
 
-_Ints = npt.NDArray[np.int64]
+_Ints = npt.NDArray[np.integer[Any]]
 
 _PT_LOAD, _PF_X = 1, 1
-_CHUNK = (1 << 20) - 16
+_CHUNK = (1 << 18) - 16
 _OVERLAP = 16
 # Far above any real engine (15 MB of code, 500,000 references), far below what would hurt.
 _MAX_CODE = 1 << 30
@@ -66,6 +67,8 @@ def references(elf: Elf) -> tuple[_Ints, _Ints]:
             for start, size in spans
             for at in range(start, start + size, _CHUNK)
         ]
+        # Half a million of them are kept for a large engine: in as few bytes as hold them.
+        dtype = np.uint32 if all(start + size < 1 << 32 for start, size in spans) else np.int64
         parts: list[tuple[_Ints, _Ints]] = []
         budget = _MAX_REFERENCES
         for at, own, count in chunks:
@@ -74,11 +77,11 @@ def references(elf: Elf) -> tuple[_Ints, _Ints]:
             for start, size in spans:
                 keep |= (targets >= start) & (targets < start + size)
             keep &= places < at + own
-            parts.append((places[keep], targets[keep]))
+            parts.append((places[keep].astype(dtype), targets[keep].astype(dtype)))
             budget -= len(parts[-1][0])
             if budget < 0:
                 raise TargetError(f"{elf.path} cannot be searched: implausibly many branches")
-        empty = np.empty(0, np.int64)
+        empty = np.empty(0, dtype)
         _known[elf] = (
             np.concatenate([empty, *(places for places, _ in parts)]),
             np.concatenate([empty, *(targets for _, targets in parts)]),

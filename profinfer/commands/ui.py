@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from threading import Event
 
-from profinfer.ui import serve
-
 
 class UiCommand:
     name = "ui"
@@ -20,6 +18,8 @@ class UiCommand:
         )
 
     def run(self, args: argparse.Namespace) -> int:
+        from profinfer.ui import serve  # a web server in every recorder would take 8 MB
+
         server, url = serve(args.trace, args.port)
         print(url)
         print("Open it in a browser on this machine; Ctrl-C ends.", flush=True)
