@@ -198,7 +198,7 @@ class Recorder:
         _give_way()
         stats = HandlerStats()
         attachments.attach(self.plan)
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
         if self._launched:
             resume(self.pid)
         try:
@@ -222,6 +222,7 @@ class Recorder:
             "notes": self._notes,
             "seconds": result.seconds,
             "handlers": handlers_json(attachments.programs, drain.emitted, empty),
+            "recorder_cpu_s": time.process_time() - cpu,
             "drained": drain.records,
             "lost": drain.lost,
             "command_status": (
@@ -303,8 +304,6 @@ class Recorder:
 def _give_way() -> None:
     """Drains when the target leaves a CPU idle, as between graphs, rather than in its place: its
     threads wait for each other, so that to stop one is to stop all. Enough is left to keep up."""
-    if os.environ.get("PROFINFER_PRIO") == "0":
-        return
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, 0, 10)

@@ -26,8 +26,11 @@ FROM profinfer_handler
 ORDER BY total_ns DESC, handler;
 
 -- The threads carry their hits at the same time, so that a step becomes longer by what one of
--- them carries: the mean over the threads of a graph. Without the recording a step would have
--- taken token_us - overhead_us: slowdown_percent is the share of the speed that is lost.
+-- them carries: the mean over the threads of a graph. recorder_us is the recorder's own CPU time per
+-- record, for the records of a step on all threads: it counts only where the threads are as many as
+-- the CPUs, since there the recorder takes the place of one, and the others wait for it. Without
+-- the recording a step would have taken token_us - overhead_us: slowdown_percent is the share of
+-- the speed that is lost.
 
 -- title: Predicted slowdown of decoding (per token and thread)
 WITH
@@ -66,6 +69,13 @@ WITH
     WHERE u.phase = 'decode'
     GROUP BY t.ubatch_id
   ),
+  recorder AS (
+    SELECT
+      CAST(max(iif(key = 'recorder_cpu_s', value, NULL)) AS REAL) * 1e9
+      / nullif(CAST(max(iif(key = 'drained', value, NULL)) AS INTEGER), 0) AS ns_per_record,
+      CAST(max(iif(key = 'cpus', value, NULL)) AS INTEGER) AS cpus
+    FROM profinfer_recording
+  ),
   totals AS (
     SELECT
       sum(s.complete AND c.complete) AS steps,
@@ -90,11 +100,18 @@ SELECT
   round(hits / tokens, 1) AS hits,
   round(trap_dur / tokens / 1e3, 1) AS trap_us,
   round(handler_dur / tokens / 1e3, 1) AS handler_us,
-  round((trap_dur + handler_dur) / tokens / 1e3, 1) AS overhead_us,
+  round(recorder_dur / tokens / 1e3, 1) AS recorder_us,
+  round((trap_dur + handler_dur + recorder_dur) / tokens / 1e3, 1) AS overhead_us,
   round(dur / tokens / 1e3, 1) AS token_us,
-  round(100.0 * (trap_dur + handler_dur) / dur, 2) AS slowdown_percent,
+  round(100.0 * (trap_dur + handler_dur + recorder_dur) / dur, 2) AS slowdown_percent,
   incomplete
-FROM totals;
+FROM (
+  SELECT
+    t.*,
+    iif(t.threads >= r.cpus, t.hits * t.threads * r.ns_per_record, 0.0) AS recorder_dur
+  FROM totals AS t
+  CROSS JOIN recorder AS r
+);
 
 -- title: Overhead by thread while decoding (ms in all)
 SELECT
