@@ -26,11 +26,10 @@ FROM profinfer_handler
 ORDER BY total_ns DESC, handler;
 
 -- The threads carry their hits at the same time, so that a step becomes longer by what one of
--- them carries: the mean over the threads of a graph. recorder_us is the recorder's own CPU time per
--- record, for the records of a step on all threads: it counts only where the threads are as many as
--- the CPUs, since there the recorder takes the place of one, and the others wait for it. Without
--- the recording a step would have taken token_us - overhead_us: slowdown_percent is the share of
--- the speed that is lost.
+-- them carries: the mean over the threads of a graph. Without the recording a step would have
+-- taken token_us - overhead_us: slowdown_percent is the share of the speed that is lost.
+-- The recorder's own CPU time is not in it: it drains at a low priority, when a CPU is idle. Where
+-- none ever is, it takes the place of a thread for up to recorder_percent (of one CPU: last table).
 
 -- title: Predicted slowdown of decoding (per token and thread)
 WITH
@@ -69,13 +68,6 @@ WITH
     WHERE u.phase = 'decode'
     GROUP BY t.ubatch_id
   ),
-  recorder AS (
-    SELECT
-      CAST(max(iif(key = 'recorder_cpu_s', value, NULL)) AS REAL) * 1e9
-      / nullif(CAST(max(iif(key = 'drained', value, NULL)) AS INTEGER), 0) AS ns_per_record,
-      CAST(max(iif(key = 'cpus', value, NULL)) AS INTEGER) AS cpus
-    FROM profinfer_recording
-  ),
   totals AS (
     SELECT
       sum(s.complete AND c.complete) AS steps,
@@ -100,18 +92,11 @@ SELECT
   round(hits / tokens, 1) AS hits,
   round(trap_dur / tokens / 1e3, 1) AS trap_us,
   round(handler_dur / tokens / 1e3, 1) AS handler_us,
-  round(recorder_dur / tokens / 1e3, 1) AS recorder_us,
-  round((trap_dur + handler_dur + recorder_dur) / tokens / 1e3, 1) AS overhead_us,
+  round((trap_dur + handler_dur) / tokens / 1e3, 1) AS overhead_us,
   round(dur / tokens / 1e3, 1) AS token_us,
-  round(100.0 * (trap_dur + handler_dur + recorder_dur) / dur, 2) AS slowdown_percent,
+  round(100.0 * (trap_dur + handler_dur) / dur, 2) AS slowdown_percent,
   incomplete
-FROM (
-  SELECT
-    t.*,
-    iif(t.threads >= r.cpus, t.hits * t.threads * r.ns_per_record, 0.0) AS recorder_dur
-  FROM totals AS t
-  CROSS JOIN recorder AS r
-);
+FROM totals;
 
 -- title: Overhead by thread while decoding (ms in all)
 SELECT
@@ -191,6 +176,7 @@ LIMIT 30;
 -- with. left_out counts the handlers that are in neither, since their runs or run time are not
 -- known: those at graphs, and what never ran while the kernel counted. Where records were lost
 -- there may have been more threads than are seen: how many records is in the last column.
+-- recorder_percent: the recorder's own CPU time, from attaching on, of one CPU.
 
 -- title: CPU load of the handlers
 SELECT
@@ -200,6 +186,7 @@ SELECT
   round(100.0 * h.run_ns / 1e9 / (r.seconds * r.threads), 3) AS cpu_load_percent,
   round(100.0 * h.handler_ns / 1e9 / (r.seconds * r.threads), 3) AS over_empty_percent,
   h.left_out,
+  round(100.0 * r.recorder_s / r.seconds, 2) AS recorder_percent,
   (
     SELECT
       coalesce(sum(lost), 0)
@@ -208,6 +195,7 @@ SELECT
 FROM (
   SELECT
     round(CAST(max(iif(key = 'seconds', value, NULL)) AS REAL), 3) AS seconds,
+    CAST(max(iif(key = 'recorder_cpu_s', value, NULL)) AS REAL) AS recorder_s,
     coalesce(
       (
         SELECT
