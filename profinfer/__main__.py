@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Protocol
 
 from profinfer import __version__
-from profinfer.commands.convert import ConvertCommand
-from profinfer.commands.doctor import DoctorCommand
-from profinfer.commands.env import EnvCommand
-from profinfer.commands.query import QueryCommand
-from profinfer.commands.record import RecordCommand
-from profinfer.commands.ui import UiCommand
 from profinfer.errors import ProfinferError
 
 _EXIT_CODES = """\
@@ -37,17 +33,17 @@ class Command(Protocol):
         """Carries it out; the exit code."""
 
 
-_COMMANDS: tuple[Command, ...] = (
-    RecordCommand(),
-    QueryCommand(),
-    UiCommand(),
-    DoctorCommand(),
-    EnvCommand(),
-    ConvertCommand(),
-)
+_COMMANDS = ("record", "query", "ui", "doctor", "env", "convert")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _commands(argv: list[str]) -> Iterator[Command]:
+    """The command that is meant, or all: a recorder does without a query's modules (8 MB)."""
+    for name in argv[:1] if argv and argv[0] in _COMMANDS else _COMMANDS:
+        module = importlib.import_module(f"profinfer.commands.{name}")
+        yield getattr(module, f"{name.title()}Command")()
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="profinfer",
         description="Record LLM inference on ggml engines with eBPF; answer from it in SQL.",
@@ -56,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"profinfer {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
+    for command in _commands(argv):
         sub = commands.add_parser(command.name, help=command.help, description=command.help)
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
@@ -65,8 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line; the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        args = _parser().parse_args(argv)
+        args = _parser(argv).parse_args(argv)
         code: int = args.run(args)
         sys.stdout.flush()
         return code

@@ -46,11 +46,10 @@ def backend_name(function: int, objects: list[EngineObject]) -> str | None:
     """A backend's name from the function that would tell it: by its symbol, else by its file."""
     for item in objects:
         value = function - item.base
-        for symbol in item.elf.symbols.values():
-            if symbol.value == value:
-                match = _BACKEND_FN.search(symbol.name)
-                if match:
-                    return _NAMES.get(match[1].lower(), match[1])
+        for symbol in item.elf.symbols.within(value, value + 1):
+            match = _BACKEND_FN.search(symbol.name)
+            if match and symbol.value == value:
+                return _NAMES.get(match[1].lower(), match[1])
     for item in reversed([i for i in objects if i.base <= function]):
         match = _BACKEND_FILE.search(Path(item.path).name)
         if match and match[1] != "base":

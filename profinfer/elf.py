@@ -15,25 +15,23 @@ import struct
 import weakref
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from profinfer.errors import TargetError
+from profinfer.symbols import Symbol, SymbolTable
 
 MACHINES = {62: "x86-64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
 _SHT_SYMTAB, _SHT_DYNSYM = 2, 11
 _DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SONAME = 1, 5, 6, 10, 14
-_STT_FUNC = 2
 
 # Far above any real engine (47,000 symbols, 4 MB of names), far below what would hurt.
 _MAX_HEADERS = 65535
 _MAX_SYMBOLS = 4 << 20
 _MAX_STRINGS = 512 << 20
-_MAX_NAMES = 256 << 20
 _MAX_NAME = 64 << 10
 _MAX_NOTE = 1 << 20
 _MAX_CODE = 1 << 20
@@ -50,15 +48,6 @@ _SHDR = np.dtype(
     [("name", "<u4"), ("type", "<u4"), ("flags", "<u8"), ("addr", "<u8"), ("offset", "<u8"),
      ("size", "<u8"), ("link", "<u4"), ("info", "<u4"), ("align", "<u8"), ("entsize", "<u8")]
 )  # fmt: skip
-
-
-class Symbol(NamedTuple):
-    """A defined function: `value` is its virtual address and `size` its bytes, as linked."""
-
-    name: str
-    value: int
-    size: int
-    exported: bool
 
 
 class Elf:
@@ -228,37 +217,12 @@ class Elf:
         return found
 
     @cached_property
-    def symbols(self) -> dict[str, Symbol]:
-        """Every defined function of .dynsym and .symtab by its (mangled) name.
-
-        Of several functions with one name the exported one wins, then the first.
-        """
-        found: dict[str, Symbol] = {}
-        budget = _MAX_NAMES
-        for table, strings, dynamic in self._symbol_tables():
-            functions = table[
-                (table["info"] & 15 == _STT_FUNC) & (table["shndx"] != 0) & (table["value"] != 0)
-            ]
-            for at, value, size in zip(
-                functions["name"].tolist(), functions["value"].tolist(),
-                functions["size"].tolist(), strict=True,
-            ):  # fmt: skip
-                end = strings.find(b"\0", at, at + _MAX_NAME)
-                if end < 0:
-                    raise self._bad("a symbol's name has no end")
-                # Overlapping names could multiply a small file into gigabytes.
-                budget -= end - at
-                if budget < 0:
-                    raise self._bad("implausibly long symbol names")
-                name = strings[at:end].decode("utf-8", "replace")
-                if name not in found:
-                    found[name] = Symbol(name, value, size, dynamic)
-        return found
-
-    def find(self, pattern: str | re.Pattern[str]) -> list[Symbol]:
-        """The functions whose (mangled) name the expression finds (`re.search`)."""
-        search = re.compile(pattern).search
-        return [symbol for name, symbol in self.symbols.items() if search(name)]
+    def symbols(self) -> SymbolTable:
+        """Every defined function of .dynsym and .symtab."""
+        try:
+            return SymbolTable(self._symbol_tables())
+        except ValueError as error:
+            raise self._bad(str(error)) from None
 
     def dynamic_named(self, name: str) -> dict[int, Symbol]:
         """What .dynsym holds under that name, of whatever kind, by index; value 0: imported."""

@@ -79,8 +79,9 @@ def _measure(elf: Elf) -> HitCost:
     sites: dict[str, float | None] = {}
     events: list[int] = []
     try:
-        for name, symbol in sorted(elf.symbols.items()):
-            if not name.startswith(_PREFIX) or name == "hit_loop":
+        for symbol in sorted(elf.symbols.matching(f"^{_PREFIX}")):
+            name = symbol.name
+            if name == "hit_loop":
                 continue
             kind = _NAMES.get(name.removeprefix(_PREFIX), name.removeprefix(_PREFIX))
             function = ctypes.cast(getattr(library, name), ctypes.c_void_p)

@@ -133,7 +133,7 @@ class Launched:
                 continue
             path = Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")
             elf = Elf(path)
-            for symbol in elf.find(r"^_?dl_debug_state$|^_dl_debug_state$")[:1]:
+            for symbol in elf.symbols.matching(r"^_?dl_debug_state$|^_dl_debug_state$")[:1]:
                 offset = elf.file_offset(symbol.value)
                 self._loader_events[pid] = kernel.attach_uprobe(
                     self._loader_program, path, offset, pid, at_return=False

@@ -169,7 +169,7 @@ def _wanted(elves: Sequence[Elf]) -> dict[str, tuple[int, int]]:
             if name in elf.symbols:
                 found.setdefault(name, (index, elf.symbols[name].value))
         if "llama_decode" in elf.symbols:
-            for symbol in elf.find(_PROCESS_UBATCH)[:1]:
+            for symbol in elf.symbols.matching(_PROCESS_UBATCH)[:1]:
                 found.setdefault(HOOKED, (index, symbol.value))
     return found
 

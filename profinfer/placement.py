@@ -10,10 +10,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from profinfer.elf import Elf, Symbol
+from profinfer.elf import Elf
 from profinfer.hitcost import HitCost
 from profinfer.sites import Site, cheapest, direct_references, entry_sites
 from profinfer.stubs import STUBS_SYMBOL, Redirection, Stub, bypasses
+from profinfer.symbols import Symbol
 from profinfer.target import EngineObject
 
 STUB, DIRECT = "stub", "direct"

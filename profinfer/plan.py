@@ -7,7 +7,6 @@ target's objects is reported with what was looked for and what was found instead
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -105,7 +104,7 @@ def _find(point: _Point, objects: Iterable[EngineObject], placer: Placer | None)
     found = []
     for item in objects:
         elf: Elf = item.elf
-        for symbol in elf.find(re.compile(rf"^(?:{point.symbol})$")):
+        for symbol in elf.symbols.matching(rf"^(?:{point.symbol})$"):
             if placer is None:
                 places: tuple[Place, ...] = (
                     Place(item.path, item.access, elf.file_offset(symbol.value)),
@@ -123,7 +122,7 @@ def _find(point: _Point, objects: Iterable[EngineObject], placer: Placer | None)
 
 
 def _similar(point: _Point, objects: Iterable[EngineObject]) -> str:
-    names = {name for item in objects for name in item.elf.symbols}
+    names = {name for item in objects for name in item.elf.symbols.names()}
     wanted = point.symbol.replace(r"E\w+", "")
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
     return f"found instead: {', '.join(near)}" if near else "found nothing similar"

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import capstone
 
 from profinfer.branches import references, short_jumps
-from profinfer.elf import Elf, Symbol
+from profinfer.elf import Elf
+from profinfer.symbols import Symbol
 
 _ENTRY_BLOCK = 256
 """Bytes looked at: far more than arguments survive."""
@@ -106,8 +107,7 @@ def direct_references(elf: Elf, address: int) -> list[int]:
         # From the middle of a long one it takes a few instructions to fall into step.
         spans = {
             (max(near.value, address - _IN_STEP), min(near.value + near.size, address + _REL8))
-            for near in elf.symbols.values()
-            if near.value < address + _REL8 and near.value + near.size > address - _REL8
+            for near in elf.symbols.within(address - _REL8, address + _REL8)
         }
         jumps = {jump for span in spans if span[0] < span[1] for jump in short_jumps(elf, *span)}
         found += [place for place, target in jumps if target == address]

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from profinfer.elf import Elf, Symbol
+from profinfer.elf import Elf
 from profinfer.errors import TargetError
 from profinfer.relocations import relocations_of
+from profinfer.symbols import Symbol
 from profinfer.target import Mapping, executable_mappings
 
 AUDIT = (

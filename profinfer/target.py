@@ -105,7 +105,7 @@ class ObjectFinder:
     def _examine(path: Path) -> Elf | None:
         try:
             elf = Elf(path)
-            return elf if elf.find(_MARK) else None
+            return elf if elf.symbols.matching(_MARK) else None
         except TargetError:
             return None  # not ELF: a file that somebody mapped executable
 

@@ -26,9 +26,9 @@ def _touch_everything(path: Path) -> None:
         assert isinstance(elf.needed, list)
         assert elf.interp is None or isinstance(elf.interp, str)
         assert elf.soname is None or isinstance(elf.soname, str)
-        for symbol in list(elf.symbols.values())[:5]:
+        for symbol in list(elf.symbols)[:5]:
             elf.code_at(symbol.value, 16)
-        elf.find("main")
+        list(elf.symbols.matching("main"))
     finally:
         elf.close()
 
@@ -96,7 +96,7 @@ def test_every_function_of_the_engine_is_read(engine: Path) -> None:
     symbols = Elf(engine).symbols
     assert len(symbols) > 20_000
     assert symbols["ggml_barrier"].exported
-    assert Elf(engine).find(r"^_ZN13llama_context14process_ubatch")
+    assert Elf(engine).symbols.matching(r"^_ZN13llama_context14process_ubatch")
 
 
 def test_symbols_agree_with_nm(engine: Path) -> None:
@@ -110,7 +110,7 @@ def test_symbols_agree_with_nm(engine: Path) -> None:
         if kind == "T"
     }
     symbols = Elf(engine).symbols
-    found = {(s.name, s.value) for s in symbols.values() if s.exported}
+    found = {(s.name, s.value) for s in symbols if s.exported}
     assert len(expected) > 1000
     assert {pair for pair in expected if pair[0].startswith(("ggml_", "llama_"))} <= found
 

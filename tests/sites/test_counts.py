@@ -79,7 +79,7 @@ def test_every_kind_counts_each_call() -> None:
     require(LIBRARY.name, LIBRARY.is_file())
     library, elf = ctypes.CDLL(str(LIBRARY)), Elf(LIBRARY)
     library.hit_loop.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
-    names = [n for n in elf.symbols if n.startswith("hit_") and n != "hit_loop"]
+    names = [n for n in elf.symbols.names() if n.startswith("hit_") and n != "hit_loop"]
     with counters() as counted:
         attached = []
         for name in names:
@@ -131,9 +131,9 @@ def test_its_functions_begin_with_the_kinds_that_they_name(machine: str, tmp_pat
     subprocess.run(command, check=True, timeout=60)
     elf = Elf(library)
     named = {
-        name.removeprefix("hit_"): entry_sites(elf, symbol)[0].kind
-        for name, symbol in elf.symbols.items()
-        if name.startswith("hit_") and name != "hit_loop"
+        symbol.name.removeprefix("hit_"): entry_sites(elf, symbol)[0].kind
+        for symbol in elf.symbols
+        if symbol.name.startswith("hit_") and symbol.name != "hit_loop"
     }
     assert named == {name: hitcost._NAMES.get(name, name) for name in named}
     assert len(named) == {"x86_64": 8, "aarch64": 10}[machine]
@@ -144,7 +144,7 @@ def test_every_site_counts_as_often_as_the_symbol(
     double: Engine, tmp_path: Path, at_return: bool
 ) -> None:
     elf = Elf(double.library)
-    process_ubatch = [s for s in elf.find(r"14process_ubatchE") if not s.name.endswith(".cold")]
+    process_ubatch = elf.symbols.matching(r"14process_ubatchE.*(?<!\.cold)$")
     symbols = [*(elf.symbols[name] for name in FUNCTIONS), *process_ubatch]
     with waiting(double, tmp_path / "go", "--threads", "3") as target, counters() as counted:
         kinds = set()

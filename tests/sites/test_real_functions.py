@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from profinfer.elf import Elf, Symbol
+from profinfer.elf import Elf
 from profinfer.sites import entry_sites
+from profinfer.symbols import Symbol
 from tests.conftest import require
 from tests.support import Engine, double_fixture
 
@@ -80,7 +81,7 @@ def _lines(elf: Elf, symbols: list[Symbol], folder: Path) -> list[list[Line]]:
 
 
 def _sampled(elf: Elf) -> list[Symbol]:
-    functions = [s for s in elf.symbols.values() if s.exported and s.size > 16]
+    functions = [s for s in elf.symbols if s.exported and s.size > 16]
     functions.sort()
     return functions[:: max(1, len(functions) // SAMPLED)]
 
@@ -125,7 +126,7 @@ def test_no_site_of_a_real_engine_comes_after_its_arguments(xllamacpp: Elf, tmp_
 def test_no_site_of_the_double_comes_after_its_arguments(double: Engine, tmp_path: Path) -> None:
     elf = Elf(double.library)
     require("an x86-64 engine double", elf.machine == "x86-64", hardware=True)
-    symbols = [s for s in elf.symbols.values() if s.exported]
+    symbols = [s for s in elf.symbols if s.exported]
     assert _check(elf, symbols, tmp_path) > len(symbols)
 
 
@@ -140,6 +141,6 @@ def test_no_branch_of_the_double_leads_past_a_site(double: Engine) -> None:
         int(t, 16) for t in re.findall(r"\t(?:j\w+|call|b\S*|[ct]bn?z) .*?([0-9a-f]+) <", listing)
     }
     assert len(targets) > 100
-    for symbol in elf.symbols.values():
+    for symbol in elf.symbols:
         last = symbol.value + entry_sites(elf, symbol)[-1].offset
         assert not [hex(t) for t in targets if symbol.value < t <= last], symbol.name

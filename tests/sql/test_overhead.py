@@ -63,9 +63,7 @@ def test_hits_and_their_time_by_graph_and_thread() -> None:
 
 def test_the_predicted_slowdown_is_one_threads_cost_over_the_time_per_token() -> None:
     """Two steps have a next one: 15.48 us of 1000."""
-    assert answer(measure(decoding()), SLOWDOWN) == [
-        (2, 2, 8.0, 13.7, 1.8, 15.5, 1000.0, 1.55, 0)
-    ]
+    assert answer(measure(decoding()), SLOWDOWN) == [(2, 2, 8.0, 13.7, 1.8, 15.5, 1000.0, 1.55, 0)]
 
 
 def test_threads_with_different_hits_give_their_mean() -> None:
