@@ -73,6 +73,11 @@ class Drain:
         self._drained = np.zeros(KIND_COUNT, np.int64)
 
     @property
+    def tids(self) -> frozenset[int]:
+        """Threads that records came from."""
+        return frozenset(self._named)
+
+    @property
     def emitted(self) -> list[int]:
         """Records by kind so far, drained or lost."""
         lost: list[int] = self._lost.sum(axis=0).astype(np.int64).tolist()

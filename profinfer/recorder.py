@@ -25,13 +25,16 @@ from profinfer.loader import Loaded, load_bcc
 from profinfer.metadata import start_json
 from profinfer.placement import Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
+from profinfer.priority import Priority
 from profinfer.records import Kind
+from profinfer.run_delay import RunDelay
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
 _CLOCK_EVERY_NS = 10_000_000_000
 _LOOKS, _FULL = 8, 0.2
-"""A ring is looked at so many times between drains, and drained early when as full as this."""
+"""A ring is looked at so many times between drains, and drained early when as full as this: then
+it is also looked at as much more often again, until it fills more slowly."""
 
 
 @dataclass
@@ -195,14 +198,14 @@ class Recorder:
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
         empty = HOT_HANDLERS if self._config.empty_handlers else ()
         attachments = self._attachments = Attachments(loaded, self.pid, empty=empty)
-        _give_way()
         stats = HandlerStats()
+        delay = RunDelay(self.pid)
         attachments.attach(self.plan)
         began, cpu = time.monotonic(), time.process_time()
         if self._launched:
             resume(self.pid)
         try:
-            reason = self._loop(loaded, attachments, drain, stats, sink, show, began)
+            reason = self._loop(loaded, attachments, drain, stats, delay, sink, show, began)
         finally:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
@@ -223,6 +226,7 @@ class Recorder:
             "seconds": result.seconds,
             "handlers": handlers_json(attachments.programs, drain.emitted, empty),
             "recorder_cpu_s": time.process_time() - cpu,
+            "threads_waited_s": delay.seconds,
             "drained": drain.records,
             "lost": drain.lost,
             "command_status": (
@@ -236,7 +240,7 @@ class Recorder:
 
     def _loop(
         self, loaded: Loaded, attachments: Attachments, drain: Drain, stats: HandlerStats,
-        sink: Sink, show: Callable[[Progress], None], began: float,
+        delay: RunDelay, sink: Sink, show: Callable[[Progress], None], began: float,
     ) -> str:  # fmt: skip
         poll = select.epoll()
         target_fd = _pidfd(self.pid)
@@ -247,22 +251,28 @@ class Recorder:
             poll.register(self._launched.stops_fd, select.EPOLLIN)
         next_clock = boot_ns() + _CLOCK_EVERY_NS
         next_drain = time.monotonic() + self._config.poll
-        checked = False
+        checked = is_hurried = False
+        priority = Priority()
         try:
             while True:
                 ready: list[tuple[int, int]] = []
                 with contextlib.suppress(InterruptedError):
-                    ready = poll.poll(self._config.poll / _LOOKS)
+                    ready = poll.poll(self._config.poll / (_LOOKS**2 if is_hurried else _LOOKS))
                 if self._launched:
                     self._attach_new(self._launched, attachments)
                 ended = any(fd == target_fd for fd, _ in ready)
-                is_due = time.monotonic() >= next_drain or loaded.rings.fill() >= _FULL
+                is_filling = loaded.rings.fill() >= _FULL
+                is_due = is_filling or time.monotonic() >= next_drain
                 if not (is_due or ended or self._signal is not None):
                     continue
+                if is_filling != is_hurried:
+                    is_hurried = is_filling
+                    priority.set(is_hurried=is_hurried)
                 next_drain = time.monotonic() + self._config.poll
                 for frame in drain.take(self.objects):
                     sink(frame)
                 stats.tick(drain.records)
+                delay.look(drain.tids)
                 if not (ended or checked) and drain.emitted[Kind.OPERATOR]:
                     checked = True
                     self._check_redirection()
@@ -299,14 +309,6 @@ class Recorder:
                     self._place()
                     attachments.attach(self.plan)
             resume(pid)
-
-
-def _give_way() -> None:
-    """Drains when the target leaves a CPU idle, as between graphs, rather than in its place: its
-    threads wait for each other, so that to stop one is to stop all. Enough is left to keep up."""
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        os.setpriority(os.PRIO_PROCESS, 0, 10)
 
 
 def _pidfd(pid: int) -> int | None:
