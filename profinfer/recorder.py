@@ -32,9 +32,9 @@ from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
 _CLOCK_EVERY_NS = 10_000_000_000
-_LOOKS, _FULL = 8, 0.2
+_LOOKS, _HURRIED_LOOKS, _FULL = 4, 64, 0.2
 """A ring is looked at so many times between drains, and drained early when as full as this: then
-it is also looked at as much more often again, until it fills more slowly."""
+it is looked at more often, until it fills more slowly."""
 
 
 @dataclass
@@ -257,7 +257,8 @@ class Recorder:
             while True:
                 ready: list[tuple[int, int]] = []
                 with contextlib.suppress(InterruptedError):
-                    ready = poll.poll(self._config.poll / (_LOOKS**2 if is_hurried else _LOOKS))
+                    looks = _HURRIED_LOOKS if is_hurried else _LOOKS
+                    ready = poll.poll(self._config.poll / looks)
                 if self._launched:
                     self._attach_new(self._launched, attachments)
                 ended = any(fd == target_fd for fd, _ in ready)

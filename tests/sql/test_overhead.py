@@ -128,9 +128,7 @@ def test_cpu_load_is_run_time_over_the_recordings_time_on_its_threads() -> None:
 
 def test_without_barriers_hits_are_those_at_operators() -> None:
     capture = measure(decoding("operator"))
-    assert answer(capture, SLOWDOWN) == [
-        (2, 2, 4.0, 11.9, 0.8, 4.0, 16.7, 1000.0, 1.67, 0)
-    ]
+    assert answer(capture, SLOWDOWN) == [(2, 2, 4.0, 11.9, 0.8, 4.0, 16.7, 1000.0, 1.67, 0)]
     names = answer(capture, BY_OPERATOR, "name", "hits_per_run", "overhead_ms")
     assert ("Qcur-0", 1.0, 0.005) in names
 
