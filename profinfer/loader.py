@@ -18,9 +18,10 @@ import numpy as np
 from profinfer import kernel
 from profinfer.bcc_compiler import BPF_DIR, compile_bcc
 from profinfer.layout_data import Layout
+from profinfer.parameters import layout_parameters
 from profinfer.plan import HANDLERS
 from profinfer.record_ring import RecordRings
-from profinfer.records import CONTROL, KIND_COUNT, LOSS, RECORD, SOURCES, WIDE_SIZE, Records
+from profinfer.records import CONTROL, KIND_COUNT, LOSS, RECORD, WIDE_SIZE, Records
 from profinfer.ring import Ring
 
 _CHAIN = ("chain_hash", "chain_emit", "chain_tokens")
@@ -32,41 +33,6 @@ def cpu_count() -> int:
     """CPUs that can ever run a handler (the kernel's possible set)."""
     text = Path("/sys/devices/system/cpu/possible").read_text().strip()
     return max(int(part.split("-")[-1]) for part in text.split(",")) + 1
-
-
-def layout_macros(layout: Layout) -> dict[str, int]:
-    """The offsets that bpf/ expects; -1 for a field that this engine lacks."""
-    t, g, b, u = layout.tensor, layout.cgraph, layout.backend, layout.ubatch
-    absent = -1
-
-    def or_absent(value: int | None) -> int:
-        return absent if value is None else value
-
-    return {
-        "T_SIZE": (t.size + 7) & ~7,
-        "T_TYPE": t.type,
-        "T_BUFFER": or_absent(t.buffer),
-        "T_NE": t.ne,
-        "T_NB": t.nb,
-        "T_OP": t.op,
-        "T_OP_PARAMS": t.op_params,
-        "T_FLAGS": or_absent(t.flags),
-        "T_SRC": t.src,
-        "T_SOURCES": min(t.max_src, SOURCES),
-        "T_VIEW_SRC": or_absent(t.view_src),
-        "T_DATA": t.data,
-        "T_NAME": t.name,
-        "T_NAME_SIZE": t.name_size,
-        "G_N_NODES": g.n_nodes,
-        "G_NODES": g.nodes,
-        "G_UID": or_absent(g.uid),
-        "B_GUID": or_absent(b.guid if b else None),
-        "B_GET_NAME": or_absent(b.get_name if b else None),
-        "U_N_TOKENS": or_absent(u.n_tokens if u else None),
-        "U_POS": or_absent(u.pos if u else None),
-        "U_SEQ_ID": or_absent(u.seq_id if u else None),
-        "U_OUTPUT": or_absent(u.output if u else None),
-    }
 
 
 @dataclass
@@ -105,9 +71,11 @@ class Loaded:
 def load_bcc(layout: Layout, ring_size: int, structure_ring_size: int) -> Loaded:
     """The handlers for one engine, with a ring of `ring_size` bytes per CPU."""
     cpus = cpu_count()
-    macros = layout_macros(layout)
+    macros = layout_parameters(layout)
     macros["N_CPUS"] = cpus
-    macros["RING_SLOTS"] = ring_size // RECORD.itemsize
+    macros["RING_SHIFT"] = (ring_size // RECORD.itemsize).bit_length() - 1
+    macros["BOOT_CLOCK"] = 1
+    macros["TRANSPORT"] = 0
     if platform.machine() == "x86_64":
         macros["STORES_IN_ORDER"] = 1
     macros["WIDE_PAGES"] = structure_ring_size // mmap.PAGESIZE
