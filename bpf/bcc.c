@@ -8,16 +8,16 @@
 #include <uapi/linux/ptrace.h>
 
 /* Mapped by user space (records.h says how it is shared). */
-BPF_F_TABLE("array", int, struct ring_head, ring_heads, N_CPUS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", int, struct ring_head, ring_heads, ENTRIES_ring_heads, BPF_F_MMAPABLE);
 #if TRANSPORT == TRANSPORT_RING
-BPF_F_TABLE("array", u32, struct record, ring_slots, N_CPUS << RING_SHIFT, BPF_F_MMAPABLE);
-BPF_RINGBUF_OUTPUT(structure_ring, WIDE_PAGES);
+BPF_F_TABLE("array", u32, struct record, ring_slots, ENTRIES_ring_slots, BPF_F_MMAPABLE);
+BPF_RINGBUF_OUTPUT(structure_ring, ENTRIES_structure_ring / PAGE_SIZE);
 #else
 BPF_PERF_OUTPUT(record_events);
 BPF_PERF_OUTPUT(structure_events);
 #endif
 BPF_ARRAY(control_map, struct control, 1);
-BPF_ARRAY(loss_map, struct loss, N_CPUS *KIND_COUNT);
+BPF_ARRAY(loss_map, struct loss, ENTRIES_loss_map);
 BPF_ARRAY(zero_walk, struct walk, 1);
 BPF_TABLE("lru_hash", u32, struct thread_state, threads, 4096);
 BPF_TABLE("lru_hash", u32, struct walk, walks, 1024);

@@ -11,14 +11,15 @@ from profinfer import __version__, target
 from profinfer.config import Config
 from profinfer.hitcost import HitCost
 from profinfer.layout_data import Layout
-from profinfer.loader import cpu_count
+from profinfer.loaded import cpu_count
+from profinfer.means import Means
 from profinfer.plan import Plan
 from profinfer.target import EngineObject
 
 
 def start_json(
     pid: int, objects: list[EngineObject], layout: Layout, plan: Plan, config: Config,
-    redirection: str, cost: HitCost,
+    redirection: str, cost: HitCost, means: Means,
 ) -> dict[str, Any]:  # fmt: skip
     """The START frame's content. `redirection`: "on", or why there are no stubs."""
     uname = os.uname()
@@ -35,7 +36,7 @@ def start_json(
         "redirection": redirection,
         "hit_cost": cost.to_json(),
         "config": config.to_json(),
-        "loader": "bcc",
+        **means.to_json(),
         "uname": {
             name: getattr(uname, name) for name in ("sysname", "version", "release", "machine")
         },

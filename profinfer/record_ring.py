@@ -20,11 +20,13 @@ _MARKS = 256
 class RecordRings:
     """The mapped rings of all CPUs; `drain` takes from one of them."""
 
+    in_order = True
+
     def __init__(self, heads_fd: int, slots_fd: int, cpus: int, size: int) -> None:
         """`size`: bytes of each ring."""
         try:
-            self._head_map = mmap.mmap(heads_fd, _whole_pages(cpus * RING_HEAD.itemsize))
-            self._slot_map = mmap.mmap(slots_fd, _whole_pages(cpus * size))
+            self._head_map = mmap.mmap(heads_fd, whole_pages(cpus * RING_HEAD.itemsize))
+            self._slot_map = mmap.mmap(slots_fd, whole_pages(cpus * size))
         except OSError as error:
             raise KernelError(
                 f"cannot map the rings ({cpus} x {size} bytes): {error.strerror}",
@@ -71,5 +73,6 @@ class RecordRings:
         self._slot_map.close()
 
 
-def _whole_pages(size: int) -> int:
+def whole_pages(size: int) -> int:
+    """`size` rounded up to pages."""
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

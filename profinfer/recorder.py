@@ -21,7 +21,8 @@ from profinfer.hitcost import hit_cost
 from profinfer.launch import Launched, describe_status, resume
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
-from profinfer.loader import Loaded, load_bcc
+from profinfer.loaded import Loaded, load_handlers
+from profinfer.means import Means, choose_means
 from profinfer.metadata import start_json
 from profinfer.placement import Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
@@ -79,6 +80,7 @@ class Recorder:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._launched: Launched | None = None
+        self._means: Means | None = None
         self._loaded: Loaded | None = None
         self._attachments: Attachments | None = None
         self._finder = ObjectFinder()
@@ -113,6 +115,7 @@ class Recorder:
     def prepare(self) -> Frame:
         """Finds the target and loads the handlers; the START frame. Nothing is attached yet."""
         check_privileges()
+        means = self._means = choose_means(self._config.loader, self._config.transport)
         if self._config.pid is not None:
             self.pid = self._config.pid
             self.objects = target.engine_objects(self.pid)
@@ -120,19 +123,24 @@ class Recorder:
             check(self.plan, best_effort=self._config.best_effort)
         else:
             self._launched = Launched(
-                self._config.command, self._config.user, redirect=self._config.redirect
+                self._config.command,
+                means.loader.load,
+                self._config.user,
+                redirect=self._config.redirect,
             )
             self._wait_for_engine(self._launched)
         layout = self._describe()
-        self._loaded = load_bcc(
-            layout, self._config.ring_bytes(), self._config.structure_ring_bytes()
-        )
-        cost = hit_cost()
+        self._loaded = load_handlers(
+            means.loader.load, layout, means.transport, self._config.ring_bytes(),
+            self._config.structure_ring_bytes(), means.way.attach_type,
+            boot_clock=means.boot_clock,
+        )  # fmt: skip
+        cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
         self._place()
         redirection = self._placer.redirection.reason or "on"
         start = start_json(
-            self.pid, self.objects, layout, self.plan, self._config, redirection, cost
+            self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
         )
         return json_frame(FrameKind.START, boot_ns(), start)
 
@@ -188,20 +196,23 @@ class Recorder:
     # ---- Recording
 
     def run(self, sink: Sink, show: Callable[[Progress], None]) -> Result:
-        """Attaches, records until something ends it, detaches; what came of it."""
+        """Attaches, records until something ends it, detaches; what came of it. `show` is called
+        when all probes are in place, and after every drain."""
         loaded = self._loaded
-        if loaded is None:
+        means = self._means
+        if loaded is None or means is None:
             raise RuntimeError("run() before prepare()")
         drain = Drain(loaded, self.pid)
         sink(clock_frame())
         first, last = self._config.iteration_range()
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
         empty = HOT_HANDLERS if self._config.empty_handlers else ()
-        attachments = self._attachments = Attachments(loaded, self.pid, empty=empty)
+        attachments = self._attachments = Attachments(loaded, self.pid, means.way, empty=empty)
         stats = HandlerStats()
         delay = RunDelay(self.pid)
         attachments.attach(self.plan)
         began, cpu = time.monotonic(), time.process_time()
+        show(Progress(0.0, 0, 0))
         if self._launched:
             resume(self.pid)
         try:

@@ -29,4 +29,5 @@ for target in x86_64:x86 aarch64:arm64; do
     machine=${target%:*} arch=${target#*:}
     build "$machine" "$arch" profinfer.bpf.o bpf/profinfer.bpf.c -DTRANSPORT=TRANSPORT_RING
     build "$machine" "$arch" profinfer-perf.bpf.o bpf/profinfer.bpf.c -DTRANSPORT=TRANSPORT_PERF
+    build "$machine" "$arch" launch.bpf.o bpf/launch.bpf.c
 done
