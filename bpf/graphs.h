@@ -245,7 +245,7 @@ BODY int continue_emit(void *ctx) {
           w->src[s] = address;
           /* Branch-free: every branch counts against the verifier's limit. */
           __u64 negated = -address;
-          asm volatile("" : "+r"(negated));
+          OPAQUE(negated);
           __u64 is_set = (address | negated) >> 63;
           last += is_set * (s + 1 - last);
         }

@@ -14,6 +14,10 @@
 
 #define BODY static __always_inline
 
+/* Keeps the compiler from using what it knows of a number: older verifiers know less, and want the
+ * masks that it would leave out. */
+#define OPAQUE(x) __asm__ volatile("" : "+r"(x))
+
 /* A tail call per chunk; the kernel allows 33 in a row. */
 #define HASH_CHUNK 512
 #define EMIT_CHUNK 256

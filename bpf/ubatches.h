@@ -38,7 +38,9 @@ BODY void add_token(void *ctx, struct walk *w) {
   if (w->output)
     bpf_probe_read_user(&output, 1, (void *)(w->output + i));
   if (at > 0) {
-    struct token_run *run = &w->run[(at - 1) & 15];
+    __u32 last = at - 1;
+    OPAQUE(last);
+    struct token_run *run = &w->run[last & 15];
     if (run->sequence == sequence && run->position + (__s32)run->tokens == position) {
       run->tokens++;
       run->outputs += !!output;
@@ -50,6 +52,7 @@ BODY void add_token(void *ctx, struct walk *w) {
     send_tokens(ctx, w);
     at = 0;
   }
+  OPAQUE(at);
   struct token_run *run = &w->run[at & 15];
   run->sequence = sequence;
   run->position = position;
