@@ -7,7 +7,8 @@ counts must be the same wherever the probe is.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from profinfer.elf import Elf
@@ -48,9 +49,23 @@ class Place:
         return f"{self.path}+{self.offset:#x}{site}" + (f" ({self.why})" if self.why else "")
 
 
+_Object = tuple[str, tuple[int, ...]]
+"""Path and load addresses of an object."""
+
+
+@dataclass
+class Choices:
+    """What has been chosen in one process: plain data. A choice stays: a function probed in two
+    ways would be counted twice."""
+
+    places: dict[tuple[_Object, str], tuple[Place, ...]] = field(default_factory=dict)
+    """By object and function."""
+    stubs: list[tuple[_Object, int, str, Stub]] = field(default_factory=list)
+    """Object, its load address, function, and the stub that has the probe."""
+
+
 class Placer:
-    """Chooses places in one process. A choice stays: a function probed in two ways would be
-    counted twice."""
+    """Chooses places in one process."""
 
     def __init__(self, cost: HitCost | None, pid: int, *, symbols_only: bool = False) -> None:
         """`cost`: None before it is known. `symbols_only`: the functions' first instructions,
@@ -61,8 +76,7 @@ class Placer:
         self.redirection = Redirection(None)
         """What the audit library does in the process; set anew when its objects change."""
         self._stub_site: Site | None = None
-        self._chosen: dict[tuple[str, tuple[int, ...], str], tuple[Place, ...]] = {}
-        self._used: list[tuple[EngineObject, int, str, Stub]] = []
+        self.choices = Choices()
 
     def _ns(self, kind: str) -> float | None:
         return self._cost.sites.get(kind) if self._cost else None
@@ -77,15 +91,15 @@ class Placer:
     ) -> tuple[Place, ...]:
         """Where the calls of a function are seen, each once. `with_return`: a return probe sits
         there as well. `redirected`: the audit library knows the function."""
-        key = (item.path, item.bases, symbol.name)
-        if key not in self._chosen:
+        key = (_identity(item), symbol.name)
+        if key not in self.choices.places:
             stubs, why = self._find_stubs(item, symbol) if redirected else ([], "")
-            self._chosen[key] = (
+            self.choices.places[key] = (
                 tuple(self._at_stub(stub) for stub in stubs)
                 if stubs
                 else (self._direct(item, symbol, with_return, why),)
             )
-        return self._chosen[key]
+        return self.choices.places[key]
 
     def _find_stubs(self, item: EngineObject, symbol: Symbol) -> tuple[list[Stub], str]:
         """The stubs that every call passes, one per copy of the object; or why there are none."""
@@ -103,8 +117,9 @@ class Placer:
         calls = direct_references(item.elf, symbol.value)
         if calls:
             return [], f"called without the linkage table, at {calls[0]:#x} for one"
-        self._used += [
-            (item, base, symbol.name, s) for base, s in zip(item.bases, found, strict=True)
+        self.choices.stubs += [
+            (_identity(item), base, symbol.name, s)
+            for base, s in zip(item.bases, found, strict=True)
         ]
         return found, ""
 
@@ -134,11 +149,18 @@ class Placer:
             item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why
         )  # fmt: skip
 
-    def problems(self) -> list[str]:
-        """Redirected functions of which some call may have passed by: empty, or a wrong count."""
+    def problems(self, objects: Iterable[EngineObject]) -> list[str]:
+        """Redirected functions of which some call may have passed by: empty, or a wrong count.
+        `objects`: those of the process that are mapped still."""
         found = []
-        for item, base, name, stub in self._used:
-            why = bypasses(self._pid, item.elf, base, name, stub)
+        mapped = {_identity(item): item for item in objects}
+        for identity, base, name, stub in self.choices.stubs:
+            item = mapped.get(identity)
+            why = item and bypasses(self._pid, item.elf, base, name, stub)
             if why:
-                found.append(f"{name} in {item.path}: {why}")
+                found.append(f"{name} in {identity[0]}: {why}")
         return found
+
+
+def _identity(item: EngineObject) -> _Object:
+    return item.path, item.bases

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import capstone
-
 from profinfer.branches import references, short_jumps
 from profinfer.elf import Elf
 from profinfer.symbols import Symbol
@@ -136,6 +134,8 @@ def _first_target(elf: Elf, symbol: Symbol, last: int) -> int:
 
 def _decode(machine: str, code: bytes, address: int) -> list[_Step]:
     """The instructions up to the first that cannot be decoded; none for unknown machines."""
+    import capstone  # here: it takes 9 MB, and who places no probes does without
+
     if machine == "x86-64":
         decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         step = _x86_step
