@@ -41,7 +41,8 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml \
-  tools/build_audit.sh audit/audit.c tools/build_native.sh bpf/hit_sites.c
+  tools/build_audit.sh audit/audit.c tools/build_native.sh bpf/hit_sites.c \
+  tools/fetch_emulated.py
 ifeq ($(wildcard $(VENV)/python),)
 SETUP_INPUTS += FORCE
 endif
