@@ -157,21 +157,18 @@ def unpack(deb: Path, folder: Path) -> None:
 
 def read_files(deb: Path, patterns: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Path (without `./`) and content of a package's regular files that match a pattern."""
-    command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+    with tempfile.TemporaryFile() as plain:
+        done = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=plain, check=False)
+        if done.returncode:
+            raise DebianError(f"dpkg-deb cannot read {deb.name}: exit status {done.returncode}")
+        plain.seek(0)
+        with tarfile.open(fileobj=plain, mode="r:") as archive:
             for member in archive:
                 name = member.name.removeprefix("./")
-                if member.isfile() and any(fnmatch.fnmatch(name, each) for each in patterns):
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    yield name, content.read()
-        # tarfile stops at the archive's end mark; what pads it must be read, too.
-        assert process.stdout is not None
-        while process.stdout.read(1 << 20):
-            pass
-    if process.returncode:
-        raise DebianError(f"dpkg-deb cannot read {deb.name} (exit status {process.returncode})")
+                if any(fnmatch.fnmatch(name, each) for each in patterns):
+                    content = archive.extractfile(member) if member.isfile() else None
+                    if content is not None:
+                        yield name, content.read()
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:
