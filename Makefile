@@ -42,7 +42,7 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 
 SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml \
   tools/build_audit.sh audit/audit.c tools/build_native.sh bpf/hit_sites.c \
-  tools/fetch_emulated.py
+  tools/fetch_emulated.py tools/fetch_python.py
 ifeq ($(wildcard $(VENV)/python),)
 SETUP_INPUTS += FORCE
 endif

@@ -279,9 +279,11 @@ class Elf:
 
     def code_at(self, vaddr: int, count: int) -> bytes:
         """`count` bytes at a virtual address; fewer at the end of the file."""
-        offset = self.file_offset(vaddr)
-        count = max(0, min(count, self.size - offset))
-        return self._read(offset, count, _MAX_CODE, "code")
+        return self.bytes_at(self.file_offset(vaddr), count)
+
+    def bytes_at(self, offset: int, count: int) -> bytes:
+        """`count` bytes at a file offset; fewer at the end of the file."""
+        return self._read(offset, max(0, min(count, self.size - offset)), _MAX_CODE, "code")
 
     def vaddr_of(self, offset: int) -> int:
         """The virtual address of a file offset in code, where an executable mapping begins."""

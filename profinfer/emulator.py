@@ -16,6 +16,7 @@ from pathlib import Path
 from profinfer.errors import KernelError, UsageError
 
 _COMMANDS = {"aarch64": "qemu-aarch64", "x86-64": "qemu-x86_64"}
+_MAKE = "tools/fetch_python.py MACHINE DIR makes one"
 _PYTHONS = ("usr/bin/python3", "usr/local/bin/python3", "bin/python3")
 
 
@@ -55,13 +56,13 @@ def find_emulator(machine: str, sysroot: Path | None) -> Emulator | None:
         raise UsageError(
             f"struct layouts of {machine} libraries are found by running them, which takes the"
             f" root of an {machine} system with Python 3",
-            f"give it as --sysroot DIR or in ${variable}; tools/sysroot.sh DIR makes one",
+            f"give it as --sysroot DIR or in ${variable}; {_MAKE}",
         )
     python = next((path for path in _PYTHONS if (root / path).exists()), None)
     if python is None:
         raise UsageError(
             f"the sysroot {root} has no Python 3 ({', '.join(_PYTHONS)})",
-            f"--sysroot is the root of an {machine} system; tools/sysroot.sh DIR makes one",
+            f"--sysroot is the root of an {machine} system; {_MAKE}",
         )
     name = _COMMANDS.get(machine, "")
     command = shutil.which(name) or shutil.which(f"{name}-static")

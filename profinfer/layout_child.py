@@ -18,13 +18,13 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-_PACKAGE = Path(__file__).resolve().parent.parent
 # -I leaves our own folder out of the path, and a later import could not be read any more.
-sys.path.append(str(_PACKAGE))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from profinfer import layout_experiments
 from profinfer.layout_engine import emit
 
+_PACKAGE = Path(__file__).resolve().parent.parent
 _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 1 << 27, 1 << 28, 1 << 29, 1 << 30
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -123,7 +123,7 @@ def emulate(emulator: dict[str, Any], request: dict[str, Any]) -> NoReturn:
     os.dup2(stdin, 0)
     python = [f"{root}/{emulator['python']}", "-I", "-S", "-B"]
     script = f"{package}/profinfer/{Path(layout_experiments.__file__).name}"
-    os.execv(emulator["command"], [emulator["command"], "-L", root, *python, script])
+    os.execv(emulator["command"], [emulator["command"], "-L", root, *python, script])  # noqa: S606
 
 
 def main() -> int:

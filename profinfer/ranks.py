@@ -21,7 +21,7 @@ RANKS: dict[str, Mapping[str, float]] = {
         "stepped": _STEPPED,
         "nop10": _REFUSED,  # before mid-2026
     },
-    # arch/arm64/kernel/probes/decode-insn.c: the first row for as long as there were uprobes (4.10).
+    # arch/arm64/kernel/probes/decode-insn.c: the first row since there are uprobes (4.10).
     "aarch64": {
         "b": _ALWAYS, "b.cond": _ALWAYS, "cbz": _ALWAYS, "tbz": _ALWAYS, "br": _ALWAYS,
         "adr": _ALWAYS,
