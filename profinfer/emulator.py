@@ -13,7 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from profinfer.errors import KernelError, UsageError
+from profinfer.elf import Elf
+from profinfer.errors import KernelError, TargetError, UsageError
 
 _COMMANDS = {"aarch64": "qemu-aarch64", "x86-64": "qemu-x86_64"}
 _MAKE = "tools/fetch_python.py MACHINE DIR makes one"
@@ -58,12 +59,17 @@ def find_emulator(machine: str, sysroot: Path | None) -> Emulator | None:
             f" root of an {machine} system with Python 3",
             f"give it as --sysroot DIR or in ${variable}; {_MAKE}",
         )
+    hint = f"--sysroot is the root of an {machine} system; {_MAKE}"
     python = next((path for path in _PYTHONS if (root / path).exists()), None)
     if python is None:
-        raise UsageError(
-            f"the sysroot {root} has no Python 3 ({', '.join(_PYTHONS)})",
-            f"--sysroot is the root of an {machine} system; {_MAKE}",
-        )
+        raise UsageError(f"the sysroot {root} has no Python 3 ({', '.join(_PYTHONS)})", hint)
+    try:
+        elf = Elf(root / python)
+        elf.close()
+    except TargetError as error:
+        raise UsageError(error.message, hint) from None
+    if elf.machine != machine:
+        raise UsageError(f"{root / python} is for {elf.machine}, not for {machine}", hint)
     name = _COMMANDS.get(machine, "")
     command = shutil.which(name) or shutil.which(f"{name}-static")
     if not name or command is None:

@@ -15,6 +15,7 @@ from profinfer.plan import Plan, make_plan
 from profinfer.ranks import RANKS
 from profinfer.target import EngineObject, file_object, is_engine
 
+_HOME = "ggml_init"
 _ELF = b"\x7fELF"
 
 
@@ -24,7 +25,8 @@ class FileTarget:
     def __init__(self, paths: Sequence[Path]) -> None:
         """`paths`: files, which must be ELF files, and folders, of which those are taken that are.
         TargetError, naming the file, when one cannot be read, is for a machine that profinfer
-        knows nothing of or for another than the rest; or when none holds ggml or llama.cpp code.
+        knows nothing of or for another than the rest; or when they hold no ggml or llama.cpp code,
+        or that of two engines.
         """
         self.objects: list[EngineObject] = []
         others = []
@@ -59,6 +61,13 @@ class FileTarget:
                     f" {self.machine}",
                     "one plan is for one machine",
                 )
+        # Struct layouts are those of one library: variants of a backend share them, engines do not.
+        homes = [item.path for item in self.objects if _HOME in item.elf.symbols]
+        if len(homes) > 1:
+            raise TargetError(
+                f"{homes[0]} and {homes[1]} both define {_HOME}: they are two engines",
+                "give the files of one engine",
+            )
 
     @property
     def is_foreign(self) -> bool:

@@ -22,15 +22,17 @@ from profinfer.layout_engine import Engine, Unfit, emit
 def run(request: dict[str, Any]) -> None:
     """The experiments of request["stage"] on the objects in the open directories."""
     channel = request["channel"]
+    notes: list[str] = list(request["notes"])
     try:
         engine = Engine(request["descriptors"], request["objects"], request["symbols"])
-        engine.notes[:0] = request["notes"]
+        engine.notes[:0] = notes
+        notes = engine.notes
         if request["stage"] == "ubatch":
             layout_child_ubatch.describe_ubatch(engine, channel, request["model"])
         else:
             _describe_ggml(engine, channel)
     except (Unfit, OSError) as error:
-        emit(channel, {"error": str(error)})
+        emit(channel, {"error": str(error), "notes": notes})
 
 
 def _describe_ggml(engine: Engine, channel: int) -> None:
