@@ -22,8 +22,7 @@ def loaded(native: Path, tmp_path: Path) -> list[EngineObject]:
     """An engine at two addresses, and above it a backend in a library of its own."""
     source, library = tmp_path / "vk.c", tmp_path / "libggml-vulkan.so"
     source.write_text(_VULKAN)
-    command = ["gcc", "-shared", "-fPIC", "-o", library, source]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
     engine, backend = file_object(native / "libknown.so"), file_object(library)
     assert is_engine(engine.elf)
     assert is_engine(backend.elf)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from profinfer.__main__ import main
 from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import convert
-from tests.plan.conftest import MakePlan, Plan
+from tests.plan.conftest import Plan
 from tests.replay.recordings import DATA, counts, frames, summary
 
 BOARD = {
@@ -36,9 +37,17 @@ def _said(session: Session) -> dict[str, Any]:
     return counts(session, "SELECT key, value FROM profinfer_recording")
 
 
-@pytest.fixture
-def plan(arm64: Path, sysroot: Path, make_plan: MakePlan) -> Plan:
-    return make_plan("--target", arm64 / "libknown.so", "--sysroot", sysroot)
+@pytest.fixture(scope="module")
+def plan(arm64: Path, sysroot: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    folder = tmp_path_factory.mktemp("plan")
+    output = folder / "plan.json"
+    library = str(arm64 / "libknown.so")
+    options = ["--target", library, "--sysroot", str(sysroot), "-o", str(output)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        assert main(["plan", *options]) == 0
+    made: Plan = json.loads(output.read_bytes())
+    return made
 
 
 @pytest.mark.parametrize("page_size", [4096, 16384, 65536])
