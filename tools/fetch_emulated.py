@@ -1,6 +1,6 @@
 """Fetches what emulated machines boot and what is compiled for them, from Debian, into build/.
 
-    tools/fetch_emulated.py
+    python tools/fetch_emulated.py
 
     build/emulated/kernels/NAME/    vmlinuz, and in modules/ what leads to a disk, in load order
     build/emulated/busybox/MACHINE  statically linked
