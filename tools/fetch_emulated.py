@@ -4,7 +4,7 @@
 
     build/emulated/kernels/NAME/    vmlinuz, and in modules/ what leads to a disk, in load order
     build/emulated/busybox/MACHINE  statically linked
-    build/sysroot/MACHINE/          headers and static libraries: libbpf and what it needs
+    build/sysroot/MACHINE/          headers and static libraries: libbpf, what it needs, json-c
     build/emulated/manifest.json    every package and its version
 
 Packages come from the Debian mirror of this system's apt sources, and are checked by its Debian
@@ -54,6 +54,7 @@ SYSROOT = (
     f"libbpf-dev/{BACKPORTS}",
     f"libelf-dev/{RELEASE}",  # the static library in backports lacks functions
     f"zlib1g-dev/{RELEASE}",
+    f"libjson-c-dev/{RELEASE}",  # the recorder's own
 )
 
 
