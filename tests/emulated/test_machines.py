@@ -9,6 +9,7 @@ import pytest
 
 from tests.emulated.guest import build
 from tests.emulated.machine import KERNELS, MachineError, boot, kernel_version, processor
+from tests.matrix import Matrix
 
 HELLO = """
 #include <stdio.h>
@@ -25,8 +26,9 @@ ROUNDS = 1_000_000
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_boots_runs_and_gives_back(tmp_path: Path, kernel: str) -> None:
+def test_boots_runs_and_gives_back(tmp_path: Path, kernel: str, matrix: Matrix) -> None:
     """The kernel is the one of the manifest and has BTF; files come back bit for bit."""
+    matrix("machine boots", kernel=kernel, machine=processor(kernel).machine)
     (tmp_path / "hello.c").write_text(HELLO)
     hello = build(kernel, tmp_path / "hello.c", tmp_path / "hello")
     blob = os.urandom((4 << 20) + 13)
@@ -61,8 +63,9 @@ def test_a_disk_holds_what_the_host_wrote(tmp_path: Path) -> None:
     assert result.check().files["copy"] == data
 
 
-def test_retired_instructions_are_exact(repo: Path, tmp_path: Path) -> None:
+def test_retired_instructions_are_exact(repo: Path, tmp_path: Path, matrix: Matrix) -> None:
     """A loop of four instructions a round counts four a round, in every run and boot alike."""
+    matrix("instructions counted", kernel="arm64-6.1", machine="aarch64")
     source = repo / "tests/emulated/instructions.c"
     program = build("arm64-6.1", source, tmp_path / "instructions")
     outputs = [
