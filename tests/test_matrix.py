@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -41,7 +42,8 @@ def test_table(repo: Path, tmp_path: Path) -> None:
     )
     lines = done.stdout.splitlines()
     (start,) = (number for number, line in enumerate(lines) if "what ran where" in line)
-    rows = [line.split() for line in lines[start + 1 :] if line.strip() and "==" not in line]
+    below = itertools.takewhile(lambda line: not line.startswith("==="), lines[start + 1 :])
+    rows = [line.split() for line in below if line]
     kernel, machine = os.uname().release.partition("-")[0], os.uname().machine
     assert rows == [
         ["what", "kernel", "machine", "loader", "transport", "attach", "result"],
