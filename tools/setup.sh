@@ -3,7 +3,8 @@
 # the BPF objects and the two small libraries in C.
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
-#   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium
+#   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
+#                           qemu and the kernels it boots
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
 # installs system packages with apt; as anybody else it prints the apt command and stops if one
@@ -110,6 +111,9 @@ missing_packages() {
         command -v clang-format >/dev/null || echo clang-format
         # The audit library for arm64 is tried under emulation.
         [[ $(uname -m) == aarch64 ]] || command -v qemu-aarch64 >/dev/null || echo qemu-user
+        # Other kernels and processors (tests/emulated).
+        command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
+        command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
         # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
         if [[ -z $(find_browser) ]] && ! grep -q '^ID=ubuntu' /etc/os-release; then echo chromium; fi
     fi
@@ -171,6 +175,17 @@ install_browser() {
         with sync_playwright() as p: sys.exit(not os.path.exists(p.chromium.executable_path))' && return
     say "installing Chromium for the tests of the UI"
     "$venv/bin/playwright" install --with-deps chromium
+}
+
+# --- emulated machines -----------------------------------------------------------------------
+
+fetch_emulated() {
+    $with_test || return 0
+    if grep -q '^ID=debian' /etc/os-release; then
+        "$venv/bin/python" tools/fetch_emulated.py
+    else
+        say "not Debian: no kernels for emulated machines, so their tests will be skipped"
+    fi
 }
 
 # --- BCC -------------------------------------------------------------------------------------
@@ -244,6 +259,7 @@ tools/build_native.sh
 tools/build_bpf.sh
 install_python_packages
 install_browser
+fetch_emulated
 link_bcc
 link_headers
 check_bcc
