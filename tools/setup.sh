@@ -4,7 +4,7 @@
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
-#                           qemu and the kernels it boots
+#                           qemu and the kernels it boots, Python and an engine for arm64
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
 # installs system packages with apt; as anybody else it prints the apt command and stops if one
@@ -188,6 +188,29 @@ fetch_emulated() {
     fi
 }
 
+# --- an engine for another processor ---------------------------------------------------------
+
+# Python for arm64, which qemu-user runs, and an engine for it to look into: the same version as
+# this machine's own.
+fetch_foreign() {
+    local root=build/python/aarch64 version folder
+    if ! $with_test || [[ $(uname -m) == aarch64 ]]; then return 0; fi
+    if [[ ! -d $root ]] && grep -q '^ID=debian' /etc/os-release; then
+        say "fetching Python for arm64"
+        "$venv/bin/python" tools/fetch_python.py aarch64 "$root"
+    fi
+    version=$(sed -n 's/^xllamacpp==//p' requirements-dev.txt)
+    folder=build/engines/aarch64/xllamacpp-$version
+    [[ -d $folder ]] && return
+    say "fetching xllamacpp $version for arm64"
+    rm -rf "$folder.part"
+    "$venv/bin/python" -m pip download --quiet --no-deps --only-binary=:all: \
+        --platform manylinux2014_aarch64 --dest "$folder.part" "xllamacpp==$version"
+    "$venv/bin/python" -m zipfile -e "$folder.part"/*.whl "$folder.part"
+    rm "$folder.part"/*.whl
+    mv "$folder.part" "$folder"
+}
+
 # --- BCC -------------------------------------------------------------------------------------
 
 # BCC is pure python around libbcc, packaged by the distribution only: lend it to the venv.
@@ -260,6 +283,7 @@ tools/build_bpf.sh
 install_python_packages
 install_browser
 fetch_emulated
+fetch_foreign
 link_bcc
 link_headers
 check_bcc
