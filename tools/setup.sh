@@ -283,6 +283,7 @@ tools/build_bpf.sh
 install_python_packages
 install_browser
 fetch_emulated
+if $with_test; then tools/build_recorder.sh; fi
 fetch_foreign
 link_bcc
 link_headers
