@@ -2,8 +2,8 @@
 //
 //   load_programs OBJECT... [NAME=VALUE]...
 //
-// Each NAME is a parameter of bpf/parameters.h. Prints a line "OBJECT PROGRAM INSTRUCTIONS" for
-// every program (the instructions that the verifier went through; 0 where the kernel does not
+// Each NAME is a parameter of bpf/parameters.h. Prints a line "loaded: OBJECT PROGRAM INSTRUCTIONS"
+// for every program (the instructions that the verifier went through; 0 where the kernel does not
 // say). When a program is refused libbpf prints the verifier's log, and the exit status is 1.
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -67,7 +67,7 @@ static int load(const char *path, char **parameters) {
       struct bpf_prog_info info = {};
       __u32 size = sizeof info;
       bpf_prog_get_info_by_fd(bpf_program__fd(program), &info, &size);
-      printf("%s %s %u\n", path, bpf_program__name(program), info.verified_insns);
+      printf("loaded: %s %s %u\n", path, bpf_program__name(program), info.verified_insns);
     }
   fflush(stdout);
   bpf_object__close(object);

@@ -47,8 +47,11 @@ def test_every_program_is_accepted(
 ) -> None:
     """With every field that an engine may have, and with none of those an old engine lacks."""
     what = "programs loaded" + (", old engine" if old else "")
+    # The ring's atomic instructions came with Linux 5.12; everything else is older.
+    accepted = OBJECTS[1:] if kernel == "arm64-5.10" else OBJECTS
+    transport = "both" if accepted == OBJECTS else "perf"
     machine = processor(kernel).machine
-    matrix(what, kernel=kernel, machine=machine, loader="libbpf", transport="both")
+    matrix(what, kernel=kernel, machine=machine, loader="libbpf", transport=transport)
     objects = {f"/{name}.bpf.o": repo / f"build/{machine}/{name}.bpf.o" for name in OBJECTS}
     require(f"BPF objects for {machine}", all(path.exists() for path in objects.values()))
     tool = build(kernel, repo / "tests/emulated/load_programs.c", tmp_path / "load", *BPF_LIBRARIES)
@@ -57,13 +60,14 @@ def test_every_program_is_accepted(
     assert (-1 in values.values()) is old
     settings = " ".join(f"{name}={value}" for name, value in values.items())
     command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1"
-    result = boot(kernel, command, {"/bin/load": tool, **objects}).check()
+    result = boot(kernel, command, {"/bin/load": tool, **objects})
     programs = re.findall(r"^SEC.* int (\w+)\(", (repo / "bpf/profinfer.bpf.c").read_text(), re.M)
     assert len(programs) > 10
-    lines = [line.split() for line in result.output.splitlines() if not line.startswith("libbpf:")]
-    assert [(path, program) for path, program, _ in lines] == [
-        (path, program) for path in objects for program in programs
-    ]
+    loaded = re.findall(r"^loaded: (\S+) (\S+) \d+$", result.output, re.M)
+    assert loaded == [(f"/{name}.bpf.o", program) for name in accepted for program in programs], (
+        result.output
+    )
+    assert (result.status == 0) is (accepted == OBJECTS)
 
 
 def test_a_refusal_comes_with_the_verifiers_log(repo: Path, tmp_path: Path) -> None:
