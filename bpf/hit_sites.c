@@ -28,6 +28,7 @@ SITE(call, "call 1f; ret; 1: ret");
 SITE(stepped, "mov %rdi, %rax; ret");
 #elif defined(__aarch64__)
 SITE(nop, "nop; ret");
+SITE(hint, "hint #34; ret");
 SITE(b, "b 1f; 1: ret");
 SITE(b_cond, "b.eq 1f; 1: ret");
 SITE(cbz, "cbz x0, 1f; 1: ret");

@@ -7,6 +7,7 @@ counts must be the same wherever the probe is.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +53,19 @@ class Placer:
     """Chooses places in one process. A choice stays: a function probed in two ways would be
     counted twice."""
 
-    def __init__(self, cost: HitCost | None, pid: int, *, symbols_only: bool = False) -> None:
-        """`cost`: None before it is known. `symbols_only`: the functions' first instructions,
-        whatever they cost (to compare)."""
+    def __init__(
+        self,
+        cost: HitCost | None,
+        pid: int,
+        *,
+        symbols_only: bool = False,
+        ranks: Mapping[str, float] | None = None,
+    ) -> None:
+        """`cost`: None before it is known, or where it cannot be: then `ranks` (ranks.py) stand
+        for it. `symbols_only`: the functions' first instructions, whatever they cost (to
+        compare)."""
         self._cost = cost
+        self._ranks = ranks
         self._pid = pid
         self._symbols_only = symbols_only
         self.redirection = Redirection(None)
@@ -67,8 +77,10 @@ class Placer:
     def _ns(self, kind: str) -> float | None:
         return self._cost.sites.get(kind) if self._cost else None
 
-    def _costs(self) -> dict[str, float]:
-        known = self._cost.sites if self._cost else {}
+    def _costs(self) -> Mapping[str, float]:
+        if self._cost is None:
+            return self._ranks or {}
+        known = self._cost.sites
         # What the kernel refuses must not be taken for what it single-steps.
         return {kind: math.inf if ns is None else ns for kind, ns in known.items()}
 
@@ -128,7 +140,8 @@ class Placer:
             for site in entry_sites(item.elf, symbol, at_return=with_return)
             if site.kind != "nop5" or site.offset <= _ENDBR
         ]
-        site = sites[0] if self._symbols_only or not self._cost else cheapest(sites, self._costs())
+        costs = self._costs()
+        site = cheapest(sites, costs) if costs and not self._symbols_only else sites[0]
         offset = item.elf.file_offset(symbol.value) + site.offset
         return Place(
             item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why

@@ -54,8 +54,9 @@ class _Step(NamedTuple):
     ends: bool
     """What follows it cannot be a site: control may leave, or it is too odd to be sure."""
     writes_argument: bool
-    writes_return: bool
-    """Moves the stack pointer (x86-64) or changes the link register (arm64)."""
+    moves_return: bool
+    """Moves the stack pointer (x86-64), or changes the link register or copies it (arm64): a new
+    return address in the register is not seen by who returns to the copy."""
 
 
 def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Site]:
@@ -72,7 +73,7 @@ def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Si
         return [Site(0, "stepped", code[:4].hex(" "))]
     found = [steps[0]]
     for before, step in pairwise(steps):
-        if before.ends or before.writes_argument or (at_return and before.writes_return):
+        if before.ends or before.writes_argument or (at_return and before.moves_return):
             break
         found.append(step)
     if len(found) > 1:
@@ -161,6 +162,11 @@ def _written(instruction: Any) -> set[str]:
     return {instruction.reg_name(register) for register in written}
 
 
+def _read(instruction: Any) -> set[str]:
+    read, _ = instruction.regs_access()
+    return {instruction.reg_name(register) for register in read}
+
+
 # Registers by all their names.
 _X86_ARGUMENTS = _words(
     "rdi edi di dil rsi esi si sil rdx edx dx dl dh rcx ecx cx cl ch r8 r8d r8w r8b r9 r9d r9w r9b"
@@ -198,7 +204,7 @@ def _x86_step(instruction: Any, start: int) -> _Step:
         refused=kind != "nop10" and bool(prefixes & _SEGMENTS or _LOCK in prefixes),
         ends=instruction.mnemonic not in _X86_PLAIN,
         writes_argument=bool(written & _X86_ARGUMENTS),
-        writes_return=bool(written & _X86_STACK),
+        moves_return=bool(written & _X86_STACK),
     )
 
 
@@ -227,8 +233,7 @@ _ARM_PLAIN = (
     | _words(
         "ldp ldr ldrb ldrh ldrsb ldrsh ldrsw ldur ldurb ldurh ldursw mov movi movz movn movk mvn"
         " adr adrp add sub adds subs neg and orr eor bic lsl lsr asr ubfx sbfx ubfiz sbfiz uxtb"
-        " uxth sxtb sxth sxtw cset csetm csel csinc cinc mul madd mrs fmov scvtf ucvtf nop bti"
-        " hint paciasp pacibsp"
+        " uxth sxtb sxth sxtw cset csetm csel csinc cinc mul madd mrs fmov scvtf ucvtf nop"
     )
 )
 # (mask, value, kind), as the kernel's decoder tells those that it simulates.
@@ -244,22 +249,26 @@ _ARM_KINDS = (
     (0xBF000000, 0x18000000, "ldr-literal"),
     (0xFF000000, 0x98000000, "ldr-literal"),
     (0xFFFFFFFF, 0xD503201F, "nop"),
+    (0xFFFFF01F, 0xD503201F, "hint"),
     (0xFFE07FFF, 0xA9A07BFD, "stp"),
 )
+# Pointer authentication and branch targets: no kernel takes a probe on any other hint.
+_ARM_HINTS = frozenset((7, 8, 10, 12, 14, *range(24, 32), 32, 34, 36, 38))
 
 
 def _arm_step(instruction: Any, start: int) -> _Step:
     (word,) = struct.unpack("<I", bytes(instruction.bytes))
+    kind = next((kind for mask, value, kind in _ARM_KINDS if word & mask == value), "stepped")
     written = set() if instruction.mnemonic in _ARM_COMPARE else _written(instruction)
     operands = instruction.operands
     if operands and instruction.mnemonic not in _ARM_COMPARE | _ARM_STORE and operands[0].type == 1:
         written.add(instruction.reg_name(operands[0].reg))
     return _Step(
         offset=instruction.address - start,
-        kind=next((kind for mask, value, kind in _ARM_KINDS if word & mask == value), "stepped"),
+        kind=kind,
         text=_text(instruction),
-        refused=False,
-        ends=instruction.mnemonic not in _ARM_PLAIN,
+        refused=kind == "hint" and word >> 5 & 0x7F not in _ARM_HINTS,
+        ends=kind != "hint" and instruction.mnemonic not in _ARM_PLAIN,
         writes_argument=bool(written & _ARM_ARGUMENTS),
-        writes_return=bool(written & _ARM_LINK),
+        moves_return=bool((written | _read(instruction)) & _ARM_LINK),
     )

@@ -57,6 +57,7 @@ SYSROOT = (
     f"libelf-dev/{RELEASE}",  # the static library in backports lacks functions
     f"zlib1g-dev/{RELEASE}",
     f"libjson-c-dev/{RELEASE}",  # the recorder's own
+    f"libjson-c-dev/{RELEASE}",  # the recorder's own
 )
 
 

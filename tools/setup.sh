@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Prepares a checkout: system packages, .venv, BCC inside .venv, kernel headers, the demo model,
-# and the two small libraries in C.
+# the BPF objects and the two small libraries in C.
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
-#                           qemu and the kernels it boots
+#                           qemu and the kernels it boots, Python and an engine for arm64
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
 # installs system packages with apt; as anybody else it prints the apt command and stops if one
@@ -92,6 +92,10 @@ missing_packages() {
     [[ -e $bcc_package/__init__.py ]] || echo python3-bpfcc
     [[ -n $(native_headers)$(packaged_headers) ]] || echo headers
     command -v gcc >/dev/null || echo gcc libc6-dev
+    # For the BPF objects; libbpf-dev brings the library that loads them.
+    command -v clang >/dev/null || echo clang
+    command -v llvm-strip >/dev/null || echo llvm
+    [[ -e /usr/include/bpf/bpf_helpers.h ]] || echo libbpf-dev
     # The audit library is built for boards, too.
     [[ $(uname -m) == aarch64 ]] || command -v aarch64-linux-gnu-gcc >/dev/null ||
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -184,6 +188,29 @@ fetch_emulated() {
     fi
 }
 
+# --- an engine for another processor ---------------------------------------------------------
+
+# Python for arm64, which qemu-user runs, and an engine for it to look into: the same version as
+# this machine's own.
+fetch_foreign() {
+    local root=build/python/aarch64 version folder
+    if ! $with_test || [[ $(uname -m) == aarch64 ]]; then return 0; fi
+    if [[ ! -d $root ]] && grep -q '^ID=debian' /etc/os-release; then
+        say "fetching Python for arm64"
+        "$venv/bin/python" tools/fetch_python.py aarch64 "$root"
+    fi
+    version=$(sed -n 's/^xllamacpp==//p' requirements-dev.txt)
+    folder=build/engines/aarch64/xllamacpp-$version
+    [[ -d $folder ]] && return
+    say "fetching xllamacpp $version for arm64"
+    rm -rf "$folder.part"
+    "$venv/bin/python" -m pip download --quiet --no-deps --only-binary=:all: \
+        --platform manylinux2014_aarch64 --dest "$folder.part" "xllamacpp==$version"
+    "$venv/bin/python" -m zipfile -e "$folder.part"/*.whl "$folder.part"
+    rm "$folder.part"/*.whl
+    mv "$folder.part" "$folder"
+}
+
 # --- BCC -------------------------------------------------------------------------------------
 
 # BCC is pure python around libbcc, packaged by the distribution only: lend it to the venv.
@@ -252,9 +279,12 @@ assemble_model() {
 install_packages
 tools/build_audit.sh
 tools/build_native.sh
+tools/build_bpf.sh
 install_python_packages
 install_browser
 fetch_emulated
+if $with_test; then tools/build_recorder.sh; fi
+fetch_foreign
 link_bcc
 link_headers
 check_bcc

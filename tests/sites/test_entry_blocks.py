@@ -114,7 +114,11 @@ ARM: dict[str, tuple[str, Expected]] = {
     ),
     "a signed frame": (
         "paciasp; stp x29, x30, [sp, #-16]!; bl f2; nop; f2: ret",
-        [(0, "stepped"), (4, "stp"), (8, "b")],
+        [(0, "hint"), (4, "stp"), (8, "b")],
+    ),
+    "a hint that no kernel takes is passed over": (
+        "nop; hint #20; hint #36; ret",
+        [(0, "nop"), (8, "hint"), (12, "br")],
     ),
     "comparing writes nothing": (
         "cmp x0, x1; tst w2, #3; b.eq 1f; 1: ret",
@@ -156,11 +160,14 @@ ARM: dict[str, tuple[str, Expected]] = {
 }  # fmt: skip
 ARM_RETURN: dict[str, tuple[str, Expected]] = {
     "the stack may move": (
-        "stp x29, x30, [sp, #-32]!; nop; ret",
-        [(0, "stp"), (4, "nop"), (8, "br")],
+        "sub sp, sp, #32; stp x19, x20, [sp]; nop; ret",
+        [(0, "stepped"), (4, "stepped"), (8, "nop"), (12, "br")],
     ),
-    "a signed return address": ("paciasp; nop; ret", [(0, "stepped")]),
-    "a call's own": ("mov x9, x30; mov x30, x9; nop; ret", [(0, "stepped"), (4, "stepped")]),
+    "the frame keeps the return address": ("stp x29, x30, [sp, #-32]!; nop; ret", [(0, "stp")]),
+    "it is kept alone": ("nop; str x30, [sp, #-16]!; nop; ret", [(0, "nop"), (4, "stepped")]),
+    "it is kept in a register": ("mov x9, x30; nop; ret", [(0, "stepped")]),
+    "a signed return address": ("bti c; paciasp; nop; ret", [(0, "hint"), (4, "hint")]),
+    "a call's own": ("mov x30, x9; nop; ret", [(0, "stepped")]),
 }
 
 
