@@ -27,12 +27,14 @@ from debian import DebianError, PrivateApt, field, read_files, unpack
 BUILD = Path(__file__).resolve().parents[1] / "build"
 MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}
 
+OLD = "bullseye"
 RELEASE = "bookworm"
 BACKPORTS = "bookworm-backports"
 UNSTABLE = "sid"
 
 # The kernels for clouds are small and bring their own BTF.
 KERNELS = {
+    "arm64-5.10": ("arm64", OLD),
     "arm64-6.1": ("arm64", RELEASE),
     "arm64-6.12": ("arm64", BACKPORTS),
     "x86-6.1": ("amd64", RELEASE),
