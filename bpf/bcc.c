@@ -7,13 +7,17 @@
 #include "ubatches.h"
 #include <uapi/linux/ptrace.h>
 
-/* Mapped by user space (records.h says how they are shared): taking a slot of such an array costs
- * half of what a BPF ring buffer's two helper calls do. */
-BPF_F_TABLE("array", int, struct ring_head, ring_heads, N_CPUS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct record, ring_slots, N_CPUS *RING_SLOTS, BPF_F_MMAPABLE);
-BPF_RINGBUF_OUTPUT(structure_ring, WIDE_PAGES);
+/* Mapped by user space (records.h says how it is shared). */
+BPF_F_TABLE("array", int, struct ring_head, ring_heads, ENTRIES_ring_heads, BPF_F_MMAPABLE);
+#if TRANSPORT == TRANSPORT_RING
+BPF_F_TABLE("array", u32, struct record, ring_slots, ENTRIES_ring_slots, BPF_F_MMAPABLE);
+BPF_RINGBUF_OUTPUT(structure_ring, ENTRIES_structure_ring / PAGE_SIZE);
+#else
+BPF_PERF_OUTPUT(record_events);
+BPF_PERF_OUTPUT(structure_events);
+#endif
 BPF_ARRAY(control_map, struct control, 1);
-BPF_ARRAY(loss_map, struct loss, N_CPUS *KIND_COUNT);
+BPF_ARRAY(loss_map, struct loss, ENTRIES_loss_map);
 BPF_ARRAY(zero_walk, struct walk, 1);
 BPF_TABLE("lru_hash", u32, struct thread_state, threads, 4096);
 BPF_TABLE("lru_hash", u32, struct walk, walks, 1024);
@@ -32,12 +36,22 @@ BODY struct ring_head *ring_head(__u32 cpu) {
   return ring_heads.lookup(&key);
 }
 
+#if TRANSPORT == TRANSPORT_RING
 BODY struct record *ring_slot(__u32 index) { return ring_slots.lookup(&index); }
 
-BODY void *wide_reserve(void) { return structure_ring.ringbuf_reserve(WIDE_SIZE); }
+BODY void *structure_reserve(void) { return structure_ring.ringbuf_reserve(WIDE_SIZE); }
 
 /* User space polls: a wake-up would cost the target more than the whole handler. */
-BODY void wide_submit(void *r) { structure_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP); }
+BODY void structure_submit(void *r) { structure_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP); }
+#else
+BODY long record_output(void *ctx, struct record *r) {
+  return record_events.perf_submit(ctx, r, sizeof(*r));
+}
+
+BODY long structure_output(void *ctx, void *r) {
+  return structure_events.perf_submit(ctx, r, WIDE_SIZE);
+}
+#endif
 
 BODY struct loss *loss_of(__u32 cpu, __u32 kind) {
   int key = cpu * KIND_COUNT + kind;
@@ -77,23 +91,25 @@ BODY void signature_set(__u64 tensor, __u64 signature) { signatures.update(&tens
 
 BODY void chain_to(void *ctx, __u32 program) { chain.call(ctx, program); }
 
-int on_operator(struct pt_regs *ctx) { return handle_operator(PT_REGS_PARM2(ctx)); }
+int on_operator(struct pt_regs *ctx) { return handle_operator(ctx, PT_REGS_PARM2(ctx)); }
 
-int on_fused(struct pt_regs *ctx) { return handle_fused(PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx)); }
+int on_fused(struct pt_regs *ctx) {
+  return handle_fused(ctx, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+}
 
-int on_barrier(struct pt_regs *ctx) { return handle_barrier(PT_REGS_PARM1(ctx)); }
+int on_barrier(struct pt_regs *ctx) { return handle_barrier(ctx, PT_REGS_PARM1(ctx)); }
 
 int on_backend_graph(struct pt_regs *ctx) {
   return handle_graph_begin(ctx, ENTRY_BACKEND, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 }
 
-int on_backend_graph_return(struct pt_regs *ctx) { return handle_graph_end(ENTRY_BACKEND); }
+int on_backend_graph_return(struct pt_regs *ctx) { return handle_graph_end(ctx, ENTRY_BACKEND); }
 
 int on_cpu_graph(struct pt_regs *ctx) {
   return handle_graph_begin(ctx, ENTRY_CPU, 0, PT_REGS_PARM1(ctx));
 }
 
-int on_cpu_graph_return(struct pt_regs *ctx) { return handle_graph_end(ENTRY_CPU); }
+int on_cpu_graph_return(struct pt_regs *ctx) { return handle_graph_end(ctx, ENTRY_CPU); }
 
 int on_rebuild(struct pt_regs *ctx) { return handle_rebuild(); }
 
@@ -101,16 +117,10 @@ int on_ubatch(struct pt_regs *ctx) {
   return handle_ubatch_begin(ctx, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 }
 
-int on_ubatch_return(struct pt_regs *ctx) { return handle_ubatch_end(); }
+int on_ubatch_return(struct pt_regs *ctx) { return handle_ubatch_end(ctx); }
 
 int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 
 int chain_emit(struct pt_regs *ctx) { return continue_emit(ctx); }
 
-int chain_tokens(struct pt_regs *ctx) {
-#if U_N_TOKENS >= 0
-  return continue_tokens(ctx);
-#else
-  return 0;
-#endif
-}
+int chain_tokens(struct pt_regs *ctx) { return continue_tokens(ctx); }

@@ -13,7 +13,9 @@ BODY int handle_rebuild(void) {
 }
 
 #define MIX(h, v) ((h) = ((h) ^ (__u64)(v)) * 0x9E3779B97F4A7C15ull, (h) ^= (h) >> 29)
-#define FIELD(buf, type, offset) (*(type *)((buf) + (offset)))
+/* A field of the tensor that has been read. Where several are taken from one array, its address is
+ * taken once: a parameter costs two instructions each time, and the verifier counts them. */
+#define AT(type, offset) ((type *)(w->tensor + (offset)))
 
 /* Reads one tensor into w->tensor; its signature changes when anything that we report does. */
 BODY __u64 read_tensor(struct walk *w, __u64 tensor) {
@@ -21,67 +23,69 @@ BODY __u64 read_tensor(struct walk *w, __u64 tensor) {
   int i;
   if (bpf_probe_read_user(w->tensor, T_SIZE, (void *)tensor))
     return 0;
+  __u64 *ne = AT(__u64, T_NE), *nb = AT(__u64, T_NB);
+  __u64 *name = AT(__u64, T_NAME), *src = AT(__u64, T_SRC);
 #pragma unroll
   for (i = 0; i < 4; i++) {
-    MIX(h, FIELD(w->tensor, __u64, T_NE + 8 * i));
-    MIX(h, FIELD(w->tensor, __u64, T_NB + 8 * i));
+    MIX(h, ne[i]);
+    MIX(h, nb[i]);
+    MIX(h, name[i]);
   }
+  int sources = T_SOURCES;
 #pragma unroll
   for (i = 0; i < 4; i++)
-    MIX(h, FIELD(w->tensor, __u64, T_NAME + 8 * i));
-#pragma unroll
-  for (i = 0; i < (T_SOURCES < 4 ? T_SOURCES : 4); i++)
-    MIX(h, FIELD(w->tensor, __u64, T_SRC + 8 * i));
-  MIX(h, FIELD(w->tensor, __u32, T_OP));
-  MIX(h, FIELD(w->tensor, __u32, T_TYPE));
-  MIX(h, FIELD(w->tensor, __u32, T_OP_PARAMS));
+    if (i < sources)
+      MIX(h, src[i]);
+  MIX(h, *AT(__u32, T_OP));
+  MIX(h, *AT(__u32, T_TYPE));
+  MIX(h, *AT(__u32, T_OP_PARAMS));
   return h ? h : 1;
 }
 
-BODY int send_tensor(struct walk *w, __u64 tensor) {
-  struct tensor_record *r = wide_reserve();
+BODY int send_tensor(void *ctx, struct walk *w, __u64 tensor) {
+  struct tensor_record *r = wide_begin(w);
   int i;
   if (!r)
     return -1;
-  fill_header(&r->header, KIND_TENSOR, bpf_ktime_get_boot_ns());
+  fill_header(&r->header, KIND_TENSOR, boot_ns());
   r->address = tensor;
-  r->data = FIELD(w->tensor, __u64, T_DATA);
-  r->buffer = T_BUFFER < 0 ? 0 : FIELD(w->tensor, __u64, T_BUFFER < 0 ? 0 : T_BUFFER);
-  r->view_src = T_VIEW_SRC < 0 ? 0 : FIELD(w->tensor, __u64, T_VIEW_SRC < 0 ? 0 : T_VIEW_SRC);
+  r->data = *AT(__u64, T_DATA);
+  r->buffer = T_BUFFER < 0 ? 0 : *AT(__u64, T_BUFFER);
+  r->view_src = T_VIEW_SRC < 0 ? 0 : *AT(__u64, T_VIEW_SRC);
+  __u64 *ne = AT(__u64, T_NE), *nb = AT(__u64, T_NB);
+  __u64 *name = AT(__u64, T_NAME), *src = AT(__u64, T_SRC);
 #pragma unroll
   for (i = 0; i < 4; i++) {
-    r->ne[i] = FIELD(w->tensor, __s64, T_NE + 8 * i);
-    r->nb[i] = FIELD(w->tensor, __u64, T_NB + 8 * i);
+    r->ne[i] = ne[i];
+    r->nb[i] = nb[i];
   }
+  int sources = T_SOURCES, name_size = T_NAME_SIZE;
 #pragma unroll
   for (i = 0; i < SOURCES; i++)
-    r->src[i] = i < T_SOURCES ? FIELD(w->tensor, __u64, T_SRC + 8 * (i < T_SOURCES ? i : 0)) : 0;
-  r->op_params[0] = FIELD(w->tensor, __s32, T_OP_PARAMS);
-  r->op_params[1] = FIELD(w->tensor, __s32, T_OP_PARAMS + 4);
-  r->type = FIELD(w->tensor, __u32, T_TYPE);
-  r->op = FIELD(w->tensor, __u32, T_OP);
-  r->tensor_flags = T_FLAGS < 0 ? 0 : FIELD(w->tensor, __u32, T_FLAGS < 0 ? 0 : T_FLAGS);
+    r->src[i] = i < sources ? src[i] : 0;
+  __s32 *op_params = AT(__s32, T_OP_PARAMS);
+  r->op_params[0] = op_params[0];
+  r->op_params[1] = op_params[1];
+  r->type = *AT(__u32, T_TYPE);
+  r->op = *AT(__u32, T_OP);
+  r->tensor_flags = T_FLAGS < 0 ? 0 : *AT(__u32, T_FLAGS);
   r->reserved = 0;
 #pragma unroll
   for (i = 0; i < NAME_SIZE / 8; i++)
-    *(__u64 *)(r->name + 8 * i) =
-        8 * i + 8 <= T_NAME_SIZE
-            ? FIELD(w->tensor, __u64, T_NAME + (8 * i + 8 <= T_NAME_SIZE ? 8 * i : 0))
-            : 0;
-  wide_submit(r);
-  return 0;
+    *(__u64 *)(r->name + 8 * i) = 8 * i + 8 <= name_size ? name[i] : 0;
+  return wide_end(ctx, r);
 }
 
 /* A cheap look at a graph that was not announced as rebuilt: eight nodes spread over it. */
 BODY __u64 sample_nodes(struct walk *w) {
   __u64 h = w->nodes ^ w->count;
   int i;
-#if G_UID >= 0
-  /* Newer engines number their graphs: then this is all there is to ask. */
-  __u64 uid = read_u64(w->cgraph + G_UID);
-  if (uid)
-    return uid;
-#endif
+  if (G_UID >= 0) {
+    /* Newer engines number their graphs: then this is all there is to ask. */
+    __u64 uid = read_u64(w->cgraph + G_UID);
+    if (uid)
+      return uid;
+  }
 #pragma unroll
   for (i = 0; i < SAMPLES; i++) {
     __u64 tensor = read_u64(w->nodes + 8 * ((__u64)w->count * i / SAMPLES));
@@ -93,7 +97,7 @@ BODY __u64 sample_nodes(struct walk *w) {
   return h;
 }
 
-BODY int begin_graph(struct walk *w, __u64 structure) {
+BODY int begin_graph(void *ctx, struct walk *w, __u64 structure) {
   struct graph_state *g = graph_state(w->cgraph);
   if (g) {
     g->nodes = w->nodes;
@@ -103,7 +107,7 @@ BODY int begin_graph(struct walk *w, __u64 structure) {
     g->structure = structure;
   }
   /* Last, so that the price of the walk is not part of the graph's time. */
-  emit(KIND_GRAPH_BEGIN, w->backend, structure);
+  emit(ctx, KIND_GRAPH_BEGIN, w->backend, structure);
   return 0;
 }
 
@@ -129,28 +133,28 @@ BODY int handle_graph_begin(void *ctx, __u64 entry, __u64 backend, __u64 cgraph)
   struct graph_state *g = graph_state(cgraph);
   if (g && g->structure && g->rebuilds == w->rebuilds && g->nodes == w->nodes &&
       g->count == w->count && g->samples == w->samples)
-    return begin_graph(w, g->structure);
+    return begin_graph(ctx, w, g->structure);
   w->calls = 0;
   if (w->unfinished == cgraph && w->hashed == w->samples) {
     /* A walk too long for one chain of calls goes on where it stopped. */
     w->unfinished = 0;
     chain_to(ctx, CHAIN_EMIT);
-    return begin_graph(w, 0);
+    return begin_graph(ctx, w, 0);
   }
   w->hash = cgraph ^ w->count;
   w->hashed = w->samples;
   w->node = 0;
   chain_to(ctx, CHAIN_HASH);
-  return begin_graph(w, 0);
+  return begin_graph(ctx, w, 0);
 }
 
-BODY int handle_graph_end(__u64 entry) {
+BODY int handle_graph_end(void *ctx, __u64 entry) {
   struct thread_state *t = thread_state((__u32)bpf_get_current_pid_tgid());
   if (!t || t->entry != entry)
     return 0;
   t->entry = ENTRY_NONE;
   if (is_active())
-    emit(KIND_GRAPH_END, 0, 0);
+    emit(ctx, KIND_GRAPH_END, 0, 0);
   return 0;
 }
 
@@ -172,40 +176,43 @@ BODY int continue_hash(void *ctx) {
     if (++w->calls < CHAIN_MAX / 2)
       chain_to(ctx, CHAIN_HASH);
     /* More nodes than one walk can visit: the structure stays unknown. */
-    return begin_graph(w, 0);
+    return begin_graph(ctx, w, 0);
   }
   __u64 *known = structure_of(w->hash);
   if (known)
-    return begin_graph(w, *known);
-  w->structure = bpf_ktime_get_boot_ns();
+    return begin_graph(ctx, w, *known);
+  w->structure = boot_ns();
   w->node = 0;
   w->source = 0;
   chain_to(ctx, CHAIN_EMIT);
-  return begin_graph(w, 0);
+  return begin_graph(ctx, w, 0);
 }
 
-BODY int end_structure(struct walk *w) {
-  struct structure_record *r = wide_reserve();
-  if (!r) {
-    count_loss(bpf_get_smp_processor_id(), KIND_STRUCTURE);
-    return begin_graph(w, 0);
-  }
-  fill_header(&r->header, KIND_STRUCTURE, bpf_ktime_get_boot_ns());
+BODY int send_structure(void *ctx, struct walk *w) {
+  struct structure_record *r = wide_begin(w);
+  if (!r)
+    return -1;
+  fill_header(&r->header, KIND_STRUCTURE, boot_ns());
   r->structure = w->structure;
   r->cgraph = w->cgraph;
   r->backend = w->backend;
   r->backend_name_fn = 0;
   __builtin_memset(r->guid, 0, sizeof(r->guid));
-#if B_GUID >= 0
-  if (w->backend) {
+  if (B_GUID >= 0 && w->backend) {
     bpf_probe_read_user(r->guid, sizeof(r->guid), (void *)read_u64(w->backend + B_GUID));
     r->backend_name_fn = read_u64(w->backend + B_GET_NAME);
   }
-#endif
   r->nodes = w->count;
-  wide_submit(r);
+  return wide_end(ctx, r);
+}
+
+BODY int end_structure(void *ctx, struct walk *w) {
+  if (send_structure(ctx, w)) {
+    count_loss(bpf_get_smp_processor_id(), KIND_STRUCTURE);
+    return begin_graph(ctx, w, 0);
+  }
   structure_set(w->hash, w->structure);
-  return begin_graph(w, w->structure);
+  return begin_graph(ctx, w, w->structure);
 }
 
 /* Second pass: the nodes in order, each followed by its sources; of the tensors only those that
@@ -230,26 +237,29 @@ BODY int continue_emit(void *ctx) {
       __u64 signature = read_tensor(w, tensor);
       if (source == 0) {
         __u32 last = 0;
+        int sources = T_SOURCES;
+        __u64 *src = AT(__u64, T_SRC);
 #pragma unroll
-        for (s = 0; s < (T_SOURCES < SOURCES ? T_SOURCES : SOURCES); s++) {
-          w->src[s] = FIELD(w->tensor, __u64, T_SRC + 8 * s);
+        for (s = 0; s < SOURCES; s++) {
+          __u64 address = s < sources ? src[s] : 0;
+          w->src[s] = address;
           /* Branch-free: every branch counts against the verifier's limit. */
-          __u64 negated = -w->src[s];
-          asm volatile("" : "+r"(negated));
-          __u64 is_set = (w->src[s] | negated) >> 63;
+          __u64 negated = -address;
+          OPAQUE(negated);
+          __u64 is_set = (address | negated) >> 63;
           last += is_set * (s + 1 - last);
         }
         w->sources = last;
       }
       __u64 *seen = signature_of(tensor);
       if (!seen || *seen != signature) {
-        if (send_tensor(w, tensor)) {
+        if (send_tensor(ctx, w, tensor)) {
           failed = KIND_TENSOR;
           break;
         }
         signature_set(tensor, signature);
       }
-      if (source == 0 && !try_emit(cpu, KIND_NODE, tensor, w->structure)) {
+      if (source == 0 && !try_emit(ctx, cpu, KIND_NODE, tensor, w->structure)) {
         failed = KIND_NODE;
         break;
       }
@@ -264,15 +274,15 @@ BODY int continue_emit(void *ctx) {
   if (failed) {
     /* The ring is full: the rest would be lost as well. Walked again next time. */
     count_loss(cpu, failed);
-    return begin_graph(w, 0);
+    return begin_graph(ctx, w, 0);
   }
   if (w->node < w->count) {
     if (++w->calls < CHAIN_MAX)
       chain_to(ctx, CHAIN_EMIT);
     w->unfinished = w->cgraph;
-    return begin_graph(w, 0);
+    return begin_graph(ctx, w, 0);
   }
-  return end_structure(w);
+  return end_structure(ctx, w);
 }
 
 #endif

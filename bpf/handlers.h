@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * The body of every handler, once, for both BPF dialects.
+ * The body of every handler, once, for both BPF dialects and both transports.
  *
- * A dialect (bcc.c; a libbpf one can stand beside it) defines the maps, the functions declared
- * in "What a dialect provides", and programs that only fetch arguments and call a body here.
- * Offsets in the target's structs come as macros (T_*, G_*, B_*, U_*) from profinfer/layout.py:
- * no number of a ggml version stands in this file.
+ * A dialect (bcc.c, profinfer.bpf.c) defines the parameters, the maps, the functions declared in
+ * "What a dialect provides", and programs that only fetch arguments and call a body here. A
+ * transport (ring.h, perf.h) carries the records.
  */
 #ifndef PROFINFER_HANDLERS_H
 #define PROFINFER_HANDLERS_H
 
+#include "parameters.h"
 #include "records.h"
 
 #define BODY static __always_inline
+
+/* Keeps the compiler from using what it knows of a number: older verifiers know less, and want the
+ * masks that it would leave out. */
+#define OPAQUE(x) __asm__ volatile("" : "+r"(x))
 
 /* A tail call per chunk; the kernel allows 33 in a row. */
 #define HASH_CHUNK 512
@@ -58,7 +62,7 @@ struct walk {
   __u32 calls;
   __u32 sources;
   __u64 src[16]; /* SOURCES, rounded up so that a mask bounds the index */
-  __u8 tensor[T_SIZE + 8];
+  __u8 tensor[TENSOR_MAX];
   /* tokens of a ubatch */
   __u64 pos;
   __u64 seq_id;
@@ -69,14 +73,22 @@ struct walk {
   __u32 runs_sent;
   __u32 runs;
   struct token_run run[16]; /* RUNS, rounded up likewise */
+#if TRANSPORT == TRANSPORT_PERF
+  __u8 wide[WIDE_SIZE]; /* a wide record while it is being made */
+#endif
 };
 
 /* ---- What a dialect provides ---- */
 BODY struct control *control(void);
 BODY struct ring_head *ring_head(__u32 cpu);
+#if TRANSPORT == TRANSPORT_RING
 BODY struct record *ring_slot(__u32 index); /* of the array of all rings, one after another */
-BODY void *wide_reserve(void);
-BODY void wide_submit(void *r);
+BODY void *structure_reserve(void);
+BODY void structure_submit(void *r);
+#else
+BODY long record_output(void *ctx, struct record *r); /* 0, or it did not fit */
+BODY long structure_output(void *ctx, void *r);
+#endif
 BODY struct loss *loss_of(__u32 cpu, __u32 kind);
 BODY struct thread_state *thread_state(__u32 tid);
 BODY struct graph_state *graph_state(__u64 cgraph);
@@ -89,67 +101,36 @@ BODY void chain_to(void *ctx, __u32 program);
 
 /* ---- Records ---- */
 
+/* CLOCK_BOOTTIME. Before 5.8 user space says by how much it differs from what there is. */
+BODY __u64 boot_ns(void) {
+  struct control *c;
+  if (BOOT_CLOCK)
+    return bpf_ktime_get_boot_ns();
+  c = control();
+  return bpf_ktime_get_ns() + (c ? c->boot_offset : 0);
+}
+
 BODY void count_loss(__u32 cpu, __u32 kind) {
   struct loss *l = loss_of(cpu, kind);
   if (!l)
     return;
-  l->last_ts = bpf_ktime_get_boot_ns();
+  l->last_ts = boot_ns();
   __sync_fetch_and_add(&l->lost, 1);
 }
 
-/* Takes the number of a record; NO_SLOT when the ring is full. Only a task that preempts this one
- * between the two lines can be in the way, so that a second try is plenty. */
-#define NO_SLOT (~0ULL)
-#define TRIES 2
-BODY __u64 take_slot(struct ring_head *head) {
-#pragma unroll
-  for (int i = 0; i < TRIES; i++) {
-    __u64 next = *(volatile __u64 *)&head->next;
-    if (next - *(volatile __u64 *)&head->taken >= RING_SLOTS)
-      return NO_SLOT;
-    if (__sync_val_compare_and_swap(&head->next, next, next + 1) == next)
-      return next;
-  }
-  return NO_SLOT;
-}
-
-/* The last word of a record. User space must see it after the others: x86 keeps stores in order,
- * elsewhere an atomic exchange does. */
-BODY void finish_record(struct record *r, __u64 last) {
-  __u64 *word = (__u64 *)&r->tid;
-#ifdef STORES_IN_ORDER
-  __asm__ volatile("" ::: "memory");
-  *(volatile __u64 *)word = last;
+/* A transport provides
+ *   try_emit:   sends a record; its time, 0 when it did not fit.
+ *   wide_begin: room for a wide record; 0 when there is none.
+ *   wide_end:   sends it; 0, or it did not fit. */
+#if TRANSPORT == TRANSPORT_RING
+#include "ring.h"
 #else
-  __sync_lock_test_and_set(word, last);
+#include "perf.h"
 #endif
-}
 
-/* The time is taken after the slot: while it is being filled the drain stops at it, so that
- * everything user space has not seen yet is younger than what it has. */
-BODY __u64 try_emit(__u32 cpu, __u8 kind, __u64 a, __u64 b) {
-  struct ring_head *head = ring_head(cpu);
-  if (!head)
-    return 0;
-  __u64 number = take_slot(head);
-  if (number == NO_SLOT)
-    return 0;
-  struct record *r = ring_slot(cpu * RING_SLOTS + (number & (RING_SLOTS - 1)));
-  if (!r)
-    return 0;
-  __u64 now = bpf_ktime_get_boot_ns();
-  __u64 mark = number / RING_SLOTS + 1;
-  r->ts = now;
-  r->a = a;
-  r->b = b;
-  finish_record(r, (__u32)bpf_get_current_pid_tgid() | (__u64)cpu << 32 | (__u64)kind << 48 |
-                       mark << 56);
-  return now;
-}
-
-BODY __u64 emit(__u8 kind, __u64 a, __u64 b) {
+BODY __u64 emit(void *ctx, __u8 kind, __u64 a, __u64 b) {
   __u32 cpu = bpf_get_smp_processor_id();
-  __u64 ts = try_emit(cpu, kind, a, b);
+  __u64 ts = try_emit(ctx, cpu, kind, a, b);
   if (!ts)
     count_loss(cpu, kind);
   return ts;
@@ -182,21 +163,21 @@ BODY int is_active(void) {
 
 /* ---- Operators and barriers: the hot path ---- */
 
-BODY int handle_operator(__u64 tensor) {
+BODY int handle_operator(void *ctx, __u64 tensor) {
   if (is_active())
-    emit(KIND_OPERATOR, tensor, 0);
+    emit(ctx, KIND_OPERATOR, tensor, 0);
   return 0;
 }
 
-BODY int handle_fused(__u64 first, __u64 last) {
+BODY int handle_fused(void *ctx, __u64 first, __u64 last) {
   if (is_active())
-    emit(KIND_FUSED, last, first);
+    emit(ctx, KIND_FUSED, last, first);
   return 0;
 }
 
-BODY int handle_barrier(__u64 threadpool) {
+BODY int handle_barrier(void *ctx, __u64 threadpool) {
   if (is_active())
-    emit(KIND_BARRIER, threadpool, 0);
+    emit(ctx, KIND_BARRIER, threadpool, 0);
   return 0;
 }
 

@@ -26,9 +26,10 @@ enum record_kind {
 
 /* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id.
  *
- * A ring is an array of 2^n records that user space has mapped. Record number i lies in slot i mod
- * 2^n and bears the mark of its lap, written last: a slot whose mark is another's is not finished
- * yet. */
+ * Ring transport: a ring is an array of 2^n records that user space has mapped. Record number i
+ * lies in slot i mod 2^n and bears the mark of its lap, written last: a slot whose mark is
+ * another's is not finished yet. Perf transport: the kernel's perf buffers, one per CPU; mark is 0.
+ */
 struct record {
   __u64 ts;
   __u64 a;
@@ -39,11 +40,15 @@ struct record {
   __u8 mark; /* (i / 2^n + 1) mod 256 */
 };
 
-/* One per CPU, each on a cache line of its own. */
+/* One per CPU, each on a cache line of its own.
+ *
+ * Perf transport: while next and ended differ, a handler may have taken a time and not yet sent its
+ * record. */
 struct ring_head {
   __u64 next;  /* number of the record that is begun next: handlers count it up */
-  __u64 taken; /* records that user space has taken out: it alone writes this */
-  __u64 reserved[6];
+  __u64 taken; /* records that user space has taken out: it alone writes this (ring transport) */
+  __u64 ended; /* records sent or lost, wide ones among them as in next (perf transport) */
+  __u64 reserved[5];
 };
 
 #define WIDE_SIZE 320
@@ -120,9 +125,10 @@ struct control {
   __u64 active;       /* nothing is recorded while 0 */
   __u64 first_ubatch; /* record ubatches [first, last): both 0 for all */
   __u64 last_ubatch;
-  __u64 ubatches; /* begun so far, counted when a range is set */
-  __u64 rebuilds; /* graphs (re)built by the scheduler so far */
-  __u64 finished; /* the range is complete */
+  __u64 ubatches;    /* begun so far, counted when a range is set */
+  __u64 rebuilds;    /* graphs (re)built by the scheduler so far */
+  __u64 finished;    /* the range is complete */
+  __u64 boot_offset; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC in ns, for kernels that hide the former */
 };
 
 #endif

@@ -5,27 +5,28 @@
 
 #include "handlers.h"
 
-#if U_N_TOKENS >= 0
-BODY int send_tokens(struct walk *w) {
-  struct tokens_record *r = wide_reserve();
+BODY int try_send_tokens(void *ctx, struct walk *w) {
+  struct tokens_record *r = wide_begin(w);
   int i;
-  if (!r) {
-    count_loss(bpf_get_smp_processor_id(), KIND_TOKENS);
-  } else {
-    fill_header(&r->header, KIND_TOKENS, w->tokens_ts);
-    r->first = w->runs_sent;
-    r->runs = w->runs;
+  if (!r)
+    return -1;
+  fill_header(&r->header, KIND_TOKENS, w->tokens_ts);
+  r->first = w->runs_sent;
+  r->runs = w->runs;
 #pragma unroll
-    for (i = 0; i < RUNS; i++)
-      r->run[i] = w->run[i];
-    wide_submit(r);
-  }
-  w->runs_sent += w->runs;
-  w->runs = 0;
-  return 0;
+  for (i = 0; i < RUNS; i++)
+    r->run[i] = w->run[i];
+  return wide_end(ctx, r);
 }
 
-BODY void add_token(struct walk *w) {
+BODY void send_tokens(void *ctx, struct walk *w) {
+  if (try_send_tokens(ctx, w))
+    count_loss(bpf_get_smp_processor_id(), KIND_TOKENS);
+  w->runs_sent += w->runs;
+  w->runs = 0;
+}
+
+BODY void add_token(void *ctx, struct walk *w) {
   __u64 i = w->token;
   __u32 at = w->runs;
   __s32 sequence = 0, position = -1;
@@ -37,7 +38,9 @@ BODY void add_token(struct walk *w) {
   if (w->output)
     bpf_probe_read_user(&output, 1, (void *)(w->output + i));
   if (at > 0) {
-    struct token_run *run = &w->run[(at - 1) & 15];
+    __u32 last = at - 1;
+    OPAQUE(last);
+    struct token_run *run = &w->run[last & 15];
     if (run->sequence == sequence && run->position + (__s32)run->tokens == position) {
       run->tokens++;
       run->outputs += !!output;
@@ -46,9 +49,10 @@ BODY void add_token(struct walk *w) {
     }
   }
   if (at >= RUNS) {
-    send_tokens(w);
+    send_tokens(ctx, w);
     at = 0;
   }
+  OPAQUE(at);
   struct token_run *run = &w->run[at & 15];
   run->sequence = sequence;
   run->position = position;
@@ -66,16 +70,15 @@ BODY int continue_tokens(void *ctx) {
   for (i = 0; i < TOKEN_CHUNK; i++) {
     if (w->token >= w->tokens)
       break;
-    add_token(w);
+    add_token(ctx, w);
     w->token++;
   }
   if (w->token < w->tokens && ++w->calls < CHAIN_MAX)
     chain_to(ctx, CHAIN_TOKENS);
   if (w->runs)
-    send_tokens(w);
+    send_tokens(ctx, w);
   return 0;
 }
-#endif
 
 BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
   struct control *c = control();
@@ -94,34 +97,31 @@ BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
   t->ubatch_ts = 0;
   if (!c->active)
     return 0;
-  w->tokens = 0;
-#if U_N_TOKENS >= 0
-  w->tokens = read_u32(ubatch + U_N_TOKENS);
-#endif
-  __u64 ts = emit(KIND_UBATCH_BEGIN, w->tokens, context);
-  t->ubatch_ts = ts ? ts : bpf_ktime_get_boot_ns();
-#if U_N_TOKENS >= 0
+  w->tokens = U_N_TOKENS >= 0 ? read_u32(ubatch + U_N_TOKENS) : 0;
+  __u64 ts = emit(ctx, KIND_UBATCH_BEGIN, w->tokens, context);
+  t->ubatch_ts = ts ? ts : boot_ns();
+  if (U_N_TOKENS < 0)
+    return 0;
   w->tokens_ts = t->ubatch_ts;
   w->pos = read_u64(ubatch + U_POS);
   w->seq_id = read_u64(ubatch + U_SEQ_ID);
-  w->output = U_OUTPUT < 0 ? 0 : read_u64(ubatch + (U_OUTPUT < 0 ? 0 : U_OUTPUT));
+  w->output = U_OUTPUT < 0 ? 0 : read_u64(ubatch + U_OUTPUT);
   w->token = 0;
   w->runs = 0;
   w->runs_sent = 0;
   w->calls = 0;
   chain_to(ctx, CHAIN_TOKENS);
-#endif
   return 0;
 }
 
-BODY int handle_ubatch_end(void) {
+BODY int handle_ubatch_end(void *ctx) {
   struct control *c = control();
   struct thread_state *t = thread_state((__u32)bpf_get_current_pid_tgid());
   if (!c || !t || !t->ubatch_ts)
     return 0;
   t->ubatch_ts = 0;
   if (c->active)
-    emit(KIND_UBATCH_END, 0, 0);
+    emit(ctx, KIND_UBATCH_END, 0, 0);
   if (c->last_ubatch && c->ubatches >= c->last_ubatch) {
     c->active = 0;
     c->finished = 1;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import yaml
 
 from profinfer.errors import UsageError
 from profinfer.plan import LEVELS
+
+LOADERS = ("auto", "libbpf", "bcc")
+TRANSPORTS = ("auto", "ring", "perf")
 
 
 @dataclass
@@ -42,6 +46,10 @@ class Config:
     """Probe functions at their first instruction, whatever that costs (to compare)."""
     empty_handlers: bool = False
     """Probe, but do nothing for operators and barriers (to see what probing alone costs)."""
+    loader: str = "auto"
+    """What puts the BPF programs into the kernel: "libbpf", "bcc", or the first that is usable."""
+    transport: str = "auto"
+    """What records travel through: "ring", "perf", or the first that this kernel has."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
@@ -59,12 +67,9 @@ class Config:
             raise UsageError("the output needs a name")
         if self.pid is not None and self.user:
             raise UsageError("--user goes with a command, not with --pid")
-        if self.level not in LEVELS:
-            near = difflib.get_close_matches(self.level, LEVELS, n=1)
-            raise UsageError(
-                f"there is no level {self.level!r}",
-                f"did you mean {near[0]}?" if near else f"levels: {', '.join(LEVELS)}",
-            )
+        _one_of("level", self.level, LEVELS)
+        _one_of("loader", self.loader, LOADERS)
+        _one_of("transport", self.transport, TRANSPORTS)
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")
         if not 0.001 <= self.poll <= 10:
@@ -101,6 +106,15 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         """For the trace's metadata."""
         return asdict(self)
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        raise UsageError(
+            f"there is no {name} {value!r}",
+            f"did you mean {near[0]}?" if near else f"{name}s: {', '.join(known)}",
+        )
 
 
 def parse_size(name: str, text: object) -> int:

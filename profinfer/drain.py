@@ -8,7 +8,7 @@ import numpy as np
 
 from profinfer.backends import backend_name
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
-from profinfer.loader import Loaded
+from profinfer.loaded import Loaded
 from profinfer.records import KIND_COUNT, RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind, join
 from profinfer.target import EngineObject, process_name
 
@@ -51,6 +51,11 @@ class Drain:
         self._drained = np.zeros(KIND_COUNT, np.int64)
 
     @property
+    def tids(self) -> frozenset[int]:
+        """Threads that records came from."""
+        return frozenset(self._named)
+
+    @property
     def emitted(self) -> list[int]:
         """Records by kind so far, drained or lost."""
         lost: list[int] = self._lost.sum(axis=0).astype(np.int64).tolist()
@@ -70,8 +75,9 @@ class Drain:
             drained = self._loaded.rings.drain(cpu)
             rows = drained.data.reshape(-1).view(RECORD)
             if drained.stopped:
-                # What follows the unfinished record is younger than the last finished one.
-                horizon = min(horizon, int(rows["ts"].max()) if len(rows) else self.horizon)
+                # Of a ring, what follows the unfinished record is younger than the last finished.
+                follows = self._loaded.rings.in_order and len(rows)
+                horizon = min(horizon, int(rows["ts"].max()) if follows else self.horizon)
             newest.append(int(rows["ts"].max()) if len(rows) else 0)
             parts.append(rows)
         self.horizon = max(self.horizon, horizon)

@@ -8,20 +8,16 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from profinfer import cache, kernel
+from profinfer import cache, kernel, uprobes
 from profinfer.elf import Elf
 from profinfer.errors import KernelError, ProbeError
+from profinfer.uprobes import SITES, Way
 
-_LIBRARY = (
-    Path(__file__).resolve().parent.parent
-    / "build" / platform.machine() / "libprofinfer-sites.so"
-)  # fmt: skip
 _PREFIX = "hit_"
 _NAMES = {"b_cond": "b.cond", "ldr_literal": "ldr-literal"}
 _CALLS, _LOOPS, _WARM = 1000, 5, 100
@@ -42,18 +38,18 @@ class HitCost:
         return asdict(self)
 
 
-def hit_cost(*, again: bool = False) -> HitCost:
-    """Measured once per boot, or `again`, on a machine that is idle now, and kept. KernelError
-    without the library, or without uprobes."""
-    if not _LIBRARY.is_file():
-        raise KernelError(f"there is no {_LIBRARY}", "make setup builds it")
-    elf = Elf(_LIBRARY)
+def hit_cost(way: Way, *, again: bool = False) -> HitCost:
+    """Of probes attached in this way. Measured once per boot, or `again`, on a machine that is idle
+    now, and kept. KernelError without the library, or without uprobes."""
+    if not SITES.is_file():
+        raise KernelError(f"there is no {SITES}", "make setup builds it")
+    elf = Elf(SITES)
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        place = cache.cache_file("hitcost", f"{boot} {elf.build_id}")
+        place = cache.cache_file("hitcost", f"{boot} {elf.build_id} {way.name}")
         found = _cached(place) if place and not again else None
         if found is None:
-            found = _measure(elf)
+            found = _measure(elf, way)
             if place:
                 cache.store(place, json.dumps(found.to_json()))
         return found
@@ -70,12 +66,12 @@ def _cached(place: Path) -> HitCost | None:
         return None
 
 
-def _measure(elf: Elf) -> HitCost:
-    library = ctypes.CDLL(str(_LIBRARY))
+def _measure(elf: Elf, way: Way) -> HitCost:
+    library = ctypes.CDLL(str(SITES))
     loop: Callable[[Any, int], int] = library.hit_loop
     library.hit_loop.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
     library.hit_loop.restype = ctypes.c_uint64
-    nothing = kernel.load_nothing()
+    nothing = kernel.load_nothing(way.attach_type)
     sites: dict[str, float | None] = {}
     events: list[int] = []
     try:
@@ -88,9 +84,7 @@ def _measure(elf: Elf) -> HitCost:
             bare = _least(loop, function)
             offset = elf.file_offset(symbol.value)
             try:
-                events.append(
-                    kernel.attach_uprobe(nothing, _LIBRARY, offset, os.getpid(), at_return=False)
-                )
+                events += way.attach(nothing, SITES, [offset], os.getpid(), at_return=False)
             except ProbeError:
                 sites[kind] = None
                 continue
@@ -100,7 +94,7 @@ def _measure(elf: Elf) -> HitCost:
             raise KernelError("this kernel took none of the self-test's probes")
         return HitCost(sites, _empty_handler_ns(loop, library.hit_stepped, nothing))
     finally:
-        kernel.close_events(events)
+        uprobes.close(events)
         os.close(nothing)
 
 

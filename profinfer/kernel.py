@@ -5,27 +5,24 @@ Feature by feature, never by kernel version. Failures are KernelError or Privile
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
 import platform
 import re
 import struct
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from profinfer.errors import KernelError, PrivilegeError, ProbeError
+from profinfer.programs import KPROBE
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 """Numbers of bpf and perf_event_open, by machine."""
 
-_MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 1, 2, 5
-_PROG_TYPE_KPROBE = 2  # which uprobes are too
-_OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _ENABLE_STATS = 15, 24, 32
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 0, 1, 2, 5
+_OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _LINK_CREATE, _ENABLE_STATS = 15, 24, 28, 32
 _PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
 # CAP_BPF and CAP_PERFMON are not enough: current kernels want CAP_SYS_ADMIN for uprobes by perf
 # event, and /proc/PID/map_files, through which files are opened, wants it too.
@@ -53,6 +50,11 @@ def _address(buf: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buf)
 
 
+def map_create(kind: int, key_size: int, value_size: int, entries: int) -> int:
+    """A new map; its fd. OSError when the kernel refuses it."""
+    return _bpf(_MAP_CREATE, struct.pack("<IIII", kind, key_size, value_size, entries))
+
+
 def map_update(fd: int, key: bytes, value: bytes) -> None:
     """Sets one element of a map."""
     k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value)
@@ -71,9 +73,14 @@ def map_read(fd: int, count: int, size: int) -> bytes:
     keys, values = ctypes.create_string_buffer(4 * count), ctypes.create_string_buffer(size * count)
     cursor = ctypes.create_string_buffer(8)
     where = (_address(cursor), _address(keys), _address(values))
-    # ENOENT is how the kernel says that there is nothing after these.
-    with contextlib.suppress(FileNotFoundError):
+    try:
         _bpf(_MAP_LOOKUP_BATCH, struct.pack("<QQQQIIQQ", 0, *where, count, fd, 0, 0))
+    except FileNotFoundError:
+        pass  # this is how the kernel says that there is nothing after these
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before 5.6 there are no batches
+            raise
+        return b"".join(map_lookup(fd, struct.pack("<I", key), size) for key in range(count))
     return values.raw
 
 
@@ -107,84 +114,73 @@ def missing_capabilities() -> list[str]:
     return list(_CAPABILITIES)
 
 
-def load_nothing() -> int:
-    """A program that returns at once: what a hit costs without a handler. Its fd."""
-    # mov r0, 0; exit
-    code = ctypes.create_string_buffer(bytes.fromhex("b700000000000000 9500000000000000"), 16)
+def load_program(code: str, attach_type: int = 0) -> int:
+    """Loads a program for uprobes, given as hex; its fd. OSError when the kernel refuses it.
+
+    `attach_type`: its expected_attach_type."""
+    instructions = bytes.fromhex(code)
+    buffer = ctypes.create_string_buffer(instructions, len(instructions))
     license_ = ctypes.create_string_buffer(b"GPL")
-    attr = struct.pack("<IIQQ", _PROG_TYPE_KPROBE, 2, _address(code), _address(license_))
+    attr = bytearray(128)
+    count = len(instructions) // 8
+    struct.pack_into("<IIQQ", attr, 0, KPROBE, count, _address(buffer), _address(license_))
+    struct.pack_into("<I", attr, 68, attach_type)
+    return _bpf(_PROG_LOAD, bytes(attr))
+
+
+def load_nothing(attach_type: int = 0) -> int:
+    """A program that returns at once: what a hit costs without a handler. Its fd."""
     try:
-        return _bpf(_PROG_LOAD, attr)
+        return load_program("b700000000000000 9500000000000000", attach_type)  # r0 = 0; exit
     except OSError as error:
         raise KernelError(f"cannot load a BPF program: {error.strerror}") from None
 
 
-def close_events(events: Collection[int]) -> None:
-    """Closes perf events side by side: each waits 0.1 s for the kernel to forget its uprobe."""
-    if events:
-        with ThreadPoolExecutor(len(events)) as pool:
-            list(pool.map(os.close, events))
+def link_create(program: int, attach_type: int, attr: bytes) -> int:
+    """A link of a program to what `attr` (from offset 16 of union bpf_attr) names; its fd. OSError
+    when the kernel refuses it."""
+    return _bpf(_LINK_CREATE, struct.pack("<IIII", program, 0, attach_type, 0) + attr)
 
 
-def uprobe_pmu() -> tuple[int, int]:
-    """Type number of the uprobe event source and the bit that asks for a return probe."""
-    base = Path("/sys/bus/event_source/devices/uprobe")
-    try:
-        kind = int((base / "type").read_text())
-        bit = int((base / "format/retprobe").read_text().split(":")[1])
-    except (OSError, ValueError, IndexError):
-        raise KernelError(
-            "this kernel has no uprobe events (/sys/bus/event_source/devices/uprobe is missing)",
-            "use a kernel with CONFIG_UPROBE_EVENTS, and mount /sys",
-        ) from None
-    return kind, bit
-
-
-def _perf_event(attr: bytes, pid: int, cpu: int, what: str) -> int:
+def perf_event(attr: bytes, pid: int, cpu: int, what: str) -> int:
+    """Opens a perf event; its fd. `what` it is for stands in errors: PrivilegeError, ProbeError."""
     buf = ctypes.create_string_buffer(attr.ljust(128, b"\0"), 128)
     flags = 8  # PERF_FLAG_FD_CLOEXEC
     fd = _syscall(1, buf, pid, cpu, -1, flags)
     if fd >= 0:
         return fd
-    code = ctypes.get_errno()
+    raise attach_error(ctypes.get_errno(), what, pid)
+
+
+def attach_error(code: int, what: str, pid: int) -> PrivilegeError | ProbeError:
+    """What an errno means that came of attaching `what` in process `pid`."""
     if code in (errno.EACCES, errno.EPERM):
         missing = missing_capabilities()
-        raise PrivilegeError(
+        return PrivilegeError(
             f"not allowed to attach {what}: missing {', '.join(missing) or 'CAP_SYS_ADMIN'}",
             "run profinfer as root (sudo)",
         )
     if code == errno.ESRCH:
-        raise ProbeError(f"cannot attach {what}: process {pid} has ended")
+        return ProbeError(f"cannot attach {what}: process {pid} has ended")
     hint = "another tracer may hold a probe at the same place (see dmesg)"
-    raise ProbeError(
+    return ProbeError(
         f"cannot attach {what}: {os.strerror(code)}", hint if code == errno.EINVAL else ""
     )
 
 
-def _run_program(event_fd: int, program_fd: int, what: str) -> int:
+def perf_enable(event_fd: int) -> None:
+    """Starts a perf event."""
+    _libc.ioctl(event_fd, ctypes.c_ulong(_PERF_IOC_ENABLE), ctypes.c_ulong(0))
+
+
+def run_program(event_fd: int, program_fd: int, what: str) -> int:
+    """Runs a program whenever a perf event happens; the event's fd, closed on ProbeError."""
     for request, argument in ((_PERF_IOC_SET_BPF, program_fd), (_PERF_IOC_ENABLE, 0)):
         if _libc.ioctl(event_fd, ctypes.c_ulong(request), ctypes.c_ulong(argument)) < 0:
             code = ctypes.get_errno()
             os.close(event_fd)
             raise ProbeError(f"cannot attach {what}: {os.strerror(code)}")
     return event_fd
-
-
-def attach_uprobe(program_fd: int, path: Path, offset: int, pid: int, *, at_return: bool) -> int:
-    """Runs a program at a file offset of `path`, in the process `pid` (-1: in every one).
-
-    Returns the perf event's fd: closing it detaches. Uprobes belong to an inode, so `path` may
-    be /proc/PID/map_files/..., which names the very file that the process has mapped.
-    """
-    kind, bit = uprobe_pmu()
-    name = ctypes.create_string_buffer(os.fsencode(path))
-    attr = bytearray(128)
-    # perf_event_attr: type, size, config at 0; config1 (path), config2 (offset) at 56.
-    struct.pack_into("<IIQ", attr, 0, kind, 128, (1 << bit) if at_return else 0)
-    struct.pack_into("<QQ", attr, 56, _address(name), offset)
-    what = f"{'return' if at_return else 'entry'} probe at {path}+{offset:#x}"
-    event = _perf_event(bytes(attr), pid, -1 if pid > 0 else 0, what)
-    return _run_program(event, program_fd, what)
 
 
 def tracefs() -> Path:
@@ -225,4 +221,4 @@ def attach_tracepoint(program_fd: int, event: str) -> int:
     struct.pack_into("<IIQQ", attr, 0, 2, 128, number, 1)
     what = f"tracepoint {event}"
     # One event suffices: a BPF program runs on every CPU whichever event it is set on.
-    return _run_program(_perf_event(bytes(attr), -1, 0, what), program_fd, what)
+    return run_program(perf_event(bytes(attr), -1, 0, what), program_fd, what)

@@ -14,21 +14,23 @@ import select
 import signal
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from profinfer import kernel
-from profinfer.bcc_compiler import BPF_DIR, compile_bcc
 from profinfer.elf import Elf
 from profinfer.errors import KernelError, TargetError
-from profinfer.ring import Ring
+from profinfer.loaded import cpu_count
+from profinfer.perf_buffer import PerfBuffers
+from profinfer.programs import KPROBE, TRACEPOINT, Programs, Source
 from profinfer.stubs import AUDIT
 from profinfer.target import executable_mappings, is_alive
+from profinfer.uprobes import BY_EVENT
 
-_RING_SIZE = 16 * 4096
-_KPROBE, _TRACEPOINT = 2, 5  # BPF_PROG_TYPE_*
+_BUFFER_SIZE = 4 * 4096
+_PID_SIZE = 4
 _FORK, _EXEC = "sched/sched_process_fork", "sched/sched_process_exec"
 
 
@@ -36,20 +38,19 @@ class Launched:
     """A command that runs under our eyes. `pid` is the command's own process."""
 
     def __init__(
-        self, command: list[str], user: str | None = None, *, redirect: bool = False
-    ) -> None:
+        self, command: list[str], load: Callable[[Source], Programs], user: str | None = None,
+        *, redirect: bool = False,
+    ) -> None:  # fmt: skip
         """Starts it, stopped before its first instruction. TargetError when it cannot start.
 
-        `redirect`: with the audit library, for probes on its stubs.
+        `load`: of a loader. `redirect`: with the audit library, for probes on its stubs.
         """
         audit = with_audit(os.environ.get("LD_AUDIT", "")) if redirect else ""
-        self._bpf = compile_bcc(
-            BPF_DIR / "launch.c",
-            {"CHILD_OFFSET": kernel.tracepoint_field(_FORK, "child_pid")},
-            {"on_objects_changed": _KPROBE, "on_fork": _TRACEPOINT, "on_exec": _TRACEPOINT},
-            ("family", "stops"),
+        cpus = cpu_count()
+        self._bpf = load(launch_source(cpus))
+        self._stops = PerfBuffers(
+            self._bpf.maps["stops"], cpus, _BUFFER_SIZE, _PID_SIZE, wakeups=True
         )
-        self._stops = Ring(self._bpf.maps["stops"], _RING_SIZE, 8)
         self._loader_program = self._bpf.program("on_objects_changed")
         self._family_events = [
             kernel.attach_tracepoint(self._bpf.program(name), event)
@@ -63,7 +64,7 @@ class Launched:
     @property
     def stops_fd(self) -> int:
         """Readable (epoll) when a process has been stopped."""
-        return self._bpf.maps["stops"]
+        return self._stops.poll_fd
 
     def _spawn(self, command: list[str], user: str | None, audit: str) -> int:
         account = _account(user) if user else None
@@ -135,8 +136,8 @@ class Launched:
             elf = Elf(path)
             for symbol in elf.symbols.matching(r"^_?dl_debug_state$|^_dl_debug_state$")[:1]:
                 offset = elf.file_offset(symbol.value)
-                self._loader_events[pid] = kernel.attach_uprobe(
-                    self._loader_program, path, offset, pid, at_return=False
+                [self._loader_events[pid]] = BY_EVENT.attach(
+                    self._loader_program, path, [offset], pid, at_return=False
                 )
                 return
 
@@ -179,6 +180,17 @@ class Launched:
             resume(pid)
         self._stops.close()
         self._bpf.close()
+
+
+def launch_source(cpus: int) -> Source:
+    """bpf/launch.h for this kernel. KernelError where it lacks the tracepoint."""
+    return Source(
+        "launch",
+        programs={"on_objects_changed": KPROBE, "on_fork": TRACEPOINT, "on_exec": TRACEPOINT},
+        maps=("family", "stops"),
+        parameters={"CHILD_OFFSET": kernel.tracepoint_field(_FORK, "child_pid")},
+        entries={"stops": cpus},
+    )
 
 
 def with_audit(others: str) -> str:

@@ -11,7 +11,8 @@ from profinfer import __version__, target
 from profinfer.config import Config
 from profinfer.hitcost import HitCost
 from profinfer.layout_data import Layout
-from profinfer.loader import cpu_count
+from profinfer.loaded import cpu_count
+from profinfer.means import Means
 from profinfer.plan import Plan
 from profinfer.target import EngineObject
 
@@ -33,7 +34,7 @@ def known_json(
 
 def start_json(
     pid: int, objects: list[EngineObject], layout: Layout, plan: Plan, config: Config,
-    redirection: str, cost: HitCost,
+    redirection: str, cost: HitCost, means: Means,
 ) -> dict[str, Any]:  # fmt: skip
     """The START frame's content. `redirection`: "on", or why there are no stubs."""
     uname = os.uname()
@@ -47,7 +48,7 @@ def start_json(
         },
         "redirection": redirection,
         "hit_cost": cost.to_json(),
-        "loader": "bcc",
+        **means.to_json(),
         "uname": {
             name: getattr(uname, name) for name in ("sysname", "version", "release", "machine")
         },

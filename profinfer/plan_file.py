@@ -2,7 +2,7 @@
 
 One object: the machine; the integers that the handlers are loaded with; the files, known again by
 build id; the probes; which function names which backend; and the START frame (capture.py) as far
-as it is known. bpf/recorder.c reads it.
+as it is known. bpf/recorder/plan.c reads it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from profinfer.backends import backend_functions, backend_of_file
 from profinfer.config import Config
 from profinfer.files import FileTarget
 from profinfer.layout_data import Layout
-from profinfer.loader import layout_macros
 from profinfer.metadata import known_json
+from profinfer.parameters import layout_parameters
 from profinfer.plan import REQUIRED, Plan, Probe
 from profinfer.ranks import describe_ranks
 from profinfer.target import EngineObject
@@ -34,7 +34,7 @@ def plan_json(target: FileTarget, plan: Plan, layout: Layout, config: Config) ->
         "level": plan.level,
         "cost": "not measured: instructions chosen by kind, "
         + ("the first" if config.probe_symbols else describe_ranks(target.machine)),
-        "parameters": layout_macros(layout),
+        "parameters": layout_parameters(layout),
         "objects": [_object_json(item) for item in target.objects],
         "probes": [_probe_json(probe, target.objects) for probe in plan.probes],
         "backends": [

@@ -21,17 +21,21 @@ from profinfer.hitcost import hit_cost
 from profinfer.launch import Launched, describe_status, resume
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
-from profinfer.loader import Loaded, load_bcc
+from profinfer.loaded import Loaded, load_handlers
+from profinfer.means import Means, choose_means
 from profinfer.metadata import start_json
 from profinfer.placement import Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
+from profinfer.priority import Priority
 from profinfer.records import Kind
+from profinfer.run_delay import RunDelay
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
 _CLOCK_EVERY_NS = 10_000_000_000
-_LOOKS, _FULL = 8, 0.2
-"""A ring is looked at so many times between drains, and drained early when as full as this."""
+_LOOKS, _HURRIED_LOOKS, _FULL = 4, 64, 0.2
+"""A ring is looked at so many times between drains, and drained early when as full as this: then
+it is looked at more often, until it fills more slowly."""
 
 
 @dataclass
@@ -76,6 +80,7 @@ class Recorder:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._launched: Launched | None = None
+        self._means: Means | None = None
         self._loaded: Loaded | None = None
         self._attachments: Attachments | None = None
         self._finder = ObjectFinder()
@@ -110,6 +115,7 @@ class Recorder:
     def prepare(self) -> Frame:
         """Finds the target and loads the handlers; the START frame. Nothing is attached yet."""
         check_privileges()
+        means = self._means = choose_means(self._config.loader, self._config.transport)
         if self._config.pid is not None:
             self.pid = self._config.pid
             self.objects = target.engine_objects(self.pid)
@@ -117,19 +123,24 @@ class Recorder:
             check(self.plan, best_effort=self._config.best_effort)
         else:
             self._launched = Launched(
-                self._config.command, self._config.user, redirect=self._config.redirect
+                self._config.command,
+                means.loader.load,
+                self._config.user,
+                redirect=self._config.redirect,
             )
             self._wait_for_engine(self._launched)
         layout = self._describe()
-        self._loaded = load_bcc(
-            layout, self._config.ring_bytes(), self._config.structure_ring_bytes()
-        )
-        cost = hit_cost()
+        self._loaded = load_handlers(
+            means.loader.load, layout, means.transport, self._config.ring_bytes(),
+            self._config.structure_ring_bytes(), means.way.attach_type,
+            boot_clock=means.boot_clock,
+        )  # fmt: skip
+        cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
         self._place()
         redirection = self._placer.redirection.reason or "on"
         start = start_json(
-            self.pid, self.objects, layout, self.plan, self._config, redirection, cost
+            self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
         )
         return json_frame(FrameKind.START, boot_ns(), start)
 
@@ -185,24 +196,27 @@ class Recorder:
     # ---- Recording
 
     def run(self, sink: Sink, show: Callable[[Progress], None]) -> Result:
-        """Attaches, records until something ends it, detaches; what came of it."""
+        """Attaches, records until something ends it, detaches; what came of it. `show` is called
+        when all probes are in place, and after every drain."""
         loaded = self._loaded
-        if loaded is None:
+        means = self._means
+        if loaded is None or means is None:
             raise RuntimeError("run() before prepare()")
         drain = Drain(loaded, self.pid)
         sink(clock_frame())
         first, last = self._config.iteration_range()
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
         empty = HOT_HANDLERS if self._config.empty_handlers else ()
-        attachments = self._attachments = Attachments(loaded, self.pid, empty=empty)
-        _give_way()
+        attachments = self._attachments = Attachments(loaded, self.pid, means.way, empty=empty)
         stats = HandlerStats()
+        delay = RunDelay(self.pid)
         attachments.attach(self.plan)
         began, cpu = time.monotonic(), time.process_time()
+        show(Progress(0.0, 0, 0))
         if self._launched:
             resume(self.pid)
         try:
-            reason = self._loop(loaded, attachments, drain, stats, sink, show, began)
+            reason = self._loop(loaded, attachments, drain, stats, delay, sink, show, began)
         finally:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
@@ -223,6 +237,7 @@ class Recorder:
             "seconds": result.seconds,
             "handlers": handlers_json(attachments.programs, drain.emitted, empty),
             "recorder_cpu_s": time.process_time() - cpu,
+            "threads_waited_s": delay.seconds,
             "drained": drain.records,
             "lost": drain.lost,
             "command_status": (
@@ -236,7 +251,7 @@ class Recorder:
 
     def _loop(
         self, loaded: Loaded, attachments: Attachments, drain: Drain, stats: HandlerStats,
-        sink: Sink, show: Callable[[Progress], None], began: float,
+        delay: RunDelay, sink: Sink, show: Callable[[Progress], None], began: float,
     ) -> str:  # fmt: skip
         poll = select.epoll()
         target_fd = _pidfd(self.pid)
@@ -247,22 +262,29 @@ class Recorder:
             poll.register(self._launched.stops_fd, select.EPOLLIN)
         next_clock = boot_ns() + _CLOCK_EVERY_NS
         next_drain = time.monotonic() + self._config.poll
-        checked = False
+        checked = is_hurried = False
+        priority = Priority()
         try:
             while True:
                 ready: list[tuple[int, int]] = []
                 with contextlib.suppress(InterruptedError):
-                    ready = poll.poll(self._config.poll / _LOOKS)
+                    looks = _HURRIED_LOOKS if is_hurried else _LOOKS
+                    ready = poll.poll(self._config.poll / looks)
                 if self._launched:
                     self._attach_new(self._launched, attachments)
                 ended = any(fd == target_fd for fd, _ in ready)
-                is_due = time.monotonic() >= next_drain or loaded.rings.fill() >= _FULL
+                is_filling = loaded.rings.fill() >= _FULL
+                is_due = is_filling or time.monotonic() >= next_drain
                 if not (is_due or ended or self._signal is not None):
                     continue
+                if is_filling != is_hurried:
+                    is_hurried = is_filling
+                    priority.set(is_hurried=is_hurried)
                 next_drain = time.monotonic() + self._config.poll
                 for frame in drain.take(self.objects):
                     sink(frame)
                 stats.tick(drain.records)
+                delay.look(drain.tids)
                 if not (ended or checked) and drain.emitted[Kind.OPERATOR]:
                     checked = True
                     self._check_redirection()
@@ -299,14 +321,6 @@ class Recorder:
                     self._place()
                     attachments.attach(self.plan)
             resume(pid)
-
-
-def _give_way() -> None:
-    """Drains when the target leaves a CPU idle, as between graphs, rather than in its place: its
-    threads wait for each other, so that to stop one is to stop all. Enough is left to keep up."""
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        os.setpriority(os.PRIO_PROCESS, 0, 10)
 
 
 def _pidfd(pid: int) -> int | None:

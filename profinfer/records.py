@@ -42,7 +42,7 @@ RECORD = np.dtype(
     ]
 )
 
-RING_HEAD = np.dtype([("next", "<u8"), ("taken", "<u8"), ("reserved", "<u8", 6)])
+RING_HEAD = np.dtype([("next", "<u8"), ("taken", "<u8"), ("ended", "<u8"), ("reserved", "<u8", 5)])
 
 WIDE_HEADER = np.dtype(
     [("ts", "<u8"), ("tid", "<u4"), ("cpu", "<u2"), ("kind", "u1"), ("flags", "u1")]
@@ -110,6 +110,7 @@ CONTROL = np.dtype(
         ("ubatches", "<u8"),
         ("rebuilds", "<u8"),
         ("finished", "<u8"),
+        ("boot_offset", "<u8"),
     ]
 )
 

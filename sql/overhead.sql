@@ -28,8 +28,10 @@ ORDER BY total_ns DESC, handler;
 -- The threads carry their hits at the same time, so that a step becomes longer by what one of
 -- them carries: the mean over the threads of a graph. Without the recording a step would have
 -- taken token_us - overhead_us: slowdown_percent is the share of the speed that is lost.
--- The recorder's own CPU time is not in it: it drains at a low priority, when a CPU is idle. Where
--- none ever is, it takes the place of a thread for up to recorder_percent (of one CPU: last table).
+-- displaced_us: the recorder takes the place of a thread where no CPU is idle, and the others wait
+-- for that one. For how long at the most is known: for as long as it ran, and for as long as the
+-- threads together stood in line for a CPU, whoever ran there. Of the lesser of the two, each token
+-- bears the part of its records.
 
 -- title: Predicted slowdown of decoding (per token and thread)
 WITH
@@ -85,6 +87,15 @@ WITH
     JOIN costs AS c
       USING (ubatch_id)
     HAVING count() > 0
+  ),
+  recorder AS (
+    SELECT
+      1e9 * min(
+        CAST(max(iif(key = 'recorder_cpu_s', nullif(value, 'none'), NULL)) AS REAL),
+        CAST(max(iif(key = 'threads_waited_s', nullif(value, 'none'), NULL)) AS REAL)
+      )
+      / nullif(CAST(max(iif(key = 'drained', value, NULL)) AS INTEGER), 0) AS ns_per_record
+    FROM profinfer_recording
   )
 SELECT
   steps,
@@ -92,11 +103,18 @@ SELECT
   round(hits / tokens, 1) AS hits,
   round(trap_dur / tokens / 1e3, 1) AS trap_us,
   round(handler_dur / tokens / 1e3, 1) AS handler_us,
-  round((trap_dur + handler_dur) / tokens / 1e3, 1) AS overhead_us,
+  round(displaced_dur / tokens / 1e3, 1) AS displaced_us,
+  round((trap_dur + handler_dur + displaced_dur) / tokens / 1e3, 1) AS overhead_us,
   round(dur / tokens / 1e3, 1) AS token_us,
-  round(100.0 * (trap_dur + handler_dur) / dur, 2) AS slowdown_percent,
+  round(100.0 * (trap_dur + handler_dur + displaced_dur) / dur, 2) AS slowdown_percent,
   incomplete
-FROM totals;
+FROM (
+  SELECT
+    t.*,
+    t.hits * t.threads * r.ns_per_record AS displaced_dur
+  FROM totals AS t
+  CROSS JOIN recorder AS r
+);
 
 -- title: Overhead by thread while decoding (ms in all)
 SELECT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -243,11 +244,22 @@ def attached(
     """`profinfer record --pid` in the background, from the moment all its probes are in place."""
     command = [*PROFINFER, "record", "--pid", pid, "-o", trace, *options]
     with started(engine, *command) as process:
-        wait_for(
-            f"{probes} probes", lambda: process.poll() is not None or held(process.pid) >= probes
-        )
-        assert process.poll() is None, process.communicate(timeout=20)[1]
+        said = _first_line(process)
+        assert f"({pid}), {probes} probes" in said, said + process.communicate(timeout=20)[1]
         yield process
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    """What it says on stderr, and no byte more: the rest is for communicate()."""
+    assert process.stderr is not None
+    said = b""
+    while not said.endswith(b"\n"):
+        assert select.select([process.stderr], [], [], 20)[0], f"waited 20 s; it said {said!r}"
+        byte = os.read(process.stderr.fileno(), 1)
+        if not byte:
+            break
+        said += byte
+    return said.decode()
 
 
 def finish(process: subprocess.Popen[str], number: int | None = None) -> tuple[int, str]:
@@ -256,18 +268,6 @@ def finish(process: subprocess.Popen[str], number: int | None = None) -> tuple[i
         process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     return process.returncode, stderr
-
-
-def held(pid: int) -> int:
-    """Perf events (a probe is one) that a process holds."""
-    folder = Path(f"/proc/{pid}/fd")
-    links = []
-    try:
-        for entry in folder.iterdir():
-            links.append(os.readlink(entry))
-    except OSError:
-        pass
-    return sum("perf_event" in link for link in links)
 
 
 def text_bytes(pid: int, library: Path, symbol: str, count: int = 1) -> bytes:

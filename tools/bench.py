@@ -30,7 +30,8 @@ from profinfer.converter import Converter
 from profinfer.drain import Drain
 from profinfer.elf import Elf
 from profinfer.layout import describe
-from profinfer.loader import Loaded, load_bcc
+from profinfer.loaded import Loaded, load_handlers
+from profinfer.means import choose_means
 from profinfer.output import Output
 from profinfer.plan import HOT_HANDLERS, Plan, make_plan
 from profinfer.recorder import Recorder
@@ -54,12 +55,17 @@ class Row:
 class Probed:
     """Handlers loaded for a running engine, to be attached full or empty at one set of probes."""
 
-    def __init__(self, engine: Engine, level: str) -> None:
+    def __init__(self, engine: Engine, level: str, loader: str = "auto") -> None:
         self.engine = engine
         self.objects = target.engine_objects(engine.pid)
         uid, gid = target.owner(engine.pid)
         self.layout = describe([o.library for o in self.objects], uid=uid, gid=gid)
-        self.loaded: Loaded = load_bcc(self.layout, 16 << 20, 16 << 20)
+        means = choose_means(loader, "auto")
+        self.way = means.way
+        self.loaded: Loaded = load_handlers(
+            means.loader.load, self.layout, means.transport, 16 << 20, 16 << 20,
+            means.way.attach_type,
+        )  # fmt: skip
         self.plan: Plan = make_plan(self.objects, level)
 
     def run(self, predict: int, *, empty: bool) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -67,7 +73,9 @@ class Probed:
         and the records drained (and thrown away)."""
         drain = Drain(self.loaded, self.engine.pid)
         self.loaded.set_control(active=1)
-        attachments = Attachments(self.loaded, self.engine.pid, empty=HOT_HANDLERS if empty else ())
+        attachments = Attachments(
+            self.loaded, self.engine.pid, self.way, empty=HOT_HANDLERS if empty else ()
+        )
         attachments.attach(self.plan)
         # Empty handlers are one program.
         programs = {

@@ -21,8 +21,8 @@ DENSE = ROOT / "build/models/dense-1b.gguf"
 PROMPT = "The history of the steam engine begins with"
 _PATIENCE = 60.0
 """Seconds in which a recorder must have attached, or ended."""
-_SETTLED = 0.3
-"""Seconds without another probe after which all are there; more than a recorder's poll."""
+_SETTLED = 0.6
+"""Seconds after which a recorder has drained what there was; more than its poll."""
 _FIRST = 8
 """Tokens of the request before the one that is measured."""
 
@@ -112,30 +112,15 @@ class RecorderProcess:
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
-        since, probes, until = time.monotonic(), 0, time.monotonic() + _PATIENCE
-        while not probes or time.monotonic() - since < _SETTLED:
-            if self._process.poll() is not None:
-                self._fail()
-            if time.monotonic() > until:
-                self._process.kill()
-                self._fail()
-            now = self._probes()
-            if now != probes:
-                since, probes = time.monotonic(), now
-            time.sleep(0.02)
+        stderr = self._process.stderr
+        if not stderr or not select.select([stderr], [], [], _PATIENCE)[0]:
+            self._process.kill()
+        said = stderr.readline() if stderr else ""
+        if not said.startswith("recording "):
+            self._fail(said)
 
-    def _probes(self) -> int:
-        """Perf events that it holds: one per probe."""
-        count = 0
-        for link in Path(f"/proc/{self._process.pid}/fd").iterdir():
-            try:
-                count += "perf_event" in os.readlink(link)
-            except FileNotFoundError:
-                continue
-        return count
-
-    def _fail(self) -> NoReturn:
-        _, stderr = self._process.communicate()
+    def _fail(self, said: str = "") -> NoReturn:
+        stderr = said + (self._process.stderr.read() if self._process.stderr else "")
         lines = [line for line in stderr.splitlines() if line.strip()]
         reason = next((line for line in lines if "error" in line.lower()), (lines or ["?"])[-1])
         raise RecorderError(reason.strip())

@@ -1,12 +1,14 @@
 """What recording costs an engine, configuration by configuration: the paper's table of overheads.
 
-    python tools/bench_overhead.py            # about 12 minutes on two cores; nothing else running
+    python tools/bench_overhead.py            # about 15 minutes on two cores; nothing else running
     python tools/bench_overhead.py --quick    # one repeat of a few tokens: whether it works
 
-The engine is one process per model that answers requests (a second one is started for redirected
-probes); the recorder is `profinfer record`, a fresh process for every request. Configurations
-alternate within each repeat, and every ratio is to the bare speed of the same repeat: speeds drift,
-so figures of different runs are not to be compared. Prints a table in Markdown for each model.
+The engine is one process per model that answers requests, started with the audit library, so that
+its probes can be redirected or direct; the recorder is `profinfer record`, a fresh process for
+every request. Configurations alternate within each repeat, and every ratio is to the bare speed of
+the same repeat and process: speeds drift, and processes differ by where their memory lies. What the
+audit library costs where nobody records is seen from fresh processes with and without it. Prints a
+table in Markdown for each model.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ class Configuration:
     name: str
     options: tuple[str, ...] | None = None
     """Of `profinfer record`; None: nobody records."""
-    audit: bool = False
-    """On the engine that was started for redirected probes."""
+    redirected: bool = False
+    """Its probes sit on the audit library's stubs."""
     empty: str = ""
     """The configuration with empty handlers on the same probes."""
 
@@ -62,10 +64,11 @@ CONFIGURATIONS = (
     Configuration("operator, direct", ("--level", "operator", "--no-redirect")),
     Configuration("barrier, direct", (*_BARRIER, "--no-redirect"), empty="empty handlers, direct"),
     Configuration("barrier, symbols", (*_BARRIER, "--no-redirect", "--probe-symbols")),
-    Configuration("bare, with stubs", audit=True),
-    Configuration("empty handlers, redirected", (*_BARRIER, "--empty-handlers"), audit=True),
-    Configuration("operator, redirected", ("--level", "operator"), audit=True),
-    Configuration("barrier, redirected", _BARRIER, audit=True, empty="empty handlers, redirected"),
+    Configuration("empty handlers, redirected", (*_BARRIER, "--empty-handlers"), redirected=True),
+    Configuration("operator, redirected", ("--level", "operator"), redirected=True),
+    Configuration(
+        "barrier, redirected", _BARRIER, redirected=True, empty="empty handlers, redirected"
+    ),
 )
 
 
@@ -119,17 +122,17 @@ def measure(
 def run(model: Model, threads: int, repeats: int, directory: Path) -> dict[str, Measured]:
     """Every configuration with one model."""
     results = {c.name: Measured() for c in CONFIGURATIONS}
-    engines = {False: Engine(threads, model.path)}
+    environment: dict[str, str] = {}
     try:
-        try:
-            engines[True] = Engine(threads, model.path, audit_environment())
-        except RecorderError as error:
-            for configuration in CONFIGURATIONS:
-                if configuration.audit:
-                    results[configuration.name].failure = str(error)
-        for engine in engines.values():
-            engine.start(8)  # reads the model
-            engine.answer()
+        environment = audit_environment()
+    except RecorderError as error:
+        for configuration in CONFIGURATIONS:
+            if configuration.redirected:
+                results[configuration.name].failure = str(error)
+    engine = Engine(threads, model.path, environment)
+    try:
+        engine.start(8)  # reads the model
+        engine.answer()
         for repeat in range(repeats):
             # Back and forth, so that a drift of the machine's speed favours none of them.
             for configuration in CONFIGURATIONS[:: -1 if repeat % 2 else 1]:
@@ -138,16 +141,36 @@ def run(model: Model, threads: int, repeats: int, directory: Path) -> dict[str, 
                     continue
                 trace = directory / f"{configuration.name.replace(' ', '-')}.pftrace"
                 try:
-                    engine = engines[configuration.audit]
                     measure(configuration, engine, model.predict, result, trace)
                 except RecorderError as error:
                     result.failure = str(error)
                 note(f"{model.title}, repeat {repeat + 1}: {configuration.name}")
     finally:
-        for engine in engines.values():
-            engine.close()
+        engine.close()
     note("")
     return results
+
+
+def untraced(model: Model, threads: int, repeats: int) -> str:
+    """Speeds of fresh processes that nobody records, with the audit library and without."""
+    speeds: dict[str, list[float]] = {"without": [], "with": []}
+    try:
+        environment = audit_environment()
+    except RecorderError as error:
+        return str(error)
+    for repeat in range(repeats):
+        for name in list(speeds)[:: -1 if repeat % 2 else 1]:
+            engine = Engine(threads, model.path, environment if name == "with" else {})
+            try:
+                engine.start(8)
+                engine.answer()
+                engine.start(model.predict)
+                speeds[name].append(decode_speed(engine.answer()))
+            finally:
+                engine.close()
+            note(f"{model.title}, repeat {repeat + 1}: {name} the audit library")
+    note("")
+    return ", ".join(f"{name} {spread(found)}" for name, found in speeds.items())
 
 
 def note(text: str) -> None:
@@ -264,6 +287,8 @@ def main() -> int:
             results = run(model, args.threads, repeats, Path(directory))
             table = markdown([row(configuration, results) for configuration in CONFIGURATIONS])
         print(f"\n{model.title}, {model.predict} tokens\n\n{table}", flush=True)
+        stubs = untraced(model, args.threads, repeats)
+        print(f"\nTokens/s when nobody records, the audit library: {stubs}", flush=True)
         for configuration, result in results.items():
             if result.failure:
                 print(f"\n{configuration}: {result.failure}")

@@ -1,10 +1,10 @@
 """Fetches what emulated machines boot and what is compiled for them, from Debian, into build/.
 
-    tools/fetch_emulated.py
+    python tools/fetch_emulated.py
 
     build/emulated/kernels/NAME/    vmlinuz, and in modules/ what leads to a disk, in load order
     build/emulated/busybox/MACHINE  statically linked
-    build/sysroot/MACHINE/          headers and static libraries: libbpf and what it needs
+    build/sysroot/MACHINE/          headers and static libraries: libbpf, what it needs, json-c
     build/emulated/manifest.json    every package and its version
 
 Packages come from the Debian mirror of this system's apt sources, and are checked by its Debian
@@ -27,12 +27,14 @@ from debian import DebianError, PrivateApt, field, read_files, unpack
 BUILD = Path(__file__).resolve().parents[1] / "build"
 MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}
 
+OLD = "bullseye"
 RELEASE = "bookworm"
 BACKPORTS = "bookworm-backports"
 UNSTABLE = "sid"
 
 # The kernels for clouds are small and bring their own BTF.
 KERNELS = {
+    "arm64-5.10": ("arm64", OLD),
     "arm64-6.1": ("arm64", RELEASE),
     "arm64-6.12": ("arm64", BACKPORTS),
     "x86-6.1": ("amd64", RELEASE),
@@ -54,6 +56,7 @@ SYSROOT = (
     f"libbpf-dev/{BACKPORTS}",
     f"libelf-dev/{RELEASE}",  # the static library in backports lacks functions
     f"zlib1g-dev/{RELEASE}",
+    f"libjson-c-dev/{RELEASE}",  # the recorder's own
 )
 
 

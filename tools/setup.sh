@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares a checkout: system packages, .venv, BCC inside .venv, kernel headers, the demo model,
-# and the two small libraries in C.
+# the BPF objects and the two small libraries in C.
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
@@ -92,6 +92,10 @@ missing_packages() {
     [[ -e $bcc_package/__init__.py ]] || echo python3-bpfcc
     [[ -n $(native_headers)$(packaged_headers) ]] || echo headers
     command -v gcc >/dev/null || echo gcc libc6-dev
+    # For the BPF objects; libbpf-dev brings the library that loads them.
+    command -v clang >/dev/null || echo clang
+    command -v llvm-strip >/dev/null || echo llvm
+    [[ -e /usr/include/bpf/bpf_helpers.h ]] || echo libbpf-dev
     # The audit library is built for boards, too.
     [[ $(uname -m) == aarch64 ]] || command -v aarch64-linux-gnu-gcc >/dev/null ||
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -275,9 +279,11 @@ assemble_model() {
 install_packages
 tools/build_audit.sh
 tools/build_native.sh
+tools/build_bpf.sh
 install_python_packages
 install_browser
 fetch_emulated
+if $with_test; then tools/build_recorder.sh; fi
 fetch_foreign
 link_bcc
 link_headers

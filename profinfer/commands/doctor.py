@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from profinfer import kernel, target
-from profinfer.bcc_compiler import BPF_DIR, compile_bcc
-from profinfer.errors import PrivilegeError, ProbeError, ProfinferError
+from profinfer import bcc_loader, features, kernel, libbpf_loader, loader, target, uprobes
+from profinfer.errors import KernelError, PrivilegeError, ProbeError, ProfinferError
 from profinfer.files import FileTarget
 from profinfer.hitcost import hit_cost
-from profinfer.launch import with_audit
+from profinfer.launch import launch_source, with_audit
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
+from profinfer.loaded import cpu_count
 from profinfer.placement import Placer
 from profinfer.plan import LEVELS, Plan, make_plan
 from profinfer.ranks import describe_ranks
@@ -92,11 +91,15 @@ def _capabilities() -> str:
 
 
 def _uprobes() -> str:
-    return f"perf event source {kernel.uprobe_pmu()[0]}"
+    source = uprobes.uprobe_pmu()[0]
+    way = uprobes.best_way()
+    if way.name == uprobes.LINK:
+        return f"by uprobe_multi link: one for all places of a handler (or perf event {source})"
+    return f"by perf event (source {source}): {way.reason}"
 
 
 def _hit_cost() -> str:
-    cost = hit_cost(again=True)
+    cost = hit_cost(uprobes.best_way(), again=True)
     lines = [
         "measured now, kept until the next boot (look again when the machine is idle)",
         f"a handler that does nothing runs {cost.empty_handler_ns:.0f} ns by the kernel's count",
@@ -111,14 +114,27 @@ def _audit() -> str:
     return f"{with_audit('')} (profinfer env says how to use it)"
 
 
-def _bcc() -> str:
-    offset = kernel.tracepoint_field("sched/sched_process_fork", "child_pid")
-    program = {"on_objects_changed": 2}  # BPF_PROG_TYPE_KPROBE
-    bpf = compile_bcc(BPF_DIR / "launch.c", {"CHILD_OFFSET": offset}, program, ())
-    bpf.program("on_objects_changed")
-    bpf.close()
-    spec = importlib.util.find_spec("bcc")
-    return f"compiles and loads ({spec.origin if spec else '?'})"
+def _loader() -> str:
+    """Every loader is tried; one will do."""
+    lines = []
+    for name, load in (
+        (loader.LIBBPF, libbpf_loader.load_libbpf),
+        (loader.BCC, bcc_loader.load_bcc),
+    ):
+        try:
+            load(launch_source(cpu_count())).close()
+            lines.append(f"{name} loads programs")
+        except KernelError as error:
+            lines.append(f"{name} does not: {error.message}")
+    chosen = loader.choose("auto")
+    if all("loads" not in line for line in lines):
+        raise KernelError("\n".join(lines), "make setup installs libbpf and builds its objects")
+    return "\n".join([f"record uses {chosen.name}", *lines])
+
+
+def _transport() -> str:
+    clock = "" if features.has_boot_clock() else "; times are computed from CLOCK_MONOTONIC"
+    return f"record uses {features.transport('auto')}{clock}"
 
 
 def _process(pid: int, objects: list[EngineObject]) -> str:
@@ -133,7 +149,8 @@ _HERE: tuple[tuple[str, Callable[[], str]], ...] = (
     ("capabilities", _capabilities),
     ("uprobes", _uprobes),
     ("tracefs", lambda: str(kernel.tracefs())),
-    ("BCC", _bcc),
+    ("loader", _loader),
+    ("transport", _transport),
     ("hit cost", _hit_cost),
     ("audit library", _audit),
 )
@@ -152,7 +169,7 @@ def _files(paths: list[Path], files: list[FileTarget]) -> str:
 
 
 def _plan(objects: list[EngineObject], pid: int) -> str:
-    placer = Placer(hit_cost(), pid)
+    placer = Placer(hit_cost(uprobes.best_way()), pid)
     placer.redirection = read_redirection(pid)
     plan = make_plan(objects, LEVELS[-1], placer)
     return f"stubs: {placer.redirection.reason or 'on'}\n{_points(plan)}"
@@ -160,7 +177,7 @@ def _plan(objects: list[EngineObject], pid: int) -> str:
 
 def _file_plan(engine: FileTarget) -> str:
     if not engine.is_foreign:
-        return _points(engine.plan(LEVELS[-1], cost=hit_cost()))
+        return _points(engine.plan(LEVELS[-1], cost=hit_cost(uprobes.best_way())))
     points = _points(engine.plan(LEVELS[-1]))
     return f"cost not measured: chosen by kind, {describe_ranks(engine.machine)}\n{points}"
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from profinfer.capture import MAGIC, Frame, pack
-from profinfer.config import Config, load_config
+from profinfer.config import LOADERS, TRANSPORTS, Config, load_config
 from profinfer.converter import Converter
 from profinfer.errors import OutputError
 from profinfer.launch import describe_status
 from profinfer.output import Output
 from profinfer.plan import LEVELS
 from profinfer.recorder import Progress, Recorder, Result, check_privileges
+from profinfer.target import process_name
 from profinfer.trace_writer import TraceWriter
 
 _EXAMPLES = """\
@@ -67,7 +68,7 @@ class RecordCommand:
         try:
             with Recorder(config) as recorder:
                 outputs.feed(recorder.prepare())
-                live = _LiveLine(outputs)
+                live = _LiveLine(outputs, recorder)
                 result = recorder.run(outputs.feed, live.show)
                 live.clear()
             _report(config, outputs, result)
@@ -118,6 +119,17 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
             "help": "probe operators and barriers but record none, to see what probing costs",
         },
     ),
+    (
+        ["--loader"],
+        {"choices": LOADERS, "help": "what loads the BPF programs (default: libbpf, else bcc)"},
+    ),
+    (
+        ["--transport"],
+        {
+            "choices": TRANSPORTS,
+            "help": "what records travel through (default: ring, where the kernel has it)",
+        },
+    ),
     (["--ring-size"], {"metavar": "SIZE", "help": "bytes of each CPU's ring (default: 4M)"}),
     (
         ["--structure-ring-size"],
@@ -166,15 +178,21 @@ def _give_to_caller(output: Output) -> None:
 
 
 class _LiveLine:
-    """One line that is rewritten while recording; nothing when nobody watches."""
+    """Says that the probes are in place; then one line that is rewritten while recording, where
+    somebody watches."""
 
-    def __init__(self, outputs: _Outputs) -> None:
+    def __init__(self, outputs: _Outputs, recorder: Recorder) -> None:
         self._outputs = outputs
+        self._recorder: Recorder | None = recorder
         self._active = sys.stderr.isatty()
         self._last = (0.0, 0, 0)
         self._next = 0.0
 
     def show(self, progress: Progress) -> None:
+        if self._recorder:
+            pid, probes = self._recorder.pid, len(self._recorder.plan.probes)
+            print(f"recording {process_name(pid)} ({pid}), {probes} probes", file=sys.stderr)
+            self._recorder = None
         if not self._active or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 0.5

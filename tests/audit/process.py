@@ -13,6 +13,7 @@ from profinfer import kernel, stubs
 from profinfer.elf import Elf
 from profinfer.stubs import Redirection, Stub
 from profinfer.target import executable_mappings
+from profinfer.uprobes import BY_EVENT
 
 TIMEOUT = 30.0
 SITES = {"x86_64": {"nop1": 4, "nop5": 5, "nop10": 10}, "aarch64": {"nop": 4, "branch": 8}}
@@ -116,8 +117,7 @@ class Probes:
                 program = kernel.load_nothing()
                 self._programs.append(program)
                 offset = stub.offset + site
-                event = kernel.attach_uprobe(program, library, offset, pid, at_return=False)
-                self._events.append(event)
+                self._events += BY_EVENT.attach(program, library, [offset], pid, at_return=False)
         except BaseException:
             self.close()
             raise

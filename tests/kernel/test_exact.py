@@ -432,7 +432,7 @@ def test_trace_names_the_process_its_command_and_what_was_asked(
     assert metadata["debug.config.level"] == case.level
     assert metadata["debug.layout.version"] == "0.0.7-known"
     assert metadata["debug.plan.level"] == case.level
-    assert metadata["debug.loader"] == "bcc"
+    assert metadata["debug.loader"] == "libbpf"
 
 
 def test_threads_bear_their_names(case: Case, recording: Recording) -> None:

@@ -16,6 +16,7 @@ from profinfer.capture import Frame, FrameKind
 from profinfer.config import Config
 from profinfer.converter import Converter
 from profinfer.output import Output
+from profinfer.plan import HOT_HANDLERS
 from profinfer.recorder import Recorder
 from profinfer.records import RECORD, Kind
 from profinfer.trace_writer import TraceWriter
@@ -88,8 +89,9 @@ def test_a_storm_of_records_is_recorded_or_counted(
     # Of other kinds something may have been lost as well, never less than of these.
     assert lost <= result.lost == sink.end["lost"]
     assert (result.lost == 0) == (lost == 0)
+    # How many survive depends on what else the machine does; the line printed says it.
+    assert sum(emitted[handler] for handler in HOT_HANDLERS) > 10_000_000
     total = sum(sink.drained.values())
-    assert total > 10_000_000
     seconds = (sink.span[1] - sink.span[0]) / 1e9
     with capfd.disabled():
         print(f" {total:,} records in {seconds:.1f} s, {result.lost:,} lost", end="")

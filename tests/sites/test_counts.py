@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import hitcost, kernel
+from profinfer import hitcost, kernel, uprobes
 from profinfer.elf import Elf
 from profinfer.errors import KernelError, ProbeError
 from profinfer.sites import entry_sites
+from profinfer.uprobes import BY_EVENT, LINK, SITES, Way, best_way
 from tests.conftest import REPO, require
 from tests.support import Engine, double_fixture, require_recording, waiting
 
 __all__ = ["double_fixture"]
 
-LIBRARY = REPO / "build" / platform.machine() / "libprofinfer-sites.so"
 CALLS = 1009
 """Prime: no loop of ours makes it by chance."""
 FUNCTIONS = (
@@ -38,7 +38,8 @@ FUNCTIONS = (
 class Counters:
     """A program of its own at each place, whose runs the kernel counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, way: Way) -> None:
+        self._way = way
         self._stats = kernel.enable_stats()
         self._programs: dict[tuple[object, ...], int] = {}
         self._events: list[int] = []
@@ -47,45 +48,55 @@ class Counters:
         self, name: tuple[object, ...], path: Path, offset: int, pid: int, at_return: bool = False
     ) -> None:
         """ProbeError where the kernel takes no probe."""
-        program = kernel.load_nothing()
+        program = kernel.load_nothing(self._way.attach_type)
         try:
-            event = kernel.attach_uprobe(program, path, offset, pid, at_return=at_return)
+            events = self._way.attach(program, path, [offset], pid, at_return=at_return)
         except ProbeError:
             os.close(program)
             raise
         self._programs[name] = program
-        self._events.append(event)
+        self._events += events
 
     def runs(self) -> dict[tuple[object, ...], int]:
         return {name: kernel.program_stats(fd).runs for name, fd in self._programs.items()}
 
     def close(self) -> None:
-        kernel.close_events(self._events)
+        uprobes.close(self._events)
         for fd in (*self._programs.values(), self._stats):
             os.close(fd)
 
 
+@pytest.fixture(params=["link", "event"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each way to attach."""
+    require_recording()
+    if request.param == "event":
+        return BY_EVENT
+    best = best_way()
+    require(f"uprobe_multi links ({best.reason})", best.name == LINK, hardware=True)
+    return best
+
+
 @contextmanager
-def counters() -> Iterator[Counters]:
-    found = Counters()
+def counters(way: Way) -> Iterator[Counters]:
+    found = Counters(way)
     try:
         yield found
     finally:
         found.close()
 
 
-def test_every_kind_counts_each_call() -> None:
-    require_recording()
-    require(LIBRARY.name, LIBRARY.is_file())
-    library, elf = ctypes.CDLL(str(LIBRARY)), Elf(LIBRARY)
+def test_every_kind_counts_each_call(way: Way) -> None:
+    require(SITES.name, SITES.is_file())
+    library, elf = ctypes.CDLL(str(SITES)), Elf(SITES)
     library.hit_loop.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
     names = [n for n in elf.symbols.names() if n.startswith("hit_") and n != "hit_loop"]
-    with counters() as counted:
+    with counters(way) as counted:
         attached = []
         for name in names:
             offset = elf.file_offset(elf.symbols[name].value)
             try:
-                counted.attach((name,), LIBRARY, offset, os.getpid())
+                counted.attach((name,), SITES, offset, os.getpid())
             except ProbeError:
                 continue
             attached.append(name)
@@ -98,27 +109,27 @@ def test_every_kind_counts_each_call() -> None:
 
 def test_it_is_measured_once_per_boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     require_recording()
-    require(LIBRARY.name, LIBRARY.is_file())
+    require(SITES.name, SITES.is_file())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = hitcost.hit_cost()
+    first = hitcost.hit_cost(BY_EVENT)
 
-    def refuse(*_: object, **__: object) -> int:
+    def refuse(*_: object, **__: object) -> list[int]:
         raise AssertionError("attached again")
 
-    monkeypatch.setattr(kernel, "attach_uprobe", refuse)
-    assert hitcost.hit_cost() == first
+    monkeypatch.setattr(Way, "attach", refuse)
+    assert hitcost.hit_cost(BY_EVENT) == first
     (kept,) = (tmp_path / "profinfer/hitcost").iterdir()
     kept.write_text("[1]")
     with pytest.raises(AssertionError, match="attached again"):
-        hitcost.hit_cost()
+        hitcost.hit_cost(BY_EVENT)
 
 
 def test_without_its_library_it_says_what_builds_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(hitcost, "_LIBRARY", tmp_path / "absent.so")
+    monkeypatch.setattr(hitcost, "SITES", tmp_path / "absent.so")
     with pytest.raises(KernelError, match=r"absent\.so") as error:
-        hitcost.hit_cost()
+        hitcost.hit_cost(BY_EVENT)
     assert error.value.hint == "make setup builds it"
 
 
@@ -141,12 +152,12 @@ def test_its_functions_begin_with_the_kinds_that_they_name(machine: str, tmp_pat
 
 @pytest.mark.parametrize("at_return", [False, True], ids=["entry", "return"])
 def test_every_site_counts_as_often_as_the_symbol(
-    double: Engine, tmp_path: Path, at_return: bool
+    double: Engine, tmp_path: Path, at_return: bool, way: Way
 ) -> None:
     elf = Elf(double.library)
     process_ubatch = elf.symbols.matching(r"14process_ubatchE.*(?<!\.cold)$")
     symbols = [*(elf.symbols[name] for name in FUNCTIONS), *process_ubatch]
-    with waiting(double, tmp_path / "go", "--threads", "3") as target, counters() as counted:
+    with waiting(double, tmp_path / "go", "--threads", "3") as target, counters(way) as counted:
         kinds = set()
         for symbol in symbols:
             for site in entry_sites(elf, symbol, at_return=at_return):

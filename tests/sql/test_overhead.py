@@ -62,8 +62,20 @@ def test_hits_and_their_time_by_graph_and_thread() -> None:
 
 
 def test_the_predicted_slowdown_is_one_threads_cost_over_the_time_per_token() -> None:
-    """Two steps have a next one: 15.48 us of 1000."""
-    assert answer(measure(decoding()), SLOWDOWN) == [(2, 2, 8.0, 13.7, 1.8, 15.5, 1000.0, 1.55, 0)]
+    """Two steps have a next one: 15.48 us of 1000, and 0.5 for each hit of both threads."""
+    assert answer(measure(decoding()), SLOWDOWN) == [
+        (2, 2, 8.0, 13.7, 1.8, 8.0, 23.5, 1000.0, 2.35, 0)
+    ]
+
+
+def test_the_recorder_takes_the_place_of_a_thread_only_while_one_stands_in_line() -> None:
+    capture = measure(decoding())
+    for waited, displaced in ((0.256, 32.0), (0.128, 32.0), (0.064, 16.0), (0.0, 0.0)):
+        capture.at_end["threads_waited_s"] = waited
+        assert answer(capture, SLOWDOWN, "displaced_us") == [(displaced,)]
+    capture.at_end["threads_waited_s"] = None  # a kernel that does not tell
+    columns = ("trap_us", "displaced_us", "overhead_us", "slowdown_percent")
+    assert answer(capture, SLOWDOWN, *columns) == [(13.7, None, None, None)]
 
 
 def test_threads_with_different_hits_give_their_mean() -> None:
@@ -72,7 +84,7 @@ def test_threads_with_different_hits_give_their_mean() -> None:
     capture.records = [r for r in capture.records if r.kind != Kind.FUSED or r.tid != WORKER]
     [(hits, overhead)] = answer(capture, SLOWDOWN, "hits", "overhead_us")
     # What was its barrier is before the thread's first operator, and on no slice.
-    assert (hits, overhead) == (7.0, 10.1)
+    assert (hits, overhead) == (7.0, 17.1)
 
 
 def test_overhead_by_thread() -> None:
@@ -107,16 +119,16 @@ def test_hotspots_say_how_much_of_the_work_is_the_recordings() -> None:
 
 def test_cpu_load_is_run_time_over_the_recordings_time_on_its_threads() -> None:
     """24 x 0.26 + 8 x 0.24 + 32 x 0.31 = 18.08 s, of which 14.24 over the empty handler, in 20 s
-    on two threads. The handler that was never timed is left out; the recorder took 0.5 of 20 s."""
+    on two threads. The handler that was never timed is left out; the recorder ran 0.128 of 20 s."""
     capture = measure(decoding())
-    assert answer(capture, LOAD) == [(20.0, 2, 18080.0, 45.2, 35.6, 1, None, 0)]
-    capture.at_end["recorder_cpu_s"] = 0.5
-    assert answer(capture, LOAD, "recorder_percent") == [(2.5,)]
+    assert answer(capture, LOAD) == [(20.0, 2, 18080.0, 45.2, 35.6, 1, 0.64, 0)]
+    del capture.at_end["recorder_cpu_s"]
+    assert answer(capture, LOAD, "recorder_percent") == [(None,)]
 
 
 def test_without_barriers_hits_are_those_at_operators() -> None:
     capture = measure(decoding("operator"))
-    assert answer(capture, SLOWDOWN) == [(2, 2, 4.0, 11.9, 0.8, 12.7, 1000.0, 1.27, 0)]
+    assert answer(capture, SLOWDOWN) == [(2, 2, 4.0, 11.9, 0.8, 4.0, 16.7, 1000.0, 1.67, 0)]
     names = answer(capture, BY_OPERATOR, "name", "hits_per_run", "overhead_ms")
     assert ("Qcur-0", 1.0, 0.005) in names
 
@@ -128,7 +140,7 @@ def test_an_old_recording_counts_hits_and_knows_no_cost() -> None:
             ("on_barrier", None, None, None, None)
         ]
         assert rows(tables[SLOWDOWN], *tables[SLOWDOWN][0]) == [
-            (2, 2, 8.0, None, None, None, 1000.0, None, 0)
+            (2, 2, 8.0, None, None, None, None, 1000.0, None, 0)
         ]
         assert rows(tables[BY_THREAD], "hits", "trap_ms", "overhead_ms") == [(24, None, None)] * 2
         assert {row["overhead_ms"] for row in tables[BY_OPERATOR]} == {None}
@@ -193,7 +205,7 @@ def test_steps_with_losses_are_counted_and_in_no_sum() -> None:
     with opened(capture, drains=drains) as session:
         tables = ready(session, "overhead")
     columns = ("steps", "hits", "overhead_us", "incomplete")
-    assert rows(tables[SLOWDOWN], *columns) == [(1, 8.0, 15.5, 1)]
+    assert rows(tables[SLOWDOWN], *columns) == [(1, 8.0, 23.5, 1)]
     assert rows(tables[BY_THREAD], "graphs", "hits", "incomplete") == [(2, 16, 1)] * 2
     assert rows(tables[HANDLER_TITLE], "hits")[0] == (8_000_000,)
 

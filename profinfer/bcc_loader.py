@@ -10,53 +10,25 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 from profinfer.errors import KernelError
+from profinfer.programs import BPF_DIR, Programs, Source
 
-BPF_DIR = Path(__file__).resolve().parent.parent / "bpf"
+_FILES = {"profinfer": "bcc.c", "launch": "launch.c"}
 _MAX_FDS = 250
 _MAX_ANSWER = 1 << 20
 
 
-@dataclass
-class Compiled:
-    """Programs and maps of one source file, in the kernel; closing lets go of them."""
-
-    programs: dict[str, int]
-    """fd by name."""
-    refused: dict[str, str]
-    """What the verifier said, by name."""
-    maps: dict[str, int]
-    """fd by name."""
-
-    def program(self, name: str) -> int:
-        """The fd of a program; KernelError with the verifier's last lines when it was refused."""
-        if name in self.refused:
-            raise _explain(self.refused[name])
-        return self.programs[name]
-
-    def close(self) -> None:
-        """Closes all of them."""
-        for fd in [*self.programs.values(), *self.maps.values()]:
-            os.close(fd)
-        self.programs, self.maps = {}, {}
-
-
-def compile_bcc(
-    source: Path, macros: Mapping[str, int], programs: Mapping[str, int], maps: Sequence[str]
-) -> Compiled:
-    """Compiles `source` and loads `programs` (their bpf_prog_type by name). KernelError with the
-    reason when BCC is missing or cannot compile it."""
+def load_bcc(source: Source) -> Programs:
+    """Compiles a source and loads its programs. KernelError with the reason when BCC is missing or
+    cannot compile it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     said = os.memfd_create("bcc-stderr", os.MFD_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _child(theirs, said, source, macros, programs, maps)
+        _child(theirs, said, source)
     theirs.close()
     with ours:
         message, ancillary, _, _ = ours.recvmsg(_MAX_ANSWER, socket.CMSG_SPACE(4 * _MAX_FDS))
@@ -75,17 +47,24 @@ def compile_bcc(
     if "error" in answer:
         raise _explain(text or answer["error"])
     names = answer["programs"]
-    return Compiled(
+    return Programs(
         dict(zip(names, fds[: len(names)], strict=True)),
-        answer["refused"],
-        dict(zip(maps, fds[len(names) :], strict=True)),
+        dict(zip(source.maps, fds[len(names) :], strict=True)),
+        {name: _explain(text) for name, text in answer["refused"].items()},
     )
 
 
-def _child(
-    answer: socket.socket, said: int, source: Path, macros: Mapping[str, int],
-    programs: Mapping[str, int], maps: Sequence[str],
-) -> NoReturn:  # fmt: skip
+def _macros(source: Source) -> dict[str, int]:
+    macros = dict(source.parameters)
+    macros |= {f"ENTRIES_{name}": count for name, count in source.entries.items()}
+    if source.transport is not None:
+        macros["TRANSPORT"] = source.transport
+    if platform.machine() == "x86_64":
+        macros["STORES_IN_ORDER"] = 1
+    return macros
+
+
+def _child(answer: socket.socket, said: int, source: Source) -> NoReturn:
     """What libbcc and clang print goes to `said`, to be shown only when they fail."""
     try:
         os.dup2(said, 1)
@@ -95,19 +74,19 @@ def _child(
         except ImportError as error:
             _send(answer, {"missing": str(error)}, [])
             os._exit(0)
-        flags = [f"-I{source.parent}", "-Wno-everything"]
-        flags += [f"-D{name}={value}" for name, value in macros.items()]
-        bpf = bcc.BPF(src_file=os.fsencode(source), cflags=flags)
+        flags = [f"-I{BPF_DIR}", "-Wno-everything"]
+        flags += [f"-D{name}={value}" for name, value in _macros(source).items()]
+        bpf = bcc.BPF(src_file=os.fsencode(BPF_DIR / _FILES[source.name]), cflags=flags)
         loaded: dict[str, int] = {}
         refused: dict[str, str] = {}
-        for name, kind in programs.items():
+        for name, kind in source.programs.items():
             before = os.lseek(said, 0, os.SEEK_END)
             try:
                 loaded[name] = bpf.load_func(name.encode(), kind).fd
             except Exception as error:
                 text = os.pread(said, 1 << 16, max(before, os.lseek(said, 0, os.SEEK_END) - 4096))
                 refused[name] = text.decode("utf-8", "replace") or str(error)
-        fds = [*loaded.values(), *(bpf[name.encode()].map_fd for name in maps)]
+        fds = [*loaded.values(), *(bpf[name.encode()].map_fd for name in source.maps)]
         _send(answer, {"programs": list(loaded), "refused": refused}, fds)
     except BaseException as error:
         _send(answer, {"error": str(error)}, [])

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* What the programs of the libbpf dialect share: helpers, parameters, and a probe's registers. */
+#ifndef PROFINFER_LIBBPF_H
+#define PROFINFER_LIBBPF_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+/* Read-only data, set before loading. */
+#define PARAMETER(name) const volatile __s32 name;
+
+/* The registers at a probe as the kernel shows them to BPF: a stable interface (x86-64: struct
+ * pt_regs, arm64: struct user_pt_regs of the UAPI), of which only the arguments are used. */
+struct registers {
+  __u64 word[22];
+};
+
+#if defined(__TARGET_ARCH_x86)
+/* di, si, dx, cx stand in a row, downwards. */
+#define ARGUMENT(r, n) ((r)->word[15 - (n)])
+/* x86 keeps stores in order. */
+#define STORES_IN_ORDER 1
+#elif defined(__TARGET_ARCH_arm64)
+#define ARGUMENT(r, n) ((r)->word[(n)-1])
+#else
+#error "this architecture's arguments are not known yet"
+#endif
+
+/* Says which sources an object was made of: profinfer/libbpf.py compares. */
+#define STAMP const char STAMPED[] SEC(".profinfer") = "profinfer-bpf " DIGEST
+char LICENSE[] SEC("license") = "GPL";
+
+#endif

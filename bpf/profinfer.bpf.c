@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * The libbpf dialect: the same maps and programs as in bcc.c, compiled ahead of time
+ * (tools/build_bpf.sh) and loaded without kernel headers or a compiler. Nothing of the running
+ * kernel's own structs is used, so that no relocation against its BTF is needed either.
+ *
+ * Whoever loads it sets every parameter, and the size of the maps that have none here.
+ */
+#include "libbpf.h"
+#include "parameters.h"
+
+PARAMETERS(PARAMETER)
+STAMP;
+
+#include "graphs.h"
+#include "ubatches.h"
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct ring_head);
+} ring_heads SEC(".maps");
+
+#if TRANSPORT == TRANSPORT_RING
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct record);
+} ring_slots SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+} structure_ring SEC(".maps");
+#else
+struct {
+  __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+  __uint(key_size, sizeof(__u32));
+  __uint(value_size, sizeof(__u32));
+} record_events SEC(".maps"), structure_events SEC(".maps");
+#endif
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __type(key, __u32);
+  __type(value, struct control);
+  __uint(max_entries, 1);
+} control_map SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __type(key, __u32);
+  __type(value, struct loss);
+} loss_map SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __type(key, __u32);
+  __type(value, struct walk);
+  __uint(max_entries, 1);
+} zero_walk SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u32);
+  __type(value, struct thread_state);
+  __uint(max_entries, 4096);
+} threads SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u32);
+  __type(value, struct walk);
+  __uint(max_entries, 1024);
+} walks SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u64);
+  __type(value, struct graph_state);
+  __uint(max_entries, 4096);
+} graphs SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u64);
+  __type(value, __u64);
+  __uint(max_entries, 16384);
+} structures SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u64);
+  __type(value, __u64);
+  __uint(max_entries, 131072);
+} signatures SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+  __uint(key_size, sizeof(__u32));
+  __uint(value_size, sizeof(__u32));
+  __uint(max_entries, CHAIN_COUNT);
+} chain SEC(".maps");
+
+BODY struct control *control(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&control_map, &zero);
+}
+
+BODY struct ring_head *ring_head(__u32 cpu) { return bpf_map_lookup_elem(&ring_heads, &cpu); }
+
+#if TRANSPORT == TRANSPORT_RING
+BODY struct record *ring_slot(__u32 index) { return bpf_map_lookup_elem(&ring_slots, &index); }
+
+BODY void *structure_reserve(void) { return bpf_ringbuf_reserve(&structure_ring, WIDE_SIZE, 0); }
+
+/* User space polls: a wake-up would cost the target more than the whole handler. */
+BODY void structure_submit(void *r) { bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP); }
+#else
+BODY long record_output(void *ctx, struct record *r) {
+  return bpf_perf_event_output(ctx, &record_events, BPF_F_CURRENT_CPU, r, sizeof(*r));
+}
+
+BODY long structure_output(void *ctx, void *r) {
+  return bpf_perf_event_output(ctx, &structure_events, BPF_F_CURRENT_CPU, r, WIDE_SIZE);
+}
+#endif
+
+BODY struct loss *loss_of(__u32 cpu, __u32 kind) {
+  __u32 key = cpu * KIND_COUNT + kind;
+  return bpf_map_lookup_elem(&loss_map, &key);
+}
+
+BODY struct thread_state *thread_state(__u32 tid) {
+  struct thread_state zero = {};
+  struct thread_state *found = bpf_map_lookup_elem(&threads, &tid);
+  if (found)
+    return found;
+  bpf_map_update_elem(&threads, &tid, &zero, BPF_NOEXIST);
+  return bpf_map_lookup_elem(&threads, &tid);
+}
+
+BODY struct graph_state *graph_state(__u64 cgraph) {
+  struct graph_state zero = {};
+  struct graph_state *found = bpf_map_lookup_elem(&graphs, &cgraph);
+  if (found)
+    return found;
+  bpf_map_update_elem(&graphs, &cgraph, &zero, BPF_NOEXIST);
+  return bpf_map_lookup_elem(&graphs, &cgraph);
+}
+
+BODY struct walk *walk_of(__u32 tid) {
+  __u32 first = 0;
+  struct walk *zero;
+  struct walk *found = bpf_map_lookup_elem(&walks, &tid);
+  if (found)
+    return found;
+  zero = bpf_map_lookup_elem(&zero_walk, &first);
+  if (!zero)
+    return 0;
+  bpf_map_update_elem(&walks, &tid, zero, BPF_ANY);
+  return bpf_map_lookup_elem(&walks, &tid);
+}
+
+BODY __u64 *structure_of(__u64 hash) { return bpf_map_lookup_elem(&structures, &hash); }
+
+BODY void structure_set(__u64 hash, __u64 structure) {
+  bpf_map_update_elem(&structures, &hash, &structure, BPF_ANY);
+}
+
+BODY __u64 *signature_of(__u64 tensor) { return bpf_map_lookup_elem(&signatures, &tensor); }
+
+BODY void signature_set(__u64 tensor, __u64 signature) {
+  bpf_map_update_elem(&signatures, &tensor, &signature, BPF_ANY);
+}
+
+BODY void chain_to(void *ctx, __u32 program) { bpf_tail_call(ctx, &chain, program); }
+
+SEC("uprobe") int on_operator(struct registers *r) { return handle_operator(r, ARGUMENT(r, 2)); }
+
+SEC("uprobe") int on_fused(struct registers *r) {
+  return handle_fused(r, ARGUMENT(r, 2), ARGUMENT(r, 3));
+}
+
+SEC("uprobe") int on_barrier(struct registers *r) { return handle_barrier(r, ARGUMENT(r, 1)); }
+
+SEC("uprobe") int on_backend_graph(struct registers *r) {
+  return handle_graph_begin(r, ENTRY_BACKEND, ARGUMENT(r, 1), ARGUMENT(r, 2));
+}
+
+SEC("uprobe") int on_backend_graph_return(struct registers *r) {
+  return handle_graph_end(r, ENTRY_BACKEND);
+}
+
+SEC("uprobe") int on_cpu_graph(struct registers *r) {
+  return handle_graph_begin(r, ENTRY_CPU, 0, ARGUMENT(r, 1));
+}
+
+SEC("uprobe") int on_cpu_graph_return(struct registers *r) {
+  return handle_graph_end(r, ENTRY_CPU);
+}
+
+SEC("uprobe") int on_rebuild(struct registers *r) { return handle_rebuild(); }
+
+SEC("uprobe") int on_ubatch(struct registers *r) {
+  return handle_ubatch_begin(r, ARGUMENT(r, 1), ARGUMENT(r, 2));
+}
+
+SEC("uprobe") int on_ubatch_return(struct registers *r) { return handle_ubatch_end(r); }
+
+SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
+
+SEC("uprobe") int chain_emit(struct registers *r) { return continue_emit(r); }
+
+SEC("uprobe") int chain_tokens(struct registers *r) { return continue_tokens(r); }
