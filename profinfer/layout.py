@@ -50,7 +50,9 @@ _ET_EXEC = 2
 _EMULATED = 10
 """Times as long as natively."""
 _PROCESS_UBATCH = r"^_ZN13llama_context14process_ubatchERK12llama_ubatch[^.]*$"
-_UNREADABLE_HINT = "it is loaded as its owner, root's as nobody, who must be able to read it"
+_UNREADABLE_HINT = (
+    "it is loaded as its owner, and root's as nobody, who must be able to read it and its folder"
+)
 _HINT = "The engine may be too old, damaged, or built for another system than this one."
 
 

@@ -148,6 +148,7 @@ def test_neighbours_are_found_in_the_files_folders(
     sources = Path(__file__).parents[1] / "engine"
     folder = tmp_path / "lib"
     folder.mkdir()
+    folder.chmod(0o755)
     build = ["aarch64-linux-gnu-gcc", "-shared", "-fPIC", "-L", str(folder)]
     needed, library = folder / "libneeded.so", folder / "libknown.so"
     for command in (
