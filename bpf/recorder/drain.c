@@ -59,6 +59,7 @@ static void name_threads(struct drain *drain) {
     uint32_t tid = drain->fresh.slots[i];
     if (!tid)
       continue;
+    run_delay_add(&drain->delay, tid);
     char key[16], *name = target_name(drain->objects->target, tid);
     snprintf(key, sizeof(key), "%u", tid);
     /* One that has ended already bears its process's. */
@@ -141,6 +142,7 @@ void drain_take(struct drain *drain) {
   report_losses(drain);
   drain->horizon = horizon;
   capture_frame(FRAME_RECORDS, drain->horizon, 0, 0);
+  run_delay_look(&drain->delay, drain->objects->target);
 }
 
 uint64_t drain_lost_of(const struct drain *drain, unsigned kind) {

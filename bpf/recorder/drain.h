@@ -5,6 +5,7 @@
 
 #include "objects.h"
 #include "programs.h"
+#include "run_delay.h"
 #include "set.h"
 
 struct drain {
@@ -12,12 +13,13 @@ struct drain {
   const struct objects *objects;
   struct rings rings;
   char *target_name;
-  struct set named;    /* threads */
-  struct set backends; /* get_name functions */
-  struct set fresh;    /* threads that this drain met first; emptied by their NAMES frame */
-  struct loss *losses; /* by CPU and kind, as last read */
-  uint64_t *newest;    /* by CPU, the youngest record of this drain; 0 for none */
-  uint64_t read_at;    /* when the losses were read */
+  struct set named;       /* threads */
+  struct set backends;    /* get_name functions */
+  struct set fresh;       /* threads that this drain met first; emptied by their NAMES frame */
+  struct run_delay delay; /* of the threads that records came from */
+  struct loss *losses;    /* by CPU and kind, as last read */
+  uint64_t *newest;       /* by CPU, the youngest record of this drain; 0 for none */
+  uint64_t read_at;       /* when the losses were read */
   uint64_t horizon;
   uint64_t drained[KIND_COUNT]; /* records so far, by kind */
   uint64_t records;             /* all of them, wide ones as well */

@@ -106,14 +106,15 @@ static void set_config(json_object *start, const struct options *options, enum l
   set(config, "poll", json_object_new_double(options->poll));
   set(config, "ring_size", string(text("%zu", options->ring_size)));
   set(config, "structure_ring_size", string(text("%zu", options->structure_ring_size)));
-  set(config, "transport", string(options->transport == TRANSPORT_BY_PERF ? "perf" : "ring"));
+  set(config, "transport", string(options->transport));
   for (size_t i = 0; i < 2; i++)
     if (!json_object_object_get_ex(config, filters[i], &filter))
       set(config, filters[i], json_object_new_array());
 }
 
 void metadata_start(const struct plan *plan, const struct objects *objects,
-                    const struct options *options, enum level level, unsigned cpus, bool multi) {
+                    const struct options *options, enum level level,
+                    const struct programs *programs) {
   struct utsname name;
   uname(&name);
   json_object *start = plan->start, *system = section(start, "uname");
@@ -122,7 +123,11 @@ void metadata_start(const struct plan *plan, const struct objects *objects,
   set_config(start, options, level);
   set(start, "loader", string("libbpf"));
   set(start, "recorder", string("profinfer-recorder " PROFINFER_VERSION));
-  set(start, "attached_by", string(multi ? "uprobe_multi links" : "perf events"));
+  const struct features *features = &programs->features;
+  set(start, "transport", string(features->transport == TRANSPORT_BY_PERF ? "perf" : "ring"));
+  set(start, "attach", string(features->multi ? "uprobe_multi" : "perf_event"));
+  set(start, "attach_reason", string(features->why_no_link));
+  set(start, "boot_clock", json_object_new_boolean(features->boot_clock));
   set(start, "redirection", string("stubs are not looked for by this recorder"));
   set(system, "sysname", string(name.sysname));
   set(system, "version", string(name.version));
@@ -130,7 +135,7 @@ void metadata_start(const struct plan *plan, const struct objects *objects,
   set(system, "machine", string(name.machine));
   set(start, "host", string(name.nodename));
   set(start, "cpu_model", string(cpu_model(name.machine)));
-  set(start, "cpus", number(cpus));
+  set(start, "cpus", number(programs->cpus));
   set(start, "page_size", number(sysconf(_SC_PAGESIZE)));
   capture_text(FRAME_START, boot_ns(),
                json_object_to_json_string_ext(start, JSON_C_TO_STRING_PLAIN));
@@ -189,6 +194,8 @@ void metadata_end(const struct plan *plan, const struct drain *drain, enum level
   set(end, "seconds", json_object_new_double(seconds));
   set(end, "handlers", handlers);
   set(end, "recorder_cpu_s", json_object_new_double(cpu_seconds));
+  double waited = run_delay_seconds(&drain->delay);
+  set(end, "threads_waited_s", waited < 0 ? 0 : json_object_new_double(waited));
   set(end, "drained", number(drain->records));
   set(end, "lost", number(drain_lost(drain)));
   set(end, "command_status", 0);

@@ -75,14 +75,6 @@ static pid_t process(const char *given) {
   return value;
 }
 
-static enum transport transport(const char *given) {
-  if (!strcmp(given, "ring"))
-    return TRANSPORT_BY_RING;
-  if (!strcmp(given, "perf"))
-    return TRANSPORT_BY_PERF;
-  usage(text("there is no transport %s: ring or perf", given));
-}
-
 enum { FORCE = 256, PID, PLAN, LEVEL, DURATION, TRANSPORT, RING, STRUCTURE, POLL, OBJECT, VERSION };
 
 static const struct option known[] = {
@@ -125,7 +117,9 @@ static void take(struct options *options, int option) {
     options->duration = seconds("duration", optarg, 1e-3, 1e9);
     break;
   case TRANSPORT:
-    options->transport = transport(optarg);
+    options->transport = optarg;
+    if (strcmp(optarg, "auto") && strcmp(optarg, "ring") && strcmp(optarg, "perf"))
+      usage(text("there is no transport %s: auto, ring or perf", optarg));
     break;
   case RING:
     options->ring_size = size("ring-size", optarg);
@@ -151,7 +145,8 @@ static void take(struct options *options, int option) {
 }
 
 struct options options_parse(int argc, char **argv) {
-  struct options options = {.poll = 0.5, .ring_size = 512 << 10, .structure_ring_size = 1 << 20};
+  struct options options = {
+      .transport = "auto", .poll = 0.5, .ring_size = 512 << 10, .structure_ring_size = 1 << 20};
   int option;
   while ((option = getopt_long(argc, argv, "o:h", known, 0)) != -1)
     take(&options, option);

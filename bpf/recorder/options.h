@@ -13,10 +13,10 @@ struct options {
   const char *plan;
   const char *output;
   bool force;
-  double duration;   /* seconds; 0: until a signal, or the target's end */
-  double poll;       /* seconds between drains */
-  const char *level; /* 0: the plan's */
-  enum transport transport;
+  double duration;                       /* seconds; 0: until a signal, or the target's end */
+  double poll;                           /* seconds between drains */
+  const char *level;                     /* 0: the plan's */
+  const char *transport;                 /* "auto", "ring" or "perf" */
   size_t ring_size, structure_ring_size; /* bytes; powers of two */
   const char *object;
 };

@@ -4,7 +4,6 @@
 #include "capture.h"
 #include "embedded.h"
 #include "failure.h"
-#include "uprobes.h"
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -55,8 +54,7 @@ static unsigned cpu_count(void) {
   return atoi(last) + 1;
 }
 
-static struct bpf_object *open_object(const struct program_options *options) {
-  bool by_perf = options->transport == TRANSPORT_BY_PERF;
+static struct bpf_object *open_object(const struct program_options *options, bool by_perf) {
   const char *start = by_perf ? embedded_perf : embedded_ring;
   const char *end = by_perf ? embedded_perf_end : embedded_ring_end;
   LIBBPF_OPTS(bpf_object_open_opts, how, .object_name = "profinfer");
@@ -150,16 +148,16 @@ static void fill_chain(const struct programs *programs) {
   }
 }
 
-struct programs programs_load(const struct program_options *options, const struct plan *plan) {
+struct programs programs_load(const struct program_options *options,
+                              const struct features *features, const struct plan *plan) {
+  bool by_perf = features->transport == TRANSPORT_BY_PERF;
   libbpf_set_print(keep_complaints);
-  struct programs programs = {.transport = options->transport, .cpus = cpu_count()};
-  programs.has_boot_clock =
-      libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_ktime_get_boot_ns, 0) == 1;
-  struct bpf_object *object = programs.object = open_object(options);
-  set_parameters(object, options, plan, programs.has_boot_clock);
+  struct programs programs = {.features = *features, .cpus = cpu_count()};
+  struct bpf_object *object = programs.object = open_object(options, by_perf);
+  set_parameters(object, options, plan, features->boot_clock);
   set_size(object, "ring_heads", programs.cpus);
   set_size(object, "loss_map", programs.cpus * KIND_COUNT);
-  if (options->transport == TRANSPORT_BY_RING) {
+  if (!by_perf) {
     set_size(object, "ring_slots", programs.cpus * (options->ring_size / sizeof(struct record)));
     set_size(object, "structure_ring", options->structure_ring_size);
   } else {
@@ -169,7 +167,7 @@ struct programs programs_load(const struct program_options *options, const struc
   struct bpf_program *program;
   bpf_object__for_each_program(program, object) {
     bpf_program__set_autoload(program, is_needed(program, plan, options->level));
-    if (options->multi)
+    if (features->multi)
       bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
   }
   for (size_t i = 0; i < plan->probe_count; i++)
@@ -198,7 +196,7 @@ int programs_map(const struct programs *programs, const char *name) {
 struct rings programs_rings(const struct programs *programs,
                             const struct program_options *options) {
   int heads = programs_map(programs, "ring_heads");
-  if (programs->transport == TRANSPORT_BY_RING)
+  if (programs->features.transport == TRANSPORT_BY_RING)
     return ring_transport(heads, programs_map(programs, "ring_slots"),
                           programs_map(programs, "structure_ring"), programs->cpus,
                           options->ring_size, options->structure_ring_size);
@@ -211,7 +209,7 @@ void programs_activate(const struct programs *programs, bool active) {
   struct control control = {.active = active};
   __u32 zero = 0;
   struct timespec monotonic;
-  if (!programs->has_boot_clock) {
+  if (!programs->features.boot_clock) {
     clock_gettime(CLOCK_MONOTONIC, &monotonic);
     control.boot_offset = boot_ns() - (monotonic.tv_sec * 1000000000ull + monotonic.tv_nsec);
   }

@@ -5,30 +5,27 @@
 
 #include <bpf/libbpf.h>
 
+#include "features.h"
 #include "plan.h"
 #include "rings.h"
 
-enum transport { TRANSPORT_BY_RING, TRANSPORT_BY_PERF };
-
 struct programs {
   struct bpf_object *object;
-  enum transport transport;
+  struct features features;
   unsigned cpus; /* that can ever run a handler */
-  bool has_boot_clock;
 };
 
-/* What to load, and how. */
+/* What to load. */
 struct program_options {
-  enum transport transport;
   const char *object; /* a file in the place of the embedded one, or 0 */
   enum level level;
   size_t ring_size, structure_ring_size; /* bytes */
-  bool multi;                            /* to be attached by uprobe_multi links */
 };
 
 /* Loads the handlers that the plan needs. EXIT_KERNEL when the kernel refuses, with the end of
  * what it says; EXIT_PLAN when the plan asks for what this object has not. */
-struct programs programs_load(const struct program_options *options, const struct plan *plan);
+struct programs programs_load(const struct program_options *options,
+                              const struct features *features, const struct plan *plan);
 
 /* The program of that name. */
 struct bpf_program *programs_find(const struct programs *programs, const char *name);

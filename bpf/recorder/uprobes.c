@@ -5,7 +5,6 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <linux/bpf.h>
 #include <linux/perf_event.h>
 #include <pthread.h>
@@ -24,7 +23,7 @@ struct multi_link {
 };
 #define MULTI_AT_RETURN 1
 
-static int attach_multi(int program, const char *path, uint64_t offset, pid_t pid, bool at_return) {
+int uprobes_link(int program, const char *path, uint64_t offset, pid_t pid, bool at_return) {
   struct multi_link link = {
       .program = program,
       .attach_type = UPROBE_MULTI,
@@ -71,61 +70,6 @@ static int attach_event(int program, const char *path, uint64_t offset, pid_t pi
   return fd;
 }
 
-/* ---- Is there a link that filters whole processes? */
-
-#define HITS 3
-
-__attribute__((noinline, noclone)) static void probed(void) { __asm__ volatile("nop\nnop"); }
-
-static void *run_into_probe(void *unused) {
-  for (int i = 0; i < HITS; i++)
-    probed();
-  return unused;
-}
-
-/* The offset in this program's file of an address in it. */
-static int find_offset(struct dl_phdr_info *program, size_t size, void *offset) {
-  (void)size;
-  uint64_t address = (uintptr_t)probed - program->dlpi_addr;
-  for (int i = 0; i < program->dlpi_phnum; i++) {
-    const ElfW(Phdr) *segment = &program->dlpi_phdr[i];
-    if (segment->p_type == PT_LOAD && address >= segment->p_vaddr &&
-        address < segment->p_vaddr + segment->p_filesz) {
-      *(uint64_t *)offset = address - segment->p_vaddr + segment->p_offset;
-      return 1;
-    }
-  }
-  return 0;
-}
-
-static uint64_t runs(int program) {
-  struct bpf_prog_info info = {0};
-  __u32 size = sizeof(info);
-  return bpf_obj_get_info_by_fd(program, &info, &size) ? 0 : info.run_cnt;
-}
-
-bool uprobes_have_multi(void) {
-  /* r0 = 0; exit. The kernel counts the runs. */
-  const struct bpf_insn nothing[] = {{.code = 0xb7}, {.code = 0x95}};
-  LIBBPF_OPTS(bpf_prog_load_opts, how, .expected_attach_type = UPROBE_MULTI);
-  uint64_t offset = 0;
-  pthread_t thread;
-  bool works = false;
-  int program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, 0, "GPL", nothing, 2, &how);
-  int stats = bpf_enable_stats(BPF_STATS_RUN_TIME);
-  int link = -1;
-  if (program >= 0 && stats >= 0 && dl_iterate_phdr(find_offset, &offset))
-    link = attach_multi(program, "/proc/self/exe", offset, getpid(), false);
-  if (link >= 0 && !pthread_create(&thread, 0, run_into_probe, 0)) {
-    pthread_join(thread, 0);
-    works = runs(program) == HITS;
-  }
-  for (int *fd = (int[]){link, stats, program, -2}; *fd != -2; fd++)
-    if (*fd >= 0)
-      close(*fd);
-  return works;
-}
-
 /* ---- The plan */
 
 static _Noreturn void refused(const struct objects *objects, const struct object *object,
@@ -144,7 +88,7 @@ static _Noreturn void refused(const struct objects *objects, const struct object
 }
 
 struct uprobes uprobes_attach(const struct programs *programs, const struct objects *objects,
-                              enum level level, bool multi) {
+                              enum level level) {
   const struct plan *plan = objects->plan;
   struct uprobes uprobes = {allocate(plan->probe_count * objects->count, sizeof(int)), 0};
   for (size_t i = 0; i < plan->probe_count; i++)
@@ -156,8 +100,8 @@ struct uprobes uprobes_attach(const struct programs *programs, const struct obje
       char path[32];
       snprintf(path, sizeof(path), "/proc/self/fd/%d", object->fd);
       int program = bpf_program__fd(programs_find(programs, probe->handler));
-      int fd = (multi ? attach_multi : attach_event)(program, path, probe->offset,
-                                                     objects->target->pid, probe->at_return);
+      int fd = (programs->features.multi ? uprobes_link : attach_event)(
+          program, path, probe->offset, objects->target->pid, probe->at_return);
       if (fd < 0)
         refused(objects, object, probe);
       uprobes.fds[uprobes.count++] = fd;

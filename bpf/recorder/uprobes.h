@@ -10,12 +10,9 @@
 #include "objects.h"
 #include "programs.h"
 
-/* enum bpf_attach_type, where headers are too old to have it. */
-#define UPROBE_MULTI 48
-
-/* Whether this kernel has uprobe_multi links that filter whole processes: early ones filtered
- * threads. Found out by trying: a second thread of ours runs into a probe of our own. */
-bool uprobes_have_multi(void);
+/* A uprobe_multi link: runs a program at a file's offset in one process; -1, with errno, when the
+ * kernel refuses. */
+int uprobes_link(int program, const char *path, uint64_t offset, pid_t pid, bool at_return);
 
 /* The probes that are in place. */
 struct uprobes {
@@ -26,7 +23,7 @@ struct uprobes {
 /* Attaches every probe up to `level`. EXIT_TARGET when the target has ended, EXIT_PRIVILEGE or
  * EXIT_PROBES, naming the probe, when the kernel refuses one. */
 struct uprobes uprobes_attach(const struct programs *programs, const struct objects *objects,
-                              enum level level, bool multi);
+                              enum level level);
 
 /* Takes every probe away. */
 void uprobes_detach(struct uprobes *uprobes);

@@ -78,7 +78,7 @@ def attached(
     try:
         assert process.stderr is not None
         first = process.stderr.readline()
-        assert first.startswith("recording process "), first + process.stderr.read()
+        assert first.startswith("recording known ("), first + process.stderr.read()
         yield Attached(process, known, first)
     finally:
         process.kill()

@@ -58,7 +58,7 @@ def test_the_perf_transport_shows_the_same(
     capture = tmp_path / "t.raw"
     truth, _ = record(recorder, plan, built, capture, SCHEDULE, "--transport", "perf")
     assert_matches(convert(capture), truth, "barrier")
-    assert frame_json(capture, FrameKind.START)["config"]["transport"] == "perf"
+    assert frame_json(capture, FrameKind.START)["transport"] == "perf"
 
 
 def test_the_static_recorder_shows_the_same(

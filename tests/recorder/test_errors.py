@@ -59,7 +59,7 @@ def refuse(recorder: Path, output: Path, *arguments: object) -> tuple[int, str]:
         (("--duration", "0"), "--duration 0 is not between"),
         (("--duration", "nan"), "--duration nan is not between"),
         (("--poll", "11"), "--poll 11 is not between"),
-        (("--transport", "pipe"), "there is no transport pipe: ring or perf"),
+        (("--transport", "pipe"), "there is no transport pipe: auto, ring or perf"),
         (("--frobnicate",), "unknown option"),
         (("--", "llama-cli"), "llama-cli is no option"),
     ],
