@@ -19,6 +19,7 @@ import lzma
 import re
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -37,6 +38,7 @@ KERNELS = {
     "arm64-5.10": ("arm64", OLD),
     "arm64-6.1": ("arm64", RELEASE),
     "arm64-6.12": ("arm64", BACKPORTS),
+    "x86-5.10": ("amd64", OLD),
     "x86-6.1": ("amd64", RELEASE),
     "x86-6.12": ("amd64", BACKPORTS),
     "x86-current": ("amd64", UNSTABLE),
@@ -130,18 +132,17 @@ def fetch_sysroot(apt: PrivateApt, folder: Path) -> list[Package]:
     return packages
 
 
-def fetch(emulated: Path, sysroot: Path) -> list[Package]:
-    """Fetches everything into two new folders."""
-    packages = []
-    for architecture, machine in MACHINES.items():
-        kernels = {name: suite for name, (of, suite) in KERNELS.items() if of == architecture}
-        suites = dict.fromkeys((RELEASE, BACKPORTS, *kernels.values()))
-        print(f"== fetching for {machine}: {', '.join(kernels)}", flush=True)
-        with PrivateApt(architecture, tuple(suites)) as apt:
-            packages.append(fetch_busybox(apt, emulated / "busybox" / machine))
-            packages += fetch_sysroot(apt, sysroot / machine)
-            for name, suite in kernels.items():
-                packages += fetch_kernel(apt, name, suite, emulated / "kernels" / name)
+def fetch(architecture: str, emulated: Path, sysroot: Path) -> list[Package]:
+    """Fetches everything for one architecture into the two folders."""
+    machine = MACHINES[architecture]
+    kernels = {name: suite for name, (of, suite) in KERNELS.items() if of == architecture}
+    suites = dict.fromkeys((RELEASE, BACKPORTS, *kernels.values()))
+    print(f"== fetching for {machine}: {', '.join(kernels)}", flush=True)
+    with PrivateApt(architecture, tuple(suites)) as apt:
+        packages = [fetch_busybox(apt, emulated / "busybox" / machine)]
+        packages += fetch_sysroot(apt, sysroot / machine)
+        for name, suite in kernels.items():
+            packages += fetch_kernel(apt, name, suite, emulated / "kernels" / name)
     return packages
 
 
@@ -155,7 +156,10 @@ def main() -> int:
     for folder in (emulated, sysroot):
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        packages = fetch(emulated, sysroot)
+        # Most of the time passes in unpacking: a core for each.
+        with ThreadPoolExecutor() as pool:
+            fetched = pool.map(lambda each: fetch(each, emulated, sysroot), MACHINES)
+            packages = [package for packages in fetched for package in packages]
     except DebianError as error:
         print(f"fetch_emulated: {error}", file=sys.stderr)
         return 1

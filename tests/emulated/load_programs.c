@@ -2,10 +2,8 @@
 //
 //   load_programs OBJECT... [NAME=VALUE]...
 //
-// Each NAME is a parameter of bpf/parameters.h. Prints a line "loaded: OBJECT PROGRAM INSTRUCTIONS"
-// for every program (the instructions that the verifier went through; 0 where the kernel does not
-// say). When a program is refused libbpf prints the verifier's log, and the exit status is 1.
-#include <bpf/bpf.h>
+// Each NAME is a parameter of bpf/parameters.h. Prints a line "loaded: OBJECT PROGRAM" for every
+// program. When one is refused libbpf prints the verifier's log, and the exit status is 1.
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <stdio.h>
@@ -59,16 +57,13 @@ static int load(const char *path, char **parameters) {
   set_entries(object, "structure_ring", 1 << 20);
   set_entries(object, "record_events", cpus);
   set_entries(object, "structure_events", cpus);
+  set_entries(object, "stops", cpus);
   set_entries(object, "loss_map", cpus * KINDS);
   const int failed = bpf_object__load(object);
   struct bpf_program *program;
   if (!failed)
-    bpf_object__for_each_program(program, object) {
-      struct bpf_prog_info info = {};
-      __u32 size = sizeof info;
-      bpf_prog_get_info_by_fd(bpf_program__fd(program), &info, &size);
-      printf("loaded: %s %s %u\n", path, bpf_program__name(program), info.verified_insns);
-    }
+    bpf_object__for_each_program(program, object)
+        printf("loaded: %s %s\n", path, bpf_program__name(program));
   fflush(stdout);
   bpf_object__close(object);
   return failed != 0;

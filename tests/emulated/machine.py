@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import REPO, require
-from tests.emulated.initramfs import folder_files, write_initramfs
+from tests.emulated.initramfs import Content, tree, write_initramfs
 
 EMULATED = REPO / "build/emulated"
-KERNELS = ("arm64-5.10", "arm64-6.1", "arm64-6.12", "x86-6.1", "x86-6.12", "x86-current")
+KERNELS = (
+    *("arm64-5.10", "arm64-6.1", "arm64-6.12"),
+    *("x86-5.10", "x86-6.1", "x86-6.12", "x86-current"),
+)
 CONSOLE_LINES = 60
 
 
@@ -96,7 +99,7 @@ def kernel_version(kernel: str) -> str:
 def boot(
     kernel: str,
     command: str,
-    files: Mapping[str, Path | bytes] | None = None,
+    files: Mapping[str, Content] | None = None,
     *,
     disks: Sequence[Path] = (),
     cpus: int = 2,
@@ -115,11 +118,11 @@ def boot(
     kind = processor(kernel)
     with tempfile.TemporaryDirectory(prefix="profinfer-machine-") as name:
         folder = Path(name)
-        content: dict[str, Path | bytes] = {
+        content: dict[str, Content] = {
             "/init": REPO / "tests/emulated/init.sh",
             "/bin/busybox": EMULATED / "busybox" / kind.machine,
             "/command": command.encode(),
-            **dict(folder_files(EMULATED / "kernels" / kernel / "modules", "/modules")),
+            **dict(tree(EMULATED / "kernels" / kernel / "modules", "/modules")),
             **(files or {}),
         }
         write_initramfs(folder / "initramfs", content)
