@@ -16,6 +16,7 @@ from profinfer.plan import LEVELS
 
 LOADERS = ("auto", "libbpf", "bcc")
 TRANSPORTS = ("auto", "ring", "perf")
+WAYS = ("auto", "uprobe_multi", "perf_event")
 
 
 @dataclass
@@ -50,6 +51,9 @@ class Config:
     """What puts the BPF programs into the kernel: "libbpf", "bcc", or the first that is usable."""
     transport: str = "auto"
     """What records travel through: "ring", "perf", or the first that this kernel has."""
+    attach: str = "auto"
+    """How probes are attached: "uprobe_multi" (one link for all places of a handler), "perf_event"
+    (one per probe), or the first that this kernel has."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
@@ -70,6 +74,7 @@ class Config:
         _one_of("level", self.level, LEVELS)
         _one_of("loader", self.loader, LOADERS)
         _one_of("transport", self.transport, TRANSPORTS)
+        _one_of("attach", self.attach, WAYS)
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")
         if not 0.001 <= self.poll <= 10:

@@ -115,7 +115,9 @@ class Recorder:
     def prepare(self) -> Frame:
         """Finds the target and loads the handlers; the START frame. Nothing is attached yet."""
         check_privileges()
-        means = self._means = choose_means(self._config.loader, self._config.transport)
+        means = self._means = choose_means(
+            self._config.loader, self._config.transport, self._config.attach
+        )
         if self._config.pid is not None:
             self.pid = self._config.pid
             self.objects = target.engine_objects(self.pid)
@@ -226,6 +228,10 @@ class Recorder:
         for frame in drain.take(self.objects):
             sink(frame)
         sink(clock_frame())
+        if loaded.kernel_lost() > drain.lost:
+            self._notes.append(
+                f"the kernel dropped {loaded.kernel_lost()} records, {drain.lost} were counted"
+            )
         result = Result(reason, drain.records, drain.lost, time.monotonic() - began)
         result.notes = self._notes
         if self._launched:

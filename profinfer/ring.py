@@ -8,7 +8,6 @@ has an 8-byte header: length with the busy bit (31) and the discard bit (30), pa
 from __future__ import annotations
 
 import mmap
-import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +41,9 @@ class Ring:
             raise KernelError(f"cannot map a BPF ring buffer: {error.strerror}") from None
         self._mask = size - 1
         self._stride = record_size + _HEADER
-        self._position: int = struct.unpack_from("<Q", self._consumer)[0]
+        # Not by struct, which goes byte by byte: the kernel must see the whole of a position.
+        self._taken = memoryview(self._consumer).cast("Q")
+        self._position = self._taken[0]
         self._head = np.frombuffer(self._producer, "<u8", 1)
         self._data = np.frombuffer(self._producer, "u1", 2 * size, _PAGE)
 
@@ -60,11 +61,12 @@ class Ring:
             rows = rows[:count]
         copy = np.ascontiguousarray(rows[:, _HEADER:])
         self._position += count * self._stride
-        struct.pack_into("<Q", self._consumer, 0, self._position)
+        self._taken[0] = self._position
         return Drained(copy, bool(len(busy)))
 
     def close(self) -> None:
         """Unmaps the ring."""
+        self._taken.release()
         del self._head, self._data
         self._producer.close()
         self._consumer.close()
