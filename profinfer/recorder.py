@@ -142,6 +142,7 @@ class Recorder:
             boot_clock=means.boot_clock,
         )  # fmt: skip
         self.plan, self._placer.choices = placing.result()
+        check(self.plan, best_effort=self._config.best_effort)
         redirection = self._placer.redirection.reason or "on"
         start = start_json(
             self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
