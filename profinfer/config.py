@@ -117,8 +117,8 @@ def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         near = difflib.get_close_matches(value, known, n=1)
         raise UsageError(
-            f"there is no {name} {value!r}",
-            f"did you mean {near[0]}?" if near else f"{name}s: {', '.join(known)}",
+            f"{name} cannot be {value!r}",
+            f"did you mean {near[0]}?" if near else f"it is one of {', '.join(known)}",
         )
 
 
