@@ -87,7 +87,8 @@ class Placer:
     def places(
         self, item: EngineObject, symbol: Symbol, *, with_return: bool, redirected: bool
     ) -> tuple[Place, ...]:
-        """Where the calls of a function are seen, each once. `with_return`: a return probe sits
+        """Where the calls of a function are seen, each once; nowhere if no instruction at its
+        entry can bear a probe. `with_return`: a return probe sits
         there as well. `redirected`: the audit library knows the function."""
         key = (item.path, item.bases, symbol.name)
         if key not in self._chosen:
@@ -95,7 +96,7 @@ class Placer:
             self._chosen[key] = (
                 tuple(self._at_stub(stub) for stub in stubs)
                 if stubs
-                else (self._direct(item, symbol, with_return, why),)
+                else self._direct(item, symbol, with_return, why)
             )
         return self._chosen[key]
 
@@ -132,7 +133,10 @@ class Placer:
         offset = stub.offset + site.offset
         return Place(self.redirection.path, library, offset, STUB, site.kind, self._ns(site.kind))
 
-    def _direct(self, item: EngineObject, symbol: Symbol, with_return: bool, why: str) -> Place:
+    def _direct(
+        self, item: EngineObject, symbol: Symbol, with_return: bool, why: str
+    ) -> tuple[Place, ...]:
+        """The one place in the function itself; none where it has no instruction for a probe."""
         # The kernel turns a NOP of five bytes into a call, which writes below the stack pointer:
         # only at the very beginning can a function have nothing there.
         sites = [
@@ -140,12 +144,13 @@ class Placer:
             for site in entry_sites(item.elf, symbol, at_return=with_return)
             if site.kind != "nop5" or site.offset <= _ENDBR
         ]
+        if not sites:
+            return ()
         costs = self._costs()
         site = cheapest(sites, costs) if costs and not self._symbols_only else sites[0]
         offset = item.elf.file_offset(symbol.value) + site.offset
-        return Place(
-            item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why
-        )  # fmt: skip
+        place = Place(item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why)
+        return (place,)
 
     def problems(self) -> list[str]:
         """Redirected functions of which some call may have passed by: empty, or a wrong count."""

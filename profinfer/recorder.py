@@ -140,6 +140,7 @@ class Recorder:
         cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
         self._place()
+        check(self.plan, best_effort=self._config.best_effort)
         redirection = self._placer.redirection.reason or "on"
         start = start_json(
             self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
