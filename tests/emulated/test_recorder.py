@@ -64,6 +64,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Board]:
         gcc = compiler(next(k for k in KERNELS if processor(k).machine == machine))
         require(gcc, shutil.which(gcc))
         folder = tmp_path_factory.mktemp(machine)
+        folder.chmod(0o755)  # nobody else plans for another processor
         subprocess.run(
             ["sh", REPO / "tests/engine/build.sh", folder],
             check=True, timeout=TIMEOUT, env={"PATH": "/usr/bin:/bin", "CC": gcc},
