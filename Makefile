@@ -21,7 +21,7 @@ demo: build/.setup ## profile a small model for a few seconds and report on it
 test: build/.setup-test ## all tests but test-matrix, the lint too (PYTEST_ARGS="-k writer" for some)
 	$(VENV)/pytest $(if $(filter true,$(CI)),,-m "not matrix") $(PYTEST_ARGS)
 
-test-matrix: build/.setup-test ## recordings on emulated kernels and processors (CI: part of test)
+test-matrix: build/.setup-test ## programs and recordings on emulated machines (CI: part of test)
 	$(VENV)/pytest -m matrix $(PYTEST_ARGS)
 
 lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint

@@ -34,21 +34,28 @@ COUNTED = {
 }
 """Functions whose calls the kernel counts by itself, by means that share nothing with ours."""
 
-# The engine answers one request, for which it waits until the recorder's probes are in place.
+# The engine answers a request twice: alone, and when the recorder says that its probes are in place.
 COMMAND = """
 export PATH=$PATH:/usr/bin PYTHONPATH=/engine
+answered() {{
+    until [ $(wc -l <answers) -gt $1 ]; do kill -0 $engine || exit 1; usleep 100000; done
+}}
 mkfifo /tmp/requests
-python3 /engine.py /model.gguf --serve --context 256 --threads {threads} </tmp/requests >answer &
+python3 /engine.py /model.gguf --serve --context 256 --threads 2 </tmp/requests >answers &
 engine=$!
 exec 3>/tmp/requests
-until grep -q ready answer; do kill -0 $engine || exit 1; usleep 100000; done
-echo '{counters}' >/sys/kernel/tracing/uprobe_events || exit 1
+answered 0
+echo '{request}' >&3
+answered 1
+echo '{counters}' >/sys/kernel/tracing/uprobe_events
 echo 0 >/sys/kernel/tracing/tracing_on
-echo 1 >/sys/kernel/tracing/events/uprobes/enable
+[ -z '{counters}' ] || echo 1 >/sys/kernel/tracing/events/uprobes/enable || exit 1
 recorder --pid $engine --plan /plan.json -o t.raw 2>said 3>&- &
 recorder=$!
 until grep -q ^recording said; do kill -0 $recorder || exit 1; usleep 100000; done
 echo '{request}' >&3
+answered 2
+sed -n 's/VmHWM:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$recorder/status >peak
 exec 3>&-
 wait $recorder
 status=$?
@@ -60,11 +67,16 @@ exit $status
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded request: the capture, the calls that the kernel counted, the engine's answer."""
+    """The capture of a request, and what is known of it otherwise."""
 
     capture: bytes
     hits: dict[str, int]
+    """Calls that the kernel has counted, by the names in COUNTED."""
+    alone: dict[str, Any]
     answer: dict[str, Any]
+    """The engine's answer and timings, first without the recorder, then with it."""
+    peak_kb: int
+    """The most memory that the recorder had resident."""
     said: str
 
 
@@ -75,44 +87,58 @@ def require_engine() -> None:
         require(str(path.relative_to(REPO)), path.exists())
 
 
-def record_engine(kernel: str, prompt: str, predict: int, threads: int = 2) -> Recorded:
-    """Records one request to Gemma-3-270M at level barrier."""
+def record_engine(kernel: str, prompt: str, predict: int, *, count: bool) -> Recorded:
+    """Records one request to Gemma-3-270M on two threads at level barrier.
+
+    With `count` the kernel counts calls as well, by probes of its own, which makes them slower.
+    """
     require_engine()
     (wheel,) = ENGINES.iterdir()
     (library,) = wheel.glob("xllamacpp/*.so")
-    inside = f"/engine/{library.relative_to(wheel)}"
-    elf = Elf(library)
-    offsets = {name: elf.file_offset(elf.symbols[each].value) for name, each in COUNTED.items()}
-    elf.close()
-    counters = "\n".join(f"p:{name} {inside}:{offset:#x}" for name, offset in offsets.items())
     request = json.dumps({"prompt": prompt, "predict": predict})
     assert "'" not in request
+    command = COMMAND.format(
+        request=request,
+        counters=_counters(library, f"/engine/xllamacpp/{library.name}") if count else "",
+    )
     with tempfile.TemporaryDirectory() as folder:
         files: dict[str, Content] = {
             **dict(tree(PYTHON)),
-            **dict(tree(wheel, "/engine")),
+            **dict(tree(library.parent, "/engine/xllamacpp")),
             "/engine.py": REPO / "tools/engine.py",
             "/model.gguf": MODEL,
             "/bin/recorder": RECORDER,
             "/plan.json": make_plan(library, Path(folder) / "plan.json", "--sysroot", PYTHON),
         }
-        command = COMMAND.format(counters=counters, request=request, threads=threads)
-        result = boot(kernel, command, files, megabytes=2048, timeout=120).check()
-    lines = (line.split() for line in result.files["hits"].decode().splitlines())
-    answers = result.files["answer"].decode().splitlines()
+        result = boot(kernel, command, files, megabytes=2048, timeout=240).check()
+    hits = (line.split() for line in result.files["hits"].decode().splitlines())
+    _, alone, answer = result.files["answers"].decode().splitlines()
     return Recorded(
         result.files["t.raw"],
-        {name: int(hits) for *_, name, hits in lines},
-        json.loads(answers[-1]),
+        {name: int(number) for *_, name, number in hits},
+        json.loads(alone),
+        json.loads(answer),
+        int(result.files["peak"]),
         result.output,
     )
 
 
+def _counters(library: Path, inside: str) -> str:
+    """Lines for uprobe_events: a counter on each function's first instruction."""
+    elf = Elf(library)
+    offsets = {name: elf.file_offset(elf.symbols[each].value) for name, each in COUNTED.items()}
+    elf.close()
+    return "\n".join(f"p:{name} {inside}:{offset:#x}" for name, offset in offsets.items())
+
+
 def main() -> None:
     kernel, output = sys.argv[1:]
-    recorded = record_engine(kernel, "The history of the steam engine begins with", 16)
+    prompt = "The history of the steam engine begins with"
+    recorded = record_engine(kernel, prompt, 16, count=False)
     Path(output).write_bytes(recorded.capture)
-    print(recorded.said, recorded.hits, recorded.answer["timings"], sep="\n")
+    print(recorded.said, f"recorder: at most {recorded.peak_kb} kB resident", sep="")
+    for which, answer in (("alone", recorded.alone), ("recorded", recorded.answer)):
+        print(f"{which}: {answer['timings']['predicted_per_second']:.2f} tokens/s")
 
 
 if __name__ == "__main__":

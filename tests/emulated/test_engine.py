@@ -23,7 +23,7 @@ DECODED = "SELECT sum(decode_tokens) FROM profinfer_request"
 def test_a_real_engine_is_recorded_on_arm64(tmp_path: Path, matrix: Matrix) -> None:
     kernel = "arm64-6.12"
     matrix("llama.cpp recorded in C", kernel=kernel, machine="aarch64", loader="C")
-    recorded = record_engine(kernel, "Once upon a time", PREDICT)
+    recorded = record_engine(kernel, "Once upon a time", PREDICT, count=True)
     capture = tmp_path / "t.raw"
     capture.write_bytes(recorded.capture)
     start = frame_json(capture, FrameKind.START)
@@ -50,8 +50,10 @@ def test_a_real_engine_is_recorded_on_arm64(tmp_path: Path, matrix: Matrix) -> N
         "graph": hits["graph"],
         "operator": hits["operator"] + hits["fused"],
     }
+    assert recorded.answer["text"] == recorded.alone["text"]
     # The first token is the prefill's.
     assert number(decoded[0][0]) == recorded.answer["timings"]["predicted_n"] - 1 == PREDICT - 1
     assert stats == []
+    assert recorded.peak_kb <= 8 * 1024
     end = ending(trace)
     assert (end["reason"], end["lost"], end["unattributed"]) == ("the target ended", "0", "0")
