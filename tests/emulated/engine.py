@@ -34,7 +34,7 @@ COUNTED = {
 }
 """Functions whose calls the kernel counts by itself, by means that share nothing with ours."""
 
-# The engine answers a request twice: alone, and when the recorder says that its probes are in place.
+# The engine answers a request twice: alone, and once the recorder says that its probes are there.
 COMMAND = """
 export PATH=$PATH:/usr/bin PYTHONPATH=/engine
 answered() {{
