@@ -316,6 +316,7 @@ class Recorder:
                 if self._config.iterations and loaded.control()["finished"][0]:
                     return "the iterations are complete"
         finally:
+            priority.set(is_hurried=True)
             poll.close()
             os.close(target_fd)
 
