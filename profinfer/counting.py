@@ -130,8 +130,8 @@ def _switch_everywhere(cpus: Iterable[int]) -> None:
 
 
 def open_counters(names: Sequence[str]) -> Counting:
-    """Opens what `--counters` asks for, as far as it can be counted here. UsageError for a name that
-    is none. Nothing is opened where nothing is asked for."""
+    """Opens what `--counters` asks for, as far as it can be counted here. UsageError for what is no
+    name of an event. Nothing is opened where nothing is asked for."""
     if not names:
         return Counting((), ())
     pmus = read_pmus()
@@ -169,10 +169,7 @@ def _try(counter: Counter, pmus: Pmus) -> _Tried:
             fd = _open(counter, cpu, pmus)
         except OSError as error:
             if counter.event.by_default and error.errno in _NO_SUCH_FILTER:
-                plain = replace(
-                    counter.event, name=counter.name.removesuffix(":u"), exclude="", by_default=False
-                )  # fmt: skip
-                return _try(replace(counter, event=plain), pmus)
+                return _try(replace(counter, event=counter.event.unfiltered()), pmus)
             why = _explain(error)
             continue
         if fd is not None:

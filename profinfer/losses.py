@@ -42,6 +42,16 @@ class Losses:
         """Records lost so far, of all kinds."""
         return sum(self._lost.values())
 
+    @property
+    def total_of_slices(self) -> int:
+        """Records lost so far that slices are made of."""
+        return sum(lost for (_, kind), lost in self._lost.items() if kind != Kind.COUNTERS)
+
+    @property
+    def of_slices(self) -> list[Loss]:
+        """The windows in which such records were lost: a counter's reading is missing by itself."""
+        return [loss for loss in self.windows if loss.kind != Kind.COUNTERS]
+
     def count(self, records: Records) -> None:
         """Records that came through the rings of the CPUs."""
         self._records[:-1] += np.bincount(records["cpu"], minlength=self._cpus)[: self._cpus]
