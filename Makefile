@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-matrix lint bench bench-overhead protos clean FORCE
+.PHONY: help setup demo test test-matrix lint recorder bench bench-overhead protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -21,7 +21,7 @@ demo: build/.setup ## profile a small model for a few seconds and report on it
 test: build/.setup-test ## all tests but test-matrix, the lint too (PYTEST_ARGS="-k writer" for some)
 	$(VENV)/pytest $(if $(filter true,$(CI)),,-m "not matrix") $(PYTEST_ARGS)
 
-test-matrix: build/.setup-test ## recordings on emulated kernels and processors (CI: part of test)
+test-matrix: build/.setup-test ## programs and recordings on emulated machines (CI: part of test)
 	$(VENV)/pytest -m matrix $(PYTEST_ARGS)
 
 lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
@@ -30,6 +30,9 @@ lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
 	$(VENV)/mypy --strict
 	$(if $(C_FILES),clang-format --dry-run -Werror $(C_FILES))
 	$(VENV)/python tools/sql_lint.py
+
+recorder: build/.setup-test ## build/*/profinfer-recorder-static, the recorder without Python
+	tools/build_recorder.sh
 
 bench: build/.setup ## measure what profiling costs on this machine
 	$(VENV)/python tools/bench.py

@@ -35,7 +35,6 @@ SITE(cbz, "cbz x0, 1f; 1: ret");
 SITE(tbz, "tbz x0, #0, 1f; 1: ret");
 SITE(br, "ret");
 SITE(adr, "adr x9, 1f; 1: ret");
-SITE(ldr_literal, "ldr x9, 1f; ret; .balign 8; 1: .quad 0");
 SITE(stp, "stp x29, x30, [sp, #-16]!; ldp x29, x30, [sp], #16; ret");
 SITE(stepped, "mov x9, x0; ret");
 #else

@@ -16,6 +16,7 @@ from profinfer.plan import LEVELS
 
 LOADERS = ("auto", "libbpf", "bcc")
 TRANSPORTS = ("auto", "ring", "perf")
+WAYS = ("auto", "uprobe_multi", "perf_event")
 
 
 @dataclass
@@ -53,6 +54,9 @@ class Config:
     """What puts the BPF programs into the kernel: "libbpf", "bcc", or the first that is usable."""
     transport: str = "auto"
     """What records travel through: "ring", "perf", or the first that this kernel has."""
+    attach: str = "auto"
+    """How probes are attached: "uprobe_multi" (one link for all places of a handler), "perf_event"
+    (one per probe), or the first that this kernel has."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
@@ -78,6 +82,7 @@ class Config:
                 f"counters are read in operators, which level {self.level} does not record",
                 "--level operator, or barrier (which tells work and waiting apart)",
             )
+        _one_of("attach", self.attach, WAYS)
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")
         if not 0.001 <= self.poll <= 10:
@@ -120,8 +125,8 @@ def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         near = difflib.get_close_matches(value, known, n=1)
         raise UsageError(
-            f"there is no {name} {value!r}",
-            f"did you mean {near[0]}?" if near else f"{name}s: {', '.join(known)}",
+            f"{name} cannot be {value!r}",
+            f"did you mean {near[0]}?" if near else f"it is one of {', '.join(known)}",
         )
 
 

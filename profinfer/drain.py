@@ -79,25 +79,25 @@ class Drain:
         horizon = boot_ns() - _HOLD_NS
         parts = []
         newest = []
+        is_complete = True
         for cpu in range(self._loaded.rings.cpus):
             drained = self._loaded.rings.drain(cpu)
             rows = drained.data.reshape(-1).view(RECORD)
-            if drained.stopped:
-                # Of a ring, what follows the unfinished record is younger than the last finished.
-                follows = self._loaded.rings.in_order and len(rows)
-                horizon = min(horizon, int(rows["ts"].max()) if follows else self.horizon)
+            is_complete &= not drained.stopped
             newest.append(int(rows["ts"].max()) if len(rows) else 0)
             parts.append(rows)
-        self.horizon = max(self.horizon, horizon)
+        wide = self._loaded.structure_ring.drain()
+        # Whoever is at it now began after the last look, else that would have been incomplete.
+        if is_complete and not wide.stopped:
+            self.horizon = max(self.horizon, horizon)
         records = join(parts)
         self._drained += np.bincount(records["kind"], minlength=KIND_COUNT)[:KIND_COUNT]
-        wide = self._loaded.structure_ring.drain().data
-        frames = [*self._names(records), *self._backend_frames(wide, objects)]
-        if len(wide):
-            frames.append(Frame(FrameKind.WIDE, self.horizon, wide.tobytes()))
+        frames = [*self._names(records), *self._backend_frames(wide.data, objects)]
+        if len(wide.data):
+            frames.append(Frame(FrameKind.WIDE, self.horizon, wide.data.tobytes()))
         frames += self._loss_frames(newest)
         frames.append(Frame(FrameKind.RECORDS, self.horizon, records.tobytes()))
-        self.records += len(records) + len(wide)
+        self.records += len(records) + len(wide.data)
         return frames
 
     def _names(self, records: np.ndarray[tuple[int], np.dtype[np.void]]) -> list[Frame]:

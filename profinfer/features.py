@@ -22,7 +22,7 @@ def has_boot_clock() -> bool:
     return _loads(_BOOT_CLOCK)
 
 
-def transport(wanted: str) -> str:
+def choose_transport(wanted: str) -> str:
     """RING or PERF for "auto", RING or PERF. KernelError when this kernel lacks what is wanted."""
     if wanted == PERF or (_loads(_EXCHANGE) and _has_ringbuf()):
         return RING if wanted == "auto" else wanted

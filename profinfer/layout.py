@@ -50,6 +50,9 @@ _ET_EXEC = 2
 _EMULATED = 10
 """Times as long as natively."""
 _PROCESS_UBATCH = r"^_ZN13llama_context14process_ubatchERK12llama_ubatch[^.]*$"
+_UNREADABLE_HINT = (
+    "it is loaded as its owner, and root's as nobody, who must be able to read it and its folder"
+)
 _HINT = "The engine may be too old, damaged, or built for another system than this one."
 
 
@@ -168,7 +171,8 @@ def _checked(name: str, answer: Answer) -> dict[str, Any]:
     if "tensor" not in data:
         reason = data.get("error") or data.get("unreadable") or answer.failure
         text = "; ".join([clean(str(reason or "it gave no layout"), 300), *notes[:2]])
-        raise ProbeError(f"{name} could not describe itself: {text}", _HINT)
+        hint = _UNREADABLE_HINT if "unreadable" in data else _HINT
+        raise ProbeError(f"{name} could not describe itself: {text}", hint)
     return {**data, "notes": notes}
 
 

@@ -109,9 +109,8 @@ def load_libbpf(source: Source) -> Programs:
         maps = dict(_maps(library, opened))
         for name, count in source.entries.items():
             library.call.bpf_map__set_max_entries(maps[name], count)
-        if source.parameters:
-            [rodata] = [item for name, item in maps.items() if name.endswith(_PARAMETERS)]
-            _set_parameters(library, opened, rodata, source.parameters)
+        [rodata] = [item for name, item in maps.items() if name.endswith(_PARAMETERS)]
+        _set_parameters(library, opened, rodata, source.parameters)
         programs = dict(_programs(library, opened))
         for name, program in programs.items():
             if name not in source.programs:

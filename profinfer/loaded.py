@@ -49,14 +49,13 @@ class RecordSource(Protocol):
     """Where records come from, by CPU."""
 
     cpus: int
-    in_order: bool
-    """Whether an unfinished record is younger than all those before it."""
 
     def fill(self) -> float:
         """How full the fullest is, between 0 and 1."""
 
     def drain(self, cpu: int) -> Drained:
-        """Takes the finished records of a CPU; rows of RECORD's size."""
+        """Takes the finished records of a CPU; rows of RECORD's size. `stopped`: one that may be
+        older than those is still under way."""
 
     def close(self) -> None:
         """Lets go of the memory."""
@@ -107,6 +106,12 @@ class Loaded:
         cpus = self.rings.cpus
         raw = kernel.map_read(self.programs.maps["loss_map"], cpus * KIND_COUNT, LOSS.itemsize)
         return np.frombuffer(raw, LOSS).reshape(cpus, KIND_COUNT)
+
+    def kernel_lost(self) -> int:
+        """Records that the kernel itself says it has dropped, as far as drained: never more than
+        `losses` has counted. The ring transport does without the kernel's help."""
+        sources = (self.rings, self.structure_ring)
+        return sum(s.lost for s in sources if isinstance(s, PerfRecords | PerfBuffers))
 
     def close(self) -> None:
         """Unloads."""
@@ -177,5 +182,8 @@ def cpu_count() -> int:
 
 def _boot_offset() -> int:
     """CLOCK_BOOTTIME - CLOCK_MONOTONIC in ns; it grows only while the machine sleeps."""
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    return boot - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    # Until the machine has slept they are one clock, give or take the reading.
+    return max(0, boot - (before + after) // 2)

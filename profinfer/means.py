@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from profinfer import features, loader, uprobes
+from profinfer.errors import KernelError
 from profinfer.loader import Loader
-from profinfer.uprobes import Way
+from profinfer.uprobes import BY_EVENT, Way
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,19 @@ class Means:
         }
 
 
-def choose_means(wanted_loader: str, wanted_transport: str) -> Means:
-    """The means for "auto", or what is asked for. KernelError when that cannot be had."""
+def choose_means(
+    wanted_loader: str = "auto", wanted_transport: str = "auto", wanted_way: str = "auto"
+) -> Means:
+    """The means asked for, or what this machine has for "auto". KernelError when something that is
+    asked for cannot be had."""
     chosen = loader.choose(wanted_loader)
-    way = (
-        uprobes.best_way()
-        if chosen.name == loader.LIBBPF
-        else Way(uprobes.EVENT, "BCC loads no programs for uprobe_multi links")
-    )
-    return Means(chosen, features.transport(wanted_transport), way, features.has_boot_clock())
+    if wanted_way == uprobes.EVENT:
+        way = BY_EVENT
+    elif chosen.name == loader.LIBBPF:
+        way = uprobes.best_way()
+    else:
+        way = Way(uprobes.EVENT, "BCC loads no programs for uprobe_multi links")
+    if wanted_way == uprobes.LINK != way.name:
+        raise KernelError(f"no probes by uprobe_multi link: {way.reason}", "record --attach auto")
+    transport = features.choose_transport(wanted_transport)
+    return Means(chosen, transport, way, features.has_boot_clock())

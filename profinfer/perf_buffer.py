@@ -22,10 +22,10 @@ from profinfer.errors import KernelError
 from profinfer.ring import Drained
 
 _PAGE = mmap.PAGESIZE
-_HEAD, _TAIL = 1024, 1032
+_HEAD, _TAIL = 1024 // 8, 1032 // 8
 _LOST, _SAMPLE = 2, 9
-_BODY = 8 + 4
-"""Bytes of a SAMPLE before its record."""
+_NOT_MISC = np.uint64(0xFFFF_0000_FFFF_FFFF)
+"""Of a header: all but the field between type and size."""
 _SOFTWARE, _BPF_OUTPUT, _RAW = 1, 10, 1 << 10
 _WATERMARK = 1 << 14
 """Bit of perf_event_attr's flags."""
@@ -54,27 +54,29 @@ class _Buffer:
                 "choose a smaller --ring-size, or raise kernel.perf_event_mlock_kb",
             ) from None
         kernel.perf_enable(self.fd)
+        # Not by struct, which goes byte by byte: the kernel must see the whole of a position.
+        self._words = memoryview(self._map).cast("Q")
         self._data = np.frombuffer(self._map, np.uint8, size, _PAGE)
-        self._head = np.frombuffer(self._map, "<u8", 1, _HEAD)
         self._size = size
         self._tail = 0
 
     def fill(self) -> float:
-        return (int(self._head[0]) - self._tail) / self._size
+        return (self._words[_HEAD] - self._tail) / self._size
 
     def take(self) -> Bytes:
         """Everything in it, as one piece."""
-        head = int(self._head[0])
+        head = self._words[_HEAD]
         start, count = self._tail % self._size, head - self._tail
         found = np.concatenate(
             [self._data[start : start + count], self._data[: max(0, start + count - self._size)]]
         )
         self._tail = head
-        struct.pack_into("<Q", self._map, _TAIL, head)
+        self._words[_TAIL] = head
         return found
 
     def close(self) -> None:
-        del self._data, self._head
+        self._words.release()
+        del self._data
         self._map.close()
         os.close(self.fd)
 
@@ -87,8 +89,7 @@ class PerfBuffers:
     ) -> None:
         """`size`: bytes of each CPU's buffer, a power of two of whole pages. With `wakeups` the
         kernel says when there is something: see `poll_fd`."""
-        self._stride = 8 + -(-(4 + record_size) // 8) * 8
-        self._record_size = record_size
+        self._sample = sample_dtype(record_size)
         self._buffers: dict[int, _Buffer] = {}
         self._poll = select.epoll()
         self.lost = 0
@@ -114,10 +115,9 @@ class PerfBuffers:
 
     def drain_cpu(self, cpu: int) -> Bytes:
         """Takes every record out of the buffer of `cpu`; shape (records, record size)."""
-        empty = np.empty((0, self._record_size), np.uint8)
-        if cpu not in self._buffers:
-            return empty  # offline: a handler that ran there would count a loss
-        data, lost = parse(self._buffers[cpu].take(), self._stride, self._record_size)
+        # Of a CPU that is offline there is none: a handler that ran there would count a loss.
+        raw = self._buffers[cpu].take() if cpu in self._buffers else np.empty(0, np.uint8)
+        data, lost = parse(raw, self._sample)
         self.lost += lost
         return data
 
@@ -134,26 +134,36 @@ class PerfBuffers:
             self._poll.close()
 
 
-def parse(data: Bytes, stride: int, record_size: int) -> tuple[Bytes, int]:
-    """The records of whole samples of `stride` bytes, and how many the kernel says were lost
-    between them."""
+def sample_dtype(record_size: int) -> np.dtype[np.void]:
+    """A SAMPLE whose record has `record_size` bytes."""
+    size = 8 + -(-(4 + record_size) // 8) * 8
+    return np.dtype(
+        {
+            "names": ["header", "record"],
+            "formats": ["<u8", f"V{record_size}"],
+            "offsets": [0, 12],
+            "itemsize": size,
+        }
+    )
+
+
+def parse(data: Bytes, sample: np.dtype[np.void]) -> tuple[Bytes, int]:
+    """The records of whole samples, and how many the kernel says were lost between them."""
     parts, lost, at = [], 0, 0
-    header = np.array([_SAMPLE | stride << 48], "<u8")
+    stride, record_size = sample.itemsize, sample["record"].itemsize
+    header = np.uint64(_SAMPLE | stride << 48)
     while at < len(data):
-        rows = data[at : at + (len(data) - at) // stride * stride].reshape(-1, stride)
-        other = np.flatnonzero(rows[:, :8].copy().view("<u8")[:, 0] & ~_MISC != header)
+        rows = data[at : at + (len(data) - at) // stride * stride].view(sample)
+        other = np.flatnonzero(rows["header"] & _NOT_MISC != header)
         count = int(other[0]) if len(other) else len(rows)
-        parts.append(rows[:count, _BODY : _BODY + record_size])
+        parts.append(rows["record"][:count])
         at += count * stride
         if at < len(data):
             kind, _, size, _, dropped = struct.unpack("<IHHQQ", data[at : at + 24].tobytes())
             lost += dropped if kind == _LOST else 0
             at += size
-    records = np.concatenate(parts) if parts else np.empty((0, record_size), np.uint8)
-    return records, lost
-
-
-_MISC = np.uint64(0xFFFF << 32)
+    records = np.concatenate(parts) if parts else np.empty(0, f"V{record_size}")
+    return records.view(np.uint8).reshape(len(records), record_size), lost
 
 
 def online_cpus(cpus: int) -> list[int]:

@@ -13,18 +13,13 @@ import numpy as np
 
 from profinfer.errors import KernelError
 from profinfer.perf_buffer import PerfBuffers
-from profinfer.record_ring import whole_pages
+from profinfer.record_ring import TRIES, whole_pages
 from profinfer.records import RING_HEAD
 from profinfer.ring import Drained
-
-_TRIES = 20
-"""A handler takes a microsecond: with one in at every look, somebody has been preempted."""
 
 
 class PerfRecords:
     """The perf buffers of RECORD of all CPUs; `drain` takes from one of them."""
-
-    in_order = False
 
     def __init__(self, heads_fd: int, buffers: PerfBuffers, cpus: int) -> None:
         try:
@@ -37,6 +32,11 @@ class PerfRecords:
         self._heads = np.frombuffer(self._head_map, RING_HEAD, cpus)
         self._buffers = buffers
 
+    @property
+    def lost(self) -> int:
+        """Records that the kernel says it has dropped, as far as drained."""
+        return self._buffers.lost
+
     def fill(self) -> float:
         """How full the fullest buffer is, between 0 and 1."""
         return self._buffers.fill()
@@ -48,7 +48,7 @@ class PerfRecords:
         return Drained(self._buffers.drain_cpu(cpu), stopped)
 
     def _is_quiet(self, cpu: int) -> bool:
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             # In this order: whoever is in at the first reading makes the second one larger.
             ended = int(self._heads["ended"][cpu])
             if int(self._heads["next"][cpu]) == ended:

@@ -106,7 +106,7 @@ def _find(point: _Point, objects: Iterable[EngineObject], placer: Placer | None)
     found = []
     for item in objects:
         elf: Elf = item.elf
-        for symbol in elf.symbols.matching(rf"^(?:{point.symbol})$"):
+        for symbol in elf.symbols.whole(point.symbol):
             if placer is None:
                 places: tuple[Place, ...] = (
                     Place(item.path, item.access, elf.file_offset(symbol.value)),

@@ -1,9 +1,10 @@
 """Which kinds of instructions are cheap under a uprobe, where nothing can be measured.
 
 For plans made away from the machine they are for. What a kernel simulates it handles in the
-breakpoint's own exception; what it steps out of line takes a second one. So kinds that every
-kernel simulates come first, then those that some do, then the stepped ones, in which nothing is
-gained over the symbol. On the machine itself profinfer measures instead (hitcost.py).
+breakpoint's own exception; what it steps out of line takes a second one, and so twice the time (on
+emulated arm64, Linux 5.10, 6.1 and 6.12). So kinds that every kernel simulates come first, then
+those that some do, then the stepped ones, in which nothing is gained over the symbol. On the
+machine itself profinfer measures instead (hitcost.py).
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ RANKS: dict[str, Mapping[str, float]] = {
         "stepped": _STEPPED,
         "stp": _STEPPED,  # its simulation was proposed, not taken
         "hint": _RISKY,  # stepped; refused before 5.8
-        "ldr-literal": _REFUSED,  # simulated wrongly until 2024, refused since
     },
 }  # fmt: skip
 """By machine and kind of site (sites.py): what counts is the order."""

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import capstone
-
 from profinfer.branches import references, short_jumps
 from profinfer.elf import Elf
 from profinfer.symbols import Symbol
@@ -50,7 +48,7 @@ class _Step(NamedTuple):
     kind: str
     text: str
     refused: bool
-    """No kernel takes a probe here."""
+    """No kernel takes a probe here, or some kernel does and comes to grief."""
     ends: bool
     """What follows it cannot be a site: control may leave, or it is too odd to be sure."""
     writes_argument: bool
@@ -62,10 +60,11 @@ class _Step(NamedTuple):
 def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Site]:
     """The places in a function's entry block where a probe sees each call once.
 
-    The first instruction comes first and is always there. At the others the argument registers
-    hold what the caller has passed and, with `at_return`, the return address is where a call has
-    left it. No branch and no address of code in the file leads between them; a jump through a
-    table back into the entry block would go unseen. Raises TargetError when the file is damaged.
+    The first instruction comes first. At the others the argument registers hold what the caller
+    has passed and, with `at_return`, the return address is where a call has left it. No branch and
+    no address of code in the file leads between them; a jump through a table back into the entry
+    block would go unseen. Empty where only instructions would do that no probe may sit on. Raises
+    TargetError when the file is damaged.
     """
     code = elf.code_at(symbol.value, min(max(symbol.size, 1), _ENTRY_BLOCK))
     steps = _decode(elf.machine, code, symbol.value)
@@ -78,8 +77,8 @@ def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Si
         found.append(step)
     if len(found) > 1:
         first = _first_target(elf, symbol, symbol.value + found[-1].offset) - symbol.value
-        found = [found[0], *(s for s in found[1:] if s.offset < first and not s.refused)]
-    return [Site(s.offset, s.kind, s.text) for s in found]
+        found = [found[0], *(s for s in found[1:] if s.offset < first)]
+    return [Site(s.offset, s.kind, s.text) for s in found if not s.refused]
 
 
 def cheapest(sites: list[Site], cost: Mapping[str, float]) -> Site:
@@ -137,6 +136,8 @@ def _first_target(elf: Elf, symbol: Symbol, last: int) -> int:
 
 def _decode(machine: str, code: bytes, address: int) -> list[_Step]:
     """The instructions up to the first that cannot be decoded; none for unknown machines."""
+    import capstone  # here: it takes 9 MB, and who places no probes does without
+
     if machine == "x86-64":
         decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         step = _x86_step
@@ -246,12 +247,15 @@ _ARM_KINDS = (
     (0xFFFFFC1F, 0xD61F0000, "br"),
     (0xFFFFFC1F, 0xD63F0000, "br"),
     (0xFFFFFC1F, 0xD65F0000, "br"),
-    (0xBF000000, 0x18000000, "ldr-literal"),
-    (0xFF000000, 0x98000000, "ldr-literal"),
+    (0x3B000000, 0x18000000, "ldr-literal"),
+    (0x3F800000, 0x08000000, "exclusive"),
     (0xFFFFFFFF, 0xD503201F, "nop"),
     (0xFFFFF01F, 0xD503201F, "hint"),
     (0xFFE07FFF, 0xA9A07BFD, "stp"),
 )
+# Kernels before October 2024 crash when they simulate a load of a literal, later ones refuse it;
+# a store cannot be exclusive any more after a trap.
+_ARM_REFUSED = ("ldr-literal", "exclusive")
 # Pointer authentication and branch targets: no kernel takes a probe on any other hint.
 _ARM_HINTS = frozenset((7, 8, 10, 12, 14, *range(24, 32), 32, 34, 36, 38))
 
@@ -267,7 +271,7 @@ def _arm_step(instruction: Any, start: int) -> _Step:
         offset=instruction.address - start,
         kind=kind,
         text=_text(instruction),
-        refused=kind == "hint" and word >> 5 & 0x7F not in _ARM_HINTS,
+        refused=kind in _ARM_REFUSED or (kind == "hint" and word >> 5 & 0x7F not in _ARM_HINTS),
         ends=kind != "hint" and instruction.mnemonic not in _ARM_PLAIN,
         writes_argument=bool(written & _ARM_ARGUMENTS),
         moves_return=bool((written | _read(instruction)) & _ARM_LINK),

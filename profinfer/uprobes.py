@@ -65,8 +65,8 @@ class Way:
         return events
 
 
-BY_EVENT = Way(EVENT, "not asked for")
-"""For one probe, links bring nothing."""
+BY_EVENT = Way(EVENT, "a link is not asked for")
+"""Every kernel with uprobes has it; for one probe, links bring nothing."""
 
 
 def best_way() -> Way:

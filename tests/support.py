@@ -245,7 +245,7 @@ def attached(
     command = [*PROFINFER, "record", "--pid", pid, "-o", trace, *options]
     with started(engine, *command) as process:
         said = _first_line(process)
-        assert f"({pid}), {probes} probes" in said, said + process.communicate(timeout=20)[1]
+        assert f"({pid}), {probes} probes" in said, said
         yield process
 
 
@@ -257,7 +257,7 @@ def _first_line(process: subprocess.Popen[str]) -> str:
         assert select.select([process.stderr], [], [], 20)[0], f"waited 20 s; it said {said!r}"
         byte = os.read(process.stderr.fileno(), 1)
         if not byte:
-            break
+            return said.decode() + process.communicate(timeout=20)[1]
         said += byte
     return said.decode()
 

@@ -25,6 +25,13 @@ void fail(enum exit_code code, const char *hint, const char *format, ...) {
   exit(code);
 }
 
+void tell(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  say("", format, arguments);
+  va_end(arguments);
+}
+
 void warn(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);

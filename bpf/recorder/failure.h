@@ -22,6 +22,7 @@ _Noreturn void fail(enum exit_code code, const char *hint, const char *format, .
     __attribute__((format(printf, 3, 4)));
 
 /* Something to know, on stderr. */
+void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Zeroed memory for `count` things; ends the process when there is none. */

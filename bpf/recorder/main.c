@@ -50,15 +50,14 @@ static enum level wanted_level(const struct options *options, const struct plan 
 
 static void say_that_it_records(const struct drain *drain, const struct uprobes *uprobes,
                                 enum level level) {
-  fprintf(stderr, "recording %s (%d), %zu probes, level %s: Ctrl-C ends it\n", drain->target_name,
-          drain->objects->target->pid, uprobes->count, level_names[level]);
+  tell("recording %s (%d), %zu probes, level %s: Ctrl-C ends it", drain->target_name,
+       drain->objects->target->pid, uprobes->count, level_names[level]);
 }
 
 static void report(const struct options *options, const struct drain *drain, const char *reason,
                    double seconds) {
-  fprintf(stderr, "%s: %.1f MB, %llu records in %.1f s, %llu lost (%s)\n", options->output,
-          capture_size() / 1e6, (unsigned long long)drain->records, seconds,
-          (unsigned long long)drain_lost(drain), reason);
+  tell("%s: %.1f MB, %llu records in %.1f s, %llu lost (%s)", options->output, capture_size() / 1e6,
+       (unsigned long long)drain->records, seconds, (unsigned long long)drain_lost(drain), reason);
   if (drain_lost(drain)) {
     warn("records were lost: the rings were full");
     fputs("hint: a larger --ring-size, a shorter --poll, or a lower --level loses fewer\n", stderr);

@@ -157,6 +157,8 @@ struct programs programs_load(const struct program_options *options,
   set_parameters(object, options, plan, features->boot_clock);
   set_size(object, "ring_heads", programs.cpus);
   set_size(object, "loss_map", programs.cpus * KIND_COUNT);
+  /* Tensors that are known: enough for ten graphs of large models, in a quarter of the memory. */
+  set_size(object, "signatures", 32768);
   if (!by_perf) {
     set_size(object, "ring_slots", programs.cpus * (options->ring_size / sizeof(struct record)));
     set_size(object, "structure_ring", options->structure_ring_size);

@@ -134,7 +134,7 @@ def _loader() -> str:
 
 def _transport() -> str:
     clock = "" if features.has_boot_clock() else "; times are computed from CLOCK_MONOTONIC"
-    return f"record uses {features.transport('auto')}{clock}"
+    return f"record uses {features.choose_transport('auto')}{clock}"
 
 
 def _process(pid: int, objects: list[EngineObject]) -> str:

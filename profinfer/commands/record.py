@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profinfer.capture import MAGIC, Frame, pack
-from profinfer.config import LOADERS, TRANSPORTS, Config, load_config
+from profinfer.config import LOADERS, TRANSPORTS, WAYS, Config, load_config
 from profinfer.converter import Converter
 from profinfer.errors import OutputError
 from profinfer.launch import describe_status
@@ -143,6 +143,13 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
         {
             "choices": TRANSPORTS,
             "help": "what records travel through (default: ring, where the kernel has it)",
+        },
+    ),
+    (
+        ["--attach"],
+        {
+            "choices": WAYS,
+            "help": "how probes are attached (default: uprobe_multi, where the kernel has it)",
         },
     ),
     (["--ring-size"], {"metavar": "SIZE", "help": "bytes of each CPU's ring (default: 4M)"}),

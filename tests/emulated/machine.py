@@ -105,7 +105,7 @@ def boot(
     cpus: int = 2,
     megabytes: int = 1024,
     count_instructions: bool = False,
-    timeout: float = 60,
+    timeout: float = 120,
 ) -> Result:
     """Boots a kernel, runs a shell command in an empty folder, and returns what came of it.
 

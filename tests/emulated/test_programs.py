@@ -40,6 +40,7 @@ def layout() -> dict[str, int]:
     return layout_parameters(describe([library], uid=os.getuid(), gid=os.getgid()))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("kernel", "old"), [*((kernel, False) for kernel in KERNELS), ("x86-6.12", True)]
 )

@@ -20,8 +20,8 @@ from tests.matrix import Matrix
 from tests.recorder.recording import TIMEOUT, convert, frame_json, make_plan
 
 SCHEDULE = "--threads 2 --layers 3 --prompt 13 --decode 20 --sequences 2 --backend2"
-WITHOUT_RINGS = ("arm64-5.10",)
-WITHOUT_LINKS = ("arm64-5.10", "arm64-6.1", "x86-6.1")
+WITHOUT_RINGS = ("arm64-5.10", "x86-5.10")
+WITHOUT_LINKS = (*WITHOUT_RINGS, "arm64-6.1", "x86-6.1")
 LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
 
 # The engine waits until the recorder says that its probes are in place.
@@ -64,6 +64,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Board]:
         gcc = compiler(next(k for k in KERNELS if processor(k).machine == machine))
         require(gcc, shutil.which(gcc))
         folder = tmp_path_factory.mktemp(machine)
+        folder.chmod(0o755)  # nobody else plans for another processor
         subprocess.run(
             ["sh", REPO / "tests/engine/build.sh", folder],
             check=True, timeout=TIMEOUT, env={"PATH": "/usr/bin:/bin", "CC": gcc},

@@ -48,15 +48,23 @@ class Lossy:
 
 # The first structure alone takes 57 records: with 4K it has to be walked again and again.
 @pytest.fixture(
-    scope="module", params=[("16K", 0.4), ("4K", 0.03)], ids=["rarely drained", "often drained"]
+    scope="module",
+    params=[
+        ("16K", 0.4, "libbpf", "ring"),
+        ("4K", 0.03, "bcc", "ring"),
+        ("16K", 0.4, "bcc", "perf"),
+        ("4K", 0.03, "libbpf", "perf"),
+    ],
+    ids=["rarely drained", "often drained", "rarely drained, perf", "often drained, perf"],
 )
 def lossy(
     request: pytest.FixtureRequest, double: Engine, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lossy]:
     folder = tmp_path_factory.mktemp("lossy")
     raw = folder / "t.raw"
-    size, poll = request.param
-    options = ("--level", "barrier", "--ring-size", size, "--poll", poll, "--raw", raw)
+    size, poll, loader, transport = request.param
+    options = ("--level", "barrier", "--ring-size", size, "--poll", poll, "--raw", raw,
+               "--loader", loader, "--transport", transport)  # fmt: skip
     with record(double, folder / "t.pftrace", *options, target=TARGET) as recording:
         yield Lossy(recording, raw)
 
@@ -186,12 +194,14 @@ def structures(raw: Path) -> list[Any]:
     return rows
 
 
+@pytest.mark.parametrize("transport", ["ring", "perf"])
 def test_structure_that_does_not_fit_is_walked_again_until_it_does(
-    double: Engine, tmp_path: Path
+    transport: str, double: Engine, tmp_path: Path
 ) -> None:
     """With a ring of 12 slots the structure comes bit by bit; operators are counted regardless."""
     raw = tmp_path / "t.raw"
-    options = ("--level", "barrier", "--structure-ring-size", "4K", "--poll", 0.01, "--raw", raw)
+    options = ("--level", "barrier", "--structure-ring-size", "4K", "--poll", 0.01, "--raw", raw,
+               "--transport", transport)  # fmt: skip
     target = ("known", "--layers", 2, "--decode", 61, "--rebuild", 0, "--work-us", 211)
     with record(double, tmp_path / "t.pftrace", *options, target=target) as recording:
         assert {n.partition("[")[0] for n, _ in recording.session.import_errors()} == LOSS_STATS

@@ -82,7 +82,7 @@ def test_an_engine_started_with_the_environment_is_attached_later_on_its_stubs(
     with started(double, *command) as known:
         assert known.stderr is not None
         assert known.stderr.readline().startswith("ready ")
-        with attached(double, known.pid, trace, "--level", "barrier", probes=9) as recorder:
+        with attached(double, known.pid, trace, "--level", "barrier", probes=10) as recorder:
             gate.touch()
             stdout, _ = known.communicate(timeout=60)
             code, said_by_recorder = finish(recorder)
@@ -99,7 +99,7 @@ def test_an_engine_started_without_it_is_probed_directly_and_the_trace_says_why(
         assert known.stderr is not None
         assert known.stderr.readline().startswith("ready ")
         looked = run(double, "doctor", "--pid", known.pid)
-        with attached(double, known.pid, trace, "--level", "barrier", probes=9) as recorder:
+        with attached(double, known.pid, trace, "--level", "barrier", probes=10) as recorder:
             gate.touch()
             stdout, _ = known.communicate(timeout=60)
             finish(recorder)

@@ -43,6 +43,8 @@ def _build(repo: Path, folder: Path, compiler: str) -> Path:
         ["sh", repo / "tests/engine/build.sh", folder], check=True, timeout=120,
         env={**os.environ, "CC": compiler, "CFLAGS": "-g"},
     )  # fmt: skip
+    # pytest's folders are closed to others, and a library's folder usually is not.
+    folder.chmod(0o755)
     return folder
 
 

@@ -72,6 +72,13 @@ def test_as_the_owner(hostile: Build, emulator: Emulator, port: int) -> None:
     assert "I am 12345/12345 groups 0 caps 0000000000000000 connect 101 setuid 1 nnp 1" in message
 
 
+def test_never_as_root(hostile: Build, emulator: Emulator, port: int) -> None:
+    require("root, to become somebody else", os.geteuid() == 0)
+    library = hostile(report(port, "_exit(7);"))
+    library.chmod(0o700)
+    assert "libevil.so: Permission denied" in _fails(library, emulator)
+
+
 def test_the_limits_are_those_of_the_emulator(hostile: Build, emulator: Emulator) -> None:
     """Asked of the kernel, not of the emulator, which keeps some limits from its program."""
     body = r"""

@@ -119,6 +119,7 @@ def test_a_static_program_is_told_from_a_library(native: Path, plan: Ran) -> Non
 def test_a_level_that_cannot_be_had(
     repo: Path, plan: Ran, make_plan: MakePlan, sysroot: Path, tmp_path: Path
 ) -> None:
+    tmp_path.chmod(0o755)
     library = tmp_path / "libknown.so"
     subprocess.run(
         ["aarch64-linux-gnu-gcc", "-shared", "-fPIC", "-O2", "-Dggml_barrier=hidden_barrier", "-o",

@@ -11,7 +11,7 @@ import pytest
 from profinfer.capture import FrameKind, read_capture
 from profinfer.elf import Elf
 from profinfer.layout_data import Layout
-from profinfer.loader import layout_macros
+from profinfer.parameters import layout_parameters
 from profinfer.plan_file import dump
 from profinfer.ranks import RANKS
 from tests.plan.conftest import MakePlan, Plan
@@ -38,7 +38,7 @@ def _recorded(double: Engine, folder: Path, *options: str) -> Plan:
 
 def test_it_is_what_a_recording_uses(double: Engine, make_plan: MakePlan, tmp_path: Path) -> None:
     start, plan = _recorded(double, tmp_path), make_plan("--target", double.library)
-    assert plan["parameters"] == layout_macros(Layout.from_dict(start["layout"]))
+    assert plan["parameters"] == layout_parameters(Layout.from_dict(start["layout"]))
     assert plan["start"]["layout"] == start["layout"]
     ranks = RANKS[platform.machine().replace("x86_64", "x86-64")]
     recorded = start["plan"]["probes"]
@@ -109,7 +109,7 @@ def test_it_is_the_same_json_again(native: Path, make_plan: MakePlan) -> None:
     plan = make_plan("--target", native / "libknown.so")
     assert json.loads(dump(plan)) == plan
     assert make_plan("--target", native / "libknown.so") == plan
-    assert layout_macros(Layout.from_dict(plan["start"]["layout"])) == plan["parameters"]
+    assert layout_parameters(Layout.from_dict(plan["start"]["layout"])) == plan["parameters"]
     assert all(type(value) is int for value in plan["parameters"].values())
     # The order of START's probes is that of the probes: a recorder drops from both.
     assert [p["offset"] for p in plan["start"]["plan"]["probes"]] == [

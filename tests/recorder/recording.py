@@ -14,7 +14,7 @@ import numpy as np
 
 from profinfer.capture import FrameKind, read_capture
 from profinfer.records import RECORD, Kind
-from tests.kernel.helpers import PROFINFER, Target, Truth, target
+from tests.kernel.helpers import PROFINFER, Truth, target
 
 TIMEOUT = 60.0
 SHORT = ("--threads", 2, "--layers", 3, "--prompt", 7, "--decode", 5)
@@ -53,7 +53,6 @@ class Attached:
     """A recorder whose probes are all in place."""
 
     process: subprocess.Popen[str]
-    known: Target
     said: str
     code: int | None = field(default=None)
 
@@ -67,10 +66,10 @@ class Attached:
 
 @contextmanager
 def attached(
-    recorder: Path, plan: Path, known: Target, capture: Path, *options: object
+    recorder: Path, plan: Path, pid: int, capture: Path, *options: object
 ) -> Iterator[Attached]:
-    """A recorder of a waiting engine."""
-    command = [recorder, "--pid", known.pid, "--plan", plan, "-o", capture, *options]
+    """A recorder of a process, all its probes in place."""
+    command = [recorder, "--pid", pid, "--plan", plan, "-o", capture, *options]
     process = subprocess.Popen(
         [*map(str, command)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
@@ -78,8 +77,8 @@ def attached(
     try:
         assert process.stderr is not None
         first = process.stderr.readline()
-        assert first.startswith("recording known ("), first + process.stderr.read()
-        yield Attached(process, known, first)
+        assert first.startswith("recording "), first + process.stderr.read()
+        yield Attached(process, first)
     finally:
         process.kill()
         process.communicate(timeout=TIMEOUT)
@@ -92,7 +91,7 @@ def record(
     """Records an engine from its first decode to its end: its truth, and what the recorder said."""
     with (
         target(built, capture.parent, *engine) as known,
-        attached(recorder, plan, known, capture, *options) as recording,
+        attached(recorder, plan, known.pid, capture, *options) as recording,
     ):
         known.release()
         truth = known.truth()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,16 @@ import pytest
 
 from profinfer.capture import FrameKind, read_capture
 from tests.kernel import helpers
-from tests.kernel.helpers import Rows, assert_matches, ending, rows
-from tests.recorder.recording import SHORT, convert, frame_json, make_plan, record
+from tests.kernel.helpers import PROFINFER, Rows, assert_matches, ending, rows, target
+from tests.recorder.recording import (
+    SHORT,
+    TIMEOUT,
+    attached,
+    convert,
+    frame_json,
+    make_plan,
+    record,
+)
 
 LEVELS = ("token", "graph", "operator", "barrier")
 SCHEDULE = ("--threads", 3, "--layers", 5, "--prompt", 17, "--decode", 7, "--ubatch", 5)
@@ -136,3 +146,55 @@ def test_frames_stand_in_the_order_that_readers_rely_on(
             assert frame.ts >= horizon
             horizon = frame.ts
     assert capture.stat().st_mode & 0o777 == 0o600
+
+
+def test_queries_say_what_was_not_measured(
+    recorder: Path, plan: Path, built: Path, tmp_path: Path
+) -> None:
+    """A board's hits are not timed: what follows from that is empty, and the rest is not."""
+    capture = tmp_path / "t.raw"
+    truth, _ = record(recorder, plan, built, capture, SCHEDULE)
+    _, handlers, *_ = rows(
+        convert(capture),
+        "INCLUDE PERFETTO MODULE profinfer.handlers;",
+        "SELECT hits, run_ns > 0, trap_ns, hit_ns, total_ns FROM profinfer_handler"
+        " WHERE handler = 'on_barrier'",
+    )
+    assert handlers == [(truth["calls"]["ggml_barrier"], 1, None, None, None)]
+    done = subprocess.run(
+        [*PROFINFER, "query", "overhead", str(capture.with_suffix(".pftrace"))],
+        capture_output=True, text=True, check=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert "CPU load of the handlers" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_second_copy_of_the_library_is_probed_as_well(
+    recorder: Path, plan: Path, built: Path, tmp_path: Path
+) -> None:
+    """Two files, one build id: it does not show from outside which of them the calls go to."""
+    (tmp_path / "copy.so").write_bytes((built / "libknown.so").read_bytes())
+    capture = tmp_path / "t.raw"
+    with (
+        preloaded(tmp_path / "copy.so"),
+        target(built, tmp_path, *SHORT) as known,
+        attached(recorder, plan, known.pid, capture) as recording,
+    ):
+        assert "20 probes" in recording.said
+        known.release()
+        truth = known.truth()
+        recording.finish()
+        assert recording.code == 0
+    assert_matches(convert(capture), truth, "barrier")
+    objects = frame_json(capture, FrameKind.START)["target"]["objects"]
+    assert {item["path"] for item in objects} == {f"{tmp_path}/copy.so", f"{built}/libknown.so"}
+
+
+@contextmanager
+def preloaded(library: Path) -> Iterator[None]:
+    """Programs started meanwhile have this library, and before any other."""
+    os.environ["LD_PRELOAD"] = str(library)
+    try:
+        yield
+    finally:
+        del os.environ["LD_PRELOAD"]

@@ -32,7 +32,7 @@ def test_a_duration_ends_it_and_leaves_the_process_alone(
     capture = tmp_path / "t.raw"
     with (
         target(built, tmp_path, *SHORT, *STAYS) as known,
-        attached(recorder, plan, known, capture, "--duration", 2) as recording,
+        attached(recorder, plan, known.pid, capture, "--duration", 2) as recording,
     ):
         assert known.is_probed()
         known.release()
@@ -53,7 +53,7 @@ def test_a_signal_ends_it_and_leaves_the_process_alone(
     capture = tmp_path / "t.raw"
     with (
         target(built, tmp_path, *SHORT, *STAYS) as known,
-        attached(recorder, plan, known, capture) as recording,
+        attached(recorder, plan, known.pid, capture) as recording,
     ):
         known.release()
         truth = known.truth()
@@ -74,7 +74,7 @@ def test_a_killed_recorder_leaves_a_capture_that_converts_and_no_probes(
     engine = ("--threads", 2, "--layers", 3, "--decode", 251, "--work-us", 101)
     with (
         target(built, tmp_path, *engine) as known,
-        attached(recorder, plan, known, capture) as recording,
+        attached(recorder, plan, known.pid, capture) as recording,
     ):
         known.release()
         wait_until("some records", lambda: capture.stat().st_size > 100_000)
@@ -111,7 +111,7 @@ def test_a_full_disk_ends_it_with_everything_up_to_there(
     capture, trace = full / "t.raw", tmp_path / "t.pftrace"
     with (
         target(built, tmp_path, *ENDLESS) as known,
-        attached(recorder, plan, known, capture, "--poll", 0.05) as recording,
+        attached(recorder, plan, known.pid, capture, "--poll", 0.05) as recording,
     ):
         known.release()
         said = recording.finish()
@@ -136,7 +136,7 @@ def test_a_forked_child_and_a_process_with_the_same_library_are_not_recorded(
     capture = tmp_path / "t.raw"
     with (
         target(built, tmp_path, *SHORT, "--fork") as known,
-        attached(recorder, plan, known, capture) as recording,
+        attached(recorder, plan, known.pid, capture) as recording,
     ):
         known.release()
         other = subprocess.run(
@@ -157,7 +157,7 @@ def test_a_recording_may_begin_in_the_middle_of_a_graph(
     capture = tmp_path / "t.raw"
     with target(built, tmp_path, *ENDLESS) as known:
         known.release()
-        with attached(recorder, plan, known, capture, "--duration", 1) as recording:
+        with attached(recorder, plan, known.pid, capture, "--duration", 1) as recording:
             recording.finish()
             assert recording.code == 0
         assert not known.is_probed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.helpers import Target, target
-from tests.recorder.recording import SHORT, TIMEOUT
+from profinfer.capture import FrameKind
+from tests.kernel.helpers import Target, assert_matches, target
+from tests.recorder.recording import SHORT, TIMEOUT, attached, convert, frame_json
 
 Plan = dict[str, Any]
 Change = Callable[[Plan], object]
@@ -321,3 +323,33 @@ def test_names_from_the_target_cannot_steer_the_terminal(
     assert code == 6
     assert "\x1b" not in said
     assert "a?[31m/libknown.so is not the file that" in said
+
+
+def test_names_that_are_no_text_are_recorded_all_the_same(
+    recorder: Path, plan: Path, built: Path, tmp_path: Path
+) -> None:
+    """A program may be called anything: bytes that are no UTF-8, and what steers a terminal."""
+    folder = tmp_path / os.fsdecode(b"\xff\xc0\xaf")
+    folder.mkdir()
+    shutil.copy(built / "libknown.so", folder)
+    program = folder / os.fsdecode(b'k\x1b\xed\xa0\x80"')
+    shutil.copy(built / "known", program)
+    gate, capture = tmp_path / "go", tmp_path / "t.raw"
+    with subprocess.Popen(
+        [program, *map(str, SHORT), "--wait", gate], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as hostile:
+        assert hostile.stderr is not None
+        assert hostile.stdout is not None
+        assert hostile.stderr.readline().startswith(b"ready")
+        with attached(recorder, plan, hostile.pid, capture) as recording:
+            gate.touch()
+            truth = json.loads(hostile.stdout.readline())
+            said = recording.finish()
+            assert recording.code == 0
+    assert said.startswith("recording k?")
+    assert "\x1b" not in said
+    start = frame_json(capture, FrameKind.START)
+    assert start["target"]["name"] == 'k\x1b\ufffd\ufffd\ufffd"'
+    [found] = start["target"]["objects"]
+    assert found["path"] == f"{tmp_path}/\ufffd\ufffd\ufffd/libknown.so"
+    assert_matches(convert(capture), truth, "barrier")

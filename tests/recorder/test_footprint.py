@@ -46,7 +46,7 @@ def test_its_memory_stays_below_eight_mebibytes_at_a_high_rate(
     engine = ("--threads", 2, "--layers", 30, "--decode", 1_000_003, "--work-us", 0)
     with (
         target(built, tmp_path, *engine) as known,
-        attached(recorder, plan, known, capture, "--transport", transport) as recording,
+        attached(recorder, plan, known.pid, capture, "--transport", transport) as recording,
     ):
         known.release()
         wait_until("many records", lambda: capture.stat().st_size > 30 * MIB)
