@@ -17,8 +17,8 @@ from profinfer.trace_writer import TraceWriter
 NOTHING_COUNTED: dict[str, Any] = {"events": [], "leaders": [], "records": 0}
 _CPU_TIME = "CPU time"
 _MISSED = "not counted: {}"
-"""Names of the tracks that are there only once an event has had to wait for its turn."""
-
+"""Names of the tracks of what says how far a counter can be believed: the thread's CPU time, and of
+each group of counters on a PMU how much of it passed without them."""
 
 _NO_VALUES: I64 = np.zeros((0, 0), np.int64)
 
@@ -105,13 +105,10 @@ class CounterTracks:
             self._encode(template, ts.take(mine), tracks, found, part)
 
     def _values(self, row: I64) -> I64:
-        """What is shown of the readings of these rows."""
-        shown = len(self._events)
-        if self._readings.missed(len(self._groups)):
-            shown = len(self._columns)
+        """The readings of these rows."""
         if not len(self._readings.values):
-            return np.full((len(row), shown), UNKNOWN, np.int64)
-        found = self._readings.values[:, self._columns[:shown]].take(np.maximum(row, 0), axis=0)
+            return np.full((len(row), len(self._columns)), UNKNOWN, np.int64)
+        found = self._readings.values[:, self._columns].take(np.maximum(row, 0), axis=0)
         found[row < 0] = UNKNOWN
         return found
 
@@ -132,24 +129,20 @@ class CounterTracks:
     # ---- Tracks
 
     def _tracks_of(self, thread: I64) -> I64:
-        """Of each thread the tracks of its values, in the order of self._columns. Those of what was
-        missed are made when there is something to show."""
+        """Of each thread the tracks of its values, in the order of self._columns."""
         if len(self._tracks) < len(self._threads.tids):
             more = len(self._threads.tids) - len(self._tracks)
             self._tracks = np.concatenate(
                 [self._tracks, np.zeros((more, len(self._columns)), np.int64)]
             )
-        wanted = len(self._columns) if self._readings.has_missed else len(self._events)
         for number in sorted(set(thread.tolist())):
-            if not self._tracks[number, wanted - 1]:
-                self._make_tracks(number, wanted)
+            if not self._tracks[number, 0]:
+                self._make_tracks(number)
         return self._tracks.take(thread, axis=0)
 
-    def _make_tracks(self, number: int, wanted: int) -> None:
+    def _make_tracks(self, number: int) -> None:
         parent = self._lanes.thread(self._threads.tids[number])
-        for place in range(wanted):
-            if self._tracks[number, place]:
-                continue
+        for place in range(len(self._columns)):
             if place < len(self._events):
                 event = self._events[place]
                 name, unit, scale = str(event["name"]), str(event["unit"]), int(event["scale"])

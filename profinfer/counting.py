@@ -64,6 +64,12 @@ class Counting:
     def _is_always(self, group: int) -> bool:
         return all(c.event.is_software for c in self.counters if c.group == group)
 
+    def _leader(self, counter: Counter) -> str:
+        """Name of the first one in a counter's group, "" where the group needs no hardware."""
+        if self._is_always(counter.group):
+            return ""
+        return next(c.name for c in self.counters if c.group == counter.group)
+
     @property
     def records(self) -> int:
         """Records of a reading: CPU time, values, what each group on a PMU has missed; by twos."""
@@ -84,7 +90,9 @@ class Counting:
     def to_json(self) -> dict[str, Any]:
         """For the trace."""
         return {
-            "events": [counter.to_json() for counter in self.counters],
+            "events": [
+                {**counter.to_json(), "leader": self._leader(counter)} for counter in self.counters
+            ],
             "leaders": self.leaders,
             "records": self.records,
             "notes": list(self.notes),

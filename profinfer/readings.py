@@ -32,8 +32,6 @@ class Readings:
         first known: only differences mean anything."""
         self._last: dict[tuple[int, int], tuple[int, int]] = {}
         """Of a thread's column the last value as it came, and as it stands here."""
-        self.has_missed = False
-        """Whether some event on a PMU had to wait for its turn, so far."""
 
     def add(self, records: Records, threads: Threads) -> None:
         """Takes the next records: those of one reading in order, none without the others."""
@@ -79,12 +77,6 @@ class Readings:
         found: I64 = stands + np.cumsum(steps)
         self._last[key] = (int(part[-1]), int(found[-1]))
         return found
-
-    def missed(self, groups: int) -> bool:
-        """Whether any of the last `groups` columns has ever gone up."""
-        if not self.has_missed and groups:
-            self.has_missed = bool(np.any(self.values[:, -groups:] > 1))
-        return self.has_missed
 
     def find(self, thread: I64, ts: I64) -> I64:
         """For each thread and time the row of `values`, -1 where there is none."""
