@@ -108,7 +108,9 @@ def content(raw: Path) -> dict[str, Any]:
             else:
                 r = np.frombuffer(frame.data, TOKENS_RECORD, 1, at)[0]
                 # Perf buffers hand over one CPU after the other.
-                tokens += [(int(r["header"]["ts"]), tuple(run.tolist())) for run in r["run"][: r["runs"]]]
+                tokens += [
+                    (int(r["header"]["ts"]), tuple(run.tolist())) for run in r["run"][: r["runs"]]
+                ]
     runs = [run for _, run in sorted(tokens, key=lambda each: each[0])]
     return {"records": records, "tensors": tensors, "structures": structures, "tokens": runs}
 
