@@ -49,6 +49,10 @@ _SHOWN = 8
 _CONFIGS = ("config", "config1", "config2")
 
 
+GENERIC = (*_HARDWARE, *_SOFTWARE)
+"""Names that mean something everywhere, though not every machine can count them."""
+
+
 class MissingEvent(ProfinferError):
     """There is no such event here: says what there is instead."""
 
@@ -229,9 +233,8 @@ def _missing(name: str, pmus: Pmus) -> MissingEvent:
         listed = [f"PMU {p.name} has {_near(name, sorted(p.events))}" for p in pmus.cores]
     else:
         listed = [pmus.describe()]
-    generic = sorted({*_HARDWARE, *_SOFTWARE})
     return MissingEvent(
-        f"there is no event {name}; {'; '.join(listed)}; generic are {_near(name, generic)}"
+        f"there is no event {name}; {'; '.join(listed)}; generic are {_near(name, sorted(GENERIC))}"
     )
 
 
