@@ -36,6 +36,7 @@ class CounterTracks:
         self._threads = threads
         self._events = list(said["events"])
         self._groups = [str(self._events[i]["name"]) for i in said["leaders"]]
+        self._is_counting = int(said["records"]) > 0
         count = len(self._events)
         self._readings = Readings(int(said["records"]), 1 + count + len(self._groups))
         # Values first, as events and their order are what a reader looks for.
@@ -46,6 +47,8 @@ class CounterTracks:
 
     def take(self, records: Records) -> Records:
         """Takes the readings out of the next records; what is left of them."""
+        if not self._is_counting:
+            return records
         is_counter = records["kind"] == Kind.COUNTERS
         self._readings.add(select(records, is_counter), self._threads)
         return select(records, ~is_counter)
@@ -58,19 +61,23 @@ class CounterTracks:
 
     def ends(self, template: Template, operators: Operators, track: Column) -> None:
         """The ends of operators."""
-        row = self._readings.find(operators.thread, operators.end)
+        row = self._find(operators.thread, operators.end)
         self._write(template, operators.end, operators.thread, row, track=track)
 
     def begins(self, template: Template, operators: Operators, **columns: Column) -> None:
         """The beginnings of operators, after their ends have been written."""
         thread, begin = operators.thread, operators.begin
-        row = self._readings.find(thread, begin)
-        row[self._is_written(operators)] = -1
+        row = self._find(thread, begin)
+        if self._is_counting:
+            row[self._is_written(operators)] = -1
         self._write(template, begin, thread, row, **columns)
 
     def waits(self, template: Template, thread: I64, begin: I64, **columns: Column) -> None:
         """The beginnings of waits."""
-        self._write(template, begin, thread, self._readings.find(thread, begin), **columns)
+        self._write(template, begin, thread, self._find(thread, begin), **columns)
+
+    def _find(self, thread: I64, ts: I64) -> I64:
+        return self._readings.find(thread, ts) if self._is_counting else np.empty(0, np.int64)
 
     def _is_written(self, operators: Operators) -> I64:
         """Those whose first reading is the last one of the operator before."""
@@ -91,6 +98,9 @@ class CounterTracks:
     ) -> None:  # fmt: skip
         """Slices with the values of their rows (-1: none): one template for each set of values that
         are known."""
+        if not self._is_counting:
+            self._writer.encoded(template.encode(ts.astype(np.uint64), **columns))
+            return
         values = self._values(row)
         sets = (values != UNKNOWN) @ (1 << np.arange(values.shape[1], dtype=np.int64))
         for which in sorted(set(sets.tolist())):

@@ -22,7 +22,6 @@ static const char *name_of(const struct counters *counters, size_t number) {
 }
 
 static void note(struct counters *counters, char *said) {
-  warn("%s", said);
   json_object_array_add(counters->notes, json_object_new_string(said));
   free(said);
 }
@@ -202,6 +201,11 @@ void counters_start(struct counters *counters, const struct programs *programs) 
   attach(programs, "count_exit", "sched_process_exit");
   attach(programs, "count_switch", "sched_switch");
   switch_everywhere(counters->cpus);
+}
+
+void counters_warn(const struct counters *counters) {
+  for (size_t i = 0; counters->notes && i < json_object_array_length(counters->notes); i++)
+    warn("%s", json_object_get_string(json_object_array_get_idx(counters->notes, i)));
 }
 
 void counters_say(const struct counters *counters, json_object *start) {

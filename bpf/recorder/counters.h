@@ -29,6 +29,9 @@ struct counters counters_open(const struct plan *plan, unsigned cpus);
 /* Lends the events to the handlers and begins to share them out. */
 void counters_start(struct counters *counters, const struct programs *programs);
 
+/* Says on stderr what could not be counted, and why. */
+void counters_warn(const struct counters *counters);
+
 /* Says in the START frame what is counted, if anything was asked for. */
 void counters_say(const struct counters *counters, json_object *start);
 

@@ -102,5 +102,6 @@ int main(int argc, char **argv) {
   metadata_end(&plan, &drain, level, reason, seconds, clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu);
   capture_close();
   report(&options, &drain, reason, seconds);
+  counters_warn(&counters);
   return 0;
 }

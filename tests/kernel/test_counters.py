@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.trace_processor import Value
 from tests.matrix import Matrix
 from tests.support import (
     Engine,
@@ -115,7 +116,7 @@ def test_cpu_time_and_switches_are_no_more_than_the_kernel_says(
             assert code == 0, stderr
     recording = Recording(trace, "", "", 0)
     try:
-        found: dict[tuple[object, object], float] = {}
+        found: dict[tuple[Value, Value], float] = {}
         for tid, name, low, high in recording.rows(
             "SELECT tid, t.name, min(value), max(value) FROM counter AS c"
             " JOIN thread_counter_track AS t ON c.track_id = t.id JOIN thread USING (utid)"
@@ -127,7 +128,7 @@ def test_cpu_time_and_switches_are_no_more_than_the_kernel_says(
     tids = {tid for tid, _ in found}
     assert len(tids) == 2
     for tid in tids:
-        cpu_ns, switches = said[as_int(tid)]  # type: ignore[arg-type]
+        cpu_ns, switches = said[as_int(tid)]
         # The event counts a switch when the thread has gone, the tracepoint before.
         assert abs(found[tid, "context-switches"] - found[tid, "sched:sched_switch"]) <= 1
         # Each of 588 nodes slept once at least.
