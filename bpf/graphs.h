@@ -154,7 +154,7 @@ BODY int handle_graph_end(void *ctx, __u64 entry) {
     return 0;
   t->entry = ENTRY_NONE;
   if (is_active())
-    emit(ctx, KIND_GRAPH_END, 0, 0);
+    emit_counted(ctx, KIND_GRAPH_END, 0, 0);
   return 0;
 }
 

@@ -18,6 +18,9 @@
  * masks that it would leave out. */
 #define OPAQUE(x) __asm__ volatile("" : "+r"(x))
 
+/* Of a loop: its body stands in the program once. */
+#define ROLLED _Pragma("clang loop unroll(disable)")
+
 /* A tail call per chunk; the kernel allows 33 in a row. */
 #define HASH_CHUNK 512
 #define EMIT_CHUNK 256
@@ -110,16 +113,20 @@ BODY __u64 boot_ns(void) {
   return bpf_ktime_get_ns() + (c ? c->boot_offset : 0);
 }
 
-BODY void count_loss(__u32 cpu, __u32 kind) {
+BODY void count_losses(__u32 cpu, __u32 kind, __u32 lost) {
   struct loss *l = loss_of(cpu, kind);
   if (!l)
     return;
   l->last_ts = boot_ns();
-  __sync_fetch_and_add(&l->lost, 1);
+  __sync_fetch_and_add(&l->lost, lost);
 }
+
+BODY void count_loss(__u32 cpu, __u32 kind) { count_losses(cpu, kind, 1); }
 
 /* A transport provides
  *   try_emit:   sends a record; its time, 0 when it did not fit.
+ *   try_emit_counted: the same with a reading of the counters (0: unknown); how many of that one's
+ *               records did not fit is in `lost`.
  *   wide_begin: room for a wide record; 0 when there is none.
  *   wide_end:   sends it; 0, or it did not fit. */
 #if TRANSPORT == TRANSPORT_RING
@@ -134,6 +141,21 @@ BODY __u64 emit(void *ctx, __u8 kind, __u64 a, __u64 b) {
   if (!ts)
     count_loss(cpu, kind);
   return ts;
+}
+
+#include "counters.h"
+
+/* As emit, with the running thread's counters where they are asked for. */
+BODY void emit_counted(void *ctx, __u8 kind, __u64 a, __u64 b) {
+  if (!COUNTERS) {
+    emit(ctx, kind, a, b);
+    return;
+  }
+  __u32 cpu = bpf_get_smp_processor_id(), lost;
+  if (!try_emit_counted(ctx, cpu, kind, a, b, read_counters(cpu), &lost))
+    count_loss(cpu, kind);
+  if (lost)
+    count_losses(cpu, KIND_COUNTERS, lost);
 }
 
 BODY void fill_header(struct wide_header *h, __u8 kind, __u64 ts) {
@@ -165,19 +187,19 @@ BODY int is_active(void) {
 
 BODY int handle_operator(void *ctx, __u64 tensor) {
   if (is_active())
-    emit(ctx, KIND_OPERATOR, tensor, 0);
+    emit_counted(ctx, KIND_OPERATOR, tensor, 0);
   return 0;
 }
 
 BODY int handle_fused(void *ctx, __u64 first, __u64 last) {
   if (is_active())
-    emit(ctx, KIND_FUSED, last, first);
+    emit_counted(ctx, KIND_FUSED, last, first);
   return 0;
 }
 
 BODY int handle_barrier(void *ctx, __u64 threadpool) {
   if (is_active())
-    emit(ctx, KIND_BARRIER, threadpool, 0);
+    emit_counted(ctx, KIND_BARRIER, threadpool, 0);
   return 0;
 }
 

@@ -36,8 +36,13 @@
 
 #define PARAMETERS(X)                                                                              \
   LAYOUT_PARAMETERS(X)                                                                             \
-  X(RING_SHIFT) /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */                    \
-  X(BOOT_CLOCK) /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */
+  X(RING_SHIFT)      /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */               \
+  X(BOOT_CLOCK)      /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */    \
+  X(COUNTERS)        /* events that are counted, 0 for none; at most COUNTER_MAX */                \
+  X(COUNTER_LEADERS) /* a bit for each that leads a group on a PMU */                              \
+  X(COUNTER_ALWAYS)  /* a bit for each that never waits for hardware: the kernel's own */          \
+  X(COUNTER_RECORDS) /* records of a reading, 0 for none */                                        \
+  X(CPU_COUNT)       /* event i on CPU c is number i * CPU_COUNT + c */
 
 /* Bytes of a struct ggml_tensor that there is room for; what is longer cannot be recorded. */
 #define TENSOR_MAX 512

@@ -21,8 +21,21 @@ enum record_kind {
   KIND_TENSOR = 9,     /* wide */
   KIND_STRUCTURE = 10, /* wide */
   KIND_TOKENS = 11,    /* wide */
-  KIND_COUNT = 12,
+  KIND_COUNTERS = 12,  /* a, b = the next two of a reading (counters.h) */
+  KIND_COUNT = 13,
 };
+
+static inline int is_wide(unsigned kind) { return kind >= KIND_TENSOR && kind <= KIND_TOKENS; }
+
+/* Counters follow their operator, barrier or graph end, with its time and thread, as
+ * COUNTER_RECORDS records: those of one CPU stand in order. What they carry in turn:
+ *   the thread's time on CPUs in ns,
+ *   the value of each event,
+ *   for each group of events of a PMU: ns of that time in which it was not counted.
+ * All of it goes up from an arbitrary beginning. */
+#define COUNTER_MAX 16         /* events */
+#define COUNTER_RECORDS_MAX 17 /* (1 + 16 + 16) / 2, rounded up */
+#define COUNTER_UNKNOWN (~0ULL)
 
 /* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id.
  *

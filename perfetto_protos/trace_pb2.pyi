@@ -194,13 +194,15 @@ class ThreadDescriptor(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., tid: _Optional[int] = ..., thread_name: _Optional[str] = ...) -> None: ...
 
 class CounterDescriptor(_message.Message):
-    __slots__ = ("unit_name",)
+    __slots__ = ("unit_multiplier", "unit_name")
+    UNIT_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
     UNIT_NAME_FIELD_NUMBER: _ClassVar[int]
+    unit_multiplier: int
     unit_name: str
-    def __init__(self, unit_name: _Optional[str] = ...) -> None: ...
+    def __init__(self, unit_multiplier: _Optional[int] = ..., unit_name: _Optional[str] = ...) -> None: ...
 
 class TrackEvent(_message.Message):
-    __slots__ = ("category_iids", "debug_annotations", "type", "name_iid", "track_uuid", "categories", "name", "counter_value", "double_counter_value")
+    __slots__ = ("category_iids", "debug_annotations", "type", "name_iid", "track_uuid", "extra_counter_values", "categories", "name", "counter_value", "extra_counter_track_uuids", "double_counter_value")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TYPE_UNSPECIFIED: _ClassVar[TrackEvent.Type]
@@ -218,20 +220,24 @@ class TrackEvent(_message.Message):
     TYPE_FIELD_NUMBER: _ClassVar[int]
     NAME_IID_FIELD_NUMBER: _ClassVar[int]
     TRACK_UUID_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_COUNTER_VALUES_FIELD_NUMBER: _ClassVar[int]
     CATEGORIES_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNTER_VALUE_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_COUNTER_TRACK_UUIDS_FIELD_NUMBER: _ClassVar[int]
     DOUBLE_COUNTER_VALUE_FIELD_NUMBER: _ClassVar[int]
     category_iids: _containers.RepeatedScalarFieldContainer[int]
     debug_annotations: _containers.RepeatedCompositeFieldContainer[DebugAnnotation]
     type: TrackEvent.Type
     name_iid: int
     track_uuid: int
+    extra_counter_values: _containers.RepeatedScalarFieldContainer[int]
     categories: _containers.RepeatedScalarFieldContainer[str]
     name: str
     counter_value: int
+    extra_counter_track_uuids: _containers.RepeatedScalarFieldContainer[int]
     double_counter_value: float
-    def __init__(self, category_iids: _Optional[_Iterable[int]] = ..., debug_annotations: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., type: _Optional[_Union[TrackEvent.Type, str]] = ..., name_iid: _Optional[int] = ..., track_uuid: _Optional[int] = ..., categories: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ..., counter_value: _Optional[int] = ..., double_counter_value: _Optional[float] = ...) -> None: ...
+    def __init__(self, category_iids: _Optional[_Iterable[int]] = ..., debug_annotations: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., type: _Optional[_Union[TrackEvent.Type, str]] = ..., name_iid: _Optional[int] = ..., track_uuid: _Optional[int] = ..., extra_counter_values: _Optional[_Iterable[int]] = ..., categories: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ..., counter_value: _Optional[int] = ..., extra_counter_track_uuids: _Optional[_Iterable[int]] = ..., double_counter_value: _Optional[float] = ...) -> None: ...
 
 class DebugAnnotation(_message.Message):
     __slots__ = ("name_iid", "bool_value", "uint_value", "int_value", "double_value", "string_value", "name", "dict_entries", "array_values", "string_value_iid")

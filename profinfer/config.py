@@ -41,6 +41,9 @@ class Config:
     """Globs; operator slices are written only where one matches."""
     operator_ops: list[str] = field(default_factory=list)
     """Globs on the op ("MUL_MAT*")."""
+    counters: list[str] = field(default_factory=list)
+    """Events and presets to count in every operator, as perf names them: "cycles", "{a,b}" (at the
+    same times), "memory"."""
     redirect: bool = True
     """Probe the audit library's stubs where the target has them."""
     probe_symbols: bool = False
@@ -74,6 +77,11 @@ class Config:
         _one_of("level", self.level, LEVELS)
         _one_of("loader", self.loader, LOADERS)
         _one_of("transport", self.transport, TRANSPORTS)
+        if self.counters and LEVELS.index(self.level) < LEVELS.index("operator"):
+            raise UsageError(
+                f"counters are read in operators, which level {self.level} does not record",
+                "--level operator, or barrier (which tells work and waiting apart)",
+            )
         _one_of("attach", self.attach, WAYS)
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")

@@ -11,6 +11,7 @@ import numpy as np
 from perfetto_protos import trace_pb2 as pb
 from profinfer import packets
 from profinfer.capture import Frame, FrameKind
+from profinfer.counter_tracks import NOTHING_COUNTED, CounterTracks
 from profinfer.errors import ProbeError, TraceError
 from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
@@ -95,6 +96,9 @@ class Converter:
         self._sequences = Sequences(self._lanes, writer)
         unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
+        self._counters = CounterTracks(
+            writer, self._lanes, self._timeline.threads, start.get("counters", NOTHING_COUNTED)
+        )
         self._name_globs = [str(g) for g in config["operator_names"]]
         self._op_globs = [str(g) for g in config["operator_ops"]]
         names = ("operator", "operator.incomplete", "barrier", "barrier.inside", "graph",
@@ -121,6 +125,9 @@ class Converter:
         everything = join([self._pending, fresh])
         old = everything["ts"] < (_ALL if last else horizon)
         ready, self._pending = select(everything, old), select(everything, ~old)
+        count = len(ready)
+        newest = int(ready["ts"].max()) if count else 0
+        ready = self._counters.take(ready)
         nodes = select(ready, ready["kind"] == Kind.NODE)
         if len(nodes):
             self._structures.add_nodes(nodes[np.argsort(nodes["ts"], kind="stable")])
@@ -132,13 +139,15 @@ class Converter:
                 self._lanes.add_backend(structure.backend, raw)
         losses = self._losses
         chunk = self._timeline.feed(
-            ready, self._wide.runs, losses.windows, lost=losses.total, last=last
+            ready, self._wide.runs, losses.of_slices, lost=losses.total_of_slices, last=last
         )
         self._write(chunk)
-        if len(ready):
-            self._recording_rate(int(ready["ts"].max()), len(ready))
+        if count:
+            self._recording_rate(newest, count)
             # A loss window is done with once everything older has been written.
-            losses.forget(self._timeline.oldest_open(horizon))
+            oldest = self._timeline.oldest_open(horizon)
+            losses.forget(oldest)
+            self._counters.forget(oldest)
 
     def _recording_rate(self, ts: int, count: int) -> None:
         since, total = self._rate or (ts, 0)
@@ -167,13 +176,10 @@ class Converter:
         self._write_operators(chunk.operators)
         self._write_operators(chunk.open_operators)
         thread, begin, _ = chunk.waits
-        if len(begin):
-            self._writer.encoded(
-                packets.NAMED_BEGIN.encode(
-                    begin.astype(np.uint64), track=self._tracks(thread),
-                    name=self._barrier_name, category=self._categories["barrier"],
-                )
-            )  # fmt: skip
+        self._counters.waits(
+            packets.NAMED_BEGIN, thread, begin, track=self._tracks(thread),
+            name=self._barrier_name, category=self._categories["barrier"],
+        )  # fmt: skip
         thread, ts = chunk.inside
         if len(ts):
             self._writer.encoded(
@@ -184,9 +190,10 @@ class Converter:
             )  # fmt: skip
 
     def _write_ends(self, chunk: Chunk) -> None:
-        threads = [chunk.operators.thread, chunk.waits[0]]
-        times = [chunk.operators.end, chunk.waits[2]]
-        tracks = [self._tracks(t) for t in threads]
+        operators = chunk.operators
+        self._counters.ends(packets.SLICE_END, operators, track=self._tracks(operators.thread))
+        times = [chunk.waits[2]]
+        tracks = [self._tracks(chunk.waits[0])]
         for graph in chunk.graphs_ended:
             ended = [*graph.workers, graph.thread]
             tracks.append(self._tracks(np.array(ended, np.int64)))
@@ -223,17 +230,15 @@ class Converter:
             )  # fmt: skip
 
     def _write_operators(self, operators: Operators) -> None:
-        if len(operators.begin):
-            whole, part = self._categories["operator"], self._categories["operator.incomplete"]
-            self._writer.encoded(
-                packets.OPERATOR_BEGIN.encode(
-                    operators.begin.astype(np.uint64),
-                    track=self._tracks(operators.thread),
-                    name=operators.name,
-                    tensor=operators.tensor,
-                    category=np.where(operators.incomplete, part, whole),
-                )
-            )
+        whole, part = self._categories["operator"], self._categories["operator.incomplete"]
+        self._counters.begins(
+            packets.OPERATOR_BEGIN,
+            operators,
+            track=self._tracks(operators.thread),
+            name=operators.name,
+            tensor=operators.tensor,
+            category=np.where(operators.incomplete, part, whole),
+        )
 
     def _tracks(self, threads: Any) -> Any:
         return self._lanes.thread_tracks(self._timeline.threads.tids)[threads]

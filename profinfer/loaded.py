@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ from profinfer.parameters import layout_parameters
 from profinfer.perf_buffer import PerfBuffers
 from profinfer.perf_records import PerfRecords
 from profinfer.plan import HANDLERS
-from profinfer.programs import KPROBE, Programs, Source
+from profinfer.programs import KPROBE, RAW_TRACEPOINT, Programs, Source
 from profinfer.record_ring import RecordRings
 from profinfer.records import (
     CONTROL,
@@ -33,6 +33,12 @@ RING, PERF = "ring", "perf"
 TRANSPORTS = (RING, PERF)
 """In the order of TRANSPORT_* in bpf/parameters.h."""
 _CHAIN = ("chain_hash", "chain_emit", "chain_tokens")
+_COUNTING = ("count_switch", "count_exit")
+_COUNTED_THREADS = 4096
+NO_COUNTERS = {
+    "COUNTERS": 0, "COUNTER_LEADERS": 0, "COUNTER_ALWAYS": 0, "COUNTER_RECORDS": 0,
+}  # fmt: skip
+"""Parameters of bpf/counters.h where nothing is counted."""
 _MAPS = {
     RING: ("ring_heads", "ring_slots", "structure_ring", "control_map", "loss_map", "chain"),
     PERF: ("ring_heads", "record_events", "structure_events", "control_map", "loss_map", "chain"),
@@ -120,23 +126,32 @@ _FIRST = struct.pack("<I", 0)
 def load_handlers(
     load: Callable[[Source], Programs], layout: Layout, transport: str, ring_size: int,
     structure_ring_size: int, attach_type: int = 0, *, boot_clock: bool = True,
+    counters: Mapping[str, int] = NO_COUNTERS,
 ) -> Loaded:  # fmt: skip
     """The handlers for one engine. `load`: of a loader. `ring_size`: bytes of each CPU's ring;
     `structure_ring_size`: of the ring for wide records, in all. `attach_type`: what the programs
-    are to be attached by."""
+    are to be attached by. `counters`: parameters of bpf/counters.h."""
     cpus = cpu_count()
     shift = (ring_size // RECORD.itemsize).bit_length() - 1
-    entries = {"ring_heads": cpus, "loss_map": cpus * KIND_COUNT}
+    count = counters["COUNTERS"]
+    entries = {
+        "ring_heads": cpus,
+        "loss_map": cpus * KIND_COUNT,
+        "counter_events": max(1, cpus * count),
+        "counter_threads": _COUNTED_THREADS if count else 1,
+    }
     if transport == RING:
         entries |= {"ring_slots": cpus << shift, "structure_ring": structure_ring_size}
     else:
         entries |= {"record_events": cpus, "structure_events": cpus}
     source = Source(
         "profinfer",
-        programs=dict.fromkeys([*HANDLERS, *_CHAIN], KPROBE),
-        maps=_MAPS[transport],
+        programs=dict.fromkeys([*HANDLERS, *_CHAIN], KPROBE)
+        | dict.fromkeys(_COUNTING if count else (), RAW_TRACEPOINT),
+        maps=(*_MAPS[transport], *(("counter_events",) if count else ())),
         parameters={
-            **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock)
+            **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock),
+            **counters, "CPU_COUNT": cpus,
         },
         entries=entries,
         transport=TRANSPORTS.index(transport),

@@ -16,6 +16,7 @@ from profinfer.aside import Aside
 from profinfer.attach import Attachments
 from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.config import Config
+from profinfer.counting import Counting, open_counters
 from profinfer.drain import Drain, boot_ns, clock_frame
 from profinfer.errors import PrivilegeError, ProbeError, TargetError
 from profinfer.handler_stats import HandlerStats, handlers_json
@@ -85,6 +86,7 @@ class Recorder:
         self._means: Means | None = None
         self._loaded: Loaded | None = None
         self._attachments: Attachments | None = None
+        self._counting = Counting((), ())
         self._finder = ObjectFinder()
         self._placer = Placer(None, 0)
         self._signal: int | None = None
@@ -109,6 +111,7 @@ class Recorder:
             if self.pid:
                 resume(self.pid)
             self._launched.terminate()
+        self._counting.close()
         if self._loaded:
             self._loaded.close()
 
@@ -120,6 +123,8 @@ class Recorder:
     def prepare(self) -> Frame:
         """Finds the target and loads the handlers; the START frame. Nothing is attached yet."""
         check_privileges()
+        # Before a command is started: what is no name ends it here.
+        self._counting = open_counters(self._config.counters)
         means = self._means = choose_means(
             self._config.loader, self._config.transport, self._config.attach
         )
@@ -143,7 +148,7 @@ class Recorder:
         self._loaded = load_handlers(
             means.loader.load, layout, means.transport, self._config.ring_bytes(),
             self._config.structure_ring_bytes(), means.way.attach_type,
-            boot_clock=means.boot_clock,
+            boot_clock=means.boot_clock, counters=self._counting.parameters(),
         )  # fmt: skip
         self.plan, self._placer.choices = placing.result()
         check(self.plan, best_effort=self._config.best_effort)
@@ -151,6 +156,9 @@ class Recorder:
         start = start_json(
             self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
         )
+        if self._config.counters:
+            start["counters"] = self._counting.to_json()
+            self._notes += self._counting.notes
         return json_frame(FrameKind.START, boot_ns(), start)
 
     def _wait_for_engine(self, launched: Launched) -> None:
@@ -219,6 +227,7 @@ class Recorder:
         drain = Drain(loaded, self.pid)
         sink(clock_frame())
         first, last = self._config.iteration_range()
+        self._counting.start(loaded)
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
         empty = HOT_HANDLERS if self._config.empty_handlers else ()
         attachments = self._attachments = Attachments(loaded, self.pid, means.way, empty=empty)

@@ -22,9 +22,15 @@ class Kind(IntEnum):
     TENSOR = 9
     STRUCTURE = 10
     TOKENS = 11
+    COUNTERS = 12
 
 
-KIND_COUNT = 12
+WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS)
+"""What the structure ring carries."""
+KIND_COUNT = 13
+COUNTER_MAX = 16
+COUNTER_UNKNOWN = (1 << 64) - 1
+"""In the place of a counter's value."""
 WIDE_SIZE = 320
 NAME_SIZE = 64
 SOURCES = 10

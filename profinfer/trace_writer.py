@@ -106,9 +106,11 @@ class TraceWriter:
         return int(track.uuid)
 
     def track(
-        self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None
-    ) -> int:
-        """A named track below another; with a unit, a counter track. Its uuid."""
+        self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None,
+        multiplier: int = 1,
+    ) -> int:  # fmt: skip
+        """A named track below another; with a unit, a counter track, whose values are written
+        divided by the multiplier. Its uuid."""
         packet, track = self._new_track()
         track.name = name
         if parent:
@@ -118,6 +120,8 @@ class TraceWriter:
             track.description = description
         if unit is not None:
             track.counter.unit_name = unit
+            if multiplier != 1:
+                track.counter.unit_multiplier = multiplier
         else:
             track.child_ordering = pb.TrackDescriptor.EXPLICIT
         self._add(packet)

@@ -22,6 +22,7 @@ from profinfer.capture import LOSS_ENTRY, MAGIC, Frame, FrameKind, json_frame, p
 from profinfer.converter import Converter
 from profinfer.output import Output
 from profinfer.records import (
+    COUNTER_UNKNOWN,
     RECORD,
     RUNS,
     STRUCTURE_RECORD,
@@ -213,6 +214,23 @@ class Capture:
         if end is not None:
             self.add(Kind.UBATCH_END, end, tid)
 
+    def count(
+        self, tid: int, readings: Mapping[int, Sequence[int | None]], events: Sequence[Any] = ()
+    ) -> None:
+        """Readings of the counters by time: CPU time, values, what each group has missed; None for
+        what nobody knows. `events`: what the START frame says, if not yet said."""
+        if events:
+            leaders = [i for i, e in enumerate(events) if e["leader"] == e["name"]]
+            records = (1 + len(events) + len(leaders) + 1) // 2
+            self.at_start["counters"] = {
+                "events": list(events), "leaders": leaders, "records": records, "notes": []
+            }  # fmt: skip
+        for at, reading in readings.items():
+            values = [COUNTER_UNKNOWN if value is None else value for value in reading]
+            values += [0] * (len(values) % 2)
+            for a, b in zip(values[::2], values[1::2], strict=True):
+                self.add(Kind.COUNTERS, at, tid, a, b)
+
     def lose(self, which: Callable[[Row], bool]) -> None:
         """There was no room for these records."""
         self.lost += [row for row in self.records if which(row)]
@@ -264,7 +282,8 @@ class Capture:
             for cpu in range(CPUS):
                 until = max(read[cpu], horizon if cpu % 2 else time)
                 mine = (row for row in self.records if row.cpu == cpu)
-                rows += sorted(row for row in mine if read[cpu] <= row.ts < until)
+                due = [row for row in mine if read[cpu] <= row.ts < until]
+                rows += sorted(due, key=lambda row: (row.ts, row.kind))
                 read[cpu] = until
             fresh = {row.tid for row in rows} - named
             if fresh:

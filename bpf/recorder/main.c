@@ -75,13 +75,17 @@ int main(int argc, char **argv) {
   struct objects objects = objects_find(&plan, &target, level);
   capture_open(options.output, options.force);
   struct features features = features_find(options.transport);
+  struct counters counters = {0};
+  if (level >= LEVEL_OPERATOR)
+    counters = counters_open(&plan, programs_cpus());
   struct program_options wanted = {options.object, level, options.ring_size,
-                                   options.structure_ring_size};
+                                   options.structure_ring_size, &counters};
   struct programs programs = programs_load(&wanted, &features, &plan);
   struct rings rings = programs_rings(&programs, &wanted);
-  metadata_start(&plan, &objects, &options, level, &programs);
+  metadata_start(&plan, &objects, &options, level, &programs, &counters);
   capture_clocks();
   struct drain drain = drain_begin(&programs, &objects, rings);
+  counters_start(&counters, &programs);
   programs_activate(&programs, true);
   recording_count_runs(&drain, 0);
   struct uprobes uprobes = uprobes_attach(&programs, &objects, level);
@@ -98,5 +102,6 @@ int main(int argc, char **argv) {
   metadata_end(&plan, &drain, level, reason, seconds, clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu);
   capture_close();
   report(&options, &drain, reason, seconds);
+  counters_warn(&counters);
   return 0;
 }

@@ -114,13 +114,14 @@ static void set_config(json_object *start, const struct options *options, enum l
 
 void metadata_start(const struct plan *plan, const struct objects *objects,
                     const struct options *options, enum level level,
-                    const struct programs *programs) {
+                    const struct programs *programs, const struct counters *counters) {
   struct utsname name;
   uname(&name);
   json_object *start = plan->start, *system = section(start, "uname");
   set_target(start, objects);
   set_plan(start, level);
   set_config(start, options, level);
+  counters_say(counters, start);
   set(start, "loader", string("libbpf"));
   set(start, "recorder", string("profinfer-recorder " PROFINFER_VERSION));
   const struct features *features = &programs->features;

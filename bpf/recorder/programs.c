@@ -14,6 +14,11 @@
 #include <time.h>
 
 static const char *const chain[] = {"chain_hash", "chain_emit", "chain_tokens"};
+static const char *const counting[] = {"count_switch", "count_exit"};
+
+/* Threads whose counts are kept. */
+#define COUNTED_THREADS 4096
+
 #define CHAIN_COUNT (sizeof(chain) / sizeof(*chain))
 
 /* The end of what libbpf complained of, the verifier's log with it: said only when something
@@ -41,7 +46,7 @@ static _Noreturn void refused(const char *what, int error) {
        "this kernel does not %s: %s", what, strerror(error));
 }
 
-static unsigned cpu_count(void) {
+unsigned programs_cpus(void) {
   char line[256] = "";
   FILE *file = fopen("/sys/devices/system/cpu/possible", "re");
   if (!file || !fgets(line, sizeof(line), file))
@@ -116,6 +121,12 @@ static void set_parameters(struct bpf_object *object, const struct program_optio
   size_t records = options->ring_size / sizeof(struct record);
   set_parameter(object, "RING_SHIFT", binary_logarithm(records));
   set_parameter(object, "BOOT_CLOCK", has_boot_clock);
+  const struct counters *counters = options->counters;
+  set_parameter(object, "COUNTERS", counters->count);
+  set_parameter(object, "COUNTER_LEADERS", counters->leaders);
+  set_parameter(object, "COUNTER_ALWAYS", counters->always);
+  set_parameter(object, "COUNTER_RECORDS", counters->records);
+  set_parameter(object, "CPU_COUNT", counters->cpus);
   if (plan_parameter(plan, "T_SIZE") > TENSOR_MAX)
     fail(EXIT_PLAN, "", "the engine's tensors have %d bytes; there is room for %d",
          plan_parameter(plan, "T_SIZE"), TENSOR_MAX);
@@ -128,13 +139,16 @@ static void set_size(struct bpf_object *object, const char *name, size_t entries
 }
 
 static bool is_needed(const struct bpf_program *program, const struct plan *plan,
-                      enum level level) {
+                      const struct program_options *options) {
   const char *name = bpf_program__name(program);
+  for (size_t i = 0; options->counters->count && i < sizeof(counting) / sizeof(*counting); i++)
+    if (!strcmp(name, counting[i]))
+      return true;
   for (size_t i = 0; i < CHAIN_COUNT; i++)
     if (!strcmp(name, chain[i]))
       return true;
   for (size_t i = 0; i < plan->probe_count; i++)
-    if (plan->probes[i].level <= level && !strcmp(name, plan->probes[i].handler))
+    if (plan->probes[i].level <= options->level && !strcmp(name, plan->probes[i].handler))
       return true;
   return false;
 }
@@ -152,13 +166,16 @@ struct programs programs_load(const struct program_options *options,
                               const struct features *features, const struct plan *plan) {
   bool by_perf = features->transport == TRANSPORT_BY_PERF;
   libbpf_set_print(keep_complaints);
-  struct programs programs = {.features = *features, .cpus = cpu_count()};
+  struct programs programs = {.features = *features, .cpus = programs_cpus()};
   struct bpf_object *object = programs.object = open_object(options, by_perf);
   set_parameters(object, options, plan, features->boot_clock);
   set_size(object, "ring_heads", programs.cpus);
   set_size(object, "loss_map", programs.cpus * KIND_COUNT);
   /* Tensors that are known: enough for ten graphs of large models, in a quarter of the memory. */
   set_size(object, "signatures", 32768);
+  size_t counted = options->counters->count;
+  set_size(object, "counter_events", counted ? counted * programs.cpus : 1);
+  set_size(object, "counter_threads", counted ? COUNTED_THREADS : 1);
   if (!by_perf) {
     set_size(object, "ring_slots", programs.cpus * (options->ring_size / sizeof(struct record)));
     set_size(object, "structure_ring", options->structure_ring_size);
@@ -168,8 +185,8 @@ struct programs programs_load(const struct program_options *options,
   }
   struct bpf_program *program;
   bpf_object__for_each_program(program, object) {
-    bpf_program__set_autoload(program, is_needed(program, plan, options->level));
-    if (features->multi)
+    bpf_program__set_autoload(program, is_needed(program, plan, options));
+    if (features->multi && bpf_program__type(program) == BPF_PROG_TYPE_KPROBE)
       bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
   }
   for (size_t i = 0; i < plan->probe_count; i++)

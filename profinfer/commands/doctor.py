@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from profinfer import bcc_loader, features, kernel, libbpf_loader, loader, target, uprobes
+from profinfer.counting import check_counters
 from profinfer.errors import KernelError, PrivilegeError, ProbeError, ProfinferError
 from profinfer.files import FileTarget
 from profinfer.hitcost import hit_cost
@@ -15,8 +16,11 @@ from profinfer.launch import launch_source, with_audit
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
 from profinfer.loaded import cpu_count
+from profinfer.perf_events import GENERIC
 from profinfer.placement import Placer
 from profinfer.plan import LEVELS, Plan, make_plan
+from profinfer.pmus import read_pmus
+from profinfer.presets import presets
 from profinfer.ranks import describe_ranks
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject
@@ -137,6 +141,16 @@ def _transport() -> str:
     return f"record uses {features.choose_transport('auto')}{clock}"
 
 
+def _counters() -> str:
+    """What --counters can name."""
+    lines = [read_pmus().describe()]
+    lines.append("generic: " + ", ".join(name for name in GENERIC if check_counters([name])[0]))
+    for name, preset in presets().items():
+        found, notes = check_counters([name])
+        lines.append(f"preset {name} ({preset.what}): {', '.join(found) or notes[0]}")
+    return "\n".join(lines)
+
+
 def _process(pid: int, objects: list[EngineObject]) -> str:
     objects += target.engine_objects(pid)
     lines = [f"{pid} ({target.process_name(pid)})"]
@@ -151,6 +165,7 @@ _HERE: tuple[tuple[str, Callable[[], str]], ...] = (
     ("tracefs", lambda: str(kernel.tracefs())),
     ("loader", _loader),
     ("transport", _transport),
+    ("counters", _counters),
     ("hit cost", _hit_cost),
     ("audit library", _audit),
 )

@@ -29,12 +29,19 @@ examples:
   profinfer record --pid 1234 --level barrier --duration 30
   profinfer record -o trace.pftrace -- llama-cli -m m.gguf -p "Hello" -n 64
   profinfer record --config run.yaml -- llama-server -m m.gguf
+  profinfer record --pid 1234 --level barrier --counters stalls,page-faults
 
 levels, each including the ones before it:
   token      ubatches: prefill and decode, tokens, sequences, positions
   graph      graphs on every backend, and the structure of each
   operator   every operator on every CPU thread
   barrier    the wait for the other threads after each operator
+
+counters, as perf names them; hardware events count user mode only unless :k or :uk says otherwise:
+  cycles, LLC-load-misses, page-faults, sched:sched_switch   generic, cache, software, tracepoint
+  r412e, l3d_cache_refill, cpu/event=0x2e,umask=0x41/        raw, a PMU's own
+  {cycles,instructions}                                      at the same times, for ratios
+  memory, stalls, faults                                     presets, by CPU (profinfer doctor)
 """
 
 
@@ -107,6 +114,14 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
     (
         ["--operator-ops"],
         {"nargs": "+", "metavar": "GLOB", "help": 'write only operators with such an op ("MUL*")'},
+    ),
+    (
+        ["--counters"],
+        {
+            "action": "append",
+            "metavar": "NAMES",
+            "help": "events or presets to count in every operator, comma-separated (see below)",
+        },
     ),
     (["--raw"], {"metavar": "FILE", "help": "keep the raw capture as well (for convert)"}),
     (

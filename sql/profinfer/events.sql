@@ -265,3 +265,32 @@ JOIN args AS a
   USING (arg_set_id)
 WHERE s.category = 'recording' AND a.flat_key GLOB 'debug.*'
 ORDER BY s.ts;
+
+-- Readings of the counters in the operator probes.
+CREATE PERFETTO VIEW _counter_event(
+  -- Time.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Counter, CPU time, or "not counted: " and the first counter of a group.
+  name STRING,
+  -- What has been counted since an arbitrary beginning, in the counter's unit.
+  value DOUBLE
+) AS
+SELECT
+  c.ts,
+  t.utid,
+  t.name,
+  c.value
+FROM counter AS c
+JOIN thread_counter_track AS t
+  ON c.track_id = t.id
+WHERE
+  t.name = 'CPU time'
+  OR t.name GLOB 'not counted: *'
+  OR t.name IN (
+    SELECT
+      value
+    FROM _recording_arg
+    WHERE key GLOB 'counters.events*.name'
+  );

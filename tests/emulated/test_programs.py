@@ -47,7 +47,8 @@ def layout() -> dict[str, int]:
 def test_every_program_is_accepted(
     repo: Path, tmp_path: Path, matrix: Matrix, layout: dict[str, int], kernel: str, old: bool
 ) -> None:
-    """With every field that an engine may have, and with none of those an old engine lacks."""
+    """With every field that an engine may have and as many counters as there is room for, and with
+    none of those an old engine lacks and no counters."""
     what = "programs loaded" + (", old engine" if old else "")
     # The ring's atomic instructions came with Linux 5.12; everything else is older.
     refused = {"profinfer"} if kernel.endswith("-5.10") else set()
@@ -60,6 +61,8 @@ def test_every_program_is_accepted(
     absent = OPTIONAL if old else ("nothing",)
     values = {name: -1 if name.startswith(absent) else value for name, value in layout.items()}
     assert (-1 in values.values()) is old
+    if not old:
+        values |= {"COUNTERS": 16, "COUNTER_LEADERS": 0xFFFF, "COUNTER_RECORDS": 17}
     settings = " ".join(f"{name}={value}" for name, value in values.items())
     command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1 CHILD_OFFSET=44"
     result = boot(kernel, command, {"/bin/load": tool, **objects})
