@@ -39,6 +39,30 @@
   X(RING_SHIFT) /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */                    \
   X(BOOT_CLOCK) /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */
 
+/* The programs of the scheduler: where fields stand in the records of the tracepoints
+ * (profinfer/scheduler.py reads it in tracefs), -1 where the kernel has no such tracepoint. */
+#define SCHEDULER_PARAMETERS(X)                                                                    \
+  X(SWITCH_PREV_STATE)                                                                             \
+  X(SWITCH_NEXT_PID)                                                                               \
+  X(SWITCH_NEXT_PRIO)                                                                              \
+  X(WAKING_PID)                                                                                    \
+  X(WAKING_PRIO)                                                                                   \
+  X(WAKING_CPU)                                                                                    \
+  X(NEWTASK_PID)                                                                                   \
+  X(NEWTASK_COMM)                                                                                  \
+  X(NEWTASK_FLAGS)                                                                                 \
+  X(RENAME_PID)                                                                                    \
+  X(RENAME_COMM)                                                                                   \
+  X(EXIT_PID)                                                                                      \
+  X(FREE_PID)                                                                                      \
+  X(REASON_PID)                                                                                    \
+  X(REASON_CALLER)                                                                                 \
+  X(REASON_IO_WAIT)                                                                                \
+  X(CALL_OFFSET) /* of the system call's number in a task's registers, -1: not to be had */        \
+  X(TARGET_ONLY) /* 1: only what involves the target's threads */                                  \
+  X(RING_SHIFT)                                                                                    \
+  X(BOOT_CLOCK)
+
 /* Bytes of a struct ggml_tensor that there is room for; what is longer cannot be recorded. */
 #define TENSOR_MAX 512
 

@@ -10,7 +10,7 @@
 #ifndef PROFINFER_PERF_H
 #define PROFINFER_PERF_H
 
-BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
+BODY __u64 try_emit_of(void *ctx, __u32 cpu, __u8 kind, __u32 tid, __u64 a, __u64 b) {
   struct ring_head *head = ring_head(cpu);
   if (!head)
     return 0;
@@ -19,29 +19,13 @@ BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
       .ts = boot_ns(),
       .a = a,
       .b = b,
-      .tid = (__u32)bpf_get_current_pid_tgid(),
+      .tid = tid,
       .cpu = cpu,
       .kind = kind,
   };
   long failed = record_output(ctx, &r);
   __sync_fetch_and_add(&head->ended, 1);
   return failed ? 0 : r.ts;
-}
-
-BODY void *wide_begin(struct walk *w) {
-  struct ring_head *head = ring_head(bpf_get_smp_processor_id());
-  if (!head)
-    return 0;
-  __sync_fetch_and_add(&head->next, 1);
-  return w->wide;
-}
-
-BODY int wide_end(void *ctx, void *r) {
-  struct ring_head *head = ring_head(bpf_get_smp_processor_id());
-  long failed = structure_output(ctx, r);
-  if (head)
-    __sync_fetch_and_add(&head->ended, 1);
-  return failed ? -1 : 0;
 }
 
 #endif

@@ -37,7 +37,7 @@ BODY void finish_record(struct record *r, __u64 last) {
 
 /* The time is taken after the slot: while it is being filled the drain stops at it, so that
  * everything user space has not seen yet is younger than what it has. */
-BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
+BODY __u64 try_emit_of(void *ctx, __u32 cpu, __u8 kind, __u32 tid, __u64 a, __u64 b) {
   struct ring_head *head = ring_head(cpu);
   if (!head)
     return 0;
@@ -53,16 +53,8 @@ BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
   r->ts = now;
   r->a = a;
   r->b = b;
-  finish_record(r, (__u32)bpf_get_current_pid_tgid() | (__u64)cpu << 32 | (__u64)kind << 48 |
-                       mark << 56);
+  finish_record(r, tid | (__u64)cpu << 32 | (__u64)kind << 48 | mark << 56);
   return now;
-}
-
-BODY void *wide_begin(struct walk *w) { return structure_reserve(); }
-
-BODY int wide_end(void *ctx, void *r) {
-  structure_submit(r);
-  return 0;
 }
 
 #endif

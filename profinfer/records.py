@@ -24,7 +24,25 @@ class Kind(IntEnum):
     TOKENS = 11
 
 
+class SchedulerKind(IntEnum):
+    """enum scheduler_kind."""
+
+    SWITCH = 16
+    WAKING = 17
+    NEWTASK = 18
+    NEWNAME = 19
+    RENAME = 20
+    EXIT = 21
+    FREE = 22
+    REASON = 23
+
+
 KIND_COUNT = 12
+FIRST_SCHEDULER_KIND = 16
+SCHEDULER_KINDS = 8
+SWITCH_FROM_TARGET = 32
+SWITCH_TO_TARGET = 33
+SWITCH_HAS_CALL = 34
 WIDE_SIZE = 320
 NAME_SIZE = 64
 SOURCES = 10
@@ -112,6 +130,10 @@ CONTROL = np.dtype(
         ("finished", "<u8"),
         ("boot_offset", "<u8"),
     ]
+)
+
+SCHEDULER_CONTROL = np.dtype(
+    [("active", "<u8"), ("target", "<u8"), ("boot_offset", "<u8"), ("reserved", "<u8")]
 )
 
 Records = npt.NDArray[np.void]
