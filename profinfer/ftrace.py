@@ -18,6 +18,7 @@ from profinfer.packets import SEQUENCE_ID
 from profinfer.varints import field, varint, varints
 
 I64 = npt.NDArray[np.int64]
+NONE: I64 = np.empty(0, np.int64)
 
 
 @dataclass
@@ -49,16 +50,20 @@ def bundle(
     cpu: int, switches: Switches, wakings: Wakings, names: Sequence[str],
     events: Iterable[pb.FtraceEvent] = (), *, lost: bool = False,
 ) -> bytes:  # fmt: skip
-    """A packet with what happened on a CPU. `lost`: events before these are missing."""
+    """A packet with what happened on a CPU; nothing for nothing. `lost`: events before these are
+    missing. What the events refer to must have been interned."""
     message = pb.FtraceEventBundle(cpu=cpu)
     if lost:
         message.lost_events = True
     message.event.extend(events)
-    content = message.SerializeToString()
+    compact = b""
     if len(switches.ts) or len(wakings.ts):
-        content += field(0x22, _compact(switches, wakings, names))
-    packet = b"\x50" + varint(SEQUENCE_ID) + field(0x0A, content)
-    return field(0x0A, packet)
+        compact = field(0x22, _compact(switches, wakings, names))
+    if not compact and not message.event:
+        return b""
+    content = field(0x0A, message.SerializeToString() + compact)
+    # trusted_packet_sequence_id, SEQ_NEEDS_INCREMENTAL_STATE
+    return field(0x0A, b"\x50" + varint(SEQUENCE_ID) + b"\x68\x02" + content)
 
 
 def _compact(switches: Switches, wakings: Wakings, names: Sequence[str]) -> bytes:

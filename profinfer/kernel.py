@@ -5,6 +5,7 @@ Feature by feature, never by kernel version. Failures are KernelError or Privile
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -21,7 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 """Numbers of bpf and perf_event_open, by machine."""
 
-_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 0, 1, 2, 5
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 1, 2, 3, 5
 _OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _LINK_CREATE, _ENABLE_STATS = 15, 24, 28, 32
 _PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
 # CAP_BPF and CAP_PERFMON are not enough: current kernels want CAP_SYS_ADMIN for uprobes by perf

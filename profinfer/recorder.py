@@ -14,7 +14,8 @@ from profinfer import kernel, target
 from profinfer.attach import Attachments
 from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.config import Config
-from profinfer.drain import Drain, boot_ns, clock_frame
+from profinfer.drain import boot_ns, clock_frame
+from profinfer.drains import Drains
 from profinfer.errors import PrivilegeError, ProbeError, TargetError
 from profinfer.handler_stats import HandlerStats, handlers_json
 from profinfer.hitcost import hit_cost
@@ -29,6 +30,7 @@ from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
 from profinfer.priority import Priority
 from profinfer.records import Kind
 from profinfer.run_delay import RunDelay
+from profinfer.scheduler import Scheduler
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
@@ -82,6 +84,7 @@ class Recorder:
         self._launched: Launched | None = None
         self._means: Means | None = None
         self._loaded: Loaded | None = None
+        self._scheduler: Scheduler | None = None
         self._attachments: Attachments | None = None
         self._finder = ObjectFinder()
         self._placer = Placer(None, 0)
@@ -104,6 +107,8 @@ class Recorder:
             if self.pid:
                 resume(self.pid)
             self._launched.terminate()
+        if self._scheduler:
+            self._scheduler.close()
         if self._loaded:
             self._loaded.close()
 
@@ -137,6 +142,11 @@ class Recorder:
             self._config.structure_ring_bytes(), means.way.attach_type,
             boot_clock=means.boot_clock,
         )  # fmt: skip
+        if self._config.scheduler:
+            self._scheduler = Scheduler(
+                means.loader.load, means.transport, self._config.scheduler_ring_bytes(), self.pid,
+                self._config.scheduler, boot_clock=means.boot_clock,
+            )  # fmt: skip
         cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
         self._place()
@@ -144,6 +154,8 @@ class Recorder:
         start = start_json(
             self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
         )
+        if self._scheduler:
+            start["scheduler"] = self._scheduler.to_json()
         return json_frame(FrameKind.START, boot_ns(), start)
 
     def _wait_for_engine(self, launched: Launched) -> None:
@@ -204,7 +216,7 @@ class Recorder:
         means = self._means
         if loaded is None or means is None:
             raise RuntimeError("run() before prepare()")
-        drain = Drain(loaded, self.pid)
+        drain = Drains(loaded, self.pid, self._scheduler)
         sink(clock_frame())
         first, last = self._config.iteration_range()
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
@@ -213,6 +225,8 @@ class Recorder:
         stats = HandlerStats()
         delay = RunDelay(self.pid)
         attachments.attach(self.plan)
+        for frame in drain.begin():
+            sink(frame)
         began, cpu = time.monotonic(), time.process_time()
         show(Progress(0.0, 0, 0))
         if self._launched:
@@ -223,6 +237,8 @@ class Recorder:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
             attachments.detach()
+            if self._scheduler:
+                self._scheduler.detach()
             stats.close()
         time.sleep(0.005)  # a handler that had begun ends meanwhile
         for frame in drain.take(self.objects):
@@ -241,11 +257,12 @@ class Recorder:
             "reason": reason,
             "notes": self._notes,
             "seconds": result.seconds,
-            "handlers": handlers_json(attachments.programs, drain.emitted, empty),
+            "handlers": handlers_json(attachments.programs, drain.engine.emitted, empty),
             "recorder_cpu_s": time.process_time() - cpu,
             "threads_waited_s": delay.seconds,
-            "drained": drain.records,
-            "lost": drain.lost,
+            "drained": drain.engine.records,
+            "lost": drain.engine.lost,
+            "scheduler": drain.scheduler_json(),
             "command_status": (
                 None
                 if result.command_status is None
@@ -256,7 +273,7 @@ class Recorder:
         return result
 
     def _loop(
-        self, loaded: Loaded, attachments: Attachments, drain: Drain, stats: HandlerStats,
+        self, loaded: Loaded, attachments: Attachments, drain: Drains, stats: HandlerStats,
         delay: RunDelay, sink: Sink, show: Callable[[Progress], None], began: float,
     ) -> str:  # fmt: skip
         poll = select.epoll()
@@ -279,7 +296,7 @@ class Recorder:
                 if self._launched:
                     self._attach_new(self._launched, attachments)
                 ended = any(fd == target_fd for fd, _ in ready)
-                is_filling = loaded.rings.fill() >= _FULL
+                is_filling = drain.fill() >= _FULL
                 is_due = is_filling or time.monotonic() >= next_drain
                 if not (is_due or ended or self._signal is not None):
                     continue
@@ -289,9 +306,9 @@ class Recorder:
                 next_drain = time.monotonic() + self._config.poll
                 for frame in drain.take(self.objects):
                     sink(frame)
-                stats.tick(drain.records)
-                delay.look(drain.tids)
-                if not (ended or checked) and drain.emitted[Kind.OPERATOR]:
+                stats.tick(drain.engine.records)
+                delay.look(drain.engine.tids)
+                if not (ended or checked) and drain.engine.emitted[Kind.OPERATOR]:
                     checked = True
                     self._check_redirection()
                 if boot_ns() >= next_clock:

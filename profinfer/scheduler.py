@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from profinfer import features, kernel
+from profinfer.config import SCHEDULERS
 from profinfer.errors import KernelError
 from profinfer.loaded import RING, TRANSPORTS, RecordSource, boot_offset, cpu_count
 from profinfer.perf_buffer import PerfBuffers
@@ -30,8 +31,7 @@ from profinfer.records import (
     SchedulerKind,
 )
 
-SYSTEM, TARGET = "system", "target"
-MODES = (SYSTEM, TARGET)
+SYSTEM, TARGET = SCHEDULERS
 """Everything on every CPU, or what involves the target's threads."""
 
 _TRACEPOINTS = {
@@ -73,7 +73,7 @@ _FIELDS = {
     "REASON_IO_WAIT": ("on_reason", "io_wait", 1),
 }
 _CALL_OFFSETS = {"x86_64": 15 * 8, "aarch64": 35 * 8}
-"""Of the system call's number in the kernel's struct pt_regs: believed only where a try shows it."""
+"""Of the system call's number in the kernel's struct pt_regs; a try shows whether it is so."""
 _NANOSLEEP = {"x86_64": 35, "aarch64": 101}
 _TRACEPOINT_MAX = 128
 _libc = ctypes.CDLL(None)
@@ -101,9 +101,7 @@ class Scheduler:
         """From when on everything is recorded, in BOOTTIME ns."""
         maps = self._programs.maps
         try:
-            self._control_map, self._control = _mapped(
-                maps["sched_control"], SCHEDULER_CONTROL, 1
-            )
+            self._control_map, self._control = _mapped(maps["sched_control"], SCHEDULER_CONTROL, 1)
             count = self._cpus * SCHEDULER_KINDS
             self._loss_map, self._losses = _mapped(maps["sched_losses"], LOSS, count)
             self.rings: RecordSource
@@ -112,9 +110,7 @@ class Scheduler:
                     maps["sched_heads"], maps["sched_slots"], self._cpus, ring_size
                 )
             else:
-                buffers = PerfBuffers(
-                    maps["sched_events"], self._cpus, ring_size, RECORD.itemsize
-                )
+                buffers = PerfBuffers(maps["sched_events"], self._cpus, ring_size, RECORD.itemsize)
                 self.rings = PerfRecords(maps["sched_heads"], buffers, self._cpus)
         except BaseException:
             self._programs.close()
@@ -145,7 +141,8 @@ class Scheduler:
         """By kind, how often the kernel has skipped a program: it runs none within another one."""
         return {
             _KINDS[name]: kernel.program_misses(self._programs.program(name))
-            for name in self._events
+            for name in self._programs.programs
+            if name != _OPTIONAL or self.names_reasons
         }
 
     def to_json(self) -> dict[str, object]:
@@ -199,9 +196,10 @@ class Scheduler:
         found = False
         for cpu in range(self._cpus):
             rows = self.rings.drain(cpu).data.reshape(-1).view(RECORD)
-            call = rows["b"] & np.uint64((1 << SWITCH_HAS_CALL | (1 << 32) - 1))
-            mine = (rows["tid"] == threading.get_native_id()) & (call == 1 << SWITCH_HAS_CALL | number)
-            found |= bool(np.any(mine & (rows["kind"] == SchedulerKind.SWITCH)))
+            mine = rows["tid"] == threading.get_native_id()
+            mine &= rows["kind"] == SchedulerKind.SWITCH
+            calls = rows["b"] & np.uint64(1 << SWITCH_HAS_CALL | (1 << 32) - 1)
+            found |= bool(np.any(calls[mine] == (1 << SWITCH_HAS_CALL | number)))
         return found
 
 
@@ -240,9 +238,7 @@ def _has(handler: str) -> bool:
     return (kernel.tracefs() / "events" / _TRACEPOINTS[handler] / "id").exists()
 
 
-def _mapped(
-    fd: int, dtype: np.dtype[np.void], count: int
-) -> tuple[mmap.mmap, Records]:
+def _mapped(fd: int, dtype: np.dtype[np.void], count: int) -> tuple[mmap.mmap, Records]:
     """The elements of a map. Read so, not by system call: while the kernel answers one it runs no
     program at a tracepoint on that CPU."""
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profinfer.capture import MAGIC, Frame, pack
-from profinfer.config import LOADERS, TRANSPORTS, WAYS, Config, load_config
+from profinfer.config import LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
 from profinfer.converter import Converter
 from profinfer.errors import OutputError
 from profinfer.launch import describe_status
@@ -26,6 +26,7 @@ examples:
   profinfer record --pid 1234 -o trace.pftrace                 until Ctrl-C or its end
   profinfer record --pid 1234 --level barrier --duration 30
   profinfer record -o trace.pftrace -- llama-cli -m m.gguf -p "Hello" -n 64
+  profinfer record --pid 1234 --scheduler --duration 10        and who else uses the CPUs
   profinfer record --config run.yaml -- llama-server -m m.gguf
 
 levels, each including the ones before it:
@@ -33,6 +34,8 @@ levels, each including the ones before it:
   graph      graphs on every backend, and the structure of each
   operator   every operator on every CPU thread
   barrier    the wait for the other threads after each operator
+
+beside them: --scheduler tells who ran, who waited for a CPU and who took it
 """
 
 
@@ -85,6 +88,16 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
     (
         ["--best-effort"],
         {"action": "store_true", "help": "record the levels that work, if not all do"},
+    ),
+    (
+        ["--scheduler"],
+        {
+            "nargs": "?",
+            "const": SCHEDULERS[0],
+            "choices": SCHEDULERS,
+            "help": "record thread states too: of the whole system (default), or of the target's"
+            " threads only, which costs less",
+        },
     ),
     (["--duration"], {"type": float, "metavar": "S", "help": "end after this many seconds"}),
     (
