@@ -8,29 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer import packets
-from profinfer.cpu_chain import PRIORITY, STAND_IN, STAND_IN_NAME, CpuChain, Links
+from profinfer.cpu_chain import PRIORITY, SLEEPING, STAND_IN, STAND_IN_NAME, CpuChain, Links
 from profinfer.ftrace import NONE, Switches, Wakings, bundle
 from profinfer.lanes import Lanes
 from profinfer.losses import Losses
 from profinfer.records import (
     RECORD,
     SWITCH_FROM_TARGET,
-    SWITCH_HAS_CALL,
     SWITCH_TO_TARGET,
     Records,
     SchedulerKind,
     join,
     select,
 )
-from profinfer.slices import I64, Mask
-from profinfer.spans import Spans
-from profinfer.system_calls import call_name
 from profinfer.task_names import TaskNames
+from profinfer.thread_waits import ThreadWaits
 from profinfer.trace_writer import TraceWriter
+from profinfer.words import flag, low, signed, word
 
-_SLEEPS, _ENDED = 0x0F, 0x30
-"""Of the states that a switch reports: asleep or stopped; never to run again."""
 _CLONE_THREAD = 0x10000
 
 
@@ -45,26 +40,27 @@ class Scheduling:
         self._lanes = lanes
         self._losses = losses
         self._pid = pid
-        self._machine = machine
         self._is_all = mode == "system"
         self._names = TaskNames()
+        self._waits = ThreadWaits(writer, lanes, self._names, machine, takers=not self._is_all)
         self._pending = np.empty(0, RECORD)
         self._since = 0
         self._chains: dict[int, CpuChain] = {}
         self._seen: dict[int, int] = {}
-        self._blocked = Spans()
-        self._takers = Spans()
-        self._taken_from: dict[int, int] = {}
         self._functions: dict[int, str] = {}
+        self._mine: set[int] = set()
         self.records = 0
 
     def add_tasks(self, ts: int, tasks: dict[str, Any]) -> None:
         """Processes and threads that were there at a time (tasks.py)."""
         self._since = int(tasks.get("since", self._since))
         threads = [(int(tid), int(pid), str(name)) for tid, pid, name in tasks["threads"]]
-        # The target's own process has been described already.
-        processes = [p for p in tasks["processes"] if p[0] != self._pid]
         self._names.add_known((tid, name) for tid, _, name in threads)
+        self._mine |= {tid for tid, pid, _ in threads if pid == self._pid}
+        # The target's own process has been described already.
+        processes = [p for p in tasks["processes"] if p[0] != self._pid and self._is_all]
+        if not self._is_all:
+            threads = [thread for thread in threads if thread[0] in self._mine]
         self._writer.process_tree(ts, processes, threads)
         self._functions |= {int(a): str(name) for a, name in tasks.get("functions", {}).items()}
 
@@ -99,7 +95,7 @@ class Scheduling:
             if cpu not in self._chains:
                 self._start(cpu, self._since, tid)
         self._seen = {}
-        self._write_waits(ready)
+        self._waits.write(ready)
         self._names.end()
         if horizon is not None:
             self._losses.forget_scheduler(horizon)
@@ -124,9 +120,9 @@ class Scheduling:
         next_name = self._names.at(links.next, links.ts)
         next_name[links.next == 0] = self._names.number(f"swapper/{cpu}")
         next_name[links.next == STAND_IN + cpu] = self._names.number(STAND_IN_NAME)
-        wakee = _low(waking["a"])
+        wakee = low(waking["a"])
         wakings = Wakings(
-            seen.ts, wakee, _word(waking["a"], 2), _signed(_word(waking["a"], 3)),
+            seen.ts, wakee, word(waking["a"], 2), signed(word(waking["a"], 3)),
             self._names.at(wakee, seen.ts),
         )  # fmt: skip
         switches = Switches(links.ts, links.state, links.next, links.prio, next_name)
@@ -146,13 +142,14 @@ class Scheduling:
         """The switches of a CPU; with a stand-in for whoever is not recorded."""
         a, b = switch["a"], switch["b"]
         links = Links(
-            switch["ts"].astype(np.int64), switch["tid"].astype(np.int64), _word(a, 2), _low(a),
-            _signed(_word(a, 3)),
+            switch["ts"].astype(np.int64), switch["tid"].astype(np.int64), word(a, 2), low(a),
+            signed(word(a, 3)),
         )  # fmt: skip
         if self._is_all:
             return links
-        from_target, to_target = _flag(b, SWITCH_FROM_TARGET), _flag(b, SWITCH_TO_TARGET)
+        from_target, to_target = flag(b, SWITCH_FROM_TARGET), flag(b, SWITCH_TO_TARGET)
         links.prev[~from_target] = STAND_IN + cpu
+        links.state[~from_target] = SLEEPING
         links.next[~to_target] = STAND_IN + cpu
         mine = np.flatnonzero(from_target | to_target)
         return Links(*(column[mine] for column in links.columns()))
@@ -173,20 +170,26 @@ class Scheduling:
 
     def _rare(self, rows: Records) -> list[pb.FtraceEvent]:
         """Events that have no compact form."""
-        events = []
+        events: list[pb.FtraceEvent] = []
+        if not len(rows):
+            return events
         before = self._names.at(rows["tid"].astype(np.int64), rows["ts"].astype(np.int64) - 1)
         subject = rows["tid"].astype(np.int64)
         is_new = rows["kind"] == SchedulerKind.NEWTASK
         subject[is_new] = (rows["a"][is_new] & np.uint64(0xFFFFFFFF)).astype(np.int64)
         names = self._names.at(subject, rows["ts"].astype(np.int64))
-        for row, old, new in zip(rows.tolist(), before.tolist(), names.tolist(), strict=True):
+        columns = (rows.tolist(), subject.tolist(), before.tolist(), names.tolist())
+        for row, of, old, new in zip(*columns, strict=True):
             ts, a, b, tid, _, kind, _ = row
+            if kind == SchedulerKind.NEWTASK and a >> 32 == self._pid and b & _CLONE_THREAD:
+                self._mine.add(of)
+                self._lanes.add_beginning(of, ts + 1)
+            if not (self._is_all or of in self._mine):
+                continue  # of its states nothing is told
             event = pb.FtraceEvent(timestamp=ts, pid=tid)
             text = self._names.texts[new]
             if kind == SchedulerKind.NEWTASK:
-                if a >> 32 == self._pid and b & _CLONE_THREAD:
-                    self._lanes.add_beginning(a & 0xFFFFFFFF, ts + 1)
-                event.task_newtask.pid = a & 0xFFFFFFFF
+                event.task_newtask.pid = of
                 event.task_newtask.comm = text
                 event.task_newtask.clone_flags = b
             elif kind == SchedulerKind.RENAME:
@@ -210,100 +213,7 @@ class Scheduling:
             events.append(event)
         return events
 
-    # ---- The target's threads
-
-    def _write_waits(self, rows: Records) -> None:
-        """What each of them was blocked in and, where others are not recorded, who took its CPU."""
-        switch = select(rows, rows["kind"] == SchedulerKind.SWITCH)
-        waking = select(rows, rows["kind"] == SchedulerKind.WAKING)
-        a, b = switch["a"], switch["b"]
-        ts, tid = switch["ts"].astype(np.int64), switch["tid"].astype(np.int64)
-        following, state = _low(a), _word(a, 2)
-        is_mine = _flag(b, SWITCH_FROM_TARGET)
-        blocks = (state & _SLEEPS != 0) & (state & _ENDED == 0) & _flag(b, SWITCH_HAS_CALL)
-        begins = np.flatnonzero(is_mine & blocks)
-        call = _signed(_low(b), np.int32)[begins]
-        calls, index = np.unique(call, return_inverse=True)
-        names = [self._writer.name(call_name(self._machine, number)) for number in calls.tolist()]
-        ended = self._blocked.feed(
-            tid[begins], ts[begins],
-            np.concatenate([following, _low(waking["a"])]),
-            np.concatenate([ts, waking["ts"].astype(np.int64)]),
-        )  # fmt: skip
-        track = self._lanes.blocked
-        self._end_slices([track(t) for t in ended.tid.tolist()], ended.ts)
-        if len(begins):
-            self._writer.encoded(
-                packets.NAMED_BEGIN.encode(
-                    ts[begins].astype(np.uint64),
-                    track=np.array([track(t) for t in tid[begins].tolist()], np.uint64),
-                    name=np.array(names, np.uint64)[index],
-                    category=self._writer.category("blocked"),
-                )
-            )
-        if not self._is_all:
-            takes = is_mine & (state & 0xFF == 0) & ~_flag(b, SWITCH_TO_TARGET) & (following != 0)
-            self._write_takers(switch, np.flatnonzero(takes))
-
-    def _write_takers(self, switch: Records, begins: I64) -> None:
-        ts, tid = switch["ts"].astype(np.int64), switch["tid"].astype(np.int64)
-        following = _low(switch["a"])
-        # A taker stays until the next switch on its CPU, of which there is a record.
-        end_tid, end_ts = [following], [ts]
-        takes = np.zeros(len(ts), np.bool_)
-        takes[begins] = True
-        for cpu in np.unique(switch["cpu"], return_inverse=True)[0].tolist():
-            mine = np.flatnonzero(switch["cpu"] == cpu)
-            victim = np.where(takes[mine], tid[mine], -1)
-            end_tid.append(np.append(np.int64(self._taken_from.get(cpu, -1)), victim[:-1]))
-            end_ts.append(ts[mine])
-            self._taken_from[cpu] = int(victim[-1])
-        ended = self._takers.feed(
-            tid[begins], ts[begins], np.concatenate(end_tid), np.concatenate(end_ts)
-        )
-        track = self._lanes.takers
-        self._end_slices([track(t) for t in ended.tid.tolist()], ended.ts)
-        if not len(begins):
-            return
-        writer = self._writer
-        taker = following[begins]
-        names = [self._names.texts[n] for n in self._names.at(taker, ts[begins]).tolist()]
-        writer.encoded(
-            packets.TAKER_BEGIN.encode(
-                ts[begins].astype(np.uint64),
-                track=np.array([track(t) for t in tid[begins].tolist()], np.uint64),
-                name=np.array([writer.name(name) for name in names], np.uint64),
-                tid=np.array([writer.string(str(t)) for t in taker.tolist()], np.uint64),
-                category=writer.category("taken"),
-            )
-        )
-
-    def _end_slices(self, tracks: list[int], ts: I64) -> None:
-        if tracks:
-            self._writer.encoded(
-                packets.SLICE_END.encode(ts.astype(np.uint64), track=np.array(tracks, np.uint64))
-            )
-
 
 def _links(ts: npt.NDArray[np.uint64], tid: npt.NDArray[np.uint32]) -> Links:
     """That threads were seen to run."""
     return Links(ts.astype(np.int64), tid.astype(np.int64), NONE, NONE, NONE)
-
-
-def _low(words: npt.NDArray[np.uint64]) -> I64:
-    """The lower 32 bits."""
-    return (words & np.uint64(0xFFFFFFFF)).astype(np.int64)
-
-
-def _word(words: npt.NDArray[np.uint64], index: int) -> I64:
-    """One of the four times 16 bits, from below."""
-    return (words >> np.uint64(16 * index) & np.uint64(0xFFFF)).astype(np.int64)
-
-
-def _signed(values: I64, of: type[np.int16 | np.int32] = np.int16) -> I64:
-    return values.astype(of).astype(np.int64)
-
-
-def _flag(words: npt.NDArray[np.uint64], bit: int) -> Mask:
-    flags: Mask = words >> np.uint64(bit) & np.uint64(1) != 0
-    return flags
