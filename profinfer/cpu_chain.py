@@ -51,6 +51,10 @@ class Gap:
 
     first: int
     last: int
+    left: int
+    """Thread that was switched to before."""
+    found: int
+    """Thread that is switched from after."""
 
 
 class CpuChain:
@@ -78,8 +82,8 @@ class CpuChain:
         for i in np.flatnonzero(links.prev != expected).tolist():
             after = int(links.ts[i - 1]) if i else self._last_ts
             before = int(links.ts[i])
-            gaps.append(Gap(after, before))
             left, found = int(expected[i]), int(links.prev[i])
+            gaps.append(Gap(after, before, left, found))
             between = (seen.ts > after) & (seen.ts < before)
             leaves = int(seen.ts[between & (seen.prev == left)].max(initial=after)) + 1
             comes = resumed(after, before)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
 from profinfer.capture import ANY_CPU, LOSS_ENTRY
+from profinfer.cpu_chain import Gap
 from profinfer.lanes import Lanes
 from profinfer.records import (
     FIRST_SCHEDULER_KIND,
@@ -49,6 +50,8 @@ class Losses:
         """Of the engine's records."""
         self._scheduler_windows: list[tuple[int, Loss]] = []
         self._fresh: set[int] = set()
+        self.gaps = 0
+        """Switches found to be missing of which the kernel says nothing."""
         writer.counter(start, lanes.lost, 0)
 
     @property
@@ -83,7 +86,10 @@ class Losses:
             self._write(cpu, kind, lost - self._lost.get((cpu, kind), 0), first, last)
         self.write_stats()
 
-    def _write(self, cpu: int, kind: int, fresh: int, first: int, last: int) -> None:
+    def _write(
+        self, cpu: int, kind: int, fresh: int, first: int, last: int,
+        between: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
         writer, lanes = self._writer, self._lanes
         name = _NAMES.get(kind, str(kind))
         where = None if cpu == ANY_CPU else cpu
@@ -94,7 +100,8 @@ class Losses:
         writer.event(
             pb.TrackEvent.TYPE_INSTANT, last, lanes.loss, "records lost",
             "loss" if kind < FIRST_SCHEDULER_KIND else "loss.scheduler",
-            {"cpu": where, "kind": name, "lost": fresh, "first_ts": first, "last_ts": last},
+            {"cpu": where, "kind": name, "lost": fresh, "first_ts": first, "last_ts": last}
+            | (between or {}),
         )  # fmt: skip
         writer.counter(last, counter, self._lost[cpu, kind])
         writer.counter(last, lanes.lost, sum(self._lost.values()))
@@ -120,15 +127,17 @@ class Losses:
         ]
         return max(times, default=None)
 
-    def add_gap(self, cpu: int, first: int, last: int) -> None:
-        """A switch is missing on a CPU between two times. Where no loss explains it the kernel has
-        skipped a program and not said so: at least one record."""
+    def add_gap(self, cpu: int, gap: Gap) -> None:
+        """A switch is missing on a CPU. Where no loss explains it the kernel has skipped a program
+        and not said so: at least one record."""
         for where, loss in self._scheduler_windows:
-            if where in (cpu, ANY_CPU) and loss.first <= last and loss.last >= first:
+            if where in (cpu, ANY_CPU) and loss.first <= gap.last and loss.last >= gap.first:
                 return
         self._writer.dropped()
-        self._scheduler_windows.append((cpu, Loss(first, last, SchedulerKind.SWITCH)))
-        self._write(cpu, SchedulerKind.SWITCH, 1, first, last)
+        self._scheduler_windows.append((cpu, Loss(gap.first, gap.last, SchedulerKind.SWITCH)))
+        between = {"left_tid": gap.left, "found_tid": gap.found}
+        self._write(cpu, SchedulerKind.SWITCH, 1, gap.first, gap.last, between)
+        self.gaps += 1
 
     def forget_scheduler(self, before: int) -> None:
         """As `forget`, for the scheduler's."""

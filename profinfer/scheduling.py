@@ -116,7 +116,7 @@ class Scheduling:
             )
             for gap in gaps:
                 is_lost = True
-                self._losses.add_gap(cpu, gap.first, gap.last)
+                self._losses.add_gap(cpu, gap)
         next_name = self._names.at(links.next, links.ts)
         next_name[links.next == 0] = self._names.number(f"swapper/{cpu}")
         next_name[links.next == STAND_IN + cpu] = self._names.number(STAND_IN_NAME)
