@@ -43,16 +43,15 @@ class SchedulerDrain:
         rings = self._scheduler.rings
         horizon = boot_ns() - HOLD_NS
         parts, newest = [], []
+        is_complete = True
         for cpu in range(rings.cpus):
             drained = rings.drain(cpu)
             rows = drained.data.reshape(-1).view(RECORD)
-            last = int(rows["ts"].max()) if len(rows) else 0
-            if drained.stopped:
-                # Of a ring, what follows the unfinished record is younger than the last finished.
-                horizon = min(horizon, last if rings.in_order and last else self.horizon)
-            newest.append(last)
+            is_complete &= not drained.stopped
+            newest.append(int(rows["ts"].max()) if len(rows) else 0)
             parts.append(rows)
-        self.horizon = max(self.horizon, horizon)
+        if is_complete:
+            self.horizon = max(self.horizon, horizon)
         records = join(parts)
         self.records += len(records)
         frames = [*self._strangers(records), *self._loss_frames(newest)]
