@@ -74,8 +74,10 @@ class Losses:
 
     def add(self, data: bytes) -> None:
         """The LOSS_ENTRYs of one frame."""
-        self._writer.dropped()
         entries = np.frombuffer(data, LOSS_ENTRY)
+        # What is missing of the scheduler the bundles say (`has_fresh`).
+        if bool(np.any(entries["kind"] < FIRST_SCHEDULER_KIND)):
+            self._writer.dropped()
         for entry in entries[np.argsort(entries["last_ts"], kind="stable")].tolist():
             cpu, kind, lost, first, last = entry
             if kind < FIRST_SCHEDULER_KIND:
@@ -133,7 +135,6 @@ class Losses:
         for where, loss in self._scheduler_windows:
             if where in (cpu, ANY_CPU) and loss.first <= gap.last and loss.last >= gap.first:
                 return
-        self._writer.dropped()
         self._scheduler_windows.append((cpu, Loss(gap.first, gap.last, SchedulerKind.SWITCH)))
         between = {"left_tid": gap.left, "found_tid": gap.found}
         self._write(cpu, SchedulerKind.SWITCH, 1, gap.first, gap.last, between)
