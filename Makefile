@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-overhead protos clean FORCE
+.PHONY: help setup demo test test-matrix lint bench bench-overhead protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -17,8 +17,12 @@ setup: ## system packages, .venv, BCC, kernel headers and the demo model
 demo: build/.setup ## profile a small model for a few seconds and report on it
 	tools/demo.sh
 
-test: build/.setup-test ## all tests, the lint among them (PYTEST_ARGS="-k writer" for some)
-	$(VENV)/pytest $(PYTEST_ARGS)
+# In continuous integration the slow ones, too: one run, so that one table says what ran where.
+test: build/.setup-test ## all tests but test-matrix, the lint too (PYTEST_ARGS="-k writer" for some)
+	$(VENV)/pytest $(if $(filter true,$(CI)),,-m "not matrix") $(PYTEST_ARGS)
+
+test-matrix: build/.setup-test ## programs and recordings on emulated machines (CI: part of test)
+	$(VENV)/pytest -m matrix $(PYTEST_ARGS)
 
 lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
 	$(VENV)/ruff check
@@ -42,7 +46,8 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 
 SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml \
   tools/build_audit.sh audit/audit.c tools/build_native.sh bpf/hit_sites.c \
-  tools/build_bpf.sh $(wildcard bpf/*.h bpf/*.bpf.c)
+  tools/build_bpf.sh $(wildcard bpf/*.h bpf/*.bpf.c) tools/fetch_emulated.py \
+  tools/fetch_python.py tools/build_recorder.sh $(wildcard bpf/recorder/*.[ch])
 ifeq ($(wildcard $(VENV)/python),)
 SETUP_INPUTS += FORCE
 endif

@@ -28,13 +28,13 @@ SITE(call, "call 1f; ret; 1: ret");
 SITE(stepped, "mov %rdi, %rax; ret");
 #elif defined(__aarch64__)
 SITE(nop, "nop; ret");
+SITE(hint, "hint #34; ret");
 SITE(b, "b 1f; 1: ret");
 SITE(b_cond, "b.eq 1f; 1: ret");
 SITE(cbz, "cbz x0, 1f; 1: ret");
 SITE(tbz, "tbz x0, #0, 1f; 1: ret");
 SITE(br, "ret");
 SITE(adr, "adr x9, 1f; 1: ret");
-SITE(ldr_literal, "ldr x9, 1f; ret; .balign 8; 1: .quad 0");
 SITE(stp, "stp x29, x30, [sp, #-16]!; ldp x29, x30, [sp], #16; ret");
 SITE(stepped, "mov x9, x0; ret");
 #else

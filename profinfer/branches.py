@@ -9,7 +9,6 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-import capstone
 import numpy as np
 import numpy.typing as npt
 
@@ -32,6 +31,8 @@ def short_jumps(elf: Elf, start: int, end: int) -> list[tuple[int, int]]:
 
     `references` lacks them: by their bytes alone they would be too many.
     """
+    import capstone  # here, as in sites.py
+
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     decoder.skipdata = True
     found = []

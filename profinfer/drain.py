@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
-from pathlib import Path
 
 import numpy as np
 
+from profinfer.backends import backend_name
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
 from profinfer.loaded import Loaded
 from profinfer.records import KIND_COUNT, RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind, join
@@ -16,12 +15,6 @@ from profinfer.target import EngineObject, process_name
 HOLD_NS = 1_000_000
 """A handler may be interrupted between taking its slot and the time: longer than that is seen as
 an unfinished slot, which stops the drain."""
-
-_BACKEND_FN = re.compile(r"ggml_backend_(?:\w+?_)??(\w+?)_(?:backend_)?(?:get_)?name")
-_BACKEND_FILE = re.compile(r"libggml-([a-z0-9]+)")
-_NAMES = {"cpu": "CPU", "cuda": "CUDA", "opencl": "OpenCL", "vk": "Vulkan", "vulkan": "Vulkan",
-          "rpc": "RPC", "blas": "BLAS", "sycl": "SYCL", "metal": "Metal", "cann": "CANN",
-          "hip": "ROCm", "rknn": "RKNN", "musa": "MUSA", "hexagon": "Hexagon"}  # fmt: skip
 
 
 def boot_ns() -> int:
@@ -40,21 +33,6 @@ def clock_frame() -> Frame:
         tries.append((after - before, (before + after) // 2, mono, real))
     clocks = min(tries)[1:]
     return Frame(FrameKind.CLOCK, clocks[0], np.array(clocks, "<u8").tobytes())
-
-
-def backend_name(function: int, objects: list[EngineObject]) -> str | None:
-    """A backend's name from the function that would tell it: by its symbol, else by its file."""
-    for item in objects:
-        value = function - item.base
-        for symbol in item.elf.symbols.within(value, value + 1):
-            match = _BACKEND_FN.search(symbol.name)
-            if match and symbol.value == value:
-                return _NAMES.get(match[1].lower(), match[1])
-    for item in reversed([i for i in objects if i.base <= function]):
-        match = _BACKEND_FILE.search(Path(item.path).name)
-        if match and match[1] != "base":
-            return _NAMES.get(match[1], match[1])
-    return None
 
 
 class Drain:

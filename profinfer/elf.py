@@ -8,6 +8,7 @@ us), and every defect becomes a TargetError that names the file.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import stat
@@ -25,6 +26,7 @@ from profinfer.symbols import Symbol, SymbolTable
 MACHINES = {62: "x86-64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
+_PF_X = 1
 _SHT_SYMTAB, _SHT_DYNSYM = 2, 11
 _DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SONAME = 1, 5, 6, 10, 14
 
@@ -35,6 +37,7 @@ _MAX_STRINGS = 512 << 20
 _MAX_NAME = 64 << 10
 _MAX_NOTE = 1 << 20
 _MAX_CODE = 1 << 20
+_MAX_FILE = 8 << 30
 
 _SYM = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"),
@@ -74,7 +77,8 @@ class Elf:
         if len(head) < 64 or head[:4] != b"\x7fELF":
             raise self._bad("not an ELF file")
         if head[4] != 2 or head[5] != 1:
-            raise self._bad("not a 64-bit little-endian ELF file")
+            what = "a 32-bit" if head[4] == 1 else "a big-endian" if head[5] == 2 else "an odd"
+            raise self._bad(f"{what} one, not a 64-bit little-endian ELF file")
         (self.type, machine, _, self.entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum,
          _) = struct.unpack_from("<HHIQQQIHHHHHH", head, 16)  # fmt: skip
         self.machine: str = MACHINES.get(machine, f"machine {machine}")
@@ -124,8 +128,8 @@ class Elf:
         return [(int(s["offset"]), int(s["vaddr"]), int(s["filesz"])) for s in found]
 
     @cached_property
-    def build_id(self) -> str:
-        """The GNU build id in hex; without one, a SHA-256 over the first MiB and the size."""
+    def note_id(self) -> str:
+        """The GNU build id in hex; "" where the linker left none."""
         for offset, _, size in self._segments_of(_PT_NOTE):
             if size > _MAX_NOTE:
                 continue
@@ -138,9 +142,26 @@ class Elf:
                 if is_id and 4 <= data_size <= 64 and len(data) == data_size:
                     return data.hex()
                 at = name_end + (data_size + 3 & ~3)
+        return ""
+
+    @cached_property
+    def build_id(self) -> str:
+        """The GNU build id in hex; without one, a SHA-256 over the first MiB and the size."""
+        if self.note_id:
+            return self.note_id
         count = min(self.size, 1 << 20)
         head = self._read(0, count, 1 << 20, "the first MiB")
         return hashlib.sha256(head + struct.pack("<Q", self.size)).hexdigest()
+
+    def sha256(self) -> str:
+        """Of the whole file, in hex."""
+        if self.size > _MAX_FILE:
+            raise self._bad(f"{self.size} bytes are too many")
+        digest = hashlib.sha256()
+        for offset in range(0, self.size, _MAX_CODE):
+            count = min(_MAX_CODE, self.size - offset)
+            digest.update(self._read(offset, count, _MAX_CODE, "the file"))
+        return digest.hexdigest()
 
     @cached_property
     def interp(self) -> str | None:
@@ -246,20 +267,32 @@ class Elf:
                 return vaddr - start + offset
         raise self._bad(f"no segment holds the address {vaddr:#x}")
 
+    def is_loaded(self, vaddr: int) -> bool:
+        """Whether a segment that is loaded holds the virtual address."""
+        loaded = self.segments[self.segments["type"] == _PT_LOAD]
+        spans = [(int(s["vaddr"]), int(s["memsz"])) for s in loaded]
+        return any(start <= vaddr < start + size for start, size in spans)
+
     def data_at(self, vaddr: int, count: int, limit: int, what: str) -> bytes:
         """Exactly `count` bytes at a virtual address, at most `limit`; or TargetError."""
         return self._read(self.file_offset(vaddr) if count else 0, count, limit, what)
 
     def code_at(self, vaddr: int, count: int) -> bytes:
         """`count` bytes at a virtual address; fewer at the end of the file."""
-        offset = self.file_offset(vaddr)
-        count = max(0, min(count, self.size - offset))
-        return self._read(offset, count, _MAX_CODE, "code")
+        return self.bytes_at(self.file_offset(vaddr), count)
+
+    def bytes_at(self, offset: int, count: int) -> bytes:
+        """`count` bytes at a file offset; fewer at the end of the file."""
+        return self._read(offset, max(0, min(count, self.size - offset)), _MAX_CODE, "code")
 
     def vaddr_of(self, offset: int) -> int:
-        """The virtual address of a file offset, through PT_LOAD; the inverse of `file_offset`."""
-        for start, vaddr, size in self._segments_of(_PT_LOAD):
+        """The virtual address of a file offset in code, where an executable mapping begins."""
+        code = self.segments[
+            (self.segments["type"] == _PT_LOAD) & (self.segments["flags"] & _PF_X != 0)
+        ]
+        for segment in code:
+            start, size = int(segment["offset"]), int(segment["filesz"])
             # A mapping begins at a page boundary, which may lie before the segment's first byte.
-            if start & ~0xFFF <= offset < start + size:
-                return offset - start + vaddr
-        raise self._bad(f"no segment holds the file offset {offset:#x}")
+            if start & -mmap.PAGESIZE <= offset < start + size:
+                return offset - start + int(segment["vaddr"])
+        raise self._bad(f"no segment of code holds the file offset {offset:#x}")

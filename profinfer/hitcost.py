@@ -19,7 +19,7 @@ from profinfer.errors import KernelError, ProbeError
 from profinfer.uprobes import SITES, Way
 
 _PREFIX = "hit_"
-_NAMES = {"b_cond": "b.cond", "ldr_literal": "ldr-literal"}
+_NAMES = {"b_cond": "b.cond"}
 _CALLS, _LOOPS, _WARM = 1000, 5, 100
 _MAX_JSON = 1 << 16
 

@@ -6,7 +6,7 @@ makes tensors and graphs with values that occur nowhere else, and looks for them
 
 from __future__ import annotations
 
-import platform
+import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from profinfer import cache
 from profinfer.elf import Elf
+from profinfer.emulator import Emulator, is_native
 from profinfer.errors import ProbeError, TargetError
 from profinfer.layout_child_ggml import REQUIRED
 from profinfer.layout_child_ggml import WANTED as WANTED_GGML
@@ -46,29 +47,43 @@ __all__ = [
 LibraryPath = Path
 
 _ET_EXEC = 2
+_EMULATED = 10
+"""Times as long as natively."""
 _PROCESS_UBATCH = r"^_ZN13llama_context14process_ubatchERK12llama_ubatch[^.]*$"
+_UNREADABLE_HINT = (
+    "it is loaded as its owner, and root's as nobody, who must be able to read it and its folder"
+)
 _HINT = "The engine may be too old, damaged, or built for another system than this one."
 
 
-def describe(objects: Sequence[LibraryPath], *, uid: int, gid: int, timeout: float = 20) -> Layout:
+def describe(
+    objects: Sequence[LibraryPath],
+    *,
+    uid: int,
+    gid: int,
+    timeout: float = 20,
+    emulator: Emulator | None = None,
+) -> Layout:
     """The layout of the engine that these libraries make up together.
 
     `objects` are its files as this process can open them, `uid` and `gid` the target's owner,
     as whom they are loaded (see `layout_sandbox.ask`), `timeout` the seconds all experiments
-    may take together. The answer is kept in a private cache and found there by build id.
+    may take together, by `emulator` ten times as many. The answer is kept in a private cache and
+    found there by build id.
 
-    Raises TargetError when a file is no ELF file for this kind of processor, ProbeError when
-    the libraries hold no ggml or cannot describe it. What is merely missing is None in the
-    result, with the reason in its `notes`.
+    Raises TargetError when a file is no ELF file, or for another processor and there is no
+    emulator; ProbeError when the libraries hold no ggml or cannot describe it. What is merely
+    missing is None in the result, with the reason in its `notes`.
     """
     elves = [Elf(path) for path in dict.fromkeys(objects)]
     try:
         for elf in elves:
-            _check_machine(elf)
+            if emulator is None and not is_native(elf.machine):
+                raise TargetError(f"{elf.path} is for {elf.machine}, which this machine is not")
         place = cache.cache_file("layout", _cache_key(elves, uid))
         found = _cached(place) if place else None
         if found is None:
-            found, final = _experiment(elves, uid, gid, timeout)
+            found, final = _experiment(elves, uid, gid, timeout, emulator)
             if place and final:
                 cache.store(place, found.to_json())
         return found
@@ -77,14 +92,12 @@ def describe(objects: Sequence[LibraryPath], *, uid: int, gid: int, timeout: flo
             elf.close()
 
 
-def _check_machine(elf: Elf) -> None:
-    ours = platform.machine().replace("x86_64", "x86-64")
-    if elf.machine != ours:
-        raise TargetError(f"{elf.path} is for {elf.machine}, this is {ours}")
-
-
-def _experiment(elves: Sequence[Elf], uid: int, gid: int, timeout: float) -> tuple[Layout, bool]:
+def _experiment(
+    elves: Sequence[Elf], uid: int, gid: int, timeout: float, emulator: Emulator | None
+) -> tuple[Layout, bool]:
     """(layout, whether another attempt would find the same)."""
+    if emulator:
+        timeout *= _EMULATED
     deadline = time.monotonic() + timeout
     symbols = _wanted(elves)
     used = sorted({index for index, _ in symbols.values()})
@@ -103,7 +116,8 @@ def _experiment(elves: Sequence[Elf], uid: int, gid: int, timeout: float) -> tup
     # The first is where loadable backends are looked for.
     first = elves[symbols["ggml_init"][0]].path.parent
     directories.sort(key=lambda directory: directory != first)
-    request = {
+    request: dict[str, Any] = {
+        "emulator": dataclasses.asdict(emulator) if emulator else None,
         "objects": [[directories.index(elves[i].path.parent), elves[i].path.name] for i in used],
         "directories": [str(directory.absolute()) for directory in directories],
         "symbols": {n: [used.index(index), value] for n, (index, value) in symbols.items()},
@@ -157,7 +171,8 @@ def _checked(name: str, answer: Answer) -> dict[str, Any]:
     if "tensor" not in data:
         reason = data.get("error") or data.get("unreadable") or answer.failure
         text = "; ".join([clean(str(reason or "it gave no layout"), 300), *notes[:2]])
-        raise ProbeError(f"{name} could not describe itself: {text}", _HINT)
+        hint = _UNREADABLE_HINT if "unreadable" in data else _HINT
+        raise ProbeError(f"{name} could not describe itself: {text}", hint)
     return {**data, "notes": notes}
 
 

@@ -1,9 +1,9 @@
-"""Load an engine in a throw-away process, confined, and let it describe itself.
+"""Confine a throw-away process, in which an engine then describes itself.
 
 Run as `python -I -S layout_child.py` by `profinfer.layout_sandbox`: a JSON request on standard
-input, lines of JSON on standard output, each with more than the one before, so that a crash
-keeps what was found. By the time foreign code is loaded this process is somebody else, without
-capabilities, network, environment or much of anything.
+input, lines of JSON on standard output. By the time foreign code is loaded this process is
+somebody else, without capabilities, network, environment or much of anything; an engine for
+another processor is loaded by an emulator that this process becomes after that.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import Any, NoReturn
 # -I leaves our own folder out of the path, and a later import could not be read any more.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from profinfer import layout_child_backend, layout_child_ggml, layout_child_ubatch
-from profinfer.layout_engine import Engine, Unfit, emit
+from profinfer import layout_experiments
+from profinfer.layout_engine import emit
 
+_PACKAGE = Path(__file__).resolve().parent.parent
 _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 1 << 27, 1 << 28, 1 << 29, 1 << 30
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -108,26 +109,21 @@ def drop_privileges(uid: int | None, gid: int | None) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def describe_ggml(engine: Engine, channel: int) -> None:
-    """Everything about ggml itself, written again whenever there is more."""
-    found: dict[str, Any] = {"notes": engine.notes}
-    found.update(layout_child_ggml.names(engine))
-    found["tensor"] = layout_child_ggml.tensor(engine, found)
-    found["cgraph"] = layout_child_ggml.cgraph(engine)
-    emit(channel, found)
-    cpu = engine.attempt("backend", lambda: layout_child_backend.cpu_backend(engine))
-    if cpu is None:
-        return emit(channel, found)
-    backend = engine.attempt("backend", lambda: layout_child_backend.backend(engine, cpu))
-    found["backend"] = backend
-    emit(channel, found)
-    compute = (backend or {}).get("graph_compute")
-    if compute is not None:
-        found["cgraph"]["uid"] = engine.attempt(
-            "cgraph.uid", lambda: layout_child_backend.graph_uid(engine, cpu, compute)
-        )
-    emit(channel, found)
-    return None
+def emulate(emulator: dict[str, Any], request: dict[str, Any]) -> NoReturn:
+    """Become the emulator, with the experiments for its program. OSError when refused.
+
+    Its root and our code are named by descriptors that were opened while we might.
+    """
+    for descriptor in (request["channel"], *request["descriptors"], *emulator["descriptors"]):
+        os.set_inheritable(descriptor, True)
+    root, package = (f"/proc/self/fd/{d}" for d in emulator["descriptors"])
+    stdin = os.memfd_create("request")
+    os.write(stdin, json.dumps(request).encode())
+    os.lseek(stdin, 0, os.SEEK_SET)
+    os.dup2(stdin, 0)
+    python = [f"{root}/{emulator['python']}", "-I", "-S", "-B"]
+    script = f"{package}/profinfer/{Path(layout_experiments.__file__).name}"
+    os.execv(emulator["command"], [emulator["command"], "-L", root, *python, script])  # noqa: S606
 
 
 def main() -> int:
@@ -137,9 +133,12 @@ def main() -> int:
     channel = os.dup(1)
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    emulator = request.get("emulator")
     try:
         # Opened while we may: the new user need not reach the directory, only read what is in it.
-        directories = [os.open(d, os.O_PATH | os.O_DIRECTORY) for d in request["directories"]]
+        directories = [_open(directory) for directory in request["directories"]]
+        if emulator:
+            emulator["descriptors"] = [_open(emulator["root"]), _open(_PACKAGE)]
         os.fchdir(directories[0])
         limit_resources(request["seconds"])
         notes = isolate(os.geteuid() == 0)
@@ -150,15 +149,17 @@ def main() -> int:
             except OSError as error:
                 emit(channel, {"unreadable": f"{name}: {error.strerror}"})
                 return 0
-        engine = Engine(directories, request["objects"], request["symbols"])
-        engine.notes[:0] = notes
-        if request["stage"] == "ubatch":
-            layout_child_ubatch.describe_ubatch(engine, channel, request["model"])
-        else:
-            describe_ggml(engine, channel)
-    except (Unfit, OSError) as error:
+        request |= {"channel": channel, "descriptors": directories, "notes": notes}
+        if emulator:
+            emulate(emulator, request)
+        layout_experiments.run(request)
+    except OSError as error:
         emit(channel, {"error": str(error)})
     return 0
+
+
+def _open(directory: str | Path) -> int:
+    return os.open(directory, os.O_PATH | os.O_DIRECTORY)
 
 
 if __name__ == "__main__":

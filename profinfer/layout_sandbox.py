@@ -62,9 +62,9 @@ def ask(
 ) -> Answer:
     """Run `layout_child` with the request for at most `timeout` seconds.
 
-    When we are root it becomes `uid`/`gid`, root only where `nobody` cannot read the library;
-    otherwise it stays who we are. `keep` are descriptors it inherits. ProbeError when it cannot
-    be started at all.
+    When we are root it becomes `uid`/`gid`, root only where `nobody` cannot read the library and
+    no emulator runs it; otherwise it stays who we are. `keep` are descriptors it inherits.
+    ProbeError when it cannot be started at all.
     """
     if os.geteuid() != 0:
         return _ask({**request, "uid": None, "gid": None}, timeout, keep)
@@ -72,7 +72,7 @@ def ask(
         return _ask({**request, "uid": uid, "gid": gid}, timeout, keep)
     other, group = nobody()
     answer = _ask({**request, "uid": other, "gid": group}, timeout, keep)
-    if answer.data and "unreadable" in answer.data:
+    if answer.data and "unreadable" in answer.data and not request.get("emulator"):
         answer = _ask({**request, "uid": 0, "gid": 0}, timeout, keep)
     return answer
 

@@ -17,25 +17,37 @@ from profinfer.plan import Plan
 from profinfer.target import EngineObject
 
 
+def known_json(
+    objects: list[EngineObject], layout: Layout, plan: Plan, config: Config
+) -> dict[str, Any]:
+    """What of the START frame is known from an engine's files: the rest is its machine's."""
+    return {
+        "profinfer": __version__,
+        "target": {
+            "objects": [{"path": item.path, "build_id": item.elf.build_id} for item in objects]
+        },
+        "layout": dataclasses.asdict(layout),
+        "plan": plan.to_json(),
+        "config": config.to_json(),
+    }
+
+
 def start_json(
     pid: int, objects: list[EngineObject], layout: Layout, plan: Plan, config: Config,
     redirection: str, cost: HitCost, means: Means,
 ) -> dict[str, Any]:  # fmt: skip
     """The START frame's content. `redirection`: "on", or why there are no stubs."""
     uname = os.uname()
-    return {
-        "profinfer": __version__,
+    known = known_json(objects, layout, plan, config)
+    return known | {
         "target": {
             "pid": pid,
             "name": target.process_name(pid),
             "command": target.command_line(pid),
-            "objects": [{"path": item.path, "build_id": item.elf.build_id} for item in objects],
+            **known["target"],
         },
-        "layout": dataclasses.asdict(layout),
-        "plan": plan.to_json(),
         "redirection": redirection,
         "hit_cost": cost.to_json(),
-        "config": config.to_json(),
         **means.to_json(),
         "uname": {
             name: getattr(uname, name) for name in ("sysname", "version", "release", "machine")

@@ -7,7 +7,8 @@ counts must be the same wherever the probe is.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from profinfer.elf import Elf
@@ -48,44 +49,65 @@ class Place:
         return f"{self.path}+{self.offset:#x}{site}" + (f" ({self.why})" if self.why else "")
 
 
-class Placer:
-    """Chooses places in one process. A choice stays: a function probed in two ways would be
-    counted twice."""
+@dataclass
+class Choices:
+    """What has been chosen in one process: plain data. A choice stays: a function probed in two
+    ways would be counted twice."""
 
-    def __init__(self, cost: HitCost | None, pid: int, *, symbols_only: bool = False) -> None:
-        """`cost`: None before it is known. `symbols_only`: the functions' first instructions,
-        whatever they cost (to compare)."""
+    places: dict[tuple[str, tuple[int, ...], str], tuple[Place, ...]] = field(default_factory=dict)
+    """By path and load addresses of the object, and function."""
+    stubs: list[tuple[str, int, str, Stub]] = field(default_factory=list)
+    """Path and load address of the object, function, and the stub that has the probe."""
+
+
+class Placer:
+    """Chooses places in one process."""
+
+    def __init__(
+        self,
+        cost: HitCost | None,
+        pid: int,
+        *,
+        symbols_only: bool = False,
+        ranks: Mapping[str, float] | None = None,
+    ) -> None:
+        """`cost`: None before it is known, or where it cannot be: then `ranks` (ranks.py) stand
+        for it. `symbols_only`: the functions' first instructions, whatever they cost (to
+        compare)."""
         self._cost = cost
+        self._ranks = ranks
         self._pid = pid
         self._symbols_only = symbols_only
         self.redirection = Redirection(None)
         """What the audit library does in the process; set anew when its objects change."""
         self._stub_site: Site | None = None
-        self._chosen: dict[tuple[str, tuple[int, ...], str], tuple[Place, ...]] = {}
-        self._used: list[tuple[EngineObject, int, str, Stub]] = []
+        self.choices = Choices()
 
     def _ns(self, kind: str) -> float | None:
         return self._cost.sites.get(kind) if self._cost else None
 
-    def _costs(self) -> dict[str, float]:
-        known = self._cost.sites if self._cost else {}
+    def _costs(self) -> Mapping[str, float]:
+        if self._cost is None:
+            return self._ranks or {}
+        known = self._cost.sites
         # What the kernel refuses must not be taken for what it single-steps.
         return {kind: math.inf if ns is None else ns for kind, ns in known.items()}
 
     def places(
         self, item: EngineObject, symbol: Symbol, *, with_return: bool, redirected: bool
     ) -> tuple[Place, ...]:
-        """Where the calls of a function are seen, each once. `with_return`: a return probe sits
+        """Where the calls of a function are seen, each once; nowhere if no instruction at its
+        entry can bear a probe. `with_return`: a return probe sits
         there as well. `redirected`: the audit library knows the function."""
         key = (item.path, item.bases, symbol.name)
-        if key not in self._chosen:
+        if key not in self.choices.places:
             stubs, why = self._find_stubs(item, symbol) if redirected else ([], "")
-            self._chosen[key] = (
+            self.choices.places[key] = (
                 tuple(self._at_stub(stub) for stub in stubs)
                 if stubs
-                else (self._direct(item, symbol, with_return, why),)
+                else self._direct(item, symbol, with_return, why)
             )
-        return self._chosen[key]
+        return self.choices.places[key]
 
     def _find_stubs(self, item: EngineObject, symbol: Symbol) -> tuple[list[Stub], str]:
         """The stubs that every call passes, one per copy of the object; or why there are none."""
@@ -103,8 +125,8 @@ class Placer:
         calls = direct_references(item.elf, symbol.value)
         if calls:
             return [], f"called without the linkage table, at {calls[0]:#x} for one"
-        self._used += [
-            (item, base, symbol.name, s) for base, s in zip(item.bases, found, strict=True)
+        self.choices.stubs += [
+            (item.path, base, symbol.name, s) for base, s in zip(item.bases, found, strict=True)
         ]
         return found, ""
 
@@ -120,7 +142,10 @@ class Placer:
         offset = stub.offset + site.offset
         return Place(self.redirection.path, library, offset, STUB, site.kind, self._ns(site.kind))
 
-    def _direct(self, item: EngineObject, symbol: Symbol, with_return: bool, why: str) -> Place:
+    def _direct(
+        self, item: EngineObject, symbol: Symbol, with_return: bool, why: str
+    ) -> tuple[Place, ...]:
+        """The one place in the function itself; none where it has no instruction for a probe."""
         # The kernel turns a NOP of five bytes into a call, which writes below the stack pointer:
         # only at the very beginning can a function have nothing there.
         sites = [
@@ -128,17 +153,22 @@ class Placer:
             for site in entry_sites(item.elf, symbol, at_return=with_return)
             if site.kind != "nop5" or site.offset <= _ENDBR
         ]
-        site = sites[0] if self._symbols_only or not self._cost else cheapest(sites, self._costs())
+        if not sites:
+            return ()
+        costs = self._costs()
+        site = cheapest(sites, costs) if costs and not self._symbols_only else sites[0]
         offset = item.elf.file_offset(symbol.value) + site.offset
-        return Place(
-            item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why
-        )  # fmt: skip
+        place = Place(item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why)
+        return (place,)
 
-    def problems(self) -> list[str]:
-        """Redirected functions of which some call may have passed by: empty, or a wrong count."""
+    def problems(self, objects: list[EngineObject]) -> list[str]:
+        """Redirected functions of which some call may have passed by: empty, or a wrong count.
+        `objects`: those of the process that are mapped still."""
         found = []
-        for item, base, name, stub in self._used:
-            why = bypasses(self._pid, item.elf, base, name, stub)
-            if why:
-                found.append(f"{name} in {item.path}: {why}")
+        for path, base, name, stub in self.choices.stubs:
+            for item in objects:
+                if item.path == path and base in item.bases:
+                    why = bypasses(self._pid, item.elf, base, name, stub)
+                    if why:
+                        found.append(f"{name} in {path}: {why}")
         return found

@@ -95,6 +95,8 @@ class Plan:
 
 HANDLERS = tuple(dict.fromkeys(point.handler for point in _POINTS))
 """Every program that a plan can ask for."""
+REQUIRED = frozenset(point.handler for point in _POINTS if point.required)
+"""Of these each level needs one at least."""
 _RETURNS = {point.symbol for point in _POINTS if point.at_return}
 HOT_HANDLERS = ("on_operator", "on_fused", "on_barrier")
 """What runs for every operator: the audit library (audit/) puts stubs before their functions."""
@@ -104,7 +106,7 @@ def _find(point: _Point, objects: Iterable[EngineObject], placer: Placer | None)
     found = []
     for item in objects:
         elf: Elf = item.elf
-        for symbol in elf.symbols.matching(rf"^(?:{point.symbol})$"):
+        for symbol in elf.symbols.whole(point.symbol):
             if placer is None:
                 places: tuple[Place, ...] = (
                     Place(item.path, item.access, elf.file_offset(symbol.value)),
@@ -136,8 +138,7 @@ def make_plan(objects: list[EngineObject], level: str, placer: Placer | None = N
     for name in LEVELS[: LEVELS.index(level) + 1]:
         points = [p for p in _POINTS if p.level == name]
         found = [probe for point in points for probe in _find(point, objects, placer)]
-        required = {p.handler for p in points if p.required}
-        if required & {probe.handler for probe in found}:
+        if REQUIRED & {probe.handler for probe in found}:
             probes += found
         else:
             first = next(p for p in points if p.required)
@@ -152,7 +153,7 @@ def check(plan: Plan, *, best_effort: bool) -> None:
         level, reason = next(iter(plan.missing.items()))
         raise ProbeError(
             f"level {level} has no probe point in the target's libraries: {reason}",
-            "record --best-effort records the levels that work"
+            "--best-effort goes on with the levels that work"
             if plan.probes
             else "profinfer doctor shows what the libraries contain",
         )

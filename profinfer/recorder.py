@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from profinfer import kernel, target
+from profinfer.aside import Aside
 from profinfer.attach import Attachments
 from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.config import Config
@@ -25,7 +26,7 @@ from profinfer.layout_data import Layout
 from profinfer.loaded import Loaded, load_handlers
 from profinfer.means import Means, choose_means
 from profinfer.metadata import start_json
-from profinfer.placement import Placer
+from profinfer.placement import Choices, Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
 from profinfer.priority import Priority
 from profinfer.records import Kind
@@ -137,6 +138,9 @@ class Recorder:
             )
             self._wait_for_engine(self._launched)
         layout = self._describe()
+        cost = hit_cost(means.way)
+        self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
+        placing = self._start_placing()
         self._loaded = load_handlers(
             means.loader.load, layout, means.transport, self._config.ring_bytes(),
             self._config.structure_ring_bytes(), means.way.attach_type,
@@ -147,9 +151,8 @@ class Recorder:
                 means.loader.load, means.transport, self._config.scheduler_ring_bytes(), self.pid,
                 self._config.scheduler, boot_clock=means.boot_clock,
             )  # fmt: skip
-        cost = hit_cost(means.way)
-        self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
-        self._place()
+        self.plan, self._placer.choices = placing.result()
+        check(self.plan, best_effort=self._config.best_effort)
         redirection = self._placer.redirection.reason or "on"
         start = start_json(
             self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
@@ -192,11 +195,16 @@ class Recorder:
                     f"interrupted before {self._config.command[0]} loaded any ggml code"
                 )
 
-    def _place(self) -> None:
-        """The plan for the objects as they are mapped now."""
+    def _start_placing(self) -> Aside[tuple[Plan, Choices]]:
+        """The plan for the objects as they are mapped now. What it takes to read machine code would
+        stay with us to the end."""
         if self._config.redirect:
             self._placer.redirection = read_redirection(self.pid)
-        self.plan = make_plan(self.objects, self._config.level, self._placer)
+        return Aside(
+            lambda: (
+                make_plan(self.objects, self._config.level, self._placer), self._placer.choices
+            )
+        )  # fmt: skip
 
     def _describe(self) -> Layout:
         uid, gid = target.owner(self.pid)
@@ -330,7 +338,7 @@ class Recorder:
 
     def _check_redirection(self) -> None:
         """Looks again whether calls pass their stubs: now the loader has bound them."""
-        problems = self._placer.problems()
+        problems = self._placer.problems(self.objects)
         if target.is_alive(self.pid):  # what has ended cannot be read any more
             self._notes += [f"calls may have been missed: {problem}" for problem in problems]
 
@@ -341,7 +349,7 @@ class Recorder:
             with contextlib.suppress(TargetError):
                 if pid == self.pid and not read_redirection(pid).changing:
                     self.objects = self._finder.find(pid)
-                    self._place()
+                    self.plan, self._placer.choices = self._start_placing().result()
                     attachments.attach(self.plan)
             resume(pid)
 

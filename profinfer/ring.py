@@ -1,8 +1,9 @@
 """BPF ring buffers, mapped and drained in bulk: no callback and no object per record.
 
 Layout (kernel/bpf/ringbuf.c): consumer position in the page at 0 (writable); producer position
-in the page after it, then the data, mapped twice in a row so that no record wraps. Each record
-has an 8-byte header: length with the busy bit (31) and the discard bit (30), page offset.
+in the page after it, then the data. Each record has an 8-byte header: length with the busy bit
+(31) and the discard bit (30), page offset. The kernel offers the data twice in a row, so that no
+record wraps; every page mapped counts as ours, so that we take one and join the ends ourselves.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Ring:
         try:
             self._consumer = mmap.mmap(fd, _PAGE, mmap.MAP_SHARED)
             self._producer = mmap.mmap(
-                fd, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE
+                fd, _PAGE + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE
             )
         except OSError as error:
             raise KernelError(f"cannot map a BPF ring buffer: {error.strerror}") from None
@@ -45,7 +46,7 @@ class Ring:
         self._taken = memoryview(self._consumer).cast("Q")
         self._position = self._taken[0]
         self._head = np.frombuffer(self._producer, "<u8", 1)
-        self._data = np.frombuffer(self._producer, "u1", 2 * size, _PAGE)
+        self._data = np.frombuffer(self._producer, "u1", size, _PAGE)
 
     def drain(self) -> Drained:
         """Takes every committed record up to now out of the ring."""
@@ -54,7 +55,11 @@ class Ring:
         count = (head - self._position) // self._stride
         if count <= 0:
             return Drained(np.empty((0, self._stride - _HEADER), np.uint8), False)
-        rows = self._data[start : start + count * self._stride].reshape(count, self._stride)
+        end = start + count * self._stride
+        flat = self._data[start:end]
+        if end > self._mask + 1:
+            flat = np.concatenate([flat, self._data[: end & self._mask]])
+        rows = flat.reshape(count, self._stride)
         busy = np.flatnonzero(rows[:, 3] & 0x80)
         if len(busy):
             count = int(busy[0])

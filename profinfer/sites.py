@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import capstone
-
 from profinfer.branches import references, short_jumps
 from profinfer.elf import Elf
 from profinfer.symbols import Symbol
@@ -50,21 +48,23 @@ class _Step(NamedTuple):
     kind: str
     text: str
     refused: bool
-    """No kernel takes a probe here."""
+    """No kernel takes a probe here, or some kernel does and comes to grief."""
     ends: bool
     """What follows it cannot be a site: control may leave, or it is too odd to be sure."""
     writes_argument: bool
-    writes_return: bool
-    """Moves the stack pointer (x86-64) or changes the link register (arm64)."""
+    moves_return: bool
+    """Moves the stack pointer (x86-64), or changes the link register or copies it (arm64): a new
+    return address in the register is not seen by who returns to the copy."""
 
 
 def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Site]:
     """The places in a function's entry block where a probe sees each call once.
 
-    The first instruction comes first and is always there. At the others the argument registers
-    hold what the caller has passed and, with `at_return`, the return address is where a call has
-    left it. No branch and no address of code in the file leads between them; a jump through a
-    table back into the entry block would go unseen. Raises TargetError when the file is damaged.
+    The first instruction comes first. At the others the argument registers hold what the caller
+    has passed and, with `at_return`, the return address is where a call has left it. No branch and
+    no address of code in the file leads between them; a jump through a table back into the entry
+    block would go unseen. Empty where only instructions would do that no probe may sit on. Raises
+    TargetError when the file is damaged.
     """
     code = elf.code_at(symbol.value, min(max(symbol.size, 1), _ENTRY_BLOCK))
     steps = _decode(elf.machine, code, symbol.value)
@@ -72,13 +72,13 @@ def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Si
         return [Site(0, "stepped", code[:4].hex(" "))]
     found = [steps[0]]
     for before, step in pairwise(steps):
-        if before.ends or before.writes_argument or (at_return and before.writes_return):
+        if before.ends or before.writes_argument or (at_return and before.moves_return):
             break
         found.append(step)
     if len(found) > 1:
         first = _first_target(elf, symbol, symbol.value + found[-1].offset) - symbol.value
-        found = [found[0], *(s for s in found[1:] if s.offset < first and not s.refused)]
-    return [Site(s.offset, s.kind, s.text) for s in found]
+        found = [found[0], *(s for s in found[1:] if s.offset < first)]
+    return [Site(s.offset, s.kind, s.text) for s in found if not s.refused]
 
 
 def cheapest(sites: list[Site], cost: Mapping[str, float]) -> Site:
@@ -136,6 +136,8 @@ def _first_target(elf: Elf, symbol: Symbol, last: int) -> int:
 
 def _decode(machine: str, code: bytes, address: int) -> list[_Step]:
     """The instructions up to the first that cannot be decoded; none for unknown machines."""
+    import capstone  # here: it takes 9 MB, and who places no probes does without
+
     if machine == "x86-64":
         decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         step = _x86_step
@@ -159,6 +161,11 @@ def _text(instruction: Any) -> str:
 def _written(instruction: Any) -> set[str]:
     _, written = instruction.regs_access()
     return {instruction.reg_name(register) for register in written}
+
+
+def _read(instruction: Any) -> set[str]:
+    read, _ = instruction.regs_access()
+    return {instruction.reg_name(register) for register in read}
 
 
 # Registers by all their names.
@@ -198,7 +205,7 @@ def _x86_step(instruction: Any, start: int) -> _Step:
         refused=kind != "nop10" and bool(prefixes & _SEGMENTS or _LOCK in prefixes),
         ends=instruction.mnemonic not in _X86_PLAIN,
         writes_argument=bool(written & _X86_ARGUMENTS),
-        writes_return=bool(written & _X86_STACK),
+        moves_return=bool(written & _X86_STACK),
     )
 
 
@@ -227,8 +234,7 @@ _ARM_PLAIN = (
     | _words(
         "ldp ldr ldrb ldrh ldrsb ldrsh ldrsw ldur ldurb ldurh ldursw mov movi movz movn movk mvn"
         " adr adrp add sub adds subs neg and orr eor bic lsl lsr asr ubfx sbfx ubfiz sbfiz uxtb"
-        " uxth sxtb sxth sxtw cset csetm csel csinc cinc mul madd mrs fmov scvtf ucvtf nop bti"
-        " hint paciasp pacibsp"
+        " uxth sxtb sxth sxtw cset csetm csel csinc cinc mul madd mrs fmov scvtf ucvtf nop"
     )
 )
 # (mask, value, kind), as the kernel's decoder tells those that it simulates.
@@ -241,25 +247,32 @@ _ARM_KINDS = (
     (0xFFFFFC1F, 0xD61F0000, "br"),
     (0xFFFFFC1F, 0xD63F0000, "br"),
     (0xFFFFFC1F, 0xD65F0000, "br"),
-    (0xBF000000, 0x18000000, "ldr-literal"),
-    (0xFF000000, 0x98000000, "ldr-literal"),
+    (0x3B000000, 0x18000000, "ldr-literal"),
+    (0x3F800000, 0x08000000, "exclusive"),
     (0xFFFFFFFF, 0xD503201F, "nop"),
+    (0xFFFFF01F, 0xD503201F, "hint"),
     (0xFFE07FFF, 0xA9A07BFD, "stp"),
 )
+# Kernels before October 2024 crash when they simulate a load of a literal, later ones refuse it;
+# a store cannot be exclusive any more after a trap.
+_ARM_REFUSED = ("ldr-literal", "exclusive")
+# Pointer authentication and branch targets: no kernel takes a probe on any other hint.
+_ARM_HINTS = frozenset((7, 8, 10, 12, 14, *range(24, 32), 32, 34, 36, 38))
 
 
 def _arm_step(instruction: Any, start: int) -> _Step:
     (word,) = struct.unpack("<I", bytes(instruction.bytes))
+    kind = next((kind for mask, value, kind in _ARM_KINDS if word & mask == value), "stepped")
     written = set() if instruction.mnemonic in _ARM_COMPARE else _written(instruction)
     operands = instruction.operands
     if operands and instruction.mnemonic not in _ARM_COMPARE | _ARM_STORE and operands[0].type == 1:
         written.add(instruction.reg_name(operands[0].reg))
     return _Step(
         offset=instruction.address - start,
-        kind=next((kind for mask, value, kind in _ARM_KINDS if word & mask == value), "stepped"),
+        kind=kind,
         text=_text(instruction),
-        refused=False,
-        ends=instruction.mnemonic not in _ARM_PLAIN,
+        refused=kind in _ARM_REFUSED or (kind == "hint" and word >> 5 & 0x7F not in _ARM_HINTS),
+        ends=kind != "hint" and instruction.mnemonic not in _ARM_PLAIN,
         writes_argument=bool(written & _ARM_ARGUMENTS),
-        writes_return=bool(written & _ARM_LINK),
+        moves_return=bool((written | _read(instruction)) & _ARM_LINK),
     )

@@ -87,6 +87,12 @@ class SymbolTable:
         search = re.compile(pattern).search
         return [self._symbol(row, name) for row, name in enumerate(self.names()) if search(name)]
 
+    def whole(self, pattern: str) -> list[Symbol]:
+        """Those whose whole name the expression matches."""
+        if re.escape(pattern) == pattern:  # a name, not an expression: found at once
+            return [symbol for symbol in [self.get(pattern)] if symbol]
+        return self.matching(rf"^(?:{pattern})$")
+
     def within(self, start: int, end: int) -> list[Symbol]:
         """Those with a byte from the address `start` on and before `end`."""
         values, sizes = self._rows[:, 0], self._rows[:, 1]

@@ -14,8 +14,9 @@ from profinfer.errors import TargetError
 
 _MARK = re.compile(
     r"^(ggml_(init|barrier|graph_compute|cpu_extra_compute_forward"
-    r"|backend_graph_compute_async)|llama_decode)$"
+    r"|backend_graph_compute_async|backend_init|backend_\w+_reg)|llama_decode)$"
 )
+"""The last two of ggml's: a backend in a library of its own."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ def executable_mappings(pid: int) -> list[Mapping]:
     return result
 
 
+def is_engine(elf: Elf) -> bool:
+    """Whether a file defines functions of ggml or llama.cpp. TargetError when it is damaged."""
+    return bool(elf.symbols.matching(_MARK))
+
+
 class ObjectFinder:
     """Finds engine objects among mappings; each file is read once, however often it is asked."""
 
@@ -105,7 +111,7 @@ class ObjectFinder:
     def _examine(path: Path) -> Elf | None:
         try:
             elf = Elf(path)
-            return elf if elf.symbols.matching(_MARK) else None
+            return elf if is_engine(elf) else None
         except TargetError:
             return None  # not ELF: a file that somebody mapped executable
 

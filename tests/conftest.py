@@ -15,6 +15,10 @@ from typing import Protocol
 
 import pytest
 
+from tests.matrix import matrix_fixture, pytest_terminal_summary
+
+__all__ = ["matrix_fixture", "pytest_terminal_summary"]
+
 REPO = Path(__file__).resolve().parents[1]
 NO_SKIP = "PROFINFER_NO_SKIP"
 HARDWARE = "hardware: "

@@ -1,6 +1,6 @@
 """What recording costs an engine, configuration by configuration: the paper's table of overheads.
 
-    python tools/bench_overhead.py            # about 15 minutes on two cores; nothing else running
+    python tools/bench_overhead.py            # about 20 minutes on two cores; nothing else running
     python tools/bench_overhead.py --quick    # one repeat of a few tokens: whether it works
 
 The engine is one process per model that answers requests, started with the audit library, so that
@@ -69,6 +69,9 @@ CONFIGURATIONS = (
     Configuration(
         "barrier, redirected", _BARRIER, redirected=True, empty="empty handlers, redirected"
     ),
+    Configuration("the same, perf events", (*_BARRIER, "--attach", "perf_event"), redirected=True),
+    Configuration("the same, perf buffers", (*_BARRIER, "--transport", "perf"), redirected=True),
+    Configuration("the same, BCC", (*_BARRIER, "--loader", "bcc"), redirected=True),
 )
 
 

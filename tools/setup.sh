@@ -3,7 +3,8 @@
 # the BPF objects and the two small libraries in C.
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
-#   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium
+#   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
+#                           qemu and the kernels it boots, Python and an engine for arm64
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
 # installs system packages with apt; as anybody else it prints the apt command and stops if one
@@ -110,6 +111,9 @@ missing_packages() {
         command -v clang-format >/dev/null || echo clang-format
         # The audit library for arm64 is tried under emulation.
         [[ $(uname -m) == aarch64 ]] || command -v qemu-aarch64 >/dev/null || echo qemu-user
+        # Other kernels and processors (tests/emulated).
+        command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
+        command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
         # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
         if [[ -z $(find_browser) ]] && ! grep -q '^ID=ubuntu' /etc/os-release; then echo chromium; fi
     fi
@@ -171,6 +175,40 @@ install_browser() {
         with sync_playwright() as p: sys.exit(not os.path.exists(p.chromium.executable_path))' && return
     say "installing Chromium for the tests of the UI"
     "$venv/bin/playwright" install --with-deps chromium
+}
+
+# --- emulated machines -----------------------------------------------------------------------
+
+fetch_emulated() {
+    $with_test || return 0
+    if grep -q '^ID=debian' /etc/os-release; then
+        "$venv/bin/python" tools/fetch_emulated.py
+    else
+        say "not Debian: no kernels for emulated machines, so their tests will be skipped"
+    fi
+}
+
+# --- an engine for another processor ---------------------------------------------------------
+
+# Python for arm64, which qemu-user runs, and an engine for it to look into: the same version as
+# this machine's own.
+fetch_foreign() {
+    local root=build/python/aarch64 version folder
+    if ! $with_test || [[ $(uname -m) == aarch64 ]]; then return 0; fi
+    if [[ ! -d $root ]] && grep -q '^ID=debian' /etc/os-release; then
+        say "fetching Python for arm64"
+        "$venv/bin/python" tools/fetch_python.py aarch64 "$root"
+    fi
+    version=$(sed -n 's/^xllamacpp==//p' requirements-dev.txt)
+    folder=build/engines/aarch64/xllamacpp-$version
+    [[ -d $folder ]] && return
+    say "fetching xllamacpp $version for arm64"
+    rm -rf "$folder.part"
+    "$venv/bin/python" -m pip download --quiet --no-deps --only-binary=:all: \
+        --platform manylinux2014_aarch64 --dest "$folder.part" "xllamacpp==$version"
+    "$venv/bin/python" -m zipfile -e "$folder.part"/*.whl "$folder.part"
+    rm "$folder.part"/*.whl
+    mv "$folder.part" "$folder"
 }
 
 # --- BCC -------------------------------------------------------------------------------------
@@ -244,6 +282,9 @@ tools/build_native.sh
 tools/build_bpf.sh
 install_python_packages
 install_browser
+fetch_emulated
+if $with_test; then tools/build_recorder.sh; fi
+fetch_foreign
 link_bcc
 link_headers
 check_bcc

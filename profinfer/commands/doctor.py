@@ -9,55 +9,60 @@ from pathlib import Path
 
 from profinfer import bcc_loader, features, kernel, libbpf_loader, loader, target, uprobes
 from profinfer.errors import KernelError, PrivilegeError, ProbeError, ProfinferError
+from profinfer.files import FileTarget
 from profinfer.hitcost import hit_cost
 from profinfer.launch import launch_source, with_audit
 from profinfer.layout import describe
+from profinfer.layout_data import Layout
 from profinfer.loaded import cpu_count
 from profinfer.placement import Placer
-from profinfer.plan import LEVELS, make_plan
+from profinfer.plan import LEVELS, Plan, make_plan
+from profinfer.ranks import describe_ranks
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject
 
 
 class DoctorCommand:
-    """Checks the machine and, when given one, a process or a library."""
+    """Checks the machine and, when given one, a process or an engine's files."""
 
     name = "doctor"
     help = "what can be recorded here, what is missing, and the remedy"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """A process, a file, or neither."""
+        """A process, files, or neither."""
         parser.add_argument("--pid", type=int, help="look into this process")
-        parser.add_argument("file", nargs="?", type=Path, help="look into this library or program")
+        parser.add_argument(
+            "file", nargs="*", type=Path,
+            help="look into these libraries or programs; of another machine's, say what can be"
+            " planned",
+        )  # fmt: skip
+        parser.add_argument(
+            "--sysroot", type=Path, metavar="DIR", help="for another machine's (see profinfer plan)"
+        )
 
     def run(self, args: argparse.Namespace) -> int:
         """0 when everything that was looked at works, else the exit code of the first problem."""
-        checks: list[tuple[str, Callable[[], str]]] = [
-            ("kernel", _kernel),
-            ("capabilities", _capabilities),
-            ("uprobes", _uprobes),
-            ("tracefs", lambda: str(kernel.tracefs())),
-            ("loader", _loader),
-            ("transport", _transport),
-            ("hit cost", _hit_cost),
-            ("audit library", _audit),
-        ]
-        code = 0
+        codes: list[int] = []
+        files: list[FileTarget] = []
         objects: list[EngineObject] = []
-        more: list[tuple[str, Callable[[], str]]] = []
+
+        def show(name: str, check: Callable[[], str]) -> None:
+            codes.append(_show(name, check))
+
+        if args.file:
+            show("files", lambda: _files(args.file, files))
+        if not (files and files[0].is_foreign):
+            for name, check in _HERE:
+                show(name, check)
         if args.pid is not None:
-            more.append(("process", lambda: _process(args.pid, objects)))
-        elif args.file is not None:
-            more.append(("file", lambda: _file(args.file, objects)))
-        if more:
-            more.append(("probe points", lambda: _plan(objects, args.pid)))
-            more.append(("layout", lambda: _layout(objects, args.pid)))
-        for name, check in [*checks, *more]:
-            if name in ("probe points", "layout") and not objects:
-                break
-            found = _show(name, check)
-            code = code or found
-        return code
+            show("process", lambda: _process(args.pid, objects))
+        if objects:
+            show("probe points", lambda: _plan(objects, args.pid))
+            show("layout", lambda: _layout(objects, args.pid))
+        if files:
+            show("probe points", lambda: _file_plan(files[0]))
+            show("layout", lambda: _describe(files[0].layout(args.sysroot)))
+        return next((code for code in codes if code), 0)
 
 
 def _show(name: str, check: Callable[[], str]) -> int:
@@ -139,30 +144,56 @@ def _process(pid: int, objects: list[EngineObject]) -> str:
     return "\n".join(lines)
 
 
-def _file(path: Path, objects: list[EngineObject]) -> str:
-    item = target.file_object(path)
-    objects.append(item)
-    return f"{path}  build id {item.elf.build_id}, {len(item.elf.symbols):,} functions"
+_HERE: tuple[tuple[str, Callable[[], str]], ...] = (
+    ("kernel", _kernel),
+    ("capabilities", _capabilities),
+    ("uprobes", _uprobes),
+    ("tracefs", lambda: str(kernel.tracefs())),
+    ("loader", _loader),
+    ("transport", _transport),
+    ("hit cost", _hit_cost),
+    ("audit library", _audit),
+)
 
 
-def _plan(objects: list[EngineObject], pid: int | None) -> str:
-    placer = Placer(hit_cost(uprobes.best_way()), pid or 0)
-    if pid is not None:
-        placer.redirection = read_redirection(pid)
+def _files(paths: list[Path], files: list[FileTarget]) -> str:
+    engine = FileTarget(paths)
+    files.append(engine)
+    lines = [
+        f"{item.path}  build id {item.elf.build_id}, {len(item.elf.symbols):,} functions"
+        for item in engine.objects
+    ]
+    if engine.is_foreign:
+        lines.insert(0, f"for {engine.machine}: recorded there, by a plan (profinfer plan)")
+    return "\n".join(lines)
+
+
+def _plan(objects: list[EngineObject], pid: int) -> str:
+    placer = Placer(hit_cost(uprobes.best_way()), pid)
+    placer.redirection = read_redirection(pid)
     plan = make_plan(objects, LEVELS[-1], placer)
+    return f"stubs: {placer.redirection.reason or 'on'}\n{_points(plan)}"
+
+
+def _file_plan(engine: FileTarget) -> str:
+    if not engine.is_foreign:
+        return _points(engine.plan(LEVELS[-1], cost=hit_cost(uprobes.best_way())))
+    points = _points(engine.plan(LEVELS[-1]))
+    return f"cost not measured: chosen by kind, {describe_ranks(engine.machine)}\n{points}"
+
+
+def _points(plan: Plan) -> str:
     if not plan.probes:
         raise ProbeError("none: " + plan.describe())
-    stubs = "" if pid is None else f"stubs: {placer.redirection.reason or 'on'}\n"
-    return stubs + plan.describe()
+    return plan.describe()
 
 
-def _layout(objects: list[EngineObject], pid: int | None) -> str:
-    if pid is not None:
-        uid, gid = target.owner(pid)
-    else:
-        status = objects[0].library.stat()
-        uid, gid = status.st_uid, status.st_gid
-    layout = describe([item.library for item in objects], uid=uid, gid=gid)
+def _layout(objects: list[EngineObject], pid: int) -> str:
+    uid, gid = target.owner(pid)
+    return _describe(describe([item.library for item in objects], uid=uid, gid=gid))
+
+
+def _describe(layout: Layout) -> str:
     t = layout.tensor
     lines = [
         f"ggml {layout.version or '(no version)'}: {len(layout.ops)} ops,"

@@ -30,7 +30,7 @@ from tests.cli.command import (
 pytestmark = pytest.mark.usefixtures("root")
 
 _NO_SUCH_PID = 4_194_305  # above the largest that Linux gives
-_COMMANDS = ("record", "query", "ui", "doctor", "convert")
+_COMMANDS = ("record", "query", "ui", "doctor", "plan", "convert")
 
 
 def _record(cwd: Path, *args: object) -> Ran:
@@ -580,8 +580,8 @@ def test_doctor_names_what_a_library_lacks(
     ran = profinfer("doctor", engine_without_barrier / "libknown.so", cwd=tmp_path)
     assert re.search(r"barrier +not available: no ggml_barrier", ran.out)
     ran = profinfer("doctor", engine / "libnoggml.so", cwd=tmp_path)
-    assert ran.code == 6
-    assert re.search(r"^FAILS +probe points", ran.out, re.MULTILINE)
+    assert ran.code == 5
+    assert re.search(r"^FAILS +files +no ggml or llama.cpp code in libnog", ran.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("what", [("--pid", _NO_SUCH_PID), ("missing.so",)], ids=["pid", "file"])

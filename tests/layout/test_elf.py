@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import struct
@@ -68,6 +69,22 @@ def test_small_library(small: bytes, tmp_path: Path) -> None:
         elf.file_offset(1 << 40)
 
 
+def test_code_that_shares_its_first_page_with_data(small: bytes, tmp_path: Path) -> None:
+    """Some linkers go on in the file where the segment before ended, but a page later in memory."""
+    path = tmp_path / "a.so"
+    data = bytearray(small)
+    (phoff,) = struct.unpack_from("<Q", data, 32)
+    for index, (flags, offset, vaddr, size) in enumerate(
+        [(4, 0, 0, 0x1340), (5, 0x1340, 0x2340, 0x800)]
+    ):
+        struct.pack_into("<IIQQQQ", data, phoff + 56 * index, 1, flags, offset, vaddr, 0, size)
+    path.write_bytes(data)
+    assert Elf(path).vaddr_of(0x1000) == 0x2000
+    assert Elf(path).vaddr_of(0x1350) == 0x2350
+    with pytest.raises(TargetError, match="no segment of code"):
+        Elf(path).vaddr_of(0)
+
+
 def test_stripped_even_of_section_headers(small: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.so"
     path.write_bytes(small[:40] + bytes(8) + small[48:58] + bytes(6) + small[64:])
@@ -84,6 +101,8 @@ def test_build_id_without_note(small: bytes, tmp_path: Path) -> None:
     ids = {Elf(path).build_id for path in (with_id, without, other)}
     assert len(ids) == 3
     assert sorted(map(len, ids)) == [16, 64, 64]
+    assert [Elf(path).note_id for path in (with_id, without)] == ["0123456789abcdef", ""]
+    assert Elf(with_id).sha256() == hashlib.sha256(small).hexdigest()
 
 
 def test_interpreter() -> None:
@@ -130,13 +149,15 @@ def test_no_file_and_no_regular_file(tmp_path: Path) -> None:
             Elf(path)
 
 
-@pytest.mark.parametrize("change", [(4, 1), (5, 2)])
-def test_foreign_class_or_byte_order(change: tuple[int, int], small: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("change", "what"), [((4, 1), "32-bit"), ((5, 2), "big-endian")])
+def test_foreign_class_or_byte_order(
+    change: tuple[int, int], what: str, small: bytes, tmp_path: Path
+) -> None:
     path = tmp_path / "file.so"
     data = bytearray(small)
     data[change[0]] = change[1]
     path.write_bytes(data)
-    with pytest.raises(TargetError, match=r"file\.so.*64-bit little-endian"):
+    with pytest.raises(TargetError, match=rf"file\.so.*a {what} one, not a 64-bit little"):
         Elf(path)
 
 

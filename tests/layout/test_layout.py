@@ -149,7 +149,7 @@ def test_json_round_trip(found: Layout) -> None:
 
 
 def test_cache(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    who = {"uid": os.geteuid(), "gid": os.getegid()}
+    who: Any = {"uid": os.geteuid(), "gid": os.getegid()}
     first = describe([engine], **who)
     folder = tmp_path / "cache/profinfer/layout"
     (kept,) = folder.iterdir()

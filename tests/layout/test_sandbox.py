@@ -13,26 +13,10 @@ import pytest
 from profinfer.errors import ProbeError
 from profinfer.layout import describe
 from profinfer.layout_sandbox import nobody
+from tests.hostile import alive, report
 
 Build = Callable[[str], Path]
 
-# Says who it is and what it may do as the last line of its life.
-REPORT = r"""
-    int s = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(PORT)};
-    a.sin_addr.s_addr = htonl(0x7f000001);
-    int connected = connect(s, (void *)&a, sizeof a) ? errno : 0;
-    char line[256], caps[32] = "?";
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f)) sscanf(line, "CapEff: %31s", caps);
-    struct rlimit core; getrlimit(RLIMIT_CORE, &core);
-    int root_again = setuid(0) ? errno : 0;
-    fprintf(stderr, "I am %d/%d groups %d caps %s connect %d setuid %d nnp %d core %ld ld %s end\n",
-        getuid(), getgid(), getgroups(0, 0), caps, connected, root_again,
-        prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), (long)core.rlim_cur,
-        getenv("LD_PRELOAD") || getenv("PROFINFER_SECRET") ? "leaked" : "clean");
-    abort();
-"""
 root_only = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root: sudo make test (with PROFINFER_NO_SKIP=1 a failure)"
 )
@@ -54,25 +38,9 @@ def port() -> Iterator[int]:
         yield int(server.getsockname()[1])
 
 
-def _alive(library: Path) -> list[str]:
-    """Processes that have the library mapped."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            if str(library) in entry.read_text():
-                found.append(entry.parent.name)
-        except OSError:
-            continue
-    return found
-
-
-def _report(hostile: Build, port: int) -> Path:
-    return hostile(REPORT.replace("PORT", str(port)))
-
-
 def test_who_and_what(hostile: Build, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROFINFER_SECRET", "x")
-    message = _fails(_report(hostile, port))
+    message = _fails(hostile(report(port)))
     uid, gid = nobody() if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     assert f"I am {uid}/{gid} groups 0 caps 0000000000000000 " in message or os.geteuid() != 0
     assert "caps 0000000000000000" in message
@@ -83,13 +51,13 @@ def test_who_and_what(hostile: Build, port: int, monkeypatch: pytest.MonkeyPatch
 
 @root_only
 def test_as_the_owner(hostile: Build, port: int) -> None:
-    message = _fails(_report(hostile, port), uid=12345)
+    message = _fails(hostile(report(port)), uid=12345)
     assert "I am 12345/12345 groups 0 caps 0000000000000000 connect 101 setuid 1 nnp 1" in message
 
 
 @root_only
 def test_as_root_only_where_nobody_can_read_it(hostile: Build, port: int) -> None:
-    library = _report(hostile, port)
+    library = hostile(report(port))
     library.chmod(0o700)
     assert "I am 0/0 groups 0 caps 0000000000000000 connect 101" in _fails(library)
     assert "libevil.so: Permission denied" in _fails(library, uid=12345)
@@ -144,7 +112,7 @@ def test_hang_is_ended(body: str, hostile: Build) -> None:
     start = time.monotonic()
     assert "no answer within 1 s" in _fails(library, timeout=1)
     assert time.monotonic() - start < 4
-    assert _alive(library) == []
+    assert alive(library) == []
 
 
 @root_only
@@ -155,10 +123,10 @@ def test_what_it_leaves_behind_dies_too(end: str, hostile: Build) -> None:
     _fails(library, timeout=2)
     assert time.monotonic() - start < 5
     for _ in range(20):
-        if not _alive(library):
+        if not alive(library):
             break
         time.sleep(0.1)
-    assert _alive(library) == []
+    assert alive(library) == []
 
 
 def test_failure_is_not_kept(hostile: Build, tmp_path: Path) -> None:

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "metadata.h"
+#include "capture.h"
+#include "failure.h"
+
+#include <bpf/bpf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static void set(json_object *of, const char *name, json_object *value) {
+  json_object_object_add(of, name, value);
+}
+
+static json_object *string(const char *value) { return json_object_new_string(value); }
+
+static json_object *number(uint64_t value) { return json_object_new_int64(value); }
+
+/* A member that is an object; made where it is missing. */
+static json_object *section(json_object *of, const char *name) {
+  json_object *found = 0;
+  if (json_object_object_get_ex(of, name, &found) && json_object_is_type(found, json_type_object))
+    return found;
+  set(of, name, found = json_object_new_object());
+  return found;
+}
+
+/* What /proc/cpuinfo calls this processor. */
+static char *cpu_model(const char *machine) {
+  static const char *const names[] = {"model name", "Model", "CPU part"};
+  char *line = 0, *model = 0;
+  size_t room = 0;
+  FILE *file = fopen("/proc/cpuinfo", "re");
+  while (file && !model && getline(&line, &room, file) > 0)
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names) && !model; i++) {
+      char *colon = strchr(line, ':');
+      if (!colon || strncmp(line, names[i], strlen(names[i])))
+        continue;
+      char *value = colon + 1 + strspn(colon + 1, " \t");
+      model = utf8(value, strcspn(value, "\n"));
+    }
+  if (file)
+    fclose(file);
+  free(line);
+  return model ? model : text("%s", machine);
+}
+
+static json_object *command_line(const struct target *target) {
+  json_object *words = json_object_new_array();
+  size_t length = 0;
+  char *raw = target_read(target, "cmdline", &length);
+  for (size_t at = 0; at < length;) {
+    size_t word = strlen(raw + at);
+    char *valid = utf8(raw + at, word);
+    json_object_array_add(words, string(valid));
+    free(valid);
+    at += word + 1;
+  }
+  free(raw);
+  return words;
+}
+
+static void set_target(json_object *start, const struct objects *objects) {
+  json_object *target = section(start, "target"), *files = json_object_new_array();
+  char *name = target_name(objects->target, 0);
+  set(target, "pid", number(objects->target->pid));
+  set(target, "name", string(name ? name : "?"));
+  set(target, "command", command_line(objects->target));
+  for (size_t i = 0; i < objects->count; i++) {
+    json_object *file = json_object_new_object();
+    const struct plan_object *planned = &objects->plan->objects[objects->found[i].planned];
+    set(file, "path", string(objects->found[i].path));
+    set(file, "build_id", string(*planned->build_id ? planned->build_id : planned->sha256));
+    json_object_array_add(files, file);
+  }
+  set(target, "objects", files);
+  free(name);
+}
+
+/* Without the probes above the level that is recorded. */
+static void set_plan(json_object *start, enum level level) {
+  json_object *plan = section(start, "plan"), *probes = 0, *kept = json_object_new_array();
+  set(plan, "level", string(level_names[level]));
+  if (json_object_object_get_ex(plan, "probes", &probes) &&
+      json_object_is_type(probes, json_type_array))
+    for (size_t i = 0; i < json_object_array_length(probes); i++) {
+      json_object *probe = json_object_array_get_idx(probes, i), *of = 0;
+      if (json_object_object_get_ex(probe, "level", &of) &&
+          level_named(json_object_get_string(of)) <= level)
+        json_object_array_add(kept, json_object_get(probe));
+    }
+  set(plan, "probes", kept);
+  if (!json_object_object_get_ex(plan, "missing", &probes))
+    set(plan, "missing", json_object_new_object());
+}
+
+static void set_config(json_object *start, const struct options *options, enum level level) {
+  json_object *config = section(start, "config"), *filter = 0;
+  static const char *const filters[] = {"operator_names", "operator_ops"};
+  set(config, "pid", number(options->pid));
+  set(config, "output", string(options->output));
+  set(config, "level", string(level_names[level]));
+  set(config, "duration", options->duration ? json_object_new_double(options->duration) : 0);
+  set(config, "poll", json_object_new_double(options->poll));
+  set(config, "ring_size", string(text("%zu", options->ring_size)));
+  set(config, "structure_ring_size", string(text("%zu", options->structure_ring_size)));
+  set(config, "transport", string(options->transport));
+  for (size_t i = 0; i < 2; i++)
+    if (!json_object_object_get_ex(config, filters[i], &filter))
+      set(config, filters[i], json_object_new_array());
+}
+
+void metadata_start(const struct plan *plan, const struct objects *objects,
+                    const struct options *options, enum level level,
+                    const struct programs *programs) {
+  struct utsname name;
+  uname(&name);
+  json_object *start = plan->start, *system = section(start, "uname");
+  set_target(start, objects);
+  set_plan(start, level);
+  set_config(start, options, level);
+  set(start, "loader", string("libbpf"));
+  set(start, "recorder", string("profinfer-recorder " PROFINFER_VERSION));
+  const struct features *features = &programs->features;
+  set(start, "transport", string(features->transport == TRANSPORT_BY_PERF ? "perf" : "ring"));
+  set(start, "attach", string(features->multi ? "uprobe_multi" : "perf_event"));
+  set(start, "attach_reason", string(features->why_no_link));
+  set(start, "boot_clock", json_object_new_boolean(features->boot_clock));
+  set(start, "redirection", string("stubs are not looked for by this recorder"));
+  set(system, "sysname", string(name.sysname));
+  set(system, "version", string(name.version));
+  set(system, "release", string(name.release));
+  set(system, "machine", string(name.machine));
+  set(start, "host", string(name.nodename));
+  set(start, "cpu_model", string(cpu_model(name.machine)));
+  set(start, "cpus", number(programs->cpus));
+  set(start, "page_size", number(sysconf(_SC_PAGESIZE)));
+  capture_text(FRAME_START, boot_ns(),
+               json_object_to_json_string_ext(start, JSON_C_TO_STRING_PLAIN));
+}
+
+/* Handlers that make one record of this kind per run. */
+static const struct {
+  const char *handler;
+  enum record_kind kind;
+} record_of[] = {{"on_operator", KIND_OPERATOR},
+                 {"on_fused", KIND_FUSED},
+                 {"on_barrier", KIND_BARRIER},
+                 {"on_ubatch", KIND_UBATCH_BEGIN},
+                 {"on_ubatch_return", KIND_UBATCH_END}};
+
+static json_object *handler(const char *name, const struct drain *drain) {
+  json_object *said = json_object_new_object();
+  struct bpf_prog_info info = {0};
+  __u32 size = sizeof(info);
+  int fd = bpf_program__fd(programs_find(drain->programs, name));
+  bool is_known = !bpf_obj_get_info_by_fd(fd, &info, &size);
+  set(said, "handler", string(name));
+  set(said, "runs", 0);
+  for (size_t i = 0; i < sizeof(record_of) / sizeof(*record_of); i++)
+    if (!strcmp(record_of[i].handler, name)) {
+      unsigned kind = record_of[i].kind;
+      set(said, "runs", number(drain->drained[kind] + drain_lost_of(drain, kind)));
+    }
+  set(said, "timed_runs", is_known ? number(info.run_cnt) : 0);
+  set(said, "timed_ns", is_known ? number(info.run_time_ns) : 0);
+  return said;
+}
+
+static bool is_attached(const struct objects *objects, const struct plan_probe *probe,
+                        enum level level) {
+  for (size_t i = 0; i < objects->count; i++)
+    if (probe->level <= level && objects->found[i].planned == probe->object)
+      return true;
+  return false;
+}
+
+void metadata_end(const struct plan *plan, const struct drain *drain, enum level level,
+                  const char *reason, double seconds, double cpu_seconds) {
+  json_object *end = json_object_new_object(), *handlers = json_object_new_array();
+  for (size_t i = 0; i < plan->probe_count; i++) {
+    bool is_new = is_attached(drain->objects, &plan->probes[i], level);
+    for (size_t j = 0; j < i; j++)
+      if (!strcmp(plan->probes[i].handler, plan->probes[j].handler) &&
+          is_attached(drain->objects, &plan->probes[j], level))
+        is_new = false;
+    if (is_new)
+      json_object_array_add(handlers, handler(plan->probes[i].handler, drain));
+  }
+  set(end, "reason", string(reason));
+  set(end, "notes", json_object_new_array());
+  set(end, "seconds", json_object_new_double(seconds));
+  set(end, "handlers", handlers);
+  set(end, "recorder_cpu_s", json_object_new_double(cpu_seconds));
+  double waited = run_delay_seconds(&drain->delay);
+  set(end, "threads_waited_s", waited < 0 ? 0 : json_object_new_double(waited));
+  set(end, "drained", number(drain->records));
+  set(end, "lost", number(drain_lost(drain)));
+  set(end, "command_status", 0);
+  capture_text(FRAME_END, boot_ns(), json_object_to_json_string_ext(end, JSON_C_TO_STRING_PLAIN));
+  json_object_put(end);
+}

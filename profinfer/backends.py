@@ -1,0 +1,47 @@
+"""What a backend is called, from the function that would tell it.
+
+`struct ggml_backend` holds a pointer to `get_name`, which nobody can call for a stranger: its
+symbol names the backend or, where that is stripped, the file it stands in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from profinfer.elf import Elf
+from profinfer.target import EngineObject
+
+_FUNCTION = re.compile(r"ggml_backend_(?:\w+?_)??(\w+?)_(?:backend_)?(?:get_)?name")
+_FILE = re.compile(r"libggml-([a-z0-9]+)")
+_NAMES = {"cpu": "CPU", "cuda": "CUDA", "opencl": "OpenCL", "vk": "Vulkan", "vulkan": "Vulkan",
+          "rpc": "RPC", "blas": "BLAS", "sycl": "SYCL", "metal": "Metal", "cann": "CANN",
+          "hip": "ROCm", "rknn": "RKNN", "musa": "MUSA", "hexagon": "Hexagon"}  # fmt: skip
+
+
+def backend_functions(elf: Elf) -> dict[int, str]:
+    """Virtual addresses of functions that may be a backend's get_name: its name."""
+    found: dict[int, str] = {}
+    for symbol in elf.symbols.matching(_FUNCTION):
+        match = _FUNCTION.search(symbol.name)
+        if match:
+            found.setdefault(symbol.value, _NAMES.get(match[1].lower(), match[1]))
+    return found
+
+
+def backend_of_file(path: str) -> str:
+    """The backend that a file's name speaks of; "" when it speaks of none."""
+    match = _FILE.search(Path(path).name)
+    return _NAMES.get(match[1], match[1]) if match and match[1] != "base" else ""
+
+
+def backend_name(function: int, objects: Iterable[EngineObject]) -> str | None:
+    """The name of the backend whose get_name is loaded at an address; None: it is in none of
+    the objects, or in one that says nothing."""
+    for item in objects:
+        for base in item.bases:
+            if item.elf.is_loaded(function - base):
+                named = backend_functions(item.elf).get(function - base)
+                return named or backend_of_file(item.path) or None
+    return None

@@ -1,0 +1,88 @@
+"""`profinfer plan`: what a recorder without Python needs, from copies of an engine's libraries."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from profinfer.config import Config
+from profinfer.files import FileTarget
+from profinfer.output import Output
+from profinfer.plan import LEVELS, check
+from profinfer.plan_file import dump, plan_json
+
+_EXAMPLES = """\
+examples:
+  profinfer plan --target libknown.so -o plan.json
+  adb pull /data/llama/lib board && profinfer plan --target board --sysroot arm64-root
+  PROFINFER_SYSROOT_AARCH64=arm64-root profinfer plan --target board/*.so --level operator
+
+Struct layouts are found by loading the libraries in a confined process of another user. For
+another processor's libraries that takes qemu-user and the root directory of a small system of that
+processor with Python 3 and what the libraries need (libstdc++, libgomp):
+  tools/fetch_python.py aarch64 arm64-root
+On the target: profinfer-recorder --pid N --plan plan.json -o capture.raw. Back here:
+  profinfer convert capture.raw trace.pftrace
+"""
+
+
+class PlanCommand:
+    """Plans a recording of an engine that need not run here, nor even be able to."""
+
+    name = "plan"
+    help = "plan a recording on another machine, from copies of the engine's libraries"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Files, where the plan goes, and how much it covers."""
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = _EXAMPLES
+        parser.add_argument(
+            "--target", nargs="+", type=Path, required=True, metavar="FILE",
+            help="the engine's libraries, or folders that hold them",
+        )  # fmt: skip
+        parser.add_argument(
+            "-o", "--output", type=Path, default=Path("plan.json"), metavar="FILE",
+            help="the plan (default: plan.json)",
+        )  # fmt: skip
+        parser.add_argument("--force", action="store_true", help="overwrite the output")
+        parser.add_argument(
+            "--level", choices=LEVELS, default=LEVELS[-1],
+            help="the most that can then be recorded (default: everything)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--best-effort", action="store_true", help="plan the levels that work, if not all do"
+        )
+        parser.add_argument(
+            "--sysroot", type=Path, metavar="DIR",
+            help="root of a system with Python 3 for another processor's libraries"
+            " (default: $PROFINFER_SYSROOT_AARCH64 or ..._X86_64)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--probe-symbols", action="store_true",
+            help="probe functions at their first instruction, to compare",
+        )  # fmt: skip
+
+    def run(self, args: argparse.Namespace) -> int:
+        """0 when the plan was written."""
+        target = FileTarget(args.target)
+        plan = target.plan(args.level, symbols_only=args.probe_symbols)
+        check(plan, best_effort=args.best_effort)
+        output = Output(args.output, force=args.force)
+        try:
+            layout = target.layout(args.sysroot)
+            config = Config(
+                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols
+            )
+            written = plan_json(target, plan, layout, config)
+            output.append(dump(written))
+        finally:
+            output.close()
+        print(
+            f"{args.output}: ggml {layout.version or '(no version)'} for {written['machine']},"
+            f" {len(plan.probes)} probes in {len(target.objects)} files; cost {written['cost']}"
+        )
+        print(plan.describe())
+        for note in layout.notes:
+            print(f"profinfer: warning: {note}", file=sys.stderr)
+        return 0
