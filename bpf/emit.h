@@ -37,16 +37,19 @@ BODY void count_loss(__u32 cpu, __u32 kind) {
 }
 
 /* A transport provides
- *   try_emit_of: sends a record about a thread; its time, 0 when it did not fit. */
+ *   try_emit_of: sends a record about a thread (RUNNING: the one that is); its time, 0 when it did
+ *                not fit. */
+#define RUNNING 0
+BODY __u32 thread_of(__u32 tid) { return tid == RUNNING ? (__u32)bpf_get_current_pid_tgid() : tid; }
+
 #if TRANSPORT == TRANSPORT_RING
 #include "ring.h"
 #else
 #include "perf.h"
 #endif
 
-/* About the thread that is running. */
 BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
-  return try_emit_of(ctx, cpu, kind, (__u32)bpf_get_current_pid_tgid(), a, b);
+  return try_emit_of(ctx, cpu, kind, RUNNING, a, b);
 }
 
 BODY __u64 emit_of(void *ctx, __u8 kind, __u32 tid, __u64 a, __u64 b) {
@@ -58,7 +61,7 @@ BODY __u64 emit_of(void *ctx, __u8 kind, __u32 tid, __u64 a, __u64 b) {
 }
 
 BODY __u64 emit(void *ctx, __u8 kind, __u64 a, __u64 b) {
-  return emit_of(ctx, kind, (__u32)bpf_get_current_pid_tgid(), a, b);
+  return emit_of(ctx, kind, RUNNING, a, b);
 }
 
 #endif

@@ -39,23 +39,18 @@
   X(RING_SHIFT) /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */                    \
   X(BOOT_CLOCK) /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */
 
-/* The programs of the scheduler: where fields stand in the records of the tracepoints
- * (profinfer/scheduler.py reads it in tracefs), -1 where the kernel has no such tracepoint. */
+/* The programs of the scheduler: where fields stand in the kernel's struct task_struct
+ * (profinfer/kernel_types.py reads it in the kernel's BTF) and in the record of the one tracepoint
+ * that is read from there. */
 #define SCHEDULER_PARAMETERS(X)                                                                    \
-  X(SWITCH_PREV_STATE)                                                                             \
-  X(SWITCH_NEXT_PID)                                                                               \
-  X(SWITCH_NEXT_PRIO)                                                                              \
-  X(WAKING_PID)                                                                                    \
-  X(WAKING_PRIO)                                                                                   \
-  X(WAKING_CPU)                                                                                    \
-  X(NEWTASK_PID)                                                                                   \
-  X(NEWTASK_COMM)                                                                                  \
-  X(NEWTASK_FLAGS)                                                                                 \
-  X(RENAME_PID)                                                                                    \
-  X(RENAME_COMM)                                                                                   \
-  X(EXIT_PID)                                                                                      \
-  X(FREE_PID)                                                                                      \
-  X(REASON_PID)                                                                                    \
+  X(TASK_PID)                                                                                      \
+  X(TASK_PRIO)                                                                                     \
+  X(TASK_COMM)                                                                                     \
+  X(TASK_STATE)                                                                                    \
+  X(TASK_EXIT_STATE)                                                                               \
+  X(TASK_CPU)                                                                                      \
+  X(SWITCH_TELLS_STATE) /* 1: sched_switch hands over the state that it read (Linux 5.18) */       \
+  X(REASON_PID)         /* -1: no such tracepoint */                                               \
   X(REASON_CALLER)                                                                                 \
   X(REASON_IO_WAIT)                                                                                \
   X(CALL_OFFSET) /* of the system call's number in a task's registers, -1: not to be had */        \

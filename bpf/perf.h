@@ -19,7 +19,7 @@ BODY __u64 try_emit_of(void *ctx, __u32 cpu, __u8 kind, __u32 tid, __u64 a, __u6
       .ts = boot_ns(),
       .a = a,
       .b = b,
-      .tid = tid,
+      .tid = thread_of(tid),
       .cpu = cpu,
       .kind = kind,
   };

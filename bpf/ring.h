@@ -53,7 +53,7 @@ BODY __u64 try_emit_of(void *ctx, __u32 cpu, __u8 kind, __u32 tid, __u64 a, __u6
   r->ts = now;
   r->a = a;
   r->b = b;
-  finish_record(r, tid | (__u64)cpu << 32 | (__u64)kind << 48 | mark << 56);
+  finish_record(r, thread_of(tid) | (__u64)cpu << 32 | (__u64)kind << 48 | mark << 56);
   return now;
 }
 

@@ -94,16 +94,16 @@ BODY __u32 *successor_runs(void) {
   return bpf_map_lookup_elem(&successors, &zero);
 }
 
-SEC("tracepoint") int on_switch(void *ctx) { return handle_switch(ctx); }
+SEC("raw_tracepoint") int on_switch(void *ctx) { return handle_switch(ctx); }
 
-SEC("tracepoint") int on_waking(void *ctx) { return handle_waking(ctx); }
+SEC("raw_tracepoint") int on_waking(void *ctx) { return handle_waking(ctx); }
 
-SEC("tracepoint") int on_newtask(void *ctx) { return handle_newtask(ctx); }
+SEC("raw_tracepoint") int on_newtask(void *ctx) { return handle_newtask(ctx); }
 
-SEC("tracepoint") int on_rename(void *ctx) { return handle_rename(ctx); }
+SEC("raw_tracepoint") int on_rename(void *ctx) { return handle_rename(ctx); }
 
-SEC("tracepoint") int on_exit(void *ctx) { return handle_exit(ctx); }
+SEC("raw_tracepoint") int on_exit(void *ctx) { return handle_exit(ctx); }
 
-SEC("tracepoint") int on_free(void *ctx) { return handle_free(ctx); }
+SEC("raw_tracepoint") int on_free(void *ctx) { return handle_free(ctx); }
 
 SEC("tracepoint") int on_reason(void *ctx) { return handle_reason(ctx); }

@@ -14,7 +14,7 @@ import yaml
 from profinfer.errors import UsageError
 from profinfer.plan import LEVELS
 
-SCHEDULERS = ("system", "target")
+SCHEDULERS = ("auto", "system", "target", "off")
 LOADERS = ("auto", "libbpf", "bcc")
 TRANSPORTS = ("auto", "ring", "perf")
 WAYS = ("auto", "uprobe_multi", "perf_event")
@@ -55,8 +55,10 @@ class Config:
     attach: str = "auto"
     """How probes are attached: "uprobe_multi" (one link for all places of a handler), "perf_event"
     (one per probe), or the first that this kernel has."""
-    scheduler: str | None = None
-    """Record the scheduler too: "system", everything on every CPU, or "target", its threads."""
+    scheduler: str = "auto"
+    """Which of the scheduler's doings are recorded: "system", everything on every CPU; "target",
+    what involves the target's threads; "off", nothing; "auto": "system" where the kernel lets it be
+    recorded."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
@@ -78,8 +80,7 @@ class Config:
         _one_of("loader", self.loader, LOADERS)
         _one_of("transport", self.transport, TRANSPORTS)
         _one_of("attach", self.attach, WAYS)
-        if self.scheduler is not None:
-            _one_of("scheduler", self.scheduler, SCHEDULERS)
+        _one_of("scheduler", self.scheduler, SCHEDULERS)
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")
         if not 0.001 <= self.poll <= 10:

@@ -65,7 +65,8 @@ class CpuChain:
         self.stand_in = STAND_IN + cpu
         self.running: int | None = None
         """The thread that the last switch put there; None before the first one."""
-        self._last_ts = 0
+        self.last_ts = 0
+        """Its time."""
 
     def join(
         self, links: Links, seen: Links, resumed: Callable[[int, int], int | None]
@@ -80,7 +81,7 @@ class CpuChain:
         at: list[int] = []
         rows: list[tuple[int, int, int, int, int]] = []
         for i in np.flatnonzero(links.prev != expected).tolist():
-            after = int(links.ts[i - 1]) if i else self._last_ts
+            after = int(links.ts[i - 1]) if i else self.last_ts
             before = int(links.ts[i])
             left, found = int(expected[i]), int(links.prev[i])
             gaps.append(Gap(after, before, left, found))
@@ -96,9 +97,9 @@ class CpuChain:
             if found != self.stand_in:
                 at.append(i)
                 rows.append((max(leaves, comes), self.stand_in, SLEEPING, found, PRIORITY))
-        self.running, self._last_ts = int(links.next[-1]), int(links.ts[-1])
+        self.running, self.last_ts = int(links.next[-1]), int(links.ts[-1])
         return (links.insert(at, rows) if at else links), gaps
 
     def start(self, ts: int, tid: int) -> None:
         """A thread is known to have run since a time."""
-        self.running, self._last_ts = tid, ts
+        self.running, self.last_ts = tid, ts

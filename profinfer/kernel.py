@@ -23,7 +23,8 @@ _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 """Numbers of bpf and perf_event_open, by machine."""
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 1, 2, 3, 5
-_OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _LINK_CREATE, _ENABLE_STATS = 15, 24, 28, 32
+_OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN, _MAP_LOOKUP_BATCH, _LINK_CREATE = 15, 17, 24, 28
+_ENABLE_STATS = 32
 _PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
 # CAP_BPF and CAP_PERFMON are not enough: current kernels want CAP_SYS_ADMIN for uprobes by perf
 # event, and /proc/PID/map_files, through which files are opened, wants it too.
@@ -241,3 +242,12 @@ def attach_tracepoint(program_fd: int, event: str) -> int:
     what = f"tracepoint {event}"
     # One event suffices: a BPF program runs on every CPU whichever event it is set on.
     return run_program(perf_event(bytes(attr), -1, 0, what), program_fd, what)
+
+
+def attach_raw_tracepoint(program_fd: int, name: str) -> int:
+    """Runs a program at a raw tracepoint ("sched_switch"); the fd to close. KernelError."""
+    text = ctypes.create_string_buffer(name.encode())
+    try:
+        return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QI", _address(text), program_fd))
+    except OSError as error:
+        raise KernelError(f"cannot attach to tracepoint {name}: {error.strerror}") from None

@@ -17,6 +17,7 @@ from profinfer.lanes import Lanes
 from profinfer.records import (
     FIRST_SCHEDULER_KIND,
     RECORD,
+    WIDE_KINDS,
     WIDE_SIZE,
     Kind,
     Records,
@@ -88,25 +89,26 @@ class Losses:
             self._write(cpu, kind, lost - self._lost.get((cpu, kind), 0), first, last)
         self.write_stats()
 
-    def _write(
-        self, cpu: int, kind: int, fresh: int, first: int, last: int,
-        between: dict[str, int] | None = None,
-    ) -> None:  # fmt: skip
+    def _write(self, cpu: int, kind: int, fresh: int, first: int, last: int) -> None:
         writer, lanes = self._writer, self._lanes
-        name = _NAMES.get(kind, str(kind))
         where = None if cpu == ANY_CPU else cpu
-        counter = lanes.loss_counter(where, name)
+        counter = lanes.loss_counter(where, _NAMES.get(kind, str(kind)))
         if (cpu, kind) not in self._lost:
             writer.counter(max(self._start, first), counter, 0)
         self._lost[cpu, kind] = self._lost.get((cpu, kind), 0) + fresh
-        writer.event(
-            pb.TrackEvent.TYPE_INSTANT, last, lanes.loss, "records lost",
-            "loss" if kind < FIRST_SCHEDULER_KIND else "loss.scheduler",
-            {"cpu": where, "kind": name, "lost": fresh, "first_ts": first, "last_ts": last}
-            | (between or {}),
-        )  # fmt: skip
+        self._mark(where, kind, fresh, first, last)
         writer.counter(last, counter, self._lost[cpu, kind])
         writer.counter(last, lanes.lost, sum(self._lost.values()))
+
+    def _mark(
+        self, cpu: int | None, kind: int, lost: int, first: int, last: int, **more: int
+    ) -> None:
+        self._writer.event(
+            pb.TrackEvent.TYPE_INSTANT, last, self._lanes.loss, "records lost",
+            "loss" if kind < FIRST_SCHEDULER_KIND else "loss.scheduler",
+            {"cpu": cpu, "kind": _NAMES.get(kind, str(kind)), "lost": lost, "first_ts": first,
+             "last_ts": last, **more},
+        )  # fmt: skip
 
     def forget(self, before: int) -> None:
         """Drops the windows that ended before a time."""
@@ -130,19 +132,30 @@ class Losses:
         return max(times, default=None)
 
     def add_gap(self, cpu: int, gap: Gap) -> None:
-        """A switch is missing on a CPU. Where no loss explains it the kernel has skipped a program
-        and not said so: at least one record."""
+        """A switch is missing on a CPU. Where no loss explains it the kernel did not run the
+        program and did not say so: at least one record. It went through no ring and is in no sum.
+        """
         for where, loss in self._scheduler_windows:
             if where in (cpu, ANY_CPU) and loss.first <= gap.last and loss.last >= gap.first:
                 return
         self._scheduler_windows.append((cpu, Loss(gap.first, gap.last, SchedulerKind.SWITCH)))
-        between = {"left_tid": gap.left, "found_tid": gap.found}
-        self._write(cpu, SchedulerKind.SWITCH, 1, gap.first, gap.last, between)
+        self._mark(
+            cpu, SchedulerKind.SWITCH, 1, gap.first, gap.last,
+            left_tid=gap.left, found_tid=gap.found,
+        )  # fmt: skip
         self.gaps += 1
 
-    def forget_scheduler(self, before: int) -> None:
-        """As `forget`, for the scheduler's."""
-        self._scheduler_windows = [w for w in self._scheduler_windows if w[1].last >= before]
+    def forget_scheduler(self, switched: dict[int, int]) -> None:
+        """Drops the windows that ended before the last switch of their CPU, whose times are given:
+        what a loss did shows in the first switch after it."""
+        if not self._scheduler_windows:
+            return
+        oldest = min(switched.values(), default=0)
+        self._scheduler_windows = [
+            (cpu, loss)
+            for cpu, loss in self._scheduler_windows
+            if loss.last >= (oldest if cpu == ANY_CPU else switched.get(cpu, 0))
+        ]
 
     def write_stats(self) -> None:
         """What the rings have carried and lost until now: those of the CPUs, the one for structure
@@ -152,7 +165,7 @@ class Losses:
         for (cpu, kind), count in self._lost.items():
             if kind >= FIRST_SCHEDULER_KIND:
                 scheduler[min(cpu, self._cpus)] += count
-            elif kind >= Kind.TENSOR:
+            elif kind in WIDE_KINDS:
                 lost[self._cpus] += count
             elif cpu <= self._cpus:
                 lost[cpu] += count

@@ -17,9 +17,10 @@ from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.config import Config
 from profinfer.drain import boot_ns, clock_frame
 from profinfer.drains import Drains
-from profinfer.errors import PrivilegeError, ProbeError, TargetError
+from profinfer.errors import KernelError, PrivilegeError, ProbeError, TargetError
 from profinfer.handler_stats import HandlerStats, handlers_json
 from profinfer.hitcost import hit_cost
+from profinfer.kernel_types import scheduler_types
 from profinfer.launch import Launched, describe_status, resume
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
@@ -31,7 +32,7 @@ from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
 from profinfer.priority import Priority
 from profinfer.records import Kind
 from profinfer.run_delay import RunDelay
-from profinfer.scheduler import Scheduler
+from profinfer.scheduler import SYSTEM, Scheduler
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
@@ -141,16 +142,13 @@ class Recorder:
         cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
         placing = self._start_placing()
+        types = Aside(scheduler_types) if self._config.scheduler != "off" else None
         self._loaded = load_handlers(
             means.loader.load, layout, means.transport, self._config.ring_bytes(),
             self._config.structure_ring_bytes(), means.way.attach_type,
             boot_clock=means.boot_clock,
         )  # fmt: skip
-        if self._config.scheduler:
-            self._scheduler = Scheduler(
-                means.loader.load, means.transport, self._config.scheduler_ring_bytes(), self.pid,
-                self._config.scheduler, boot_clock=means.boot_clock,
-            )  # fmt: skip
+        self._load_scheduler(means, types)
         self.plan, self._placer.choices = placing.result()
         check(self.plan, best_effort=self._config.best_effort)
         redirection = self._placer.redirection.reason or "on"
@@ -160,6 +158,20 @@ class Recorder:
         if self._scheduler:
             start["scheduler"] = self._scheduler.to_json()
         return json_frame(FrameKind.START, boot_ns(), start)
+
+    def _load_scheduler(self, means: Means, types: Aside[dict[str, int]] | None) -> None:
+        mode = self._config.scheduler
+        if types is None:
+            return
+        try:
+            self._scheduler = Scheduler(
+                means.loader.load, means.transport, self._config.scheduler_ring_bytes(), self.pid,
+                SYSTEM if mode == "auto" else mode, types.result(), boot_clock=means.boot_clock,
+            )  # fmt: skip
+        except KernelError as error:
+            if mode != "auto":
+                raise
+            self._notes.append(f"the scheduler was not recorded: {error.message}")
 
     def _wait_for_engine(self, launched: Launched) -> None:
         """Returns with the process stopped in which an engine has appeared."""

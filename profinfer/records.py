@@ -37,6 +37,8 @@ class SchedulerKind(IntEnum):
     REASON = 23
 
 
+WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS)
+"""What the structure ring carries."""
 KIND_COUNT = 12
 FIRST_SCHEDULER_KIND = 16
 SCHEDULER_KINDS = 8

@@ -9,17 +9,16 @@ import platform
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from profinfer import features, kernel
-from profinfer.config import SCHEDULERS
 from profinfer.errors import KernelError
 from profinfer.loaded import RING, TRANSPORTS, RecordSource, boot_offset, cpu_count
 from profinfer.perf_buffer import PerfBuffers
 from profinfer.perf_records import PerfRecords
-from profinfer.programs import TRACEPOINT, Programs, Source
+from profinfer.programs import RAW_TRACEPOINT, TRACEPOINT, Programs, Source
 from profinfer.record_ring import RecordRings, whole_pages
 from profinfer.records import (
     LOSS,
@@ -31,51 +30,26 @@ from profinfer.records import (
     SchedulerKind,
 )
 
-SYSTEM, TARGET = SCHEDULERS
+SYSTEM, TARGET = "system", "target"
 """Everything on every CPU, or what involves the target's threads."""
 
 _TRACEPOINTS = {
-    "on_switch": "sched/sched_switch",
-    "on_waking": "sched/sched_waking",
-    "on_newtask": "task/task_newtask",
-    "on_rename": "task/task_rename",
-    "on_exit": "sched/sched_process_exit",
-    "on_free": "sched/sched_process_free",
-    "on_reason": "sched/sched_blocked_reason",
+    "on_switch": ("sched_switch", SchedulerKind.SWITCH),
+    "on_waking": ("sched_waking", SchedulerKind.WAKING),
+    "on_newtask": ("task_newtask", SchedulerKind.NEWTASK),
+    "on_rename": ("task_rename", SchedulerKind.RENAME),
+    "on_exit": ("sched_process_exit", SchedulerKind.EXIT),
+    "on_free": ("sched_process_free", SchedulerKind.FREE),
 }
-_OPTIONAL = "on_reason"
-_KINDS = dict(
-    zip(
-        _TRACEPOINTS,
-        (
-            SchedulerKind.SWITCH, SchedulerKind.WAKING, SchedulerKind.NEWTASK,
-            SchedulerKind.RENAME, SchedulerKind.EXIT, SchedulerKind.FREE, SchedulerKind.REASON,
-        ),
-        strict=True,
-    )
-)  # fmt: skip
-_FIELDS = {
-    "SWITCH_PREV_STATE": ("on_switch", "prev_state", 8),
-    "SWITCH_NEXT_PID": ("on_switch", "next_pid", 4),
-    "SWITCH_NEXT_PRIO": ("on_switch", "next_prio", 4),
-    "WAKING_PID": ("on_waking", "pid", 4),
-    "WAKING_PRIO": ("on_waking", "prio", 4),
-    "WAKING_CPU": ("on_waking", "target_cpu", 4),
-    "NEWTASK_PID": ("on_newtask", "pid", 4),
-    "NEWTASK_COMM": ("on_newtask", "comm", 16),
-    "NEWTASK_FLAGS": ("on_newtask", "clone_flags", 8),
-    "RENAME_PID": ("on_rename", "pid", 4),
-    "RENAME_COMM": ("on_rename", "newcomm", 16),
-    "EXIT_PID": ("on_exit", "pid", 4),
-    "FREE_PID": ("on_free", "pid", 4),
-    "REASON_PID": ("on_reason", "pid", 4),
-    "REASON_CALLER": ("on_reason", "caller", 8),
-    "REASON_IO_WAIT": ("on_reason", "io_wait", 1),
-}
+_REASON = "on_reason"
+_REASON_EVENT = "sched/sched_blocked_reason"
+_REASON_FIELDS = {
+    "REASON_PID": ("pid", 4), "REASON_CALLER": ("caller", 8), "REASON_IO_WAIT": ("io_wait", 1),
+}  # fmt: skip
+_REASON_MAX = 64
 _CALL_OFFSETS = {"x86_64": 15 * 8, "aarch64": 35 * 8}
 """Of the system call's number in the kernel's struct pt_regs; a try shows whether it is so."""
 _NANOSLEEP = {"x86_64": 35, "aarch64": 101}
-_TRACEPOINT_MAX = 128
 _libc = ctypes.CDLL(None)
 
 
@@ -84,18 +58,20 @@ class Scheduler:
 
     def __init__(
         self, load: Callable[[Source], Programs], transport: str, ring_size: int, pid: int,
-        mode: str, *, boot_clock: bool = True,
+        mode: str, types: Mapping[str, int], *, boot_clock: bool = True,
     ) -> None:  # fmt: skip
         """Loads them for the target `pid`. `load`: of a loader; `ring_size`: bytes of each CPU's
-        ring. KernelError where the kernel lacks a tracepoint."""
+        ring; `types`: kernel_types.scheduler_types(). KernelError where the kernel refuses them."""
         self.mode = mode
         self.pid = pid
-        self.names_reasons = _has(_OPTIONAL)
+        self.names_reasons = _has_reasons()
         """Whether the kernel says in which of its functions a thread was blocked."""
         self._boot_clock = boot_clock
         self._cpus = cpu_count()
         offset = _CALL_OFFSETS.get(platform.machine(), -1) if features.has_task_registers() else -1
-        self._programs = load(_source(transport, ring_size, mode, offset, self._cpus, boot_clock))
+        self._programs = load(
+            _source(transport, ring_size, mode, types, offset, self._cpus, boot_clock)
+        )
         self._events: dict[str, int] = {}
         self.since = 0
         """From when on everything is recorded, in BOOTTIME ns."""
@@ -112,26 +88,33 @@ class Scheduler:
             else:
                 buffers = PerfBuffers(maps["sched_events"], self._cpus, ring_size, RECORD.itemsize)
                 self.rings = PerfRecords(maps["sched_heads"], buffers, self._cpus)
+            self.names_calls = offset >= 0 and self._shows_calls()
+            """Whether it is known in which system call a thread of the target blocks."""
         except BaseException:
             self._programs.close()
             raise
-        self.names_calls = offset >= 0 and self._shows_calls()
-        """Whether it is known in which system call a thread of the target blocks."""
+        self.before = (self.losses(), self.misses())
+        """Both as they stood before it was attached."""
 
     def attach(self) -> None:
         """Starts recording."""
-        self._attach_all()
-        self._set_active(self.pid)
+        self.before = (self.losses(), self.misses())
+        self._attach_all(self.pid)
         if self.mode == TARGET:
             self._add_threads()
         self.since = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def detach(self) -> None:
         """Ends recording; what is in the rings can still be drained."""
-        self._control["active"] = 0
+        # In this order, as `attach` has the other: whenever a program runs it records.
         for fd in self._events.values():
             os.close(fd)
         self._events = {}
+        self._control["active"] = 0
+
+    def program(self, name: str) -> int:
+        """The fd of a program of bpf/scheduler.h."""
+        return self._programs.program(name)
 
     def losses(self) -> Records:
         """struct loss by CPU and kind as it stands; shape (cpus, SCHEDULER_KINDS)."""
@@ -140,9 +123,8 @@ class Scheduler:
     def misses(self) -> dict[SchedulerKind, int]:
         """By kind, how often the kernel has skipped a program: it runs none within another one."""
         return {
-            _KINDS[name]: kernel.program_misses(self._programs.program(name))
-            for name in self._programs.programs
-            if name != _OPTIONAL or self.names_reasons
+            kind: kernel.program_misses(self._programs.program(name))
+            for name, kind in self._kinds().items()
         }
 
     def to_json(self) -> dict[str, object]:
@@ -162,15 +144,22 @@ class Scheduler:
         self._loss_map.close()
         self._programs.close()
 
-    def _attach_all(self) -> None:
-        for name, event in _TRACEPOINTS.items():
-            if name not in self._events and (name != _OPTIONAL or self.names_reasons):
-                self._events[name] = kernel.attach_tracepoint(self._programs.program(name), event)
+    def _kinds(self) -> dict[str, SchedulerKind]:
+        kinds = {name: kind for name, (_, kind) in _TRACEPOINTS.items()}
+        return kinds | ({_REASON: SchedulerKind.REASON} if self.names_reasons else {})
 
-    def _set_active(self, pid: int) -> None:
+    def _attach_all(self, pid: int) -> None:
+        """With `pid` for the target."""
         self._control["target"] = pid
         self._control["boot_offset"] = 0 if self._boot_clock else boot_offset()
         self._control["active"] = 1
+        for name in self._kinds().keys() - self._events.keys():
+            program = self._programs.program(name)
+            self._events[name] = (
+                kernel.attach_tracepoint(program, _REASON_EVENT)
+                if name == _REASON
+                else kernel.attach_raw_tracepoint(program, _TRACEPOINTS[name][0])
+            )
 
     def _add_threads(self) -> None:
         """The threads that there are. New ones are added by the programs, which run already."""
@@ -188,11 +177,11 @@ class Scheduler:
         registers is the kernel's own affair."""
         number = _NANOSLEEP[platform.machine()]
         try:
-            self._attach_all()
-            self._set_active(os.getpid())
+            self._attach_all(os.getpid())
             _libc.syscall(number, struct.pack("<qq", 0, 1_000_000), None)
         finally:
-            self._control["active"] = 0
+            self.detach()
+        time.sleep(0.001)  # a program that had begun ends meanwhile
         found = False
         for cpu in range(self._cpus):
             rows = self.rings.drain(cpu).data.reshape(-1).view(RECORD)
@@ -204,38 +193,45 @@ class Scheduler:
 
 
 def _source(
-    transport: str, ring_size: int, mode: str, call_offset: int, cpus: int, boot_clock: bool
-) -> Source:
+    transport: str, ring_size: int, mode: str, types: Mapping[str, int], call_offset: int,
+    cpus: int, boot_clock: bool,
+) -> Source:  # fmt: skip
     shift = (ring_size // RECORD.itemsize).bit_length() - 1
     entries = {"sched_heads": cpus, "sched_losses": cpus * SCHEDULER_KINDS}
     entries |= {"sched_slots": cpus << shift} if transport == RING else {"sched_events": cpus}
+    reasons = _reason_fields()
     return Source(
         "scheduler",
-        programs=dict.fromkeys(_TRACEPOINTS, TRACEPOINT),
+        programs=dict.fromkeys(_TRACEPOINTS, RAW_TRACEPOINT)
+        | dict.fromkeys([_REASON] if _has_reasons() else [], TRACEPOINT),
         maps=(*entries, "sched_control", "target_threads"),
         parameters={
-            **_offsets(), "CALL_OFFSET": call_offset, "TARGET_ONLY": int(mode == TARGET),
-            "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock),
+            **types, **reasons, "CALL_OFFSET": call_offset,
+            "TARGET_ONLY": int(mode == TARGET), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock),
         },
         entries=entries,
         transport=TRANSPORTS.index(transport),
     )  # fmt: skip
 
 
-def _offsets() -> dict[str, int]:
-    """Where the fields stand in the records of the tracepoints."""
+def _has_reasons() -> bool:
+    """Whether the kernel has the tracepoint, and we can read what it says."""
+    try:
+        return (kernel.tracefs() / "events" / _REASON_EVENT / "id").exists()
+    except KernelError:
+        return False
+
+
+def _reason_fields() -> dict[str, int]:
+    """Where the fields stand in the tracepoint's record."""
+    if not _has_reasons():
+        return dict.fromkeys(_REASON_FIELDS, -1)
     found = {}
-    for name, (handler, field, size) in _FIELDS.items():
-        event = _TRACEPOINTS[handler]
-        is_missing = handler == _OPTIONAL and not _has(handler)
-        found[name] = -1 if is_missing else kernel.tracepoint_field(event, field, size)
-        if found[name] + size > _TRACEPOINT_MAX:
-            raise KernelError(f"tracepoint {event} is longer than {_TRACEPOINT_MAX} bytes here")
+    for name, (field, size) in _REASON_FIELDS.items():
+        found[name] = kernel.tracepoint_field(_REASON_EVENT, field, size)
+        if found[name] + size > _REASON_MAX:
+            raise KernelError(f"tracepoint {_REASON_EVENT} is longer than {_REASON_MAX} bytes here")
     return found
-
-
-def _has(handler: str) -> bool:
-    return (kernel.tracefs() / "events" / _TRACEPOINTS[handler] / "id").exists()
 
 
 def _mapped(fd: int, dtype: np.dtype[np.void], count: int) -> tuple[mmap.mmap, Records]:

@@ -18,9 +18,9 @@ class SchedulerDrain:
     def __init__(self, scheduler: Scheduler) -> None:
         """The scheduler is attached."""
         self._scheduler = scheduler
-        self._lost = self._lost_before = scheduler.losses()["lost"]
-        self._missed = scheduler.misses()
-        self._missed_before = dict(self._missed)
+        losses, self._missed_before = scheduler.before
+        self._lost = self._lost_before = losses["lost"]
+        self._missed = self._missed_before
         self._read_at = scheduler.since
         self._known: npt.NDArray[np.uint32] = np.zeros(1, np.uint32)
         self.records = 0

@@ -97,8 +97,7 @@ class Scheduling:
         self._seen = {}
         self._waits.write(ready)
         self._names.end()
-        if horizon is not None:
-            self._losses.forget_scheduler(horizon)
+        self._losses.forget_scheduler({c: chain.last_ts for c, chain in self._chains.items()})
 
     # ---- One CPU
 
@@ -115,7 +114,6 @@ class Scheduling:
                 links, seen, lambda after, before: self._losses.last_switch(cpu, after, before)
             )
             for gap in gaps:
-                is_lost = True
                 self._losses.add_gap(cpu, gap)
         next_name = self._names.at(links.next, links.ts)
         next_name[links.next == 0] = self._names.number(f"swapper/{cpu}")

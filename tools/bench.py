@@ -156,7 +156,7 @@ def bench_handlers(rows: list[Row], repeats: int, predict: int, threads: int) ->
 
 
 def record(
-    level: str, predict: int, threads: int, directory: Path, scheduler: str | None = None
+    level: str, predict: int, threads: int, directory: Path, scheduler: str = "off"
 ) -> tuple[Path, Path, float]:
     """Records a whole request of a running engine.
 

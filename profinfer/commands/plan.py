@@ -71,9 +71,11 @@ class PlanCommand:
         output = Output(args.output, force=args.force)
         try:
             layout = target.layout(args.sysroot)
+            # The recorder in C records nothing of the scheduler.
             config = Config(
-                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols
-            )
+                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols,
+                scheduler="off",
+            )  # fmt: skip
             written = plan_json(target, plan, layout, config)
             output.append(dump(written))
         finally:

@@ -26,7 +26,7 @@ examples:
   profinfer record --pid 1234 -o trace.pftrace                 until Ctrl-C or its end
   profinfer record --pid 1234 --level barrier --duration 30
   profinfer record -o trace.pftrace -- llama-cli -m m.gguf -p "Hello" -n 64
-  profinfer record --pid 1234 --scheduler --duration 10        and who else uses the CPUs
+  profinfer record --pid 1234 --scheduler target               not who else uses the CPUs
   profinfer record --config run.yaml -- llama-server -m m.gguf
 
 levels, each including the ones before it:
@@ -35,7 +35,7 @@ levels, each including the ones before it:
   operator   every operator on every CPU thread
   barrier    the wait for the other threads after each operator
 
-beside them: --scheduler tells who ran, who waited for a CPU and who took it
+beside them: who ran, who waited for a CPU and who took it (--scheduler)
 """
 
 
@@ -92,11 +92,9 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
     (
         ["--scheduler"],
         {
-            "nargs": "?",
-            "const": SCHEDULERS[0],
             "choices": SCHEDULERS,
-            "help": "record thread states too: of the whole system (default), or of the target's"
-            " threads only, which costs less",
+            "help": "thread states, of the whole system (auto: where the kernel lets them be"
+            " recorded), of the target's threads only, which costs less, or not at all",
         },
     ),
     (["--duration"], {"type": float, "metavar": "S", "help": "end after this many seconds"}),

@@ -607,6 +607,34 @@ LEFT JOIN doubts AS d
   USING (arg_set_id)
 ORDER BY a.arg_set_id;
 
+-- States that a loss may have to do with: those that are not certain, and waits for a CPU.
+CREATE PERFETTO TABLE _touchy_state(
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration.
+  dur DURATION,
+  -- CPU that the thread waited for.
+  ucpu LONG,
+  -- Whether the state is certain.
+  complete BOOL
+) AS
+SELECT
+  ts,
+  dur,
+  ucpu,
+  complete
+FROM profinfer_thread_state
+WHERE
+  EXISTS(
+    SELECT
+      1
+    FROM _scheduler_loss
+  )
+  AND (
+    NOT complete
+    OR kind IN ('preempted', 'runnable')
+  );
+
 -- Losses that may have hidden something. Where a single switch was found to be missing, that is so
 -- when it concerns a thread of the target, or a CPU that one was waiting for.
 CREATE PERFETTO TABLE _scheduler_doubt(
@@ -621,16 +649,13 @@ WHERE
   OR EXISTS(
     SELECT
       1
-    FROM profinfer_thread_state AS s
+    FROM _touchy_state AS s
     WHERE
       s.ts <= l.ts
       AND s.ts + s.dur >= l.first_ts
       AND (
         NOT s.complete
-        OR (
-          s.kind IN ('preempted', 'runnable')
-          AND s.ucpu = l.cpu
-        )
+        OR s.ucpu = l.cpu
       )
   );
 

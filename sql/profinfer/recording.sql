@@ -96,6 +96,24 @@ FROM _loss_event
 WHERE kind IN ('ubatch_begin', 'ubatch_end', 'tokens')
 ORDER BY ts;
 
+-- The target's threads.
+CREATE PERFETTO VIEW _target_thread(
+  -- Thread id.
+  tid LONG
+) AS
+SELECT
+  t.tid
+FROM thread AS t
+JOIN process AS p
+  USING (upid)
+WHERE
+  p.pid IN (
+    SELECT
+      CAST(value AS INTEGER)
+    FROM _recording_arg
+    WHERE event = 'recording started' AND key = 'target.pid'
+  );
+
 -- What a reader of this trace must know before believing a number.
 CREATE PERFETTO VIEW profinfer_recording_warning(
   -- What is the matter.
@@ -136,12 +154,30 @@ HAVING count() > 0
 UNION ALL
 SELECT
   printf(
-    '%d records of the scheduler are missing in %d gaps: states of threads around them are uncertain',
+    '%d records of the scheduler were lost in %d gaps: states of threads around them are uncertain',
     sum(lost),
     count()
   ) AS message,
   'profinfer_loss says which and when; a larger --ring-size or --scheduler target loses fewer' AS hint
 FROM _scheduler_loss
+WHERE left_tid IS NULL
+HAVING count() > 0
+UNION ALL
+SELECT
+  printf('the kernel did not report %d switches of the target''s threads', sum(lost)) AS message,
+  'profinfer_loss says when: what these threads did around them is uncertain' AS hint
+FROM _scheduler_loss
+WHERE
+  left_tid IN (
+    SELECT
+      tid
+    FROM _target_thread
+  )
+  OR found_tid IN (
+    SELECT
+      tid
+    FROM _target_thread
+  )
 HAVING count() > 0
 UNION ALL
 SELECT

@@ -9,6 +9,40 @@ INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.operators;
 
+-- Missing records that may make a state of a thread that computed graphs look other than it was.
+CREATE PERFETTO TABLE _state_loss(
+  -- Time before which none of these was lost.
+  first_ts TIMESTAMP,
+  -- Time of the last one.
+  ts TIMESTAMP,
+  -- CPU, NULL when it may have been any.
+  cpu LONG,
+  -- The only thread that it concerns, NULL when it may be any.
+  tid LONG
+) AS
+SELECT
+  first_ts,
+  ts,
+  cpu,
+  NULL AS tid
+FROM _scheduler_loss
+WHERE kind IN ('switch', 'waking', 'newtask') AND left_tid IS NULL
+UNION ALL
+SELECT
+  l.first_ts,
+  l.ts,
+  l.cpu,
+  t.tid
+FROM _scheduler_loss AS l
+JOIN thread AS t
+  ON t.tid IN (l.left_tid, l.found_tid)
+WHERE
+  t.utid IN (
+    SELECT
+      utid
+    FROM _graph_event
+  );
+
 -- States of the threads that computed graphs, one after another without a gap.
 CREATE PERFETTO TABLE profinfer_thread_state(
   -- Id of the row in thread_state.
@@ -40,7 +74,8 @@ WITH
       iif(s.dur < 0, NULL, s.dur) AS dur,
       s.utid,
       s.state,
-      s.ucpu
+      s.ucpu,
+      s.cpu
     FROM thread_state AS s
     WHERE s.utid IN (
       SELECT
@@ -84,20 +119,22 @@ SELECT
     NOT EXISTS(
       SELECT
         1
-      FROM _scheduler_loss
+      FROM _state_loss
     ),
     TRUE,
     NOT EXISTS(
       SELECT
         1
-      FROM _scheduler_loss AS l
+      FROM _state_loss AS l
       WHERE
-        l.kind IN ('switch', 'waking', 'newtask')
-        AND l.first_ts <= p.ts + p.known_dur
+        l.first_ts <= p.ts + p.known_dur
         AND l.ts >= p.ts
+        AND coalesce(l.tid = t.tid, TRUE)
+        -- What ends a thread's running happens on its CPU, and what begins it there.
         AND (
-          l.left_tid IS NULL
-          OR t.tid IN (l.left_tid, l.found_tid)
+          p.state IS NOT 'Running'
+          OR l.cpu IS NULL
+          OR l.cpu = p.cpu
         )
     )
   ) AS complete

@@ -155,7 +155,7 @@ def test_kinds_are_the_enumerators_of_the_header(compiled: Compiled) -> None:
     assert kinds | {"KIND_COUNT": records.KIND_COUNT} == compiled.enum
 
 
-def test_the_schedulers_kinds_are_counted_from_the_first(compiled: Compiled) -> None:
+def test_the_schedulers_kinds_are_counted_from_the_first() -> None:
     first = records.FIRST_SCHEDULER_KIND
     assert list(SchedulerKind) == list(range(first, first + records.SCHEDULER_KINDS))
     assert first >= records.KIND_COUNT
