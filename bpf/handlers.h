@@ -9,17 +9,11 @@
 #ifndef PROFINFER_HANDLERS_H
 #define PROFINFER_HANDLERS_H
 
-#include "parameters.h"
-#include "records.h"
-
-#define BODY static __always_inline
+#include "emit.h"
 
 /* Keeps the compiler from using what it knows of a number: older verifiers know less, and want the
  * masks that it would leave out. */
 #define OPAQUE(x) __asm__ volatile("" : "+r"(x))
-
-/* Of a loop: its body stands in the program once. */
-#define ROLLED _Pragma("clang loop unroll(disable)")
 
 /* A tail call per chunk; the kernel allows 33 in a row. */
 #define HASH_CHUNK 512
@@ -81,18 +75,14 @@ struct walk {
 #endif
 };
 
-/* ---- What a dialect provides ---- */
+/* ---- What a dialect provides, beside what emit.h needs ---- */
 BODY struct control *control(void);
-BODY struct ring_head *ring_head(__u32 cpu);
 #if TRANSPORT == TRANSPORT_RING
-BODY struct record *ring_slot(__u32 index); /* of the array of all rings, one after another */
 BODY void *structure_reserve(void);
 BODY void structure_submit(void *r);
 #else
-BODY long record_output(void *ctx, struct record *r); /* 0, or it did not fit */
-BODY long structure_output(void *ctx, void *r);
+BODY long structure_output(void *ctx, void *r); /* 0, or it did not fit */
 #endif
-BODY struct loss *loss_of(__u32 cpu, __u32 kind);
 BODY struct thread_state *thread_state(__u32 tid);
 BODY struct graph_state *graph_state(__u64 cgraph);
 BODY struct walk *walk_of(__u32 tid);
@@ -102,46 +92,38 @@ BODY __u64 *signature_of(__u64 tensor);
 BODY void signature_set(__u64 tensor, __u64 signature);
 BODY void chain_to(void *ctx, __u32 program);
 
-/* ---- Records ---- */
-
-/* CLOCK_BOOTTIME. Before 5.8 user space says by how much it differs from what there is. */
-BODY __u64 boot_ns(void) {
-  struct control *c;
-  if (BOOT_CLOCK)
-    return bpf_ktime_get_boot_ns();
-  c = control();
-  return bpf_ktime_get_ns() + (c ? c->boot_offset : 0);
+BODY __u64 boot_offset(void) {
+  struct control *c = control();
+  return c ? c->boot_offset : 0;
 }
 
-BODY void count_losses(__u32 cpu, __u32 kind, __u32 lost) {
-  struct loss *l = loss_of(cpu, kind);
-  if (!l)
-    return;
-  l->last_ts = boot_ns();
-  __sync_fetch_and_add(&l->lost, lost);
-}
-
-BODY void count_loss(__u32 cpu, __u32 kind) { count_losses(cpu, kind, 1); }
-
-/* A transport provides
- *   try_emit:   sends a record; its time, 0 when it did not fit.
- *   try_emit_counted: the same with a reading of the counters (0: unknown); how many of that one's
- *               records did not fit is in `lost`.
- *   wide_begin: room for a wide record; 0 when there is none.
+/* ---- Wide records ----
+ *   wide_begin: room for one; 0 when there is none.
  *   wide_end:   sends it; 0, or it did not fit. */
 #if TRANSPORT == TRANSPORT_RING
-#include "ring.h"
-#else
-#include "perf.h"
-#endif
+BODY void *wide_begin(struct walk *w) { return structure_reserve(); }
 
-BODY __u64 emit(void *ctx, __u8 kind, __u64 a, __u64 b) {
-  __u32 cpu = bpf_get_smp_processor_id();
-  __u64 ts = try_emit(ctx, cpu, kind, a, b);
-  if (!ts)
-    count_loss(cpu, kind);
-  return ts;
+BODY int wide_end(void *ctx, void *r) {
+  structure_submit(r);
+  return 0;
 }
+#else
+BODY void *wide_begin(struct walk *w) {
+  struct ring_head *head = ring_head(bpf_get_smp_processor_id());
+  if (!head)
+    return 0;
+  __sync_fetch_and_add(&head->next, 1);
+  return w->wide;
+}
+
+BODY int wide_end(void *ctx, void *r) {
+  struct ring_head *head = ring_head(bpf_get_smp_processor_id());
+  long failed = structure_output(ctx, r);
+  if (head)
+    __sync_fetch_and_add(&head->ended, 1);
+  return failed ? -1 : 0;
+}
+#endif
 
 #include "counters.h"
 

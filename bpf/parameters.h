@@ -44,6 +44,25 @@
   X(COUNTER_RECORDS) /* records of a reading, 0 for none */                                        \
   X(CPU_COUNT)       /* event i on CPU c is number i * CPU_COUNT + c */
 
+/* The programs of the scheduler: where fields stand in the kernel's struct task_struct
+ * (profinfer/kernel_types.py reads it in the kernel's BTF) and in the record of the one tracepoint
+ * that is read from there. */
+#define SCHEDULER_PARAMETERS(X)                                                                    \
+  X(TASK_PID)                                                                                      \
+  X(TASK_PRIO)                                                                                     \
+  X(TASK_COMM)                                                                                     \
+  X(TASK_STATE)                                                                                    \
+  X(TASK_EXIT_STATE)                                                                               \
+  X(TASK_CPU)                                                                                      \
+  X(SWITCH_TELLS_STATE) /* 1: sched_switch hands over the state that it read (Linux 5.18) */       \
+  X(REASON_PID)         /* -1: no such tracepoint */                                               \
+  X(REASON_CALLER)                                                                                 \
+  X(REASON_IO_WAIT)                                                                                \
+  X(CALL_OFFSET) /* of the system call's number in a task's registers, -1: not to be had */        \
+  X(TARGET_ONLY) /* 1: only what involves the target's threads */                                  \
+  X(RING_SHIFT)                                                                                    \
+  X(BOOT_CLOCK)
+
 /* Bytes of a struct ggml_tensor that there is room for; what is longer cannot be recorded. */
 #define TENSOR_MAX 512
 

@@ -36,6 +36,27 @@ static inline int is_wide(unsigned kind) { return kind >= KIND_TENSOR && kind <=
 #define COUNTER_MAX 16         /* events */
 #define COUNTER_RECORDS_MAX 17 /* (1 + 16 + 16) / 2, rounded up */
 #define COUNTER_UNKNOWN (~0ULL)
+/* Of the scheduler, in rings of their own (scheduler.h). tid is the thread that was running unless
+ * it says otherwise. a and b are made of fields of the tracepoints; where several share a word the
+ * lowest bits come first. */
+enum scheduler_kind {
+  KIND_SWITCH = 16,  /* a = next thread: 32, state of the one that ran: 16, priority of next: 16;
+                        b = system call it is in: 32, flags SWITCH_* */
+  KIND_WAKING = 17,  /* a = woken thread: 32, CPU: 16, priority: 16 */
+  KIND_NEWTASK = 18, /* a = new thread: 32, process of the one that made it: 32; b = clone flags */
+  KIND_NEWNAME = 19, /* tid = new thread; a, b = its name */
+  KIND_RENAME = 20,  /* tid = thread; a, b = its new name */
+  KIND_EXIT = 21,    /* tid = thread that ends */
+  KIND_FREE = 22,    /* tid = thread that is gone */
+  KIND_REASON = 23,  /* tid = thread that was blocked; a = kernel function, b = waits for I/O */
+};
+#define FIRST_SCHEDULER_KIND 16
+#define SCHEDULER_KINDS 8
+
+/* Flags of KIND_SWITCH in b. */
+#define SWITCH_FROM_TARGET 32 /* bit: the thread that ran is the target's */
+#define SWITCH_TO_TARGET 33   /* bit: the next one is (recordings of the target's switches only) */
+#define SWITCH_HAS_CALL 34    /* bit: the system call is known; -1 is none */
 
 /* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id.
  *
@@ -142,6 +163,14 @@ struct control {
   __u64 rebuilds;    /* graphs (re)built by the scheduler so far */
   __u64 finished;    /* the range is complete */
   __u64 boot_offset; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC in ns, for kernels that hide the former */
+};
+
+/* The same for the programs of the scheduler. */
+struct scheduler_control {
+  __u64 active; /* nothing is recorded while 0 */
+  __u64 target; /* process id */
+  __u64 boot_offset;
+  __u64 reserved;
 };
 
 #endif

@@ -43,19 +43,18 @@ BODY struct record *begin_record(__u32 cpu, __u64 number) {
   return ring_slot((cpu << shift) + (number & ((1ULL << shift) - 1)));
 }
 
-BODY void fill_record(struct record *r, __u32 cpu, __u64 number, __u64 ts, __u8 kind, __u64 a,
-                      __u64 b) {
+BODY void fill_record(struct record *r, __u32 cpu, __u64 number, __u64 ts, __u8 kind, __u32 tid,
+                      __u64 a, __u64 b) {
   __u64 mark = (number >> RING_SHIFT) + 1;
   r->ts = ts;
   r->a = a;
   r->b = b;
-  finish_record(r, (__u32)bpf_get_current_pid_tgid() | (__u64)cpu << 32 | (__u64)kind << 48 |
-                       mark << 56);
+  finish_record(r, thread_of(tid) | (__u64)cpu << 32 | (__u64)kind << 48 | mark << 56);
 }
 
 /* The time is taken after the slot: while it is being filled the drain stops at it, so that
  * everything user space has not seen yet is younger than what it has. */
-BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
+BODY __u64 try_emit_of(void *ctx, __u32 cpu, __u8 kind, __u32 tid, __u64 a, __u64 b) {
   struct ring_head *head = ring_head(cpu);
   if (!head)
     return 0;
@@ -67,7 +66,7 @@ BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
   if (!r)
     return 0;
   __u64 now = boot_ns();
-  fill_record(r, cpu, number, now, kind, a, b);
+  fill_record(r, cpu, number, now, kind, tid, a, b);
   return now;
 }
 
@@ -86,24 +85,18 @@ BODY __u64 try_emit_counted(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b, _
   __u64 now = boot_ns();
   struct record *r = begin_record(cpu, number);
   if (r)
-    fill_record(r, cpu, number, now, kind, a, b);
+    fill_record(r, cpu, number, now, kind, RUNNING, a, b);
   ROLLED
   for (__u32 i = 0; i < COUNTER_RECORDS_MAX; i++) {
     if (i >= records)
       break;
     r = begin_record(cpu, ++number);
     if (r)
-      fill_record(r, cpu, number, now, KIND_COUNTERS, reading ? reading[2 * i] : COUNTER_UNKNOWN,
+      fill_record(r, cpu, number, now, KIND_COUNTERS, RUNNING,
+                  reading ? reading[2 * i] : COUNTER_UNKNOWN,
                   reading ? reading[2 * i + 1] : COUNTER_UNKNOWN);
   }
   return now;
-}
-
-BODY void *wide_begin(struct walk *w) { return structure_reserve(); }
-
-BODY int wide_end(void *ctx, void *r) {
-  structure_submit(r);
-  return 0;
 }
 
 #endif

@@ -14,6 +14,7 @@ import yaml
 from profinfer.errors import UsageError
 from profinfer.plan import LEVELS
 
+SCHEDULERS = ("auto", "system", "target", "off")
 LOADERS = ("auto", "libbpf", "bcc")
 TRANSPORTS = ("auto", "ring", "perf")
 WAYS = ("auto", "uprobe_multi", "perf_event")
@@ -57,6 +58,10 @@ class Config:
     attach: str = "auto"
     """How probes are attached: "uprobe_multi" (one link for all places of a handler), "perf_event"
     (one per probe), or the first that this kernel has."""
+    scheduler: str = "auto"
+    """Which of the scheduler's doings are recorded: "system", everything on every CPU; "target",
+    what involves the target's threads; "off", nothing; "auto": "system" where the kernel lets it be
+    recorded."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
@@ -83,6 +88,7 @@ class Config:
                 "--level operator, or barrier (which tells work and waiting apart)",
             )
         _one_of("attach", self.attach, WAYS)
+        _one_of("scheduler", self.scheduler, SCHEDULERS)
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")
         if not 0.001 <= self.poll <= 10:
@@ -94,6 +100,10 @@ class Config:
     def ring_bytes(self) -> int:
         """Size of each ring in bytes."""
         return parse_size("ring_size", self.ring_size)
+
+    def scheduler_ring_bytes(self) -> int:
+        """Size of each of the scheduler's rings in bytes: it makes fewer records."""
+        return max(4096, self.ring_bytes() // 4)
 
     def structure_ring_bytes(self) -> int:
         """Size of the structure ring in bytes."""

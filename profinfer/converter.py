@@ -17,6 +17,7 @@ from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
 from profinfer.losses import Losses
 from profinfer.records import RECORD, Kind, join, select
+from profinfer.scheduling import Scheduling
 from profinfer.sequences import Sequences
 from profinfer.slices import Chunk, Columns, Operators
 from profinfer.structure import Fused, Structure, Structures, Tensor
@@ -76,6 +77,10 @@ class Converter:
             self._losses.add(frame.data)
         elif frame.kind == FrameKind.RECORDS:
             self._feed_records(frame.ts, frame.data, last=False)
+        elif frame.kind == FrameKind.SCHEDULER:
+            self._scheduler().feed(frame.ts, frame.data)
+        elif frame.kind == FrameKind.TASKS:
+            self._scheduler().add_tasks(frame.ts, frame.json())
         elif frame.kind == FrameKind.END:
             self._end(frame.ts, frame.json())
         self._writer.flush()
@@ -92,6 +97,13 @@ class Converter:
             writer, int(target["pid"]), str(target["name"]), list(target["command"])
         )
         self._losses = Losses(writer, self._lanes, int(start["cpus"]), ts)
+        self._scheduling: Scheduling | None = None
+        if start.get("scheduler"):
+            self._losses.has_scheduler = True
+            self._scheduling = Scheduling(
+                writer, self._lanes, self._losses, int(target["pid"]),
+                str(start["uname"]["machine"]), str(start["scheduler"]["mode"]),
+            )  # fmt: skip
         self._structures = Structures(layout, self._tensor, self._structure, self._fused)
         self._sequences = Sequences(self._lanes, writer)
         unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
@@ -109,10 +121,18 @@ class Converter:
         self._started = True
 
     def _end(self, ts: int, end: dict[str, Any]) -> None:
+        if self._scheduling:
+            self._scheduling.feed(None, b"")
+            end = {**end, "scheduler_records": self._scheduling.records}
         self._feed_records(ts, b"", last=True)
         end = {**end, "records": self._records, "unattributed": self._timeline.unattributed}
         self._losses.write_stats()
         self._writer.event(_INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end)
+
+    def _scheduler(self) -> Scheduling:
+        if self._scheduling is None:
+            raise ValueError("the START frame says nothing of the scheduler")
+        return self._scheduling
 
     # ---- Records
 
@@ -122,6 +142,8 @@ class Converter:
             raise ValueError("a time beyond 2^63")
         self._records += len(fresh)
         self._losses.count(fresh)
+        if self._scheduling:
+            self._scheduling.see(fresh)
         everything = join([self._pending, fresh])
         old = everything["ts"] < (_ALL if last else horizon)
         ready, self._pending = select(everything, old), select(everything, ~old)

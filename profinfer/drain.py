@@ -20,7 +20,7 @@ from profinfer.records import (
 )
 from profinfer.target import EngineObject, process_name
 
-_HOLD_NS = 1_000_000
+HOLD_NS = 1_000_000
 """A handler may be interrupted between taking its slot and the time: longer than that is seen as
 an unfinished slot, which stops the drain."""
 
@@ -74,9 +74,10 @@ class Drain:
         """Lost so far, of all kinds."""
         return int(self._lost.sum())
 
-    def take(self, objects: list[EngineObject]) -> list[Frame]:
-        """Everything that has been committed, as frames in the order they must be fed in."""
-        horizon = boot_ns() - _HOLD_NS
+    def take(self, objects: list[EngineObject], limit: int | None = None) -> list[Frame]:
+        """Everything that has been committed, as frames in the order they must be fed in. What is
+        younger than `limit` is not called complete."""
+        horizon = boot_ns() - HOLD_NS if limit is None else limit
         parts = []
         newest = []
         is_complete = True

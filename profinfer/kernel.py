@@ -5,6 +5,7 @@ Feature by feature, never by kernel version. Failures are KernelError or Privile
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -21,7 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 """Numbers of bpf and perf_event_open, by machine."""
 
-_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 0, 1, 2, 5
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 1, 2, 3, 5
 _OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN, _MAP_LOOKUP_BATCH, _LINK_CREATE = 15, 17, 24, 28
 _ENABLE_STATS = 32
 _PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
@@ -62,6 +63,13 @@ def map_update(fd: int, key: bytes, value: bytes) -> None:
     _bpf(_MAP_UPDATE, struct.pack("<I4xQQQ", fd, _address(k), _address(v), 0))
 
 
+def map_delete(fd: int, key: bytes) -> None:
+    """Removes an element from a map, if it is there."""
+    k = ctypes.create_string_buffer(key, len(key))
+    with contextlib.suppress(FileNotFoundError):
+        _bpf(_MAP_DELETE, struct.pack("<I4xQ", fd, _address(k)))
+
+
 def map_lookup(fd: int, key: bytes, size: int) -> bytes:
     """Reads one element of `size` bytes from a map."""
     k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(size)
@@ -99,6 +107,14 @@ def program_stats(fd: int) -> RunStats:
     _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", fd, len(info), _address(info)))
     run_ns, runs = struct.unpack_from("<QQ", info.raw, 192)
     return RunStats(runs, run_ns)
+
+
+def program_misses(fd: int) -> int:
+    """How often the kernel did not run a program because it would have interrupted another one
+    (struct bpf_prog_info: recursion_misses); 0 where it does not count that."""
+    info = ctypes.create_string_buffer(232)
+    _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", fd, len(info), _address(info)))
+    return int(struct.unpack_from("<Q", info.raw, 208)[0])
 
 
 def enable_stats() -> int:
@@ -212,12 +228,15 @@ def tracefs() -> Path:
     )
 
 
-def tracepoint_field(event: str, field: str) -> int:
-    """Byte offset of a field in a tracepoint's record, from its format file."""
-    text = (tracefs() / "events" / event / "format").read_text()
-    match = re.search(rf"\b{field};\s+offset:(\d+);", text)
-    if match is None:
-        raise KernelError(f"tracepoint {event} has no field {field} on this kernel")
+def tracepoint_field(event: str, field: str, size: int = 4) -> int:
+    """Byte offset of a field of `size` bytes in a tracepoint's record, from its format file."""
+    try:
+        text = (tracefs() / "events" / event / "format").read_text()
+    except FileNotFoundError:
+        raise KernelError(f"this kernel has no tracepoint {event}") from None
+    match = re.search(rf"\b{field}(?:\[\d+\])?;\s+offset:(\d+);\s+size:(\d+);", text)
+    if match is None or int(match[2]) != size:
+        raise KernelError(f"tracepoint {event} has no field {field} of {size} bytes on this kernel")
     return int(match[1])
 
 

@@ -20,6 +20,7 @@ from profinfer.programs import BPF_DIR, KPROBE, Programs, Source
 BUILD = BPF_DIR.parent / "build" / platform.machine()
 _LIBRARY = "libbpf.so.1"
 _FILES = {("profinfer", 0): "profinfer.bpf.o", ("profinfer", 1): "profinfer-perf.bpf.o",
+          ("scheduler", 0): "scheduler.bpf.o", ("scheduler", 1): "scheduler-perf.bpf.o",
           ("launch", None): "launch.bpf.o"}  # fmt: skip
 _PARAMETERS = ".rodata"
 _TAIL = 8

@@ -91,7 +91,7 @@ class Loaded:
         """Sets struct control anew; what is not named becomes 0."""
         state = np.zeros(1, CONTROL)
         if not self.boot_clock:
-            state["boot_offset"] = _boot_offset()
+            state["boot_offset"] = boot_offset()
         for name, value in fields.items():
             state[name] = value
         kernel.map_update(self.programs.maps["control_map"], _FIRST, state.tobytes())
@@ -180,7 +180,7 @@ def cpu_count() -> int:
     return max(int(part.split("-")[-1]) for part in text.split(",")) + 1
 
 
-def _boot_offset() -> int:
+def boot_offset() -> int:
     """CLOCK_BOOTTIME - CLOCK_MONOTONIC in ns; it grows only while the machine sleeps."""
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -225,7 +225,7 @@ _CATEGORY: list[_Part] = [b"\x18", _Byte("category")]
 _TRACK, _NAME = _Small("track", 0x58), _Small("name", 0x50)
 
 # Interned ids of the annotation names that templates use; trace.py defines them.
-ANNOTATION_TENSOR, ANNOTATION_GRAPH, ANNOTATION_STRUCTURE = 1, 2, 3
+ANNOTATION_TENSOR, ANNOTATION_GRAPH, ANNOTATION_STRUCTURE, ANNOTATION_TID = 1, 2, 3, 4
 
 SLICE_END = Template([_type(END), _TRACK], needs_state=False)
 
@@ -265,3 +265,14 @@ COUNTER_VALUE = Template(
 
 EXTRA_COUNTERS = 8
 """As many Trace Processor takes from one event."""
+
+TAKER_BEGIN = Template(
+    [
+        _type(BEGIN),
+        *_CATEGORY,
+        _TRACK,
+        _NAME,
+        *_annotation(ANNOTATION_TID, [b"\x88", _Small("tid", 0x01)]),
+    ],
+    needs_state=True,
+)

@@ -19,7 +19,7 @@ class Source:
     """One of the programs of bpf/, with everything that is decided when it is loaded."""
 
     name: str
-    """"profinfer" or "launch"."""
+    """"profinfer", "scheduler" or "launch"."""
     programs: Mapping[str, int]
     """Their bpf_prog_type, by name."""
     maps: tuple[str, ...]

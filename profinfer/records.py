@@ -25,12 +25,30 @@ class Kind(IntEnum):
     COUNTERS = 12
 
 
+class SchedulerKind(IntEnum):
+    """enum scheduler_kind."""
+
+    SWITCH = 16
+    WAKING = 17
+    NEWTASK = 18
+    NEWNAME = 19
+    RENAME = 20
+    EXIT = 21
+    FREE = 22
+    REASON = 23
+
+
 WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS)
 """What the structure ring carries."""
 KIND_COUNT = 13
 COUNTER_MAX = 16
 COUNTER_UNKNOWN = (1 << 64) - 1
 """In the place of a counter's value."""
+FIRST_SCHEDULER_KIND = 16
+SCHEDULER_KINDS = 8
+SWITCH_FROM_TARGET = 32
+SWITCH_TO_TARGET = 33
+SWITCH_HAS_CALL = 34
 WIDE_SIZE = 320
 NAME_SIZE = 64
 SOURCES = 10
@@ -118,6 +136,10 @@ CONTROL = np.dtype(
         ("finished", "<u8"),
         ("boot_offset", "<u8"),
     ]
+)
+
+SCHEDULER_CONTROL = np.dtype(
+    [("active", "<u8"), ("target", "<u8"), ("boot_offset", "<u8"), ("reserved", "<u8")]
 )
 
 Records = npt.NDArray[np.void]

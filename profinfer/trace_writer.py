@@ -17,6 +17,7 @@ from profinfer.packets import (
     ANNOTATION_GRAPH,
     ANNOTATION_STRUCTURE,
     ANNOTATION_TENSOR,
+    ANNOTATION_TID,
     SEQUENCE_ID,
     SMALL_LIMIT,
 )
@@ -29,6 +30,10 @@ _REMEMBERED = 1 << 16
 
 _DROPPED = pb.TracePacket.DATA_LOSS_PRESENT | pb.TracePacket.DATA_LOSS_SMB_FULL
 """A ring that the producer shares with us was full."""
+
+_THREADS_SEQUENCE_ID = SEQUENCE_ID + 1
+"""Trace Processor takes a thread that a sequence describes for the one that writes it, and so for
+one that exists at the time of each of its events."""
 
 _CLOCKS = (pb.BUILTIN_CLOCK_BOOTTIME, pb.BUILTIN_CLOCK_MONOTONIC, pb.BUILTIN_CLOCK_REALTIME)
 
@@ -57,6 +62,7 @@ class TraceWriter:
             ("tensor", ANNOTATION_TENSOR),
             ("graph_id", ANNOTATION_GRAPH),
             ("structure_id", ANNOTATION_STRUCTURE),
+            ("tid", ANNOTATION_TID),
         ):
             if self._interned.annotations.id(name) != iid:
                 raise AssertionError("annotation ids of the templates")
@@ -75,6 +81,10 @@ class TraceWriter:
     def string(self, text: str) -> int:
         """Interned id of an argument's string value."""
         return self._interned.strings.id(text)
+
+    def kernel_symbol(self, text: str) -> int:
+        """Interned id of a function of the kernel."""
+        return self._interned.kernel_symbols.id(text)
 
     # Tracks
 
@@ -96,12 +106,18 @@ class TraceWriter:
         self._add(packet)
         return int(track.uuid)
 
-    def thread_track(self, pid: int, tid: int, name: str) -> int:
-        """A thread's track, which is a root (no parent); its uuid."""
+    def thread_track(self, pid: int, tid: int, name: str, since: int | None = None) -> int:
+        """A thread's track, which is a root (no parent); its uuid. Without a name it bears the one
+        that the scheduler's events give it. `since`: when that thread began, if the trace says so:
+        described before, it would be taken for another one of the same number."""
         packet, track = self._new_track()
+        packet.trusted_packet_sequence_id = _THREADS_SEQUENCE_ID
+        if since is not None:
+            packet.timestamp = since
         track.thread.pid = pid
         track.thread.tid = tid
-        track.thread.thread_name = name
+        if name:
+            track.thread.thread_name = name
         self._add(packet)
         return int(track.uuid)
 
@@ -174,6 +190,21 @@ class TraceWriter:
         packet.clock_snapshot.primary_trace_clock = pb.BUILTIN_CLOCK_BOOTTIME
         for clock, value in zip(_CLOCKS, ts, strict=True):
             packet.clock_snapshot.clocks.add(clock_id=clock, timestamp=value)
+        self._add(packet)
+
+    def process_tree(
+        self, ts: int, processes: Sequence[tuple[int, int, str, bool]],
+        threads: Sequence[tuple[int, int, str]],
+    ) -> None:  # fmt: skip
+        """Processes and threads as tasks.Tasks holds them, as they were at a time."""
+        packet = self._packet()
+        packet.timestamp = ts
+        for pid, parent, name, is_comm in processes:
+            process = packet.process_tree.processes.add(pid=pid, ppid=parent, cmdline=[name])
+            if is_comm:
+                process.cmdline_is_comm = True
+        for tid, pid, name in threads:
+            packet.process_tree.threads.add(tid=tid, tgid=pid, name=name)
         self._add(packet)
 
     def system(self, uname: Mapping[str, str], cpus: int, page_size: int) -> None:

@@ -26,10 +26,14 @@ from profinfer.records import (
     RECORD,
     RUNS,
     STRUCTURE_RECORD,
+    SWITCH_FROM_TARGET,
+    SWITCH_HAS_CALL,
+    SWITCH_TO_TARGET,
     TENSOR_RECORD,
     TOKENS_RECORD,
     WIDE_SIZE,
     Kind,
+    SchedulerKind,
 )
 from profinfer.trace_writer import TraceWriter
 
@@ -133,6 +137,16 @@ class Capture:
     """What the START frame says on top of, or instead of, `start`."""
     at_end: dict[str, Any] = field(default_factory=dict)
     """What the END frame says on top of its reason."""
+    scheduler: str = ""
+    """How the scheduler is recorded: "", system or target."""
+    calls: bool = True
+    """Whether the kernel tells in which system call a thread blocks."""
+    strangers: dict[int, str] = field(default_factory=dict)
+    """Names of processes that are not the target's, each with one thread."""
+    scheduled: list[Row] = field(default_factory=list)
+    """Records of the scheduler's rings."""
+    unscheduled: list[Row] = field(default_factory=list)
+    """Those for which there was no room."""
     _addresses: dict[str, int] = field(default_factory=dict)
     _sent: dict[int, bytes] = field(default_factory=dict)
 
@@ -231,6 +245,33 @@ class Capture:
             for a, b in zip(values[::2], values[1::2], strict=True):
                 self.add(Kind.COUNTERS, at, tid, a, b)
 
+    # ---- What happens in the kernel
+
+    def switch(
+        self, at: int, cpu: int, prev: int, following: int, state: int = 0, call: int | None = None
+    ) -> None:
+        """A context switch. `state` of `prev`, as sched_switch reports it: 0 runs on, 0x100
+        preempted, 1 sleeps, 2 uninterruptible. `call`: the system call it is in, -1 for none."""
+        b = 0
+        if prev in self.threads:
+            b |= 1 << SWITCH_FROM_TARGET
+            if call is not None:
+                b |= 1 << SWITCH_HAS_CALL | call & 0xFFFFFFFF
+        if self.scheduler == "target" and following in self.threads:
+            b |= 1 << SWITCH_TO_TARGET
+        a = following | state << 32 | 120 << 48
+        self.scheduled.append(Row(BASE + at, a, b, prev, cpu, SchedulerKind.SWITCH))
+
+    def waking(self, at: int, cpu: int, by: int, tid: int, on: int) -> None:
+        """A thread on `cpu` wakes another one, which is to run `on` a CPU."""
+        a = tid | on << 32 | 120 << 48
+        self.scheduled.append(Row(BASE + at, a, 0, by, cpu, SchedulerKind.WAKING))
+
+    def unschedule(self, which: Callable[[Row], bool]) -> None:
+        """There was no room for these records of the scheduler."""
+        self.unscheduled += [row for row in self.scheduled if which(row)]
+        self.scheduled = [row for row in self.scheduled if not which(row)]
+
     def lose(self, which: Callable[[Row], bool]) -> None:
         """There was no room for these records."""
         self.lost += [row for row in self.records if which(row)]
@@ -263,7 +304,8 @@ class Capture:
 
     def end(self) -> int:
         """When recording ends."""
-        return max([BASE, *(row.ts for row in self.records + self.lost)]) + SPARE
+        rows = self.records + self.lost + self.scheduled + self.unscheduled
+        return max([BASE, *(row.ts for row in rows)]) + SPARE
 
     def frames(
         self, drains: Iterable[tuple[int, int]] = (), *, ended: bool = True, started: int = BASE
@@ -272,6 +314,8 @@ class Capture:
         taken, and everything older than `horizon` was there. One at the end is added."""
         start = self.start() | self.at_start
         frames = [json_frame(FrameKind.START, started, start), self._clock(started)]
+        if self.scheduler:
+            frames.append(json_frame(FrameKind.TASKS, started, self._tasks(started)))
         before, named = 0, set[int]()
         read = dict.fromkeys(range(CPUS), 0)
         counts: dict[tuple[int, int], int] = {}
@@ -292,10 +336,15 @@ class Capture:
                 frames.append(json_frame(FrameKind.NAMES, horizon, names))
             if not before and self.backends:
                 frames.append(json_frame(FrameKind.BACKENDS, horizon, self.backends))
+            if self.scheduler:
+                frames += self._losses(before or started, time, counts, self.unscheduled)
+                some = [row for row in self.scheduled if before <= row.ts < time]
+                data = np.array(some, RECORD).tobytes()
+                frames.append(Frame(FrameKind.SCHEDULER, horizon, data))
             wide = b"".join(data for ts, data in self.wide if before <= ts < time)
             if wide:
                 frames.append(Frame(FrameKind.WIDE, horizon, wide))
-            frames += self._losses(before or started, time, counts)
+            frames += self._losses(before or started, time, counts, self.lost)
             frames.append(Frame(FrameKind.RECORDS, horizon, np.array(rows, RECORD).tobytes()))
             before = time
         if ended:
@@ -304,9 +353,19 @@ class Capture:
             frames.append(json_frame(FrameKind.END, self.end(), end))
         return frames
 
-    def _losses(self, since: int, until: int, counts: dict[tuple[int, int], int]) -> list[Frame]:
+    def _tasks(self, since: int) -> dict[str, Any]:
+        processes = [(PID, 1, "engine", False)]
+        processes += [(pid, 1, f"/bin/{name}", False) for pid, name in self.strangers.items()]
+        threads = [(tid, PID, name) for tid, name in self.threads.items()]
+        threads += [(pid, pid, name) for pid, name in self.strangers.items()]
+        return {"since": since, "processes": processes, "threads": threads}
+
+    @staticmethod
+    def _losses(
+        since: int, until: int, counts: dict[tuple[int, int], int], lost: Iterable[Row]
+    ) -> list[Frame]:
         last: dict[tuple[int, int], int] = {}
-        for row in self.lost:
+        for row in lost:
             if since <= row.ts < until:
                 key = (row.cpu, row.kind)
                 counts[key] = counts.get(key, 0) + 1
@@ -318,7 +377,10 @@ class Capture:
 
     def start(self) -> dict[str, Any]:
         """What the START frame says."""
-        return {
+        scheduler = {
+            "mode": self.scheduler, "system_calls": self.calls, "blocked_reasons": False,
+        }  # fmt: skip
+        return ({"scheduler": scheduler} if self.scheduler else {}) | {
             "profinfer": "0",
             "target": {"pid": PID, "name": "engine", "command": ["engine", "-m", "model"]},
             "layout": layout(),

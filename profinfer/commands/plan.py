@@ -83,9 +83,11 @@ class PlanCommand:
         output = Output(args.output, force=args.force)
         try:
             layout = target.layout(args.sysroot)
+            # The recorder in C records nothing of the scheduler.
             config = Config(
-                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols
-            )
+                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols,
+                scheduler="off",
+            )  # fmt: skip
             machine = target.machine.replace("x86-64", "x86_64")
             counted = _counted(args.counters, machine, args.cpu or ())
             written = plan_json(target, plan, layout, config, counted)

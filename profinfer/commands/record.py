@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from profinfer.capture import MAGIC, Frame, pack, read_capture
-from profinfer.config import LOADERS, TRANSPORTS, WAYS, Config, load_config
+from profinfer.config import LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
 from profinfer.converter import Converter
 from profinfer.errors import OutputError, ProfinferError
 from profinfer.launch import describe_status
@@ -28,6 +28,7 @@ examples:
   profinfer record --pid 1234 -o trace.pftrace                 until Ctrl-C or its end
   profinfer record --pid 1234 --level barrier --duration 30
   profinfer record -o trace.pftrace -- llama-cli -m m.gguf -p "Hello" -n 64
+  profinfer record --pid 1234 --scheduler target               not who else uses the CPUs
   profinfer record --config run.yaml -- llama-server -m m.gguf
   profinfer record --pid 1234 --level barrier --counters stalls,page-faults
 
@@ -37,6 +38,7 @@ levels, each including the ones before it:
   operator   every operator on every CPU thread
   barrier    the wait for the other threads after each operator
 
+beside them: who ran, who waited for a CPU and who took it (--scheduler)
 counters, as perf names them; hardware events count user mode only unless :k or :uk says otherwise:
   cycles, LLC-load-misses, page-faults, sched:sched_switch   generic, cache, software, tracepoint
   r412e, l3d_cache_refill, cpu/event=0x2e,umask=0x41/        raw, a PMU's own
@@ -101,6 +103,14 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
     (
         ["--best-effort"],
         {"action": "store_true", "help": "record the levels that work, if not all do"},
+    ),
+    (
+        ["--scheduler"],
+        {
+            "choices": SCHEDULERS,
+            "help": "thread states, of the whole system (auto: where the kernel lets them be"
+            " recorded), of the target's threads only, which costs less, or not at all",
+        },
     ),
     (["--duration"], {"type": float, "metavar": "S", "help": "end after this many seconds"}),
     (

@@ -244,6 +244,85 @@ FROM slice
 WHERE category = 'loss'
 ORDER BY ts;
 
+-- Records of the scheduler that are missing, as the recorder noticed it.
+CREATE PERFETTO TABLE _scheduler_loss(
+  -- Time of the last one.
+  ts TIMESTAMP,
+  -- Time before which none of these was lost.
+  first_ts TIMESTAMP,
+  -- CPU, NULL when it may have been any.
+  cpu LONG,
+  -- Kind of record: switch, waking, newtask, newname, rename, exit, free or reason.
+  kind STRING,
+  -- How many; at least so many where a switch was found to be missing between two others.
+  lost LONG,
+  -- Then the thread that was switched to before; NULL where records did not fit into a ring.
+  left_tid LONG,
+  -- And the one that was switched from after.
+  found_tid LONG
+) AS
+SELECT
+  ts,
+  extract_arg(arg_set_id, 'debug.first_ts') AS first_ts,
+  extract_arg(arg_set_id, 'debug.cpu') AS cpu,
+  extract_arg(arg_set_id, 'debug.kind') AS kind,
+  extract_arg(arg_set_id, 'debug.lost') AS lost,
+  extract_arg(arg_set_id, 'debug.left_tid') AS left_tid,
+  extract_arg(arg_set_id, 'debug.found_tid') AS found_tid
+FROM slice
+WHERE category = 'loss.scheduler'
+ORDER BY ts;
+
+-- What threads of the target were blocked in.
+CREATE PERFETTO TABLE _blocked_event(
+  -- When the thread went to sleep.
+  ts TIMESTAMP,
+  -- Until it was woken, -1 when that was not recorded.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- System call, or page fault.
+  name STRING
+) AS
+SELECT
+  s.ts,
+  s.dur,
+  t.utid,
+  s.name
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'blocked'
+ORDER BY s.ts;
+
+-- Who took the CPU of a thread of the target, where nobody else's switches are recorded.
+CREATE PERFETTO TABLE _taker_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When it took the CPU.
+  ts TIMESTAMP,
+  -- How long it stayed there, or until the thread ran again.
+  dur DURATION,
+  -- The thread that was preempted.
+  utid JOINID(thread.id),
+  -- Name of the thread that ran in its place.
+  name STRING,
+  -- Its number.
+  tid LONG
+) AS
+SELECT
+  s.id,
+  s.ts,
+  s.dur,
+  t.utid,
+  s.name,
+  CAST(extract_arg(s.arg_set_id, 'debug.tid') AS INTEGER) AS tid
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'taken'
+ORDER BY s.ts;
+
 -- What the recorder says of the recording, one argument per row.
 CREATE PERFETTO TABLE _recording_arg(
   -- Start or end of the recording.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from profinfer import records
-from profinfer.records import Kind
+from profinfer.records import Kind, SchedulerKind
 
 _TYPES = ("__u8", "__u16", "__u32", "__u64", "__s8", "__s16", "__s32", "__s64")
 _LETTERS = {"u": "u", "s": "i"}
@@ -151,8 +151,14 @@ def test_nested_dtypes_are_the_structs_that_the_header_names(compiled: Compiled)
 
 
 def test_kinds_are_the_enumerators_of_the_header(compiled: Compiled) -> None:
-    kinds = {f"KIND_{kind.name}": kind.value for kind in Kind}
+    kinds = {f"KIND_{kind.name}": kind.value for kind in (*Kind, *SchedulerKind)}
     assert kinds | {"KIND_COUNT": records.KIND_COUNT} == compiled.enum
+
+
+def test_the_schedulers_kinds_are_counted_from_the_first() -> None:
+    first = records.FIRST_SCHEDULER_KIND
+    assert list(SchedulerKind) == list(range(first, first + records.SCHEDULER_KINDS))
+    assert first >= records.KIND_COUNT
 
 
 def test_constants_are_the_macros_of_the_header(compiled: Compiled) -> None:

@@ -15,6 +15,7 @@ from tests.captures import BASE
 from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
 from tests.sql.schedules import small
+from tests.sql.test_scheduling import schedule
 
 _TABLE = re.compile(r"^CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)\((.*?)^\) AS", re.M | re.S)
 _COLUMN = re.compile(r"^  (\w+) ([A-Z]+)(?:\([\w.]+\))?,?$", re.M)
@@ -94,11 +95,27 @@ def full() -> Iterator[Session]:
         yield session
 
 
+@pytest.fixture(scope="module")
+def scheduled() -> Iterator[Session]:
+    """A trace that has something to say of how threads were scheduled."""
+    with opened(schedule()) as session:
+        yield session
+
+
+def of_the_scheduler() -> set[str]:
+    """The tables of the modules that need its records."""
+    modules = [
+        (REPO / f"sql/profinfer/{m}.sql").read_text() for m in ("scheduling", "interference")
+    ]
+    return {name for text in modules for name, _ in _TABLE.findall(text)}
+
+
 @pytest.mark.parametrize("table", sorted(TABLES))
-def test_columns_have_the_declared_types(full: Session, table: str) -> None:
+def test_columns_have_the_declared_types(full: Session, scheduled: Session, table: str) -> None:
     columns = TABLES[table]
     assert columns
-    found = ask(full, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
+    session = scheduled if table in of_the_scheduler() else full
+    found = ask(session, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
         present = [value for value in values if value is not None]
