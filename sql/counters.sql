@@ -3,7 +3,8 @@
 -- recorded (level barrier), and whoever else used the CPUs. total is an estimate where
 -- counted_percent is below 100: the counter then shared its hardware with others. unread says how
 -- many slices lack a reading at an end, and incomplete how many may be cut short: neither is in the
--- sums. Lost records are those of the whole recording.
+-- sums; per_run is the mean of the runs that have none of either. Lost records are those of the
+-- whole recording.
 
 INCLUDE PERFETTO MODULE profinfer.counters;
 INCLUDE PERFETTO MODULE profinfer.recording;
@@ -11,11 +12,11 @@ INCLUDE PERFETTO MODULE profinfer.tensors;
 
 -- title: Counters by op
 WITH
-  summed AS (
+  -- A run is one operator of one graph, all threads together.
+  run AS (
     SELECT
       k.op,
       c.counter_id,
-      count(DISTINCT c.graph_id || ' ' || c.arg_set_id) AS runs,
       sum(iif(c.complete, c.value, NULL)) AS value,
       sum(iif(c.complete, c.cpu_dur, 0)) AS cpu_dur,
       sum(iif(c.complete, c.counted_dur, 0)) AS counted_dur,
@@ -24,7 +25,24 @@ WITH
     FROM profinfer_operator_counter AS c
     LEFT JOIN _operator_kind AS k
       USING (arg_set_id)
-    GROUP BY k.op, c.counter_id
+    GROUP BY k.op, c.counter_id, c.graph_id, c.arg_set_id
+  ),
+  summed AS (
+    SELECT
+      op,
+      counter_id,
+      count() AS runs,
+      sum(value) AS value,
+      sum(cpu_dur) AS cpu_dur,
+      sum(counted_dur) AS counted_dur,
+      sum(unread) AS unread,
+      sum(incomplete) AS incomplete,
+      -- The mean is that of the runs of which nothing is missing.
+      avg(
+        iif(unread + incomplete = 0, value * cpu_dur / nullif(counted_dur, 0), NULL)
+      ) AS per_run
+    FROM run
+    GROUP BY op, counter_id
   )
 SELECT
   s.op,
@@ -32,7 +50,7 @@ SELECT
   n.unit,
   s.runs,
   round(s.value * s.cpu_dur / nullif(s.counted_dur, 0), 1) AS total,
-  round(s.value * s.cpu_dur / nullif(s.counted_dur, 0) / nullif(s.runs, 0), 2) AS per_run,
+  round(s.per_run, 2) AS per_run,
   round(s.value * 1e6 / nullif(s.counted_dur, 0), 3) AS per_cpu_ms,
   round(100.0 * s.counted_dur / nullif(s.cpu_dur, 0), 1) AS counted_percent,
   s.counted_dur < s.cpu_dur AS multiplexed,
