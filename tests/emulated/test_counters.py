@@ -74,10 +74,12 @@ def test_instructions_are_the_operators(kernel: str, tmp_path: Path, matrix: Mat
     assert len(found) == SLICES * len(names)
     assert all(row[3] == row[4] for row in found)  # nothing had to wait for its turn
     for op in OPS:
-        (main,), (worker,) = (values(found, "instructions:u", place, op) for place in (0, 1))
-        # The worker's loop runs twice as often; what else there is to an operator is little.
-        assert worker - main == 2 * LOOP
-        assert 0 < main - 2 * LOOP < 2_000
+        main, worker = (values(found, "instructions:u", place, op) for place in (0, 1))
+        # The worker's loop runs twice as often; what else there is to an operator is little, and
+        # some tens of it depend on the moment: libc reads a clock again that was just set.
+        assert min(worker) - min(main) == 2 * LOOP
+        assert 0 < min(main) - 2 * LOOP < 2_000
+        assert max(max(each) - min(each) for each in (main, worker)) < 100
     assert min(values(found, "cycles:u", 0) | values(found, "cycles:u", 1)) > 0
     assert values(found, "stall_backend:u", 0) == {0}
     assert values(found, "page-faults", 0) == values(found, "page-faults", 1) == {0}
@@ -96,8 +98,8 @@ def test_nine_events_take_turns(tmp_path: Path, matrix: Matrix) -> None:
     # Whether it was counted or not: nothing in between is shown as if it were whole.
     whole = [row for row in instructions if row[3] == row[4]]
     for op in OPS:
-        (main,), (worker,) = (values(whole, "instructions:u", place, op) for place in (0, 1))
-        assert worker - main == 2 * LOOP
+        main, worker = (values(whole, "instructions:u", place, op) for place in (0, 1))
+        assert min(worker) - min(main) == 2 * LOOP
     assert {row[2] for row in instructions if row[4] == 0} == {0}
 
 
