@@ -151,7 +151,7 @@ def test_what_does_not_exist_is_said_and_the_rest_is_counted(
     events = "page-faults,no_such_event,sched:sched_swtich,nopmu/event=1/"
     target = ["known", "--touch", 1, "--samples", 0]
     with record(double, trace, "--counters", events, target=target) as recording:
-        assert "there is not the name of an event no_such_event; " in recording.stderr
+        assert "there is no event no_such_event; " in recording.stderr
         assert "there is no tracepoint sched:sched_swtich, but sched has sched_sw" in (
             recording.stderr
         )

@@ -15,6 +15,7 @@ from tests.captures import BASE
 from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
 from tests.sql.schedules import small
+from tests.sql.test_counters import counted
 from tests.sql.test_scheduling import schedule
 
 _TABLE = re.compile(r"^CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)\((.*?)^\) AS", re.M | re.S)
@@ -102,19 +103,30 @@ def scheduled() -> Iterator[Session]:
         yield session
 
 
-def of_the_scheduler() -> set[str]:
-    """The tables of the modules that need its records."""
-    modules = [
-        (REPO / f"sql/profinfer/{m}.sql").read_text() for m in ("scheduling", "interference")
-    ]
-    return {name for text in modules for name, _ in _TABLE.findall(text)}
+@pytest.fixture(scope="module")
+def of_counters() -> Iterator[Session]:
+    """A trace that has something to say of every counter."""
+    with opened(counted()) as session:
+        yield session
+
+
+def tables_of(*modules: str) -> set[str]:
+    """The tables of modules."""
+    texts = [(REPO / f"sql/profinfer/{module}.sql").read_text() for module in modules]
+    return {name for text in texts for name, _ in _TABLE.findall(text)}
 
 
 @pytest.mark.parametrize("table", sorted(TABLES))
-def test_columns_have_the_declared_types(full: Session, scheduled: Session, table: str) -> None:
+def test_columns_have_the_declared_types(
+    full: Session, scheduled: Session, of_counters: Session, table: str
+) -> None:
     columns = TABLES[table]
     assert columns
-    session = scheduled if table in of_the_scheduler() else full
+    session = full
+    if table in tables_of("scheduling", "interference"):
+        session = scheduled
+    elif table in tables_of("counters"):
+        session = of_counters
     found = ask(session, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
