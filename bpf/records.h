@@ -40,17 +40,17 @@ static inline int is_wide(unsigned kind) { return kind >= KIND_TENSOR && kind <=
  * it says otherwise. a and b are made of fields of the tracepoints; where several share a word the
  * lowest bits come first. */
 enum scheduler_kind {
-  KIND_SWITCH = 16,  /* a = next thread: 32, state of the one that ran: 16, priority of next: 16;
+  KIND_SWITCH = 32,  /* a = next thread: 32, state of the one that ran: 16, priority of next: 16;
                         b = system call it is in: 32, flags SWITCH_* */
-  KIND_WAKING = 17,  /* a = woken thread: 32, CPU: 16, priority: 16 */
-  KIND_NEWTASK = 18, /* a = new thread: 32, process of the one that made it: 32; b = clone flags */
-  KIND_NEWNAME = 19, /* tid = new thread; a, b = its name */
-  KIND_RENAME = 20,  /* tid = thread; a, b = its new name */
-  KIND_EXIT = 21,    /* tid = thread that ends */
-  KIND_FREE = 22,    /* tid = thread that is gone */
-  KIND_REASON = 23,  /* tid = thread that was blocked; a = kernel function, b = waits for I/O */
+  KIND_WAKING = 33,  /* a = woken thread: 32, CPU: 16, priority: 16 */
+  KIND_NEWTASK = 34, /* a = new thread: 32, process of the one that made it: 32; b = clone flags */
+  KIND_NEWNAME = 35, /* tid = new thread; a, b = its name */
+  KIND_RENAME = 36,  /* tid = thread; a, b = its new name */
+  KIND_EXIT = 37,    /* tid = thread that ends */
+  KIND_FREE = 38,    /* tid = thread that is gone */
+  KIND_REASON = 39,  /* tid = thread that was blocked; a = kernel function, b = waits for I/O */
 };
-#define FIRST_SCHEDULER_KIND 16
+#define FIRST_SCHEDULER_KIND 32
 #define SCHEDULER_KINDS 8
 
 /* Flags of KIND_SWITCH in b. */

@@ -28,14 +28,14 @@ class Kind(IntEnum):
 class SchedulerKind(IntEnum):
     """enum scheduler_kind."""
 
-    SWITCH = 16
-    WAKING = 17
-    NEWTASK = 18
-    NEWNAME = 19
-    RENAME = 20
-    EXIT = 21
-    FREE = 22
-    REASON = 23
+    SWITCH = 32
+    WAKING = 33
+    NEWTASK = 34
+    NEWNAME = 35
+    RENAME = 36
+    EXIT = 37
+    FREE = 38
+    REASON = 39
 
 
 WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS)
@@ -44,7 +44,7 @@ KIND_COUNT = 13
 COUNTER_MAX = 16
 COUNTER_UNKNOWN = (1 << 64) - 1
 """In the place of a counter's value."""
-FIRST_SCHEDULER_KIND = 16
+FIRST_SCHEDULER_KIND = 32
 SCHEDULER_KINDS = 8
 SWITCH_FROM_TARGET = 32
 SWITCH_TO_TARGET = 33

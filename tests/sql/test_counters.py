@@ -16,7 +16,7 @@ FROM = 1_000_000
 
 def event(name: str, leader: str, role: str = "", unit: str = "", scale: int = 1) -> dict[str, Any]:
     return {
-        "name": name, "leader": leader, "role": role, "unit": unit, "scale": scale, "source": "manual",
+        "name": name, "leader": leader, "role": role, "unit": unit, "scale": scale, "source": "a",
     }  # fmt: skip
 
 
