@@ -32,12 +32,15 @@
   X(U_N_TOKENS)                                                                                    \
   X(U_POS)                                                                                         \
   X(U_SEQ_ID)                                                                                      \
-  X(U_OUTPUT)
+  X(U_OUTPUT)                                                                                      \
+  X(E_MUL_MAT_ID) /* the number of that op */
 
 #define PARAMETERS(X)                                                                              \
   LAYOUT_PARAMETERS(X)                                                                             \
-  X(RING_SHIFT) /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */                    \
-  X(BOOT_CLOCK) /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */
+  X(RING_SHIFT)     /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */                \
+  X(BOOT_CLOCK)     /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */     \
+  X(EXPERTS)        /* 1: read which experts tokens are sent to */                                 \
+  X(EXPERT_WEIGHTS) /* 1: and what the router gave them */
 
 /* Bytes of a struct ggml_tensor that there is room for; what is longer cannot be recorded. */
 #define TENSOR_MAX 512

@@ -12,6 +12,7 @@
 PARAMETERS(PARAMETER)
 STAMP;
 
+#include "experts.h"
 #include "graphs.h"
 #include "ubatches.h"
 
@@ -214,3 +215,5 @@ SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
 SEC("uprobe") int chain_emit(struct registers *r) { return continue_emit(r); }
 
 SEC("uprobe") int chain_tokens(struct registers *r) { return continue_tokens(r); }
+
+SEC("uprobe") int chain_experts(struct registers *r) { return continue_experts(r); }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,7 +32,12 @@ from profinfer.ring import Drained, Ring
 RING, PERF = "ring", "perf"
 TRANSPORTS = (RING, PERF)
 """In the order of TRANSPORT_* in bpf/parameters.h."""
-_CHAIN = ("chain_hash", "chain_emit", "chain_tokens")
+_CHAIN = ("chain_hash", "chain_emit", "chain_tokens", "chain_experts")
+"""In the order of enum chain."""
+_EXPERTS = ("chain_experts",)
+"""Programs that only experts need."""
+NO_EXPERTS = {"EXPERTS": 0, "EXPERT_WEIGHTS": 0}
+"""Parameters of bpf/experts.h where nothing is read."""
 _MAPS = {
     RING: ("ring_heads", "ring_slots", "structure_ring", "control_map", "loss_map", "chain"),
     PERF: ("ring_heads", "record_events", "structure_events", "control_map", "loss_map", "chain"),
@@ -120,10 +125,11 @@ _FIRST = struct.pack("<I", 0)
 def load_handlers(
     load: Callable[[Source], Programs], layout: Layout, transport: str, ring_size: int,
     structure_ring_size: int, attach_type: int = 0, *, boot_clock: bool = True,
+    experts: Mapping[str, int] = NO_EXPERTS,
 ) -> Loaded:  # fmt: skip
     """The handlers for one engine. `load`: of a loader. `ring_size`: bytes of each CPU's ring;
     `structure_ring_size`: of the ring for wide records, in all. `attach_type`: what the programs
-    are to be attached by."""
+    are to be attached by. `experts`: parameters of bpf/experts.h."""
     cpus = cpu_count()
     shift = (ring_size // RECORD.itemsize).bit_length() - 1
     entries = {"ring_heads": cpus, "loss_map": cpus * KIND_COUNT}
@@ -131,12 +137,14 @@ def load_handlers(
         entries |= {"ring_slots": cpus << shift, "structure_ring": structure_ring_size}
     else:
         entries |= {"record_events": cpus, "structure_events": cpus}
+    chain = [name for name in _CHAIN if experts["EXPERTS"] or name not in _EXPERTS]
     source = Source(
         "profinfer",
-        programs=dict.fromkeys([*HANDLERS, *_CHAIN], KPROBE),
+        programs=dict.fromkeys([*HANDLERS, *chain], KPROBE),
         maps=_MAPS[transport],
         parameters={
-            **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock)
+            **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock),
+            **experts,
         },
         entries=entries,
         transport=TRANSPORTS.index(transport),
@@ -144,7 +152,8 @@ def load_handlers(
     )  # fmt: skip
     programs = load(source)
     maps = programs.maps
-    for index, name in enumerate(_CHAIN):
+    for name in chain:
+        index = _CHAIN.index(name)
         fd = programs.program(name)
         kernel.map_update(maps["chain"], struct.pack("<I", index), struct.pack("<I", fd))
     rings: RecordSource

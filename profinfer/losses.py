@@ -13,7 +13,7 @@ import numpy.typing as npt
 from perfetto_protos import trace_pb2 as pb
 from profinfer.capture import LOSS_ENTRY
 from profinfer.lanes import Lanes
-from profinfer.records import RECORD, WIDE_SIZE, Kind, Records
+from profinfer.records import RECORD, WIDE_KINDS, WIDE_SIZE, Kind, Records
 from profinfer.slices import Loss
 from profinfer.trace_writer import BufferStats, TraceWriter
 
@@ -82,7 +82,7 @@ class Losses:
         """What the rings have carried and lost until now."""
         lost = [0] * (self._cpus + 1)
         for (cpu, kind), count in self._lost.items():
-            at = self._cpus if kind >= Kind.TENSOR else cpu
+            at = self._cpus if kind in WIDE_KINDS else cpu
             if at <= self._cpus:
                 lost[at] += count
         sizes = [RECORD.itemsize] * self._cpus + [WIDE_SIZE]

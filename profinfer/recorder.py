@@ -139,7 +139,7 @@ class Recorder:
         self._loaded = load_handlers(
             means.loader.load, layout, means.transport, self._config.ring_bytes(),
             self._config.structure_ring_bytes(), means.way.attach_type,
-            boot_clock=means.boot_clock,
+            boot_clock=means.boot_clock, experts=self._config.expert_parameters(),
         )  # fmt: skip
         self.plan, self._placer.choices = placing.result()
         check(self.plan, best_effort=self._config.best_effort)

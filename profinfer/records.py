@@ -22,13 +22,19 @@ class Kind(IntEnum):
     TENSOR = 9
     STRUCTURE = 10
     TOKENS = 11
+    EXPERTS = 20
+    EXPERT_WEIGHTS = 21
 
 
-KIND_COUNT = 12
+WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS, Kind.EXPERTS, Kind.EXPERT_WEIGHTS)
+"""What the structure ring carries."""
+KIND_COUNT = 22
 WIDE_SIZE = 320
 NAME_SIZE = 64
 SOURCES = 10
 RUNS = 12
+EXPERT_VALUES = 64
+EXPERTS_UNREAD = 1
 
 RECORD = np.dtype(
     [
@@ -97,6 +103,20 @@ TOKENS_RECORD = np.dtype(
         ("runs", "<u4"),
         ("run", TOKEN_RUN, RUNS),
         ("reserved", "V56"),
+    ]
+)
+
+EXPERTS_RECORD = np.dtype(
+    [
+        ("header", WIDE_HEADER),
+        ("node", "<u8"),
+        ("source", "<u8"),
+        ("used", "<u4"),
+        ("tokens", "<u4"),
+        ("first", "<u4"),
+        ("count", "<u4"),
+        ("value", "<u4", EXPERT_VALUES),
+        ("reserved", "<u8", 2),
     ]
 )
 

@@ -13,7 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-static const char *const chain[] = {"chain_hash", "chain_emit", "chain_tokens"};
+static const char *const chain[] = {"chain_hash", "chain_emit", "chain_tokens", "chain_experts"};
+#define CHAIN_EXPERTS 3
 #define CHAIN_COUNT (sizeof(chain) / sizeof(*chain))
 
 /* The end of what libbpf complained of, the verifier's log with it: said only when something
@@ -116,6 +117,8 @@ static void set_parameters(struct bpf_object *object, const struct program_optio
   size_t records = options->ring_size / sizeof(struct record);
   set_parameter(object, "RING_SHIFT", binary_logarithm(records));
   set_parameter(object, "BOOT_CLOCK", has_boot_clock);
+  set_parameter(object, "EXPERTS", options->experts);
+  set_parameter(object, "EXPERT_WEIGHTS", options->expert_weights);
   if (plan_parameter(plan, "T_SIZE") > TENSOR_MAX)
     fail(EXIT_PLAN, "", "the engine's tensors have %d bytes; there is room for %d",
          plan_parameter(plan, "T_SIZE"), TENSOR_MAX);
@@ -128,20 +131,22 @@ static void set_size(struct bpf_object *object, const char *name, size_t entries
 }
 
 static bool is_needed(const struct bpf_program *program, const struct plan *plan,
-                      enum level level) {
+                      const struct program_options *options) {
   const char *name = bpf_program__name(program);
   for (size_t i = 0; i < CHAIN_COUNT; i++)
     if (!strcmp(name, chain[i]))
-      return true;
+      return i != CHAIN_EXPERTS || options->experts;
   for (size_t i = 0; i < plan->probe_count; i++)
-    if (plan->probes[i].level <= level && !strcmp(name, plan->probes[i].handler))
+    if (plan->probes[i].level <= options->level && !strcmp(name, plan->probes[i].handler))
       return true;
   return false;
 }
 
-static void fill_chain(const struct programs *programs) {
+static void fill_chain(const struct programs *programs, const struct program_options *options) {
   int map = programs_map(programs, "chain");
   for (__u32 i = 0; i < CHAIN_COUNT; i++) {
+    if (i == CHAIN_EXPERTS && !options->experts)
+      continue;
     int fd = bpf_program__fd(programs_find(programs, chain[i]));
     if (bpf_map_update_elem(map, &i, &fd, BPF_ANY))
       refused("chain the BPF programs", errno);
@@ -168,7 +173,7 @@ struct programs programs_load(const struct program_options *options,
   }
   struct bpf_program *program;
   bpf_object__for_each_program(program, object) {
-    bpf_program__set_autoload(program, is_needed(program, plan, options->level));
+    bpf_program__set_autoload(program, is_needed(program, plan, options));
     if (features->multi)
       bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
   }
@@ -176,7 +181,7 @@ struct programs programs_load(const struct program_options *options,
     programs_find(&programs, plan->probes[i].handler);
   if (bpf_object__load(object))
     refused("load the BPF programs", errno);
-  fill_chain(&programs);
+  fill_chain(&programs, options);
   return programs;
 }
 

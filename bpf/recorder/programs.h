@@ -20,6 +20,7 @@ struct program_options {
   const char *object; /* a file in the place of the embedded one, or 0 */
   enum level level;
   size_t ring_size, structure_ring_size; /* bytes */
+  bool experts, expert_weights;          /* read those */
 };
 
 /* Loads the handlers that the plan needs. EXIT_KERNEL when the kernel refuses, with the end of
