@@ -3,8 +3,11 @@
     python decode.py LIBRARY MODEL BATCHES [--dump]
 
 BATCHES is JSON: one list per llama_decode of [token, position, sequence]. With --dump an eval
-callback writes down the ids tensor of every MUL_MAT_ID as the engine has it: a line of JSON per
-tensor and graph, {"layer": 0, "ids": [[...], ...], "weights": [[...], ...]}, one row per token.
+callback writes down what the engine has, a line of JSON each, in the order of execution:
+  {"input": "inp_tokens", "values": [...]}  rows that a GET_ROWS takes: the graph's tokens, and
+                                            (inp_out_ids) which of its rows go on to the last layer
+  {"layer": 0, "ids": [[...], ...]}         the ids tensor of a MUL_MAT_ID, once per graph
+  {"layer": 0, "weights": [[...], ...]}     by what the chosen experts' outputs are multiplied
 What of the engine's structs is used here was read in its headers, not taken from profinfer.
 """
 
@@ -94,7 +97,6 @@ class Engine:
                 line = {
                     "layer": int(name.rpartition("-")[2]),
                     "ids": self.rows(Tensor.from_address(ids), I32, (0, 1)),
-                    "strided": Tensor.from_address(ids).nb[1] != 4 * Tensor.from_address(ids).ne[0],
                 }
                 print(json.dumps(line), flush=True)
         elif re.fullmatch(r"ffn_moe_weighted-\d+", name):
@@ -103,6 +105,14 @@ class Engine:
                 rows = self.rows(Tensor.from_address(tensor.src[1]), ctypes.c_float, (1, 2))
                 print(json.dumps({"layer": int(name.rpartition("-")[2]), "weights": rows}),
                       flush=True)  # fmt: skip
+        elif self.lib.ggml_op_desc(address) == b"GET_ROWS":
+            rows = Tensor.from_address(tensor.src[1])
+            if not ask and rows.op == 0:
+                line = {
+                    "input": self.lib.ggml_get_name(tensor.src[1]).decode(),
+                    "values": self.rows(rows, I32, (0, 1))[0],
+                }
+                print(json.dumps(line), flush=True)
         else:
             return not ask
         return True

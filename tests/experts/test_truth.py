@@ -1,0 +1,175 @@
+"""Every expert that a real engine's routers choose is in the trace: for each token, layer, rank."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from profinfer.capture import FrameKind, read_capture
+from profinfer.records import EXPERT_VALUES, WIDE_HEADER, WIDE_SIZE, Kind
+from tests.experts.truth import Batches, Place, Truth, ask, command, number_tokens
+from tests.kernel.helpers import BAD_STATS, Rows, record, rows
+from tests.support import require_recording
+
+EXPERTS = "INCLUDE PERFETTO MODULE profinfer.experts"
+PRIME = 61
+MEANS = ([], ["--transport", "perf"], ["--loader", "bcc"], ["--loader", "bcc", "--transport", "perf"])
+
+BATCHES = number_tokens(
+    [
+        [(p, 0) for p in range(PRIME)],
+        # Several sequences, which do not come to the engine one after another.
+        [*((p // 2, 1 + p % 2) for p in range(14)), (PRIME, 0)],
+        *([(PRIME + 1 + i, 0), (7 + i, 1), (7 + i, 2)] for i in range(5)),
+        *([(PRIME + 6 + i, 0)] for i in range(3)),
+    ]
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _recording() -> None:
+    require_recording()
+
+
+def recorded(
+    trace: Path, name: str, batches: Batches, options: Sequence[object], *engine: object
+) -> None:
+    record(trace, ["--experts", *options], command(name, batches, *engine))
+
+
+def activations(trace: Path) -> tuple[dict[Place, int], Rows]:
+    """Those that the trace has whole; the others."""
+    _, found, stats = rows(
+        trace, EXPERTS,
+        "SELECT sequence, position, layer, rank, expert, a.complete"
+        " FROM profinfer_expert_activation AS a LEFT JOIN profinfer_expert_token USING (token_id)",
+        BAD_STATS,
+    )  # fmt: skip
+    whole = [row[:5] for row in found if row[5]]
+    result = {(s, p, layer, rank): expert for s, p, layer, rank, expert in whole}
+    assert len(result) == len(whole)
+    return result, [row for row in found if not row[5]]  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def truths() -> dict[str, Truth]:
+    return {}
+
+
+def truth_of(truths: dict[str, Truth], name: str) -> Truth:
+    if name not in truths:
+        truths[name] = ask(name, BATCHES)
+    return truths[name]
+
+
+@pytest.mark.parametrize("options", MEANS, ids=" ".join)
+def test_activations_are_those_the_engine_sees(
+    tmp_path: Path, truths: dict[str, Truth], options: list[str]
+) -> None:
+    truth = truth_of(truths, "60x4")
+    recorded(tmp_path / "t.pftrace", "60x4", BATCHES, options)
+    assert activations(tmp_path / "t.pftrace") == (truth.ids, [])
+
+
+@pytest.mark.parametrize("name", ["128x8", "shared"])
+def test_other_mixtures(tmp_path: Path, truths: dict[str, Truth], name: str) -> None:
+    truth = truth_of(truths, name)
+    used = {"128x8": 8, "shared": 4}[name]
+    assert {rank for _, _, _, rank in truth.ids} == set(range(used))
+    assert len(set(truth.ids.values())) > used * 4  # routing varies
+    recorded(tmp_path / "t.pftrace", name, BATCHES, [])
+    assert activations(tmp_path / "t.pftrace") == (truth.ids, [])
+
+
+def test_ubatches_of_a_batch_are_told_apart(tmp_path: Path) -> None:
+    truth = ask("60x4", BATCHES, "--ubatch", 16)
+    recorded(tmp_path / "t.pftrace", "60x4", BATCHES, [], "--ubatch", 16)
+    assert activations(tmp_path / "t.pftrace") == (truth.ids, [])
+
+
+def test_weights_are_those_the_engine_sees(tmp_path: Path, truths: dict[str, Truth]) -> None:
+    truth = truth_of(truths, "60x4")
+    record(tmp_path / "t.pftrace", ["--expert-weights"], command("60x4", BATCHES))
+    _, found = rows(
+        tmp_path / "t.pftrace", EXPERTS,
+        "SELECT sequence, position, layer, rank, expert, weight FROM profinfer_expert_activation"
+        " JOIN profinfer_expert_token USING (token_id)",
+    )  # fmt: skip
+    assert {tuple(row[:4]): row[4] for row in found} == truth.ids
+    # JSON has more digits than a float: both are exactly its value.
+    assert {tuple(row[:4]): row[5] for row in found} == truth.weights
+
+
+def test_each_layer_is_read_once_per_graph(tmp_path: Path, truths: dict[str, Truth]) -> None:
+    truth = truth_of(truths, "60x4")
+    record(
+        tmp_path / "t.pftrace", ["--experts", "--raw", tmp_path / "t.raw"],
+        command("60x4", BATCHES),
+    )  # fmt: skip
+    assert kinds(tmp_path / "t.raw")[Kind.EXPERTS] == truth.records(EXPERT_VALUES)
+    _, found = rows(
+        tmp_path / "t.pftrace", EXPERTS,
+        "SELECT layer, tokens, used FROM profinfer_expert_reading ORDER BY ts",
+    )  # fmt: skip
+    assert found == truth.readings
+
+
+def test_what_was_lost_is_counted_and_marked(tmp_path: Path) -> None:
+    """A ring that holds the structure and some of the records, and is not emptied."""
+    batches = number_tokens([[(p, s) for p in range(83)] for s in range(4)] * 1)
+    long = batches * 1
+    for again in range(1, 7):
+        long += [[[t, p + 83 * again, s] for t, p, s in batch] for batch in batches]
+    raw = tmp_path / "t.raw"
+    options = ["--experts", "--raw", raw, "--poll", 10, "--structure-ring-size", "512K"]
+    record(tmp_path / "t.pftrace", options, command("60x4", long))
+    truth = subprocess.run(
+        command("60x4", long, "--dump"), check=True, capture_output=True, text=True, timeout=120
+    )
+    readings = [r for r in map(json.loads, truth.stdout.splitlines()) if "ids" in r]
+    _, [[lost]], found, values = rows(
+        tmp_path / "t.pftrace", EXPERTS,
+        "SELECT coalesce(sum(lost), 0) FROM profinfer_loss WHERE kind = 'experts'",
+        "SELECT reading_id, layer, tokens, complete, reason, graph_id"
+        " FROM profinfer_expert_reading ORDER BY graph_id, layer",
+        "SELECT reading_id, expert FROM profinfer_expert_activation ORDER BY token_id, rank",
+    )  # fmt: skip
+    expected = sum(-(-len(r["ids"]) * len(r["ids"][0]) // EXPERT_VALUES) for r in readings)
+    assert 0 < lost < expected  # type: ignore[operator]
+    assert kinds(raw)[Kind.EXPERTS] + lost == expected  # type: ignore[operator]
+    assert [row[1:3] for row in found] == [(r["layer"], len(r["ids"])) for r in readings]
+    whole = 0
+    for (reading, _, _, complete, reason, _), right in zip(found, readings, strict=True):
+        got = [expert for owner, expert in values if owner == reading]
+        wanted = [expert for row in right["ids"] for expert in row]
+        if complete:
+            whole += 1
+            assert got == wanted
+        elif reason is None:  # some of its records came
+            assert len(got) == len(wanted)
+            assert None in got
+            assert all(g in (None, w) for g, w in zip(got, wanted, strict=True))
+        else:
+            assert (reason, got) == ("lost", [])
+    assert 0 < whole < len(readings)
+
+
+def test_without_the_switch_nothing_is_read(tmp_path: Path) -> None:
+    raw = tmp_path / "t.raw"
+    record(tmp_path / "t.pftrace", ["--raw", raw], command("60x4", BATCHES[:1]))
+    assert kinds(raw)[Kind.TENSOR] > 0
+    assert kinds(raw)[Kind.EXPERTS] == 0
+    _, found = rows(tmp_path / "t.pftrace", EXPERTS, "SELECT count() FROM profinfer_expert_reading")
+    assert found == [(0,)]
+
+
+def kinds(raw: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Wide records of a capture by kind."""
+    data = b"".join(f.data for f in read_capture(raw) if f.kind == FrameKind.WIDE)
+    headers = np.frombuffer(data, np.uint8).reshape(-1, WIDE_SIZE)[:, : WIDE_HEADER.itemsize]
+    return np.bincount(np.ascontiguousarray(headers).view(WIDE_HEADER)["kind"][:, 0], minlength=32)
