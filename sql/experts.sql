@@ -6,19 +6,9 @@
 -- not in the sums; how many there are is in the last column, with the graphs whose layers are not
 -- known. Recordings without --experts have no rows.
 
+INCLUDE PERFETTO MODULE profinfer.expert_shares;
 INCLUDE PERFETTO MODULE profinfer.experts;
 INCLUDE PERFETTO MODULE profinfer.graphs;
-
-CREATE PERFETTO TABLE _expert_count AS
-SELECT
-  layer,
-  phase,
-  expert,
-  count() AS tokens,
-  avg(weight) AS weight
-FROM profinfer_expert_activation
-WHERE complete
-GROUP BY layer, phase, expert;
 
 -- title: Experts by layer and phase
 WITH
@@ -28,7 +18,7 @@ WITH
       phase,
       tokens,
       1.0 * tokens / sum(tokens) OVER (PARTITION BY layer, phase) AS share
-    FROM _expert_count
+    FROM profinfer_expert_share
   ),
   summed AS (
     SELECT
@@ -102,13 +92,13 @@ SELECT
   sum(iif(c.phase = 'prefill', c.tokens, 0)) AS prefill_tokens,
   sum(iif(c.phase = 'decode', c.tokens, 0)) AS decode_tokens,
   round(100.0 * sum(c.tokens) / l.tokens, 1) AS percent,
-  round(sum(c.weight * c.tokens) / sum(c.tokens), 4) AS mean_weight
-FROM _expert_count AS c
+  round(sum(c.mean_weight * c.tokens) / sum(c.tokens), 4) AS mean_weight
+FROM profinfer_expert_share AS c
 JOIN (
   SELECT
     layer,
     sum(tokens) AS tokens
-  FROM _expert_count
+  FROM profinfer_expert_share
   GROUP BY layer
 ) AS l
   USING (layer)
