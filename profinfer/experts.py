@@ -1,7 +1,7 @@
 """Which experts tokens were sent to: records in, one event per layer and graph out.
 
-A graph's thread reads its ids tensors, so that by the graph's end all of their records are there, or
-lost. What the structure lists and no record tells becomes an event as well, with the reason.
+A graph's thread reads its ids tensors, so that by the graph's end all of their records are there,
+or lost. What the structure lists and no record tells becomes an event as well, with the reason.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class Experts:
                     outputs = None  # the runs do not say which
                 if outputs is not None:
                     outputs += fresh
-                tokens += [sequence << 32 | p & 0xFFFFFFFF for p in range(position, position + count)]
+                tokens += [
+                    sequence << 32 | p & 0xFFFFFFFF for p in range(position, position + count)
+                ]
             self._writer.event(
                 _INSTANT, ubatch.begin, self._lanes.experts_group(), "tokens", "experts.tokens",
                 {"ubatch_id": ubatch.id, "tokens": tokens, "outputs": outputs},
@@ -137,9 +139,7 @@ class Experts:
                 if node.op == _ROUTED and ids not in seen:
                     seen.add(ids)
                     weight = self._tensor_of(node.sources[0])
-                    routes.append(
-                        _Route(node, self._tensor_of(ids), weight.ne[2] if weight else 0)
-                    )
+                    routes.append(_Route(node, self._tensor_of(ids), weight.ne[2] if weight else 0))
             self._routes[structure.id] = routes
         return routes
 

@@ -260,9 +260,7 @@ class Capture:
         record["name"] = t.name.encode()
         return record.tobytes()
 
-    def _add_wide(
-        self, record: Any, kind: Kind, ts: int, tid: int, flags: int = 0
-    ) -> None:
+    def _add_wide(self, record: Any, kind: Kind, ts: int, tid: int, flags: int = 0) -> None:
         record["header"] = (ts, tid, self.cpu(tid, ts), kind, flags)
         self.wide.append((ts, record.tobytes().ljust(WIDE_SIZE, b"\0")))
 

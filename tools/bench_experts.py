@@ -36,7 +36,12 @@ def structure(capture: Capture, at: int, tokens: int) -> Shape:
             weight = f"blk.{layer}.ffn_{name}_exps.weight"
             tensors.append(T(weight, ne=(64, 64, EXPERTS, 1)))
             tensors.append(
-                T(f"ffn_moe_{name}-{layer}", "MUL_MAT_ID", (weight, "x", ids), (64, USED, tokens, 1))
+                T(
+                    f"ffn_moe_{name}-{layer}",
+                    "MUL_MAT_ID",
+                    (weight, "x", ids),
+                    (64, USED, tokens, 1),
+                )
             )
     tensors.append(T("x"))
     return capture.structure(at, tensors, cgraph=0x9000 + tokens)

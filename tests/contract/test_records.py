@@ -175,6 +175,8 @@ def test_wide_kinds_are_those_the_header_calls_wide(repo: Path, tmp_path: Path) 
         '#include "records.h"\nint main(void) {\n'
         'for (int i = 0; i < 64; i++) if (is_wide(i)) printf("%d\\n", i);\nreturn 0; }'
     )
-    subprocess.run(["gcc", f"-I{repo}/bpf", "-o", tmp_path / "wide", source], check=True, timeout=60)
+    subprocess.run(
+        ["gcc", f"-I{repo}/bpf", "-o", tmp_path / "wide", source], check=True, timeout=60
+    )
     found = subprocess.run([tmp_path / "wide"], check=True, capture_output=True, text=True).stdout
     assert [int(line) for line in found.split()] == list(records.WIDE_KINDS)

@@ -60,6 +60,7 @@ def test_every_program_is_accepted(
     absent = OPTIONAL if old else ("nothing",)
     values = {name: -1 if name.startswith(absent) else value for name, value in layout.items()}
     assert (-1 in values.values()) is old
+    values |= dict.fromkeys(("EXPERTS", "EXPERT_WEIGHTS"), int(not old))
     settings = " ".join(f"{name}={value}" for name, value in values.items())
     command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1 CHILD_OFFSET=44"
     result = boot(kernel, command, {"/bin/load": tool, **objects})

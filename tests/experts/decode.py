@@ -1,11 +1,11 @@
 """The real engine through llama.cpp's C interface: decodes given tokens, and nothing else.
 
-    python decode.py LIBRARY MODEL BATCHES [--dump]
+    python decode.py LIBRARY MODEL BATCHES [--dump] [--wait]
 
 BATCHES is JSON: one list per llama_decode of [token, position, sequence]. With --dump an eval
 callback writes down what the engine has, a line of JSON each, in the order of execution:
   {"input": "inp_tokens", "values": [...]}  rows that a GET_ROWS takes: the graph's tokens, and
-                                            (inp_out_ids) which of its rows go on to the last layer
+                                            (out_ids) which of its rows go on to the last layer
   {"layer": 0, "ids": [[...], ...]}         the ids tensor of a MUL_MAT_ID, once per graph
   {"layer": 0, "weights": [[...], ...]}     by what the chosen experts' outputs are multiplied
 What of the engine's structs is used here was read in its headers, not taken from profinfer.
@@ -17,6 +17,7 @@ import argparse
 import ctypes
 import json
 import re
+import sys
 from typing import Any
 
 Ptr, I32, I64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
@@ -112,6 +113,8 @@ class Engine:
                     "input": self.lib.ggml_get_name(tensor.src[1]).decode(),
                     "values": self.rows(rows, I32, (0, 1))[0],
                 }
+                if line["input"] == "inp_tokens":
+                    self.seen.clear()  # the next graph
                 print(json.dumps(line), flush=True)
         else:
             return not ask
@@ -140,8 +143,10 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("batches")
     parser.add_argument("--dump", action="store_true")
+    parser.add_argument("--wait", action="store_true", help="for a line, before the first batch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ubatch", type=int, default=512)
+    parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--sequences", type=int, default=4)
     args = parser.parse_args()
     engine = Engine(args.library)
@@ -150,7 +155,7 @@ def main() -> int:
     )
     assert model, "the model cannot be loaded"
     params = engine.lib.llama_context_default_params()
-    params.words[0] = 2048  # n_ctx
+    params.words[0] = args.context
     params.words[2] = args.ubatch
     params.words[3] = args.sequences
     assert list(params.words[THREADS // 4 : THREADS // 4 + 2]) == [4, 4], "n_threads is elsewhere"
@@ -163,8 +168,10 @@ def main() -> int:
         params.words[at], params.words[at + 1] = pointer & 0xFFFFFFFF, pointer >> 32
     context = engine.lib.llama_init_from_model(model, params)
     assert context, "no context"
+    if args.wait:
+        print("ready", file=sys.stderr, flush=True)
+        sys.stdin.readline()
     for tokens in json.loads(args.batches):
-        engine.seen.clear()
         one, _kept = batch(tokens)
         status = engine.lib.llama_decode(context, one)
         assert status == 0, f"llama_decode returned {status}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +13,28 @@ import pytest
 
 from profinfer.capture import FrameKind, read_capture
 from profinfer.records import EXPERT_VALUES, WIDE_HEADER, WIDE_SIZE, Kind
-from tests.experts.truth import Batches, Place, Truth, ask, command, number_tokens
+from tests.conftest import REPO, require
+from tests.experts.truth import (
+    Batches,
+    Place,
+    Truth,
+    ask,
+    command,
+    library,
+    number_tokens,
+)
 from tests.kernel.helpers import BAD_STATS, Rows, record, rows
+from tests.recorder.recording import attached, convert, make_plan
 from tests.support import require_recording
 
 EXPERTS = "INCLUDE PERFETTO MODULE profinfer.experts"
 PRIME = 61
-MEANS = ([], ["--transport", "perf"], ["--loader", "bcc"], ["--loader", "bcc", "--transport", "perf"])
+MEANS = (
+    [],
+    ["--transport", "perf"],
+    ["--loader", "bcc"],
+    ["--loader", "bcc", "--transport", "perf"],
+)
 
 BATCHES = number_tokens(
     [
@@ -44,7 +60,7 @@ def recorded(
 
 def activations(trace: Path) -> tuple[dict[Place, int], Rows]:
     """Those that the trace has whole; the others."""
-    _, found, stats = rows(
+    _, found, _stats = rows(
         trace, EXPERTS,
         "SELECT sequence, position, layer, rank, expert, a.complete"
         " FROM profinfer_expert_activation AS a LEFT JOIN profinfer_expert_token USING (token_id)",
@@ -119,17 +135,45 @@ def test_each_layer_is_read_once_per_graph(tmp_path: Path, truths: dict[str, Tru
     assert found == truth.readings
 
 
+@pytest.mark.parametrize("transport", ["ring", "perf"])
+def test_the_recorder_in_c_passes_them_on(
+    tmp_path: Path, truths: dict[str, Truth], transport: str
+) -> None:
+    """The engine has begun when it is attached."""
+    recorder = REPO / f"build/{platform.machine()}/profinfer-recorder"
+    require(f"the recorder {recorder.relative_to(REPO)}", recorder.exists())
+    plan = make_plan(library(), tmp_path / "plan.json")
+    raw = tmp_path / "t.raw"
+    with subprocess.Popen(
+        command("60x4", BATCHES, "--wait"), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as engine:
+        assert engine.stderr
+        assert engine.stderr.readline() == "ready\n"
+        options = ("--expert-weights", "--transport", transport)
+        with attached(recorder, plan, engine.pid, raw, *options) as recording:
+            engine.communicate("go\n", timeout=60)
+            said = recording.finish()
+    assert recording.code == 0, said
+    truth = truth_of(truths, "60x4")
+    assert activations(convert(raw)) == (truth.ids, [])
+
+
 def test_what_was_lost_is_counted_and_marked(tmp_path: Path) -> None:
     """A ring that holds the structure and some of the records, and is not emptied."""
-    batches = number_tokens([[(p, s) for p in range(83)] for s in range(4)] * 1)
-    long = batches * 1
-    for again in range(1, 7):
+    batches = number_tokens([[(p, s) for p in range(83)] for s in range(4)])
+    long = list(batches)
+    for again in range(1, 20):
         long += [[[t, p + 83 * again, s] for t, p, s in batch] for batch in batches]
+    wide = ("--context", 8192)
     raw = tmp_path / "t.raw"
     options = ["--experts", "--raw", raw, "--poll", 10, "--structure-ring-size", "512K"]
-    record(tmp_path / "t.pftrace", options, command("60x4", long))
+    record(tmp_path / "t.pftrace", options, command("128x8", long, *wide))
     truth = subprocess.run(
-        command("60x4", long, "--dump"), check=True, capture_output=True, text=True, timeout=120
+        command("128x8", long, "--dump", *wide),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     readings = [r for r in map(json.loads, truth.stdout.splitlines()) if "ids" in r]
     _, [[lost]], found, values = rows(

@@ -92,7 +92,7 @@ def _rows(lines: Iterator[Any]) -> Iterator[tuple[int, str, list[int], list[Any]
     for line in lines:
         if line.get("input") == "inp_tokens":
             tokens, outputs = line["values"], []
-        elif line.get("input") == "inp_out_ids":
+        elif line.get("input") == "out_ids":
             outputs = [tokens[i] for i in line["values"]]
         elif "layer" in line:
             kind = "ids" if "ids" in line else "weights"

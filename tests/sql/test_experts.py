@@ -239,12 +239,9 @@ def tables_fixture(
     it = Recording()
     position = 0
     for (tokens, layers), dur in zip(random_runs, durs, strict=True):
-        asked = int(position >= 5)
-        if tokens > 1:
-            it.run([(0, position, tokens, 1, 1)] if asked or tokens == 4 else
-                   [(0, position, tokens, 1, 1)], layers, durs=dur)  # fmt: skip
-            # The next prefill begins a sequence of its own.
-            position = 0 if tokens == 5 else tokens
+        if tokens > 1:  # a sequence of its own, and then that of the tokens after it
+            position = tokens
+            it.run([(0, 0, tokens, 1, 1)], layers, durs=dur)
         else:
             it.run([decode(position)], layers, durs=dur)
             position += 1
@@ -340,8 +337,8 @@ def test_hit_curves_are_those_of_simulated_caches(
                         more = sum(n > counts[e] for n in counts.values())
                         same = sum(n == counts[e] for n in counts.values())
                         hits["lru"] += e in order[:size]
-                        hits["least"] += 0 < counts[e] and more + same <= size
-                        hits["most"] += 0 < counts[e] and more < size
+                        hits["least"] += counts[e] > 0 and more + same <= size
+                        hits["most"] += counts[e] > 0 and more < size
                 order = [*sorted(experts), *(e for e in order if e not in experts)]
                 counts.update(experts)
         expected.append(
