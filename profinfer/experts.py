@@ -22,6 +22,8 @@ from profinfer.trace_writer import TraceWriter
 _INSTANT = pb.TrackEvent.TYPE_INSTANT
 _ROUTED, _IDS = "MUL_MAT_ID", 2
 """The op whose operand with this number are the ids."""
+_MOST = 1 << 24
+"""Values that a reading may have."""
 
 
 @dataclass
@@ -206,8 +208,8 @@ def _readings(records: list[Records], kind: Kind) -> list[_Reading]:
         reading = found.get(key)
         if reading is None:
             size = 0 if unread else used * rows
-            if size > 1 << 24:
-                raise ValueError(f"{used} experts for each of {rows} tokens")
+            if size > _MOST:
+                size, unread = 0, True  # no ids tensor looks like this
             reading = found[key] = _Reading(
                 *key, used, rows, np.zeros(size, np.uint32), np.zeros(size, np.bool_), unread
             )

@@ -8,8 +8,8 @@
 -- not known. Needs record --experts.
 
 INCLUDE PERFETTO MODULE profinfer.expert_cache;
+INCLUDE PERFETTO MODULE profinfer.expert_readings;
 INCLUDE PERFETTO MODULE profinfer.expert_use;
-INCLUDE PERFETTO MODULE profinfer.experts;
 INCLUDE PERFETTO MODULE profinfer.graphs;
 
 -- title: Hits by experts cached per layer

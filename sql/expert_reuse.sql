@@ -5,8 +5,8 @@
 -- Pearson's, over the decoding runs. Runs that are not complete are not in the sums; the last
 -- column counts them, with the graphs whose layers are not known. Needs record --experts.
 
+INCLUDE PERFETTO MODULE profinfer.expert_readings;
 INCLUDE PERFETTO MODULE profinfer.expert_use;
-INCLUDE PERFETTO MODULE profinfer.experts;
 INCLUDE PERFETTO MODULE profinfer.graphs;
 
 -- title: Distance and time by layer, decode

@@ -6,6 +6,7 @@
 -- not in the sums; how many there are is in the last column, with the graphs whose layers are not
 -- known. Recordings without --experts have no rows.
 
+INCLUDE PERFETTO MODULE profinfer.expert_readings;
 INCLUDE PERFETTO MODULE profinfer.expert_shares;
 INCLUDE PERFETTO MODULE profinfer.experts;
 INCLUDE PERFETTO MODULE profinfer.graphs;

@@ -21,7 +21,7 @@ from profinfer import query
 from profinfer.trace_processor import open_trace
 from tests.captures import Capture, Shape, T, convert
 
-QUERIES: tuple[str, ...] = ()
+QUERIES = ("experts.sql", "expert_reuse.sql", "expert_cache.sql")
 LAYERS, EXPERTS, USED, UBATCH, PREFILL = 48, 128, 8, 512, 4
 ACTIVATIONS = 1_000_000
 

@@ -1,7 +1,6 @@
 -- Caches of experts, one per layer: which of a run's experts they would have held when it began.
 
 INCLUDE PERFETTO MODULE profinfer.expert_use;
-INCLUDE PERFETTO MODULE profinfer.experts;
 
 -- The uses of each run in pieces of at most eight experts, each expert a character.
 CREATE PERFETTO TABLE _expert_piece(

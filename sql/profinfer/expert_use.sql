@@ -3,7 +3,7 @@
 -- number of tokens.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.experts;
+INCLUDE PERFETTO MODULE profinfer.expert_readings;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 
 -- Experts used by each run of a layer, of readings that have ids.
@@ -26,36 +26,32 @@ CREATE PERFETTO TABLE profinfer_expert_use(
 WITH
   single AS (
     SELECT
-      r.layer,
-      r.run,
+      p.layer,
+      p.run,
       v.expert,
-      r.reading_id,
+      p.reading_id,
       1 AS tokens,
-      r.complete,
-      r.gaps
+      p.complete,
+      p.gaps
     FROM _expert_value AS v
     JOIN _expert_part AS p
       USING (arg_set_id)
-    JOIN profinfer_expert_reading AS r
-      USING (reading_id)
-    WHERE v.what = 'ids' AND r.tokens = 1 AND v.expert >= 0
+    WHERE v.what = 'ids' AND p.tokens = 1 AND v.expert >= 0
   ),
   several AS (
     SELECT
-      r.layer,
-      r.run,
+      p.layer,
+      p.run,
       v.expert,
-      r.reading_id,
+      p.reading_id,
       count() AS tokens,
-      r.complete,
-      r.gaps
+      p.complete,
+      p.gaps
     FROM _expert_value AS v
     JOIN _expert_part AS p
       USING (arg_set_id)
-    JOIN profinfer_expert_reading AS r
-      USING (reading_id)
-    WHERE v.what = 'ids' AND r.tokens > 1 AND v.expert >= 0
-    GROUP BY r.reading_id, v.expert
+    WHERE v.what = 'ids' AND p.tokens > 1 AND v.expert >= 0
+    GROUP BY p.reading_id, v.expert
   ),
   all_uses AS (
     SELECT layer, run, expert, reading_id, tokens, complete, gaps FROM single
