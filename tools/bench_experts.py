@@ -22,7 +22,7 @@ from profinfer.trace_processor import open_trace
 from tests.captures import Capture, Shape, T, convert
 
 QUERIES = ("experts.sql", "expert_reuse.sql", "expert_cache.sql")
-LAYERS, EXPERTS, USED, UBATCH, PREFILL = 48, 128, 8, 512, 4
+LAYERS, EXPERTS, USED, UBATCH = 48, 128, 8, 512
 ACTIVATIONS = 1_000_000
 
 
@@ -47,17 +47,17 @@ def structure(capture: Capture, at: int, tokens: int) -> Shape:
     return capture.structure(at, tensors, cgraph=0x9000 + tokens)
 
 
-def make(path: Path) -> int:
-    """Writes the trace; activations in it."""
+def make(path: Path, prefill: int) -> int:
+    """Writes the trace, of so many ubatches of prefill at first; activations in it."""
     rng = np.random.default_rng(1)
     capture = Capture(level="operator", with_experts=True)
     popularity = rng.dirichlet(np.full(EXPERTS, 0.5), LAYERS)
     shapes = {n: structure(capture, 1_000 * (i + 1), n) for i, n in enumerate((UBATCH, 1))}
     at, position, count, ubatch = 1_000_000, 0, 0, 0
     while count < ACTIVATIONS:
-        tokens = UBATCH if ubatch < PREFILL else 1
+        tokens = UBATCH if ubatch < prefill else 1
         end = at + 1_000_000 * LAYERS
-        asked = int(ubatch >= PREFILL - 1)
+        asked = int(ubatch >= prefill - 1)
         capture.ubatch(at, end + 2_000, [(0, position, tokens, asked, asked)])
         operators = [
             (f"ffn_moe_{name}-{layer}", at + 1_000 + 1_000_000 * layer + 200_000 * i)
@@ -80,10 +80,11 @@ def main() -> int:
     """Prints seconds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", type=Path, help="keep the trace here")
+    parser.add_argument("--prefill", type=int, default=4, help="ubatches of it (default: 4)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = args.keep or Path(folder) / "experts.pftrace"
-        count = make(path)
+        count = make(path, args.prefill)
         print(f"{count:,} activations, {path.stat().st_size / 1e6:.1f} MB")
         for name in QUERIES:
             begin = time.monotonic()

@@ -22,11 +22,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
-
-try:  # as a script, and as a module of the tests
-    from tools.make_dense_gguf import vocabulary
-except ImportError:
-    from make_dense_gguf import vocabulary
+from make_dense_gguf import vocabulary
 
 _SKEW = 0.7
 """Standard deviation of the logarithm of a router row's length: what makes some experts popular."""
