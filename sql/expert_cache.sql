@@ -9,7 +9,6 @@
 
 INCLUDE PERFETTO MODULE profinfer.expert_cache;
 INCLUDE PERFETTO MODULE profinfer.expert_readings;
-INCLUDE PERFETTO MODULE profinfer.expert_use;
 INCLUDE PERFETTO MODULE profinfer.graphs;
 
 -- title: Hits by experts cached per layer
@@ -27,44 +26,31 @@ WITH RECURSIVE
     FROM cached
     WHERE n < most
   ),
-  phases AS MATERIALIZED (
-    SELECT
-      layer,
-      run,
-      coalesce(phase, 'unknown') AS phase
-    FROM profinfer_expert_reading
-  ),
   totals AS MATERIALIZED (
     SELECT
-      p.phase,
+      phase,
       count() AS uses
-    FROM profinfer_expert_use AS u
-    JOIN phases AS p
-      USING (layer, run)
-    GROUP BY p.phase
+    FROM _expert_used
+    GROUP BY phase
   ),
   lru AS MATERIALIZED (
     SELECT
-      p.phase,
-      d.lru_depth AS least,
+      phase,
+      lru_depth AS least,
       count() AS uses
-    FROM profinfer_expert_depth AS d
-    JOIN phases AS p
-      USING (layer, run)
-    WHERE d.lru_depth IS NOT NULL
-    GROUP BY p.phase, d.lru_depth
+    FROM profinfer_expert_depth
+    WHERE lru_depth IS NOT NULL
+    GROUP BY phase, lru_depth
   ),
   lfu AS MATERIALIZED (
     SELECT
-      p.phase,
-      a.with_ties,
+      phase,
+      with_ties,
       -- With ties the expert itself is among them.
-      a.ahead + iif(a.with_ties, 0, 1) AS least,
+      ahead + iif(with_ties, 0, 1) AS least,
       count() AS uses
-    FROM _expert_ahead AS a
-    JOIN phases AS p
-      USING (layer, run)
-    GROUP BY p.phase, a.with_ties, a.ahead
+    FROM _expert_ahead
+    GROUP BY phase, with_ties, ahead
   ),
   sizes AS (
     SELECT
@@ -72,18 +58,18 @@ WITH RECURSIVE
     FROM profinfer_expert_size
   )
 SELECT
-  t.phase,
+  coalesce(t.phase, 'unknown') AS phase,
   c.n AS cached,
   round(100.0 * c.n / c.most, 1) AS of_experts_percent,
   round(c.n * (SELECT bytes FROM sizes) / 1048576.0, 2) AS ram_mib,
   t.uses,
   round(
-    100.0 * coalesce((SELECT sum(uses) FROM lru WHERE phase = t.phase AND least <= c.n), 0) / t.uses, 1
+    100.0 * coalesce((SELECT sum(uses) FROM lru WHERE phase IS t.phase AND least <= c.n), 0) / t.uses, 1
   ) AS lru_percent,
   round(
     100.0
     * coalesce(
-      (SELECT sum(uses) FROM lfu WHERE phase = t.phase AND with_ties AND least <= c.n), 0
+      (SELECT sum(uses) FROM lfu WHERE phase IS t.phase AND with_ties AND least <= c.n), 0
     )
     / t.uses,
     1
@@ -91,7 +77,7 @@ SELECT
   round(
     100.0
     * coalesce(
-      (SELECT sum(uses) FROM lfu WHERE phase = t.phase AND NOT with_ties AND least <= c.n), 0
+      (SELECT sum(uses) FROM lfu WHERE phase IS t.phase AND NOT with_ties AND least <= c.n), 0
     )
     / t.uses,
     1

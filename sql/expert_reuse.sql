@@ -50,9 +50,7 @@ SELECT
   round(100.0 * count() / sum(count()) OVER (), 1) AS percent,
   round(100.0 * sum(count()) OVER (ORDER BY u.distance IS NULL, min(u.distance)) / sum(count()) OVER (), 1) AS cumulated
 FROM profinfer_expert_use AS u
-JOIN profinfer_expert_reading AS r
-  USING (reading_id)
-WHERE u.complete AND r.phase = 'decode'
+WHERE u.complete AND u.phase = 'decode'
 GROUP BY up_to
 ORDER BY up_to IS NULL, up_to;
 

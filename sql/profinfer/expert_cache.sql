@@ -1,6 +1,38 @@
 -- Caches of experts, one per layer: which of a run's experts they would have held when it began.
 
-INCLUDE PERFETTO MODULE profinfer.expert_use;
+INCLUDE PERFETTO MODULE profinfer.expert_readings;
+INCLUDE PERFETTO MODULE profinfer.tensors;
+
+-- What an expert takes in memory.
+CREATE PERFETTO TABLE profinfer_expert_size(
+  -- Layer number.
+  layer LONG,
+  -- Experts that the layer has.
+  experts LONG,
+  -- Bytes of the weights of one expert: gate, up and down together.
+  bytes LONG
+) AS
+SELECT
+  t.layer,
+  max(w.ne2) AS experts,
+  sum(w.nb2) AS bytes
+FROM (
+  SELECT DISTINCT
+    t.layer,
+    w.name AS weight,
+    max(w.tensor_id) AS weight_id
+  FROM profinfer_tensor AS t
+  JOIN profinfer_edge AS e
+    ON e.tensor_id = t.tensor_id AND e.slot = 0
+  JOIN profinfer_tensor AS w
+    ON w.tensor_id = e.src_tensor_id
+  WHERE t.op = 'MUL_MAT_ID'
+  GROUP BY t.layer, w.name
+) AS t
+JOIN profinfer_tensor AS w
+  ON w.tensor_id = t.weight_id
+GROUP BY t.layer
+ORDER BY t.layer;
 
 -- The uses of each run in pieces of at most eight experts, each expert a character.
 CREATE PERFETTO TABLE _expert_piece(
@@ -10,6 +42,8 @@ CREATE PERFETTO TABLE _expert_piece(
   layer LONG,
   -- Number of the layer's run.
   run LONG,
+  -- Phase of all of the run's tokens.
+  phase STRING,
   -- Whether it is the first of its run.
   is_first BOOL,
   -- Whether it is the first of its layer.
@@ -18,27 +52,21 @@ CREATE PERFETTO TABLE _expert_piece(
   experts STRING
 ) AS
 WITH
-  cut AS (
-    SELECT
-      layer,
-      run,
-      expert,
-      (row_number() OVER (PARTITION BY layer, run ORDER BY expert) - 1) / 8 AS piece
-    FROM profinfer_expert_use
-  ),
   joined AS (
     SELECT
       layer,
       run,
       piece,
+      phase,
       group_concat(char(256 + expert), '') AS experts
-    FROM cut
+    FROM _expert_used
     GROUP BY layer, run, piece
   )
 SELECT
   row_number() OVER (ORDER BY layer, run, piece) AS number,
   layer,
   run,
+  phase,
   piece = 0 AS is_first,
   coalesce(lag(layer) OVER (ORDER BY layer, run, piece) IS NOT layer, TRUE) AS is_new,
   experts
@@ -106,9 +134,12 @@ CREATE PERFETTO TABLE profinfer_expert_depth(
   -- Expert.
   expert LONG,
   -- Experts that the layer's cache must hold if it keeps those used last (LRU): among the experts
-  -- in order of their last use this one's place, the latest being 1; experts of one run are in order
-  -- of their numbers, in eights. NULL for the first use.
-  lru_depth LONG
+  -- in order of their last use this one's place, the latest being 1; experts of one run are in eights,
+  -- the last one first, in order of ranks for one token and of numbers for several. NULL for the
+  -- first use.
+  lru_depth LONG,
+  -- Phase of all of the run's tokens.
+  phase STRING
 ) AS
 WITH
   place(i) AS (
@@ -118,7 +149,8 @@ SELECT
   p.layer,
   p.run,
   unicode(substr(p.experts, i, 1)) - 256 AS expert,
-  nullif(instr(s.before, substr(p.experts, i, 1)), 0) AS lru_depth
+  nullif(instr(s.before, substr(p.experts, i, 1)), 0) AS lru_depth,
+  p.phase
 FROM _expert_piece AS p
 JOIN _expert_stack AS s
   USING (number)
@@ -137,7 +169,9 @@ CREATE PERFETTO TABLE _expert_level(
   -- Expert.
   expert LONG,
   -- 1 for a mark, 0 for a question.
-  reached LONG
+  reached LONG,
+  -- Phase of all of the run's tokens.
+  phase STRING
 ) AS
 WITH
   counted AS MATERIALIZED (
@@ -145,15 +179,17 @@ WITH
       layer,
       run,
       expert,
+      phase,
       row_number() OVER (PARTITION BY layer, expert ORDER BY run) AS level
-    FROM profinfer_expert_use
+    FROM _expert_used
   )
 SELECT
   layer,
   level,
   run,
   expert,
-  1 AS reached
+  1 AS reached,
+  phase
 FROM counted
 UNION ALL
 SELECT
@@ -161,7 +197,8 @@ SELECT
   level - 1 AS level,
   run,
   expert,
-  0 AS reached
+  0 AS reached,
+  phase
 FROM counted
 WHERE level > 1;
 
@@ -176,7 +213,9 @@ CREATE PERFETTO TABLE _expert_ahead(
   -- Whether those used as often as it count, too (and then it does itself).
   with_ties BOOL,
   -- How many had been used more often before the run.
-  ahead LONG
+  ahead LONG,
+  -- Phase of all of the run's tokens.
+  phase STRING
 ) AS
 WITH
   counted AS (
@@ -195,7 +234,8 @@ SELECT
   run,
   expert,
   NOT reached AS with_ties,
-  coalesce(ahead, 0) AS ahead
+  coalesce(ahead, 0) AS ahead,
+  phase
 FROM counted
 -- A first use is nobody's hit; its mark was only to be counted.
 WHERE level > 1 OR NOT reached;

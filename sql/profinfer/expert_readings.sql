@@ -215,3 +215,66 @@ LEFT JOIN _expert_ubatch AS u
   USING (ubatch_id)
 WHERE f.ids IS NOT NULL
 ORDER BY r.arg_set_id;
+
+-- Experts used by each run of a layer, of readings that have ids.
+CREATE PERFETTO TABLE _expert_used(
+  -- Reading.
+  reading_id LONG,
+  -- Layer number.
+  layer LONG,
+  -- Number of the layer's run.
+  run LONG,
+  -- Eights of its experts: in the order of ranks for one token, of numbers for several.
+  piece LONG,
+  -- Expert.
+  expert LONG,
+  -- Tokens that were sent to it.
+  tokens LONG,
+  -- Phase of all of the run's tokens.
+  phase STRING,
+  -- Whether all ids of the run are known.
+  complete BOOL,
+  -- Readings of the layer so far that are not complete.
+  gaps LONG
+) AS
+WITH
+  several AS MATERIALIZED (
+    SELECT
+      p.reading_id,
+      v.expert,
+      count() AS tokens
+    -- In this order: a look-up per reading, not one per value.
+    FROM _expert_part AS p
+    CROSS JOIN _expert_value AS v
+      ON v.arg_set_id = p.arg_set_id
+    WHERE v.what = 'ids' AND p.tokens > 1 AND v.expert >= 0
+    GROUP BY p.reading_id, v.expert
+  )
+SELECT
+  p.reading_id,
+  p.layer,
+  p.run,
+  (v.id - p.first_id) / 8 AS piece,
+  v.expert,
+  1 AS tokens,
+  p.phase,
+  p.complete,
+  p.gaps
+FROM _expert_part AS p
+CROSS JOIN _expert_value AS v
+  ON v.arg_set_id = p.arg_set_id
+WHERE v.what = 'ids' AND p.tokens = 1 AND v.expert >= 0
+UNION ALL
+SELECT
+  p.reading_id,
+  p.layer,
+  p.run,
+  (row_number() OVER (PARTITION BY p.reading_id ORDER BY s.expert) - 1) / 8 AS piece,
+  s.expert,
+  s.tokens,
+  p.phase,
+  p.complete,
+  p.gaps
+FROM several AS s
+JOIN (SELECT * FROM _expert_part) AS p
+  USING (reading_id);

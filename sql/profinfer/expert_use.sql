@@ -18,55 +18,23 @@ CREATE PERFETTO TABLE profinfer_expert_use(
   reading_id LONG,
   -- Tokens that were sent to it.
   tokens LONG,
+  -- Phase of all of the run's tokens.
+  phase STRING,
   -- Runs of the layer since it was last used: 1 in the run before, NULL for the first time.
   distance LONG,
   -- Whether all ids of the run are known, and of those since the expert was last used.
   complete BOOL
 ) AS
-WITH
-  single AS (
-    SELECT
-      p.layer,
-      p.run,
-      v.expert,
-      p.reading_id,
-      1 AS tokens,
-      p.complete,
-      p.gaps
-    FROM _expert_value AS v
-    JOIN _expert_part AS p
-      USING (arg_set_id)
-    WHERE v.what = 'ids' AND p.tokens = 1 AND v.expert >= 0
-  ),
-  several AS (
-    SELECT
-      p.layer,
-      p.run,
-      v.expert,
-      p.reading_id,
-      count() AS tokens,
-      p.complete,
-      p.gaps
-    FROM _expert_value AS v
-    JOIN _expert_part AS p
-      USING (arg_set_id)
-    WHERE v.what = 'ids' AND p.tokens > 1 AND v.expert >= 0
-    GROUP BY p.reading_id, v.expert
-  ),
-  all_uses AS (
-    SELECT layer, run, expert, reading_id, tokens, complete, gaps FROM single
-    UNION ALL
-    SELECT layer, run, expert, reading_id, tokens, complete, gaps FROM several
-  )
 SELECT
   layer,
   run,
   expert,
   reading_id,
   tokens,
+  phase,
   run - lag(run) OVER earlier AS distance,
   complete AND gaps = lag(gaps, 1, 0) OVER earlier AS complete
-FROM all_uses
+FROM _expert_used
 WINDOW
   earlier AS (PARTITION BY layer, expert ORDER BY run);
 
@@ -157,34 +125,3 @@ JOIN profinfer_expert_reading AS r
 LEFT JOIN timed AS t
   ON t.graph_id = r.graph_id AND t.layer = r.layer
 ORDER BY u.reading_id;
-
--- What an expert takes in memory.
-CREATE PERFETTO TABLE profinfer_expert_size(
-  -- Layer number.
-  layer LONG,
-  -- Experts that the layer has.
-  experts LONG,
-  -- Bytes of the weights of one expert: gate, up and down together.
-  bytes LONG
-) AS
-SELECT
-  t.layer,
-  max(w.ne2) AS experts,
-  sum(w.nb2) AS bytes
-FROM (
-  SELECT DISTINCT
-    t.layer,
-    w.name AS weight,
-    max(w.tensor_id) AS weight_id
-  FROM profinfer_tensor AS t
-  JOIN profinfer_edge AS e
-    ON e.tensor_id = t.tensor_id AND e.slot = 0
-  JOIN profinfer_tensor AS w
-    ON w.tensor_id = e.src_tensor_id
-  WHERE t.op = 'MUL_MAT_ID'
-  GROUP BY t.layer, w.name
-) AS t
-JOIN profinfer_tensor AS w
-  ON w.tensor_id = t.weight_id
-GROUP BY t.layer
-ORDER BY t.layer;

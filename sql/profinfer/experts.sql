@@ -45,9 +45,10 @@ SELECT
   w.weight,
   coalesce(p.phase, t.phase) AS phase,
   p.complete
-FROM _expert_value AS v
-JOIN _expert_part AS p
-  USING (arg_set_id)
+-- In this order: a look-up per reading, not one per value.
+FROM _expert_part AS p
+CROSS JOIN _expert_value AS v
+  ON v.arg_set_id = p.arg_set_id
 LEFT JOIN _expert_output AS o
   ON o.output_key = p.first_output + (v.id - p.first_id) / p.used
 LEFT JOIN _expert_weight AS w
