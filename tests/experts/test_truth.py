@@ -23,7 +23,7 @@ from tests.experts.truth import (
     library,
     number_tokens,
 )
-from tests.kernel.helpers import BAD_STATS, Rows, record, rows
+from tests.kernel.helpers import BAD_STATS, Rows, number, record, rows
 from tests.recorder.recording import attached, convert, make_plan
 from tests.support import require_recording
 
@@ -66,10 +66,17 @@ def activations(trace: Path) -> tuple[dict[Place, int], Rows]:
         " FROM profinfer_expert_activation AS a LEFT JOIN profinfer_expert_token USING (token_id)",
         BAD_STATS,
     )  # fmt: skip
-    whole = [row[:5] for row in found if row[5]]
-    result = {(s, p, layer, rank): expert for s, p, layer, rank, expert in whole}
-    assert len(result) == len(whole)
-    return result, [row for row in found if not row[5]]  # type: ignore[return-value]
+    assert stats == []
+    result: dict[Place, int] = {}
+    rest: Rows = []
+    for row in found:
+        if row[5]:
+            sequence, position, layer, rank, expert = map(number, row[:5])
+            assert (sequence, position, layer, rank) not in result
+            result[sequence, position, layer, rank] = expert
+        else:
+            rest.append(row)
+    return result, rest
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +191,8 @@ def test_what_was_lost_is_counted_and_marked(tmp_path: Path) -> None:
         "SELECT reading_id, expert FROM profinfer_expert_activation ORDER BY token_id, rank",
     )  # fmt: skip
     expected = sum(-(-len(r["ids"]) * len(r["ids"][0]) // EXPERT_VALUES) for r in readings)
-    assert 0 < lost < expected  # type: ignore[operator]
-    assert kinds(raw)[Kind.EXPERTS] + lost == expected  # type: ignore[operator]
+    assert 0 < number(lost) < expected
+    assert kinds(raw)[Kind.EXPERTS] + number(lost) == expected
     assert [row[1:3] for row in found] == [(r["layer"], len(r["ids"])) for r in readings]
     whole = 0
     for (reading, _, _, complete, reason, _), right in zip(found, readings, strict=True):

@@ -76,7 +76,7 @@ def ask(name: str, batches: Batches, *options: object) -> Truth:
     for layer, kind, rows, values in _rows(map(json.loads, done.stdout.splitlines())):
         if kind == "ids":
             truth.readings.append((layer, len(rows), len(values[0])))
-        found: dict[Place, Any] = truth.ids if kind == "ids" else truth.weights  # type: ignore[assignment]
+        found: dict[Place, Any] = {"ids": truth.ids, "weights": truth.weights}[kind]
         for token, row in zip(rows, values, strict=True):
             for rank, value in enumerate(row):
                 place = (*places[token], layer, rank)
