@@ -60,7 +60,7 @@ def recorded(
 
 def activations(trace: Path) -> tuple[dict[Place, int], Rows]:
     """Those that the trace has whole; the others."""
-    _, found, _stats = rows(
+    _, found, stats = rows(
         trace, EXPERTS,
         "SELECT sequence, position, layer, rank, expert, a.complete"
         " FROM profinfer_expert_activation AS a LEFT JOIN profinfer_expert_token USING (token_id)",
