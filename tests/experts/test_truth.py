@@ -183,30 +183,40 @@ def test_what_was_lost_is_counted_and_marked(tmp_path: Path) -> None:
         timeout=120,
     )
     readings = [r for r in map(json.loads, truth.stdout.splitlines()) if "ids" in r]
-    _, [[lost]], found, values = rows(
+    _, [[lost]], found, values, graphs = rows(
         tmp_path / "t.pftrace", EXPERTS,
         "SELECT coalesce(sum(lost), 0) FROM profinfer_loss WHERE kind = 'experts'",
         "SELECT reading_id, layer, tokens, complete, reason, graph_id"
-        " FROM profinfer_expert_reading ORDER BY graph_id, layer",
-        "SELECT reading_id, expert FROM profinfer_expert_activation ORDER BY token_id, rank",
+        " FROM profinfer_expert_reading",
+        # As they stand in the trace: of some of them the token is not known.
+        "SELECT reading_id, expert FROM profinfer_expert_activation",
+        "SELECT graph_id, structure_id FROM profinfer_graph ORDER BY graph_id",
     )  # fmt: skip
     expected = sum(-(-len(r["ids"]) * len(r["ids"][0]) // EXPERT_VALUES) for r in readings)
     assert 0 < number(lost) < expected
     assert kinds(raw)[Kind.EXPERTS] + number(lost) == expected
-    assert [row[1:3] for row in found] == [(r["layer"], len(r["ids"])) for r in readings]
+    # No graph's bounds were lost, so that they are those of the engine in their order.
+    layers = 3
+    assert [graph for graph, _ in graphs] == list(range(1, len(readings) // layers + 1))
+    known = {graph for graph, structure in graphs if structure is not None}
+    listed = {(graph, layer) for _, layer, _, _, _, graph in found if graph in known}
+    assert listed == {(graph, layer) for graph in known for layer in range(layers)}
     whole = 0
-    for (reading, _, _, complete, reason, _), right in zip(found, readings, strict=True):
+    for reading, layer, tokens, complete, reason, graph in found:
         got = [expert for owner, expert in values if owner == reading]
+        if graph not in known:
+            assert complete == 0
+            continue
+        right = readings[layers * (number(graph) - 1) + number(layer)]
         wanted = [expert for row in right["ids"] for expert in row]
-        if complete:
-            whole += 1
-            assert got == wanted
-        elif reason is None:  # some of its records came
-            assert len(got) == len(wanted)
-            assert None in got
-            assert all(g in (None, w) for g, w in zip(got, wanted, strict=True))
-        else:
-            assert (reason, got) == ("lost", [])
+        assert (right["layer"], len(right["ids"])) == (layer, tokens)
+        if reason is not None:
+            assert (reason, got, complete) == ("lost", [], 0)
+            continue
+        assert len(got) == len(wanted)
+        assert all(g in (None, w) for g, w in zip(got, wanted, strict=True))
+        assert not complete or None not in got
+        whole += number(complete)
     assert 0 < whole < len(readings)
 
 
