@@ -201,9 +201,12 @@ def test_what_was_lost_is_counted_and_marked(tmp_path: Path) -> None:
     known = {graph for graph, structure in graphs if structure is not None}
     listed = {(graph, layer) for _, layer, _, _, _, graph in found if graph in known}
     assert listed == {(graph, layer) for graph in known for layer in range(layers)}
+    by_reading: dict[object, list[object]] = {}
+    for reading, expert in values:
+        by_reading.setdefault(reading, []).append(expert)
     whole = 0
     for reading, layer, tokens, complete, reason, graph in found:
-        got = [expert for owner, expert in values if owner == reading]
+        got = by_reading.get(reading, [])
         if graph not in known:
             assert complete == 0
             continue
