@@ -116,14 +116,18 @@ class Experts:
                 if route:
                     seen.add(route.node.id)
             for route in routes:
-                if route.node.id not in seen:
+                # No token comes to the last layer where no logits are asked for.
+                is_empty = route.ids is not None and 0 in route.ids.ne
+                if route.node.id not in seen and not is_empty:
                     self._write_missing(graph, route)
 
     def _take(self, tid: int, graph: Graph) -> tuple[list[Records], list[Records]]:
         """The records of a graph, and older ones of its thread: they belong to a graph whose
         beginning was lost."""
         waiting = self._waiting.pop(tid, [])
-        mine, before, rest = [], [], []
+        mine: list[Records] = []
+        before: list[Records] = []
+        rest: list[Records] = []
         for record in waiting:
             ts = int(record["header"]["ts"][0])
             (rest if ts > graph.end else before if ts < graph.begin else mine).append(record)

@@ -218,7 +218,7 @@ class Capture:
             self.add(Kind.UBATCH_END, end, tid)
 
     def experts(
-        self, shape: Shape, node: str, at: int, ids: Sequence[Sequence[int]], *, tid: int = MAIN,
+        self, shape: Shape, node: str, at: int, ids: Sequence[Sequence[float]], *, tid: int = MAIN,
         kind: Kind = Kind.EXPERTS, lost: Sequence[int] = (), flags: int = 0,
     ) -> None:  # fmt: skip
         """What the router chose, a row per token; `lost`: those of its records are missing."""

@@ -107,11 +107,11 @@ class Engine:
                 print(json.dumps({"layer": int(name.rpartition("-")[2]), "weights": rows}),
                       flush=True)  # fmt: skip
         elif self.lib.ggml_op_desc(address) == b"GET_ROWS":
-            rows = Tensor.from_address(tensor.src[1])
-            if not ask and rows.op == 0:
+            taken = Tensor.from_address(tensor.src[1])
+            if not ask and taken.op == 0:
                 line = {
                     "input": self.lib.ggml_get_name(tensor.src[1]).decode(),
-                    "values": self.rows(rows, I32, (0, 1))[0],
+                    "values": self.rows(taken, I32, (0, 1))[0],
                 }
                 if line["input"] == "inp_tokens":
                     self.seen.clear()  # the next graph
@@ -131,7 +131,7 @@ def batch(tokens: list[list[int]]) -> tuple[Batch, list[Any]]:
     sequences = [I32(s) for _, _, s in tokens]
     pointers = (Ptr * count)(*map(ctypes.addressof, sequences))
     logits = (ctypes.c_int8 * count)(*(int(i in last.values()) for i in range(count)))
-    kept = [token, position, ones, pointers, logits]
+    kept: list[Any] = [token, position, ones, pointers, logits]
     fields = [ctypes.addressof(item) for item in kept]
     return Batch(count, fields[0], None, *fields[1:]), [*kept, *sequences]
 

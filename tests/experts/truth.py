@@ -74,9 +74,11 @@ def ask(name: str, batches: Batches, *options: object) -> Truth:
     places = {token: (sequence, p) for batch in batches for token, p, sequence in batch}
     truth = Truth({}, {}, [])
     for layer, kind, rows, values in _rows(map(json.loads, done.stdout.splitlines())):
+        if not values:  # no logits asked for: nothing comes to the last layer
+            continue
         if kind == "ids":
             truth.readings.append((layer, len(rows), len(values[0])))
-        found: dict[Place, Any] = {"ids": truth.ids, "weights": truth.weights}[kind]
+        found: dict[Place, Any] = truth.ids if kind == "ids" else truth.weights
         for token, row in zip(rows, values, strict=True):
             for rank, value in enumerate(row):
                 place = (*places[token], layer, rank)
