@@ -3,6 +3,7 @@
  * The BCC dialect: maps, and one program per probe. BCC rewrites map accesses in this file only,
  * which is why they are wrapped in functions here and the bodies stand in handlers.h.
  */
+#include "experts.h"
 #include "graphs.h"
 #include "ubatches.h"
 #include <uapi/linux/ptrace.h>
@@ -153,6 +154,8 @@ int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 int chain_emit(struct pt_regs *ctx) { return continue_emit(ctx); }
 
 int chain_tokens(struct pt_regs *ctx) { return continue_tokens(ctx); }
+
+int chain_experts(struct pt_regs *ctx) { return continue_experts(ctx); }
 
 int count_switch(struct bpf_raw_tracepoint_args *ctx) { return handle_count_switch(); }
 

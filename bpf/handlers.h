@@ -22,7 +22,7 @@
 #define CHAIN_MAX 32
 #define SAMPLES 8
 
-enum chain { CHAIN_HASH, CHAIN_EMIT, CHAIN_TOKENS, CHAIN_COUNT };
+enum chain { CHAIN_HASH, CHAIN_EMIT, CHAIN_TOKENS, CHAIN_EXPERTS, CHAIN_COUNT };
 
 /* Graph entry points: a CPU graph is often computed inside a backend's graph. */
 enum entry { ENTRY_NONE, ENTRY_BACKEND, ENTRY_CPU };
@@ -31,6 +31,7 @@ enum entry { ENTRY_NONE, ENTRY_BACKEND, ENTRY_CPU };
 struct thread_state {
   __u64 entry;     /* of the graph it is in */
   __u64 ubatch_ts; /* of the ubatch it is in, 0 outside */
+  __u64 ids;       /* tensor of experts' ids that was read last in this graph */
 };
 
 /* What was last seen at the address of a cgraph. */
@@ -70,6 +71,21 @@ struct walk {
   __u32 runs_sent;
   __u32 runs;
   struct token_run run[16]; /* RUNS, rounded up likewise */
+  /* experts of an operator; `tensor` holds the values that are read and not sent yet */
+  __u64 rows_node;
+  __u64 rows_source;
+  __u64 rows_data;
+  __u64 rows_step;   /* from one value to the next */
+  __u64 rows_stride; /* from one token to the next */
+  __u64 rows_ts;
+  __u32 rows_used;
+  __u32 rows_tokens;
+  __u32 rows_token;  /* next */
+  __u32 rows_rank;   /* next value of it */
+  __u32 rows_sent;   /* values sent, or lost */
+  __u32 rows_filled; /* values read since */
+  __u32 rows_kind;
+  __u32 rows_flags;
 #if TRANSPORT == TRANSPORT_PERF
   __u8 wide[WIDE_SIZE]; /* a wide record while it is being made */
 #endif
@@ -167,9 +183,14 @@ BODY int is_active(void) {
 
 /* ---- Operators and barriers: the hot path ---- */
 
+BODY void begin_experts(void *ctx, __u64 tensor);
+
 BODY int handle_operator(void *ctx, __u64 tensor) {
-  if (is_active())
+  if (is_active()) {
     emit_counted(ctx, KIND_OPERATOR, tensor, 0);
+    if (EXPERTS)
+      begin_experts(ctx, tensor);
+  }
   return 0;
 }
 

@@ -32,7 +32,8 @@
   X(U_N_TOKENS)                                                                                    \
   X(U_POS)                                                                                         \
   X(U_SEQ_ID)                                                                                      \
-  X(U_OUTPUT)
+  X(U_OUTPUT)                                                                                      \
+  X(E_MUL_MAT_ID) /* the number of that op */
 
 #define PARAMETERS(X)                                                                              \
   LAYOUT_PARAMETERS(X)                                                                             \
@@ -42,7 +43,9 @@
   X(COUNTER_LEADERS) /* a bit for each that leads a group on a PMU */                              \
   X(COUNTER_ALWAYS)  /* a bit for each that never waits for hardware: the kernel's own */          \
   X(COUNTER_RECORDS) /* records of a reading, 0 for none */                                        \
-  X(CPU_COUNT)       /* event i on CPU c is number i * CPU_COUNT + c */
+  X(CPU_COUNT)       /* event i on CPU c is number i * CPU_COUNT + c */                            \
+  X(EXPERTS)         /* 1: read which experts tokens are sent to */                                \
+  X(EXPERT_WEIGHTS)  /* 1: and what the router gave them */
 
 /* The programs of the scheduler: where fields stand in the kernel's struct task_struct
  * (profinfer/kernel_types.py reads it in the kernel's BTF) and in the record of the one tracepoint

@@ -12,6 +12,7 @@
 PARAMETERS(PARAMETER)
 STAMP;
 
+#include "experts.h"
 #include "graphs.h"
 #include "ubatches.h"
 
@@ -269,6 +270,8 @@ SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
 SEC("uprobe") int chain_emit(struct registers *r) { return continue_emit(r); }
 
 SEC("uprobe") int chain_tokens(struct registers *r) { return continue_tokens(r); }
+
+SEC("uprobe") int chain_experts(struct registers *r) { return continue_experts(r); }
 
 /* Tracepoints by which others get nothing less, and that nothing keeps from running: those of perf
  * events are passed over while a task that was preempted within a system call on maps is on its

@@ -17,15 +17,20 @@ enum record_kind {
   KIND_GRAPH_END = 5,
   KIND_UBATCH_BEGIN = 6, /* a = tokens, b = llama_context */
   KIND_UBATCH_END = 7,
-  KIND_NODE = 8,       /* a = tensor, b = structure: nodes in order of execution */
-  KIND_TENSOR = 9,     /* wide */
-  KIND_STRUCTURE = 10, /* wide */
-  KIND_TOKENS = 11,    /* wide */
-  KIND_COUNTERS = 12,  /* a, b = the next two of a reading (counters.h) */
-  KIND_COUNT = 13,
+  KIND_NODE = 8,            /* a = tensor, b = structure: nodes in order of execution */
+  KIND_TENSOR = 9,          /* wide */
+  KIND_STRUCTURE = 10,      /* wide */
+  KIND_TOKENS = 11,         /* wide */
+  KIND_COUNTERS = 12,       /* a, b = the next two of a reading (counters.h) */
+  KIND_EXPERTS = 20,        /* wide: ids of experts */
+  KIND_EXPERT_WEIGHTS = 21, /* wide: what the router gave them */
+  KIND_COUNT = 22,
 };
 
-static inline int is_wide(unsigned kind) { return kind >= KIND_TENSOR && kind <= KIND_TOKENS; }
+static inline int is_wide(unsigned kind) {
+  return (kind >= KIND_TENSOR && kind <= KIND_TOKENS) ||
+         (kind >= KIND_EXPERTS && kind <= KIND_EXPERT_WEIGHTS);
+}
 
 /* Counters follow their operator, barrier or graph end, with its time and thread, as
  * COUNTER_RECORDS records: those of one CPU stand in order. What they carry in turn:
@@ -145,6 +150,25 @@ struct tokens_record {
   __u32 runs;
   struct token_run run[RUNS];
   __u8 reserved[WIDE_SIZE - 16 - 8 - RUNS * 20];
+};
+
+#define EXPERT_VALUES 64
+#define EXPERTS_UNREAD                                                                             \
+  1 /* flag: the tensor is not in memory that can be read; it has no values                        \
+     */
+
+/* What one layer's router chose in one graph: `used` values for each of `tokens` tokens, token by
+ * token. They may need several records, of one ts and node; one of them lost is a gap. */
+struct experts_record {
+  struct wide_header header;
+  __u64 node;   /* the operator where they were read */
+  __u64 source; /* the tensor of ids, or of weights */
+  __u32 used;
+  __u32 tokens;
+  __u32 first;                /* index of this record's first value */
+  __u32 count;                /* values in this record */
+  __u32 value[EXPERT_VALUES]; /* expert numbers (int32), or weights (float) */
+  __u64 reserved[2];
 };
 
 /* One per CPU and kind. Every record that did not fit is counted here. */

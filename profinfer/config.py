@@ -38,6 +38,10 @@ class Config:
     """Seconds."""
     iterations: str | None = None
     """Ubatches to record, counted from 0: "100" (one), "100-199", or "100-" (all from there)."""
+    experts: bool = False
+    """Record which experts each token is sent to (mixture-of-experts models)."""
+    expert_weights: bool = False
+    """Record what the router gave each of them as well."""
     operator_names: list[str] = field(default_factory=list)
     """Globs; operator slices are written only where one matches."""
     operator_ops: list[str] = field(default_factory=list)
@@ -89,6 +93,12 @@ class Config:
             )
         _one_of("attach", self.attach, WAYS)
         _one_of("scheduler", self.scheduler, SCHEDULERS)
+        self.experts |= self.expert_weights
+        if self.experts and self.level not in ("operator", "barrier"):
+            raise UsageError(
+                f"experts are read where operators begin, and level {self.level} has none",
+                "record --level operator --experts",
+            )
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")
         if not 0.001 <= self.poll <= 10:
@@ -125,6 +135,10 @@ class Config:
         if last < first:
             raise UsageError(f"iterations {self.iterations!r} ends before it begins")
         return first, last + 1
+
+    def expert_parameters(self) -> dict[str, int]:
+        """Parameters of bpf/experts.h."""
+        return {"EXPERTS": int(self.experts), "EXPERT_WEIGHTS": int(self.expert_weights)}
 
     def to_json(self) -> dict[str, Any]:
         """For the trace's metadata."""

@@ -13,6 +13,7 @@ from profinfer import packets
 from profinfer.capture import Frame, FrameKind
 from profinfer.counter_tracks import NOTHING_COUNTED, CounterTracks
 from profinfer.errors import ProbeError, TraceError
+from profinfer.experts import Experts
 from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
 from profinfer.losses import Losses
@@ -105,6 +106,9 @@ class Converter:
                 str(start["uname"]["machine"]), str(start["scheduler"]["mode"]),
             )  # fmt: skip
         self._structures = Structures(layout, self._tensor, self._structure, self._fused)
+        self._experts = Experts(
+            writer, self._lanes, self._structures.tensor, is_on=bool(config.get("experts"))
+        )
         self._sequences = Sequences(self._lanes, writer)
         unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
@@ -125,6 +129,7 @@ class Converter:
             self._scheduling.feed(None, b"")
             end = {**end, "scheduler_records": self._scheduling.records}
         self._feed_records(ts, b"", last=True)
+        self._experts.write_graphs(self._timeline.open_graphs, self._timeline.threads.tids)
         end = {**end, "records": self._records, "unattributed": self._timeline.unattributed}
         self._losses.write_stats()
         self._writer.event(_INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end)
@@ -159,6 +164,8 @@ class Converter:
             elif kind == Kind.STRUCTURE:
                 structure = self._structures.add_structure(raw)
                 self._lanes.add_backend(structure.backend, raw)
+            else:
+                self._experts.add(raw)
         losses = self._losses
         chunk = self._timeline.feed(
             ready, self._wide.runs, losses.of_slices, lost=losses.total_of_slices, last=last
@@ -193,7 +200,9 @@ class Converter:
         self._sequences.write_ends(chunk.ubatches_ended, tids)
         self.tokens += sum(ubatch.tokens for ubatch in chunk.ubatches_ended)
         self._write_ends(chunk)
+        self._experts.write_graphs(chunk.graphs_ended, tids)
         self._sequences.write_begins(chunk.ubatches_begun, tids)
+        self._experts.write_ubatches(chunk.ubatches_begun)
         self._write_graphs(chunk)
         self._write_operators(chunk.operators)
         self._write_operators(chunk.open_operators)

@@ -12,7 +12,9 @@ from profinfer.slices import Graph
 from profinfer.trace_writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
-_RANK_SEQUENCES, _RANK_BACKENDS, _RANK_STRUCTURE, _RANK_RECORDER = 0, 100, 200, 300
+_RANK_SEQUENCES, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_RECORDER = (
+    0, 100, 150, 200, 300
+)  # fmt: skip
 
 
 @dataclass
@@ -44,7 +46,9 @@ class Lanes:
         self._loss_counters: dict[tuple[int | None, str], int] = {}
         self._blocked: dict[int, int] = {}
         self._takers: dict[int, int] = {}
+        self._experts: dict[int | None, int] = {}
         self._sequence_group = 0
+        self._expert_group = 0
         self._backend_group = 0
         self.structure = writer.track(
             "Graph structure", self._group, _RANK_STRUCTURE,
@@ -155,6 +159,23 @@ class Lanes:
         label = f"{name} ({same + 1})" if same else name
         track = self._writer.track(label, self._backend_group, len(self._backends))
         self._backends.append(_BackendLane(track, graph.backend, graph))
+        return track
+
+    def experts_group(self) -> int:
+        """The track above those of each layer's experts."""
+        if not self._expert_group:
+            self._expert_group = self._writer.track(
+                "Experts", self._group, _RANK_EXPERTS, "Which experts each token was sent to"
+            )
+        return self._expert_group
+
+    def experts(self, layer: int | None) -> int:
+        """The track of a layer's experts; None: of layers that are not known."""
+        track = self._experts.get(layer)
+        if track is None:
+            name = "Unknown layer" if layer is None else f"Layer {layer}"
+            rank = 1 << 20 if layer is None else layer
+            track = self._experts[layer] = self._writer.track(name, self.experts_group(), rank)
         return track
 
     def loss_counter(self, cpu: int | None, kind: str) -> int:

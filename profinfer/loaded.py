@@ -32,7 +32,12 @@ from profinfer.ring import Drained, Ring
 RING, PERF = "ring", "perf"
 TRANSPORTS = (RING, PERF)
 """In the order of TRANSPORT_* in bpf/parameters.h."""
-_CHAIN = ("chain_hash", "chain_emit", "chain_tokens")
+_CHAIN = ("chain_hash", "chain_emit", "chain_tokens", "chain_experts")
+"""In the order of enum chain."""
+_EXPERTS = ("chain_experts",)
+"""Programs that only experts need."""
+NO_EXPERTS = {"EXPERTS": 0, "EXPERT_WEIGHTS": 0}
+"""Parameters of bpf/experts.h where nothing is read."""
 _COUNTING = ("count_switch", "count_exit")
 _COUNTED_THREADS = 4096
 NO_COUNTERS = {
@@ -126,11 +131,12 @@ _FIRST = struct.pack("<I", 0)
 def load_handlers(
     load: Callable[[Source], Programs], layout: Layout, transport: str, ring_size: int,
     structure_ring_size: int, attach_type: int = 0, *, boot_clock: bool = True,
-    counters: Mapping[str, int] = NO_COUNTERS,
+    counters: Mapping[str, int] = NO_COUNTERS, experts: Mapping[str, int] = NO_EXPERTS,
 ) -> Loaded:  # fmt: skip
     """The handlers for one engine. `load`: of a loader. `ring_size`: bytes of each CPU's ring;
     `structure_ring_size`: of the ring for wide records, in all. `attach_type`: what the programs
-    are to be attached by. `counters`: parameters of bpf/counters.h."""
+    are to be attached by. `counters`, `experts`: parameters of bpf/counters.h and
+    bpf/experts.h."""
     cpus = cpu_count()
     shift = (ring_size // RECORD.itemsize).bit_length() - 1
     count = counters["COUNTERS"]
@@ -144,14 +150,15 @@ def load_handlers(
         entries |= {"ring_slots": cpus << shift, "structure_ring": structure_ring_size}
     else:
         entries |= {"record_events": cpus, "structure_events": cpus}
+    chain = [name for name in _CHAIN if experts["EXPERTS"] or name not in _EXPERTS]
     source = Source(
         "profinfer",
-        programs=dict.fromkeys([*HANDLERS, *_CHAIN], KPROBE)
+        programs=dict.fromkeys([*HANDLERS, *chain], KPROBE)
         | dict.fromkeys(_COUNTING if count else (), RAW_TRACEPOINT),
         maps=(*_MAPS[transport], *(("counter_events",) if count else ())),
         parameters={
             **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock),
-            **counters, "CPU_COUNT": cpus,
+            **counters, "CPU_COUNT": cpus, **experts,
         },
         entries=entries,
         transport=TRANSPORTS.index(transport),
@@ -159,7 +166,8 @@ def load_handlers(
     )  # fmt: skip
     programs = load(source)
     maps = programs.maps
-    for index, name in enumerate(_CHAIN):
+    for name in chain:
+        index = _CHAIN.index(name)
         fd = programs.program(name)
         kernel.map_update(maps["chain"], struct.pack("<I", index), struct.pack("<I", fd))
     rings: RecordSource

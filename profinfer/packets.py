@@ -221,6 +221,32 @@ def _annotation(name_iid: int, value: list[_Part]) -> list[_Part]:
     return _message(0x22, [bytes([0x08, name_iid]), *value])
 
 
+def array_values(values: npt.NDArray[np.int32] | npt.NDArray[np.float64]) -> bytes:
+    """DebugAnnotation.array_values, of numbers, as the bytes that stand in a DebugAnnotation."""
+    if values.dtype.kind == "f":
+        tag, value = 0x29, values.astype("<f8")  # double_value
+        width = 8
+    else:
+        # int_value; what is negative takes all ten bytes of a varint.
+        if values.min(initial=0) < 0:
+            return b"".join(_signed(int(v)) for v in values)
+        tag, width = 0x20, 5
+        v = values.astype(np.uint64)
+        value = np.zeros((len(v), 5), np.uint8)
+        for i in range(5):
+            value[:, i] = (v >> _U64(7 * i)).astype(np.uint8) & 0x7F | (0x80 if i < 4 else 0)
+    rows = np.empty((len(values), 3 + width), np.uint8)
+    rows[:, :3] = 0x62, 1 + width, tag
+    rows[:, 3:] = value.view(np.uint8).reshape(len(values), width)
+    return rows.tobytes()
+
+
+def _signed(value: int) -> bytes:
+    """One int_value of array_values."""
+    groups = [value >> 7 * i & 0x7F | 0x80 for i in range(9)] + [value >> 63 & 1]
+    return bytes([0x62, 11, 0x20, *groups])
+
+
 _CATEGORY: list[_Part] = [b"\x18", _Byte("category")]
 _TRACK, _NAME = _Small("track", 0x58), _Small("name", 0x50)
 

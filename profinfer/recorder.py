@@ -156,6 +156,7 @@ class Recorder:
             means.loader.load, layout, means.transport, self._config.ring_bytes(),
             self._config.structure_ring_bytes(), means.way.attach_type,
             boot_clock=means.boot_clock, counters=self._counting.parameters(),
+            experts=self._config.expert_parameters(),
         )  # fmt: skip
         self._load_scheduler(means, types)
         self.plan, self._placer.choices = placing.result()

@@ -23,6 +23,8 @@ class Kind(IntEnum):
     STRUCTURE = 10
     TOKENS = 11
     COUNTERS = 12
+    EXPERTS = 20
+    EXPERT_WEIGHTS = 21
 
 
 class SchedulerKind(IntEnum):
@@ -38,9 +40,9 @@ class SchedulerKind(IntEnum):
     REASON = 39
 
 
-WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS)
+WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS, Kind.EXPERTS, Kind.EXPERT_WEIGHTS)
 """What the structure ring carries."""
-KIND_COUNT = 13
+KIND_COUNT = 22
 COUNTER_MAX = 16
 COUNTER_UNKNOWN = (1 << 64) - 1
 """In the place of a counter's value."""
@@ -53,6 +55,8 @@ WIDE_SIZE = 320
 NAME_SIZE = 64
 SOURCES = 10
 RUNS = 12
+EXPERT_VALUES = 64
+EXPERTS_UNREAD = 1
 
 RECORD = np.dtype(
     [
@@ -121,6 +125,20 @@ TOKENS_RECORD = np.dtype(
         ("runs", "<u4"),
         ("run", TOKEN_RUN, RUNS),
         ("reserved", "V56"),
+    ]
+)
+
+EXPERTS_RECORD = np.dtype(
+    [
+        ("header", WIDE_HEADER),
+        ("node", "<u8"),
+        ("source", "<u8"),
+        ("used", "<u4"),
+        ("tokens", "<u4"),
+        ("first", "<u4"),
+        ("count", "<u4"),
+        ("value", "<u4", EXPERT_VALUES),
+        ("reserved", "<u8", 2),
     ]
 )
 

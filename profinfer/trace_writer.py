@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from perfetto_protos import trace_pb2 as pb
 from profinfer.errors import OutputError
 from profinfer.interned import Interned
@@ -20,10 +22,11 @@ from profinfer.packets import (
     ANNOTATION_TID,
     SEQUENCE_ID,
     SMALL_LIMIT,
+    array_values,
 )
 
 Arguments = Mapping[str, object]
-"""None is left out; lists, tuples and dicts may nest."""
+"""None is left out; lists, tuples and dicts may nest; arrays are of one dimension."""
 
 _REMEMBERED = 1 << 16
 """Encoded arguments that are kept for reuse."""
@@ -278,7 +281,7 @@ class TraceWriter:
 
     def _annotation(self, key: str, value: object) -> bytes:
         """One argument as it stands in a TrackEvent; what repeats is made once."""
-        repeats = not isinstance(value, list | dict)
+        repeats = not isinstance(value, list | dict | np.ndarray)
         encoded = self._encoded.get((key, value)) if repeats else None
         if encoded is not None:
             return encoded
@@ -294,7 +297,9 @@ class TraceWriter:
         return encoded
 
     def _set(self, annotation: pb.DebugAnnotation, value: object) -> None:
-        if isinstance(value, bool):
+        if isinstance(value, np.ndarray):
+            annotation.MergeFromString(array_values(value))
+        elif isinstance(value, bool):
             annotation.bool_value = value
         elif isinstance(value, int):
             if value < 1 << 63:

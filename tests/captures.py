@@ -23,6 +23,8 @@ from profinfer.converter import Converter
 from profinfer.output import Output
 from profinfer.records import (
     COUNTER_UNKNOWN,
+    EXPERT_VALUES,
+    EXPERTS_RECORD,
     RECORD,
     RUNS,
     STRUCTURE_RECORD,
@@ -47,6 +49,7 @@ CPUS = 4
 
 OPS = (
     "NONE", "ADD", "MUL", "RMS_NORM", "MUL_MAT", "VIEW", "RESHAPE", "UNARY", "GLU", "SOFT_MAX",
+    "MUL_MAT_ID",
 )  # fmt: skip
 TYPES = (("f32", 1, 4), None, ("f16", 1, 2), ("q4_K", 256, 144))
 SPARE = 50_000_000
@@ -125,6 +128,7 @@ class Capture:
     level: str = "barrier"
     cpu: Callable[[int, int], int] = lambda tid, _ts: tid % CPUS
     """The CPU on which a thread is at a time."""
+    with_experts: bool = False
     names: Sequence[str] = ()
     """The operator filter."""
     records: list[Row] = field(default_factory=list)
@@ -272,6 +276,25 @@ class Capture:
         self.unscheduled += [row for row in self.scheduled if which(row)]
         self.scheduled = [row for row in self.scheduled if not which(row)]
 
+    def experts(
+        self, shape: Shape, node: str, at: int, ids: Sequence[Sequence[float]], *, tid: int = MAIN,
+        kind: Kind = Kind.EXPERTS, lost: Sequence[int] = (), flags: int = 0,
+    ) -> None:  # fmt: skip
+        """What the router chose, a row per token; `lost`: those of its records are missing."""
+        form = "<i4" if kind == Kind.EXPERTS else "<f4"
+        values = np.array(ids, form).reshape(-1).view("<u4")
+        for number, first in enumerate(range(0, max(len(values), 1), EXPERT_VALUES)):
+            part = values[first : first + EXPERT_VALUES]
+            record = np.zeros(1, EXPERTS_RECORD)
+            record["node"], record["source"] = shape.tensors[node], shape.tensors[node] + 1
+            record["used"], record["tokens"] = len(ids[0]) if len(ids) else 0, len(ids)
+            record["first"], record["count"] = first, len(part)
+            record["value"][0, : len(part)] = part
+            if number in lost:
+                self.lost.append(Row(BASE + at, 0, 0, tid, self.cpu(tid, BASE + at), kind))
+            else:
+                self._add_wide(record, kind, BASE + at, tid, flags)
+
     def lose(self, which: Callable[[Row], bool]) -> None:
         """There was no room for these records."""
         self.lost += [row for row in self.records if which(row)]
@@ -296,8 +319,8 @@ class Capture:
         record["name"] = t.name.encode()
         return record.tobytes()
 
-    def _add_wide(self, record: Any, kind: Kind, ts: int, tid: int) -> None:
-        record["header"] = (ts, tid, self.cpu(tid, ts), kind, 0)
+    def _add_wide(self, record: Any, kind: Kind, ts: int, tid: int, flags: int = 0) -> None:
+        record["header"] = (ts, tid, self.cpu(tid, ts), kind, flags)
         self.wide.append((ts, record.tobytes().ljust(WIDE_SIZE, b"\0")))
 
     # ---- What the recorder makes of it
@@ -393,6 +416,7 @@ class Capture:
                 "level": self.level,
                 "operator_names": list(self.names),
                 "operator_ops": [],
+                "experts": self.with_experts,
             },
             "uname": {"sysname": "Linux", "version": "#1", "release": "6.1", "machine": "x86_64"},
             "cpus": CPUS,

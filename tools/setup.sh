@@ -276,6 +276,19 @@ assemble_model() {
     mv "$model.part" "$model"
 }
 
+# Mixtures of experts for the tests: no model hub has small ones that can be reached.
+make_experts() {
+    local name
+    $with_test || return 0
+    for name in "60x4" "128x8 --experts 128 --used 8 --layers 3" "shared --shared 2 --layers 3"; do
+        [[ -e build/models/moe-${name%% *}.gguf ]] && continue
+        say "making build/models/moe-${name%% *}.gguf"
+        # shellcheck disable=SC2086
+        "$venv/bin/python" tools/make_moe_gguf.py "build/models/moe-${name%% *}.gguf" \
+            $(cut -s -d" " -f2- <<<"$name")
+    done
+}
+
 install_packages
 tools/build_audit.sh
 tools/build_native.sh
@@ -289,6 +302,7 @@ link_bcc
 link_headers
 check_bcc
 assemble_model
+make_experts
 
 mkdir -p build
 touch build/.setup

@@ -69,6 +69,8 @@ int main(int argc, char **argv) {
   recording_catch_signals();
   struct plan plan = plan_read(options.plan);
   enum level level = wanted_level(&options, &plan);
+  if (options.experts && level < LEVEL_OPERATOR)
+    fail(EXIT_USAGE, "--level operator", "--experts needs operators, which this level has not");
   check_machine(&plan);
   check_privileges();
   struct target target = target_open(options.pid);
@@ -78,8 +80,9 @@ int main(int argc, char **argv) {
   struct counters counters = {0};
   if (level >= LEVEL_OPERATOR)
     counters = counters_open(&plan, programs_cpus());
-  struct program_options wanted = {options.object, level, options.ring_size,
-                                   options.structure_ring_size, &counters};
+  struct program_options wanted = {
+      options.object, level,           options.ring_size,     options.structure_ring_size,
+      &counters,      options.experts, options.expert_weights};
   struct programs programs = programs_load(&wanted, &features, &plan);
   struct rings rings = programs_rings(&programs, &wanted);
   metadata_start(&plan, &objects, &options, level, &programs, &counters);

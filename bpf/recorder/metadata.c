@@ -106,6 +106,8 @@ static void set_config(json_object *start, const struct options *options, enum l
   set(config, "poll", json_object_new_double(options->poll));
   set(config, "ring_size", string(text("%zu", options->ring_size)));
   set(config, "structure_ring_size", string(text("%zu", options->structure_ring_size)));
+  set(config, "experts", json_object_new_boolean(options->experts));
+  set(config, "expert_weights", json_object_new_boolean(options->expert_weights));
   set(config, "transport", string(options->transport));
   for (size_t i = 0; i < 2; i++)
     if (!json_object_object_get_ex(config, filters[i], &filter))

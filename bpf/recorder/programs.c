@@ -13,7 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-static const char *const chain[] = {"chain_hash", "chain_emit", "chain_tokens"};
+static const char *const chain[] = {"chain_hash", "chain_emit", "chain_tokens", "chain_experts"};
+#define CHAIN_EXPERTS 3
 static const char *const counting[] = {"count_switch", "count_exit"};
 
 /* Threads whose counts are kept. */
@@ -127,6 +128,8 @@ static void set_parameters(struct bpf_object *object, const struct program_optio
   set_parameter(object, "COUNTER_ALWAYS", counters->always);
   set_parameter(object, "COUNTER_RECORDS", counters->records);
   set_parameter(object, "CPU_COUNT", counters->cpus);
+  set_parameter(object, "EXPERTS", options->experts);
+  set_parameter(object, "EXPERT_WEIGHTS", options->expert_weights);
   if (plan_parameter(plan, "T_SIZE") > TENSOR_MAX)
     fail(EXIT_PLAN, "", "the engine's tensors have %d bytes; there is room for %d",
          plan_parameter(plan, "T_SIZE"), TENSOR_MAX);
@@ -146,16 +149,18 @@ static bool is_needed(const struct bpf_program *program, const struct plan *plan
       return true;
   for (size_t i = 0; i < CHAIN_COUNT; i++)
     if (!strcmp(name, chain[i]))
-      return true;
+      return i != CHAIN_EXPERTS || options->experts;
   for (size_t i = 0; i < plan->probe_count; i++)
     if (plan->probes[i].level <= options->level && !strcmp(name, plan->probes[i].handler))
       return true;
   return false;
 }
 
-static void fill_chain(const struct programs *programs) {
+static void fill_chain(const struct programs *programs, const struct program_options *options) {
   int map = programs_map(programs, "chain");
   for (__u32 i = 0; i < CHAIN_COUNT; i++) {
+    if (i == CHAIN_EXPERTS && !options->experts)
+      continue;
     int fd = bpf_program__fd(programs_find(programs, chain[i]));
     if (bpf_map_update_elem(map, &i, &fd, BPF_ANY))
       refused("chain the BPF programs", errno);
@@ -193,7 +198,7 @@ struct programs programs_load(const struct program_options *options,
     programs_find(&programs, plan->probes[i].handler);
   if (bpf_object__load(object))
     refused("load the BPF programs", errno);
-  fill_chain(&programs);
+  fill_chain(&programs, options);
   return programs;
 }
 

@@ -22,6 +22,7 @@ struct program_options {
   enum level level;
   size_t ring_size, structure_ring_size; /* bytes */
   const struct counters *counters;
+  bool experts, expert_weights; /* read those */
 };
 
 /* CPUs that can ever run a handler. */

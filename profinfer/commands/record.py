@@ -118,6 +118,14 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
         {"metavar": "A-B", "help": "record only these ubatches, counted from 0, then end"},
     ),
     (
+        ["--experts"],
+        {"action": "store_true", "help": "record which experts each token is sent to"},
+    ),
+    (
+        ["--expert-weights"],
+        {"action": "store_true", "help": "and what the router gave each of them"},
+    ),
+    (
         ["--operator-names"],
         {"nargs": "+", "metavar": "GLOB", "help": "write only operators with such a name"},
     ),

@@ -373,3 +373,98 @@ WHERE
     FROM _recording_arg
     WHERE key GLOB 'counters.events*.name'
   );
+
+-- Routing of tokens to experts: one row per layer and graph, of those where the ids were read and
+-- of those where they were not.
+CREATE PERFETTO TABLE _expert_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When the ids were read, by the first operator that needed them.
+  ts TIMESTAMP,
+  -- Arguments.
+  arg_set_id ARGSETID,
+  -- Number of the graph run in this recording.
+  graph_id LONG,
+  -- Layer number.
+  layer LONG,
+  -- First operator that took the ids.
+  tensor_id LONG,
+  -- Experts that the layer has.
+  experts LONG,
+  -- Experts that each token is sent to.
+  used LONG,
+  -- Tokens.
+  rows LONG,
+  -- Whether all ids are known.
+  complete BOOL,
+  -- Why there are no ids, NULL where there are.
+  reason STRING
+) AS
+SELECT
+  id,
+  ts,
+  arg_set_id,
+  extract_arg(arg_set_id, 'debug.graph_id') AS graph_id,
+  extract_arg(arg_set_id, 'debug.layer') AS layer,
+  extract_arg(arg_set_id, 'debug.tensor_id') AS tensor_id,
+  extract_arg(arg_set_id, 'debug.experts') AS experts,
+  extract_arg(arg_set_id, 'debug.used') AS used,
+  extract_arg(arg_set_id, 'debug.rows') AS rows,
+  coalesce(extract_arg(arg_set_id, 'debug.complete'), FALSE) AS complete,
+  extract_arg(arg_set_id, 'debug.reason') AS reason
+FROM slice
+WHERE category IN ('experts', 'experts.missing')
+ORDER BY id;
+
+-- Values of the events of routing, in the order of rows and ranks. A view: there can be millions.
+CREATE PERFETTO VIEW _expert_value(
+  -- Number of the value, consecutive within an argument set.
+  id LONG,
+  -- Arguments.
+  arg_set_id ARGSETID,
+  -- Either ids or weights.
+  what STRING,
+  -- Expert, -1 when lost.
+  expert LONG,
+  -- What the router gave it.
+  weight DOUBLE
+) AS
+SELECT
+  id,
+  arg_set_id,
+  substr(flat_key, 7) AS what,
+  int_value AS expert,
+  real_value AS weight
+FROM args
+WHERE flat_key IN ('debug.ids', 'debug.weights');
+
+-- Tokens of micro-batches, where experts are recorded.
+CREATE PERFETTO TABLE _expert_token_arg(
+  -- Micro-batch.
+  ubatch_id LONG,
+  -- Either tokens or outputs.
+  what STRING,
+  -- Number of the value, from 0.
+  row LONG,
+  -- Of tokens the sequence id, in the upper 32 bits, and the position; of outputs the number of a
+  -- token whose logits are asked for.
+  value LONG
+) AS
+WITH
+  event AS (
+    SELECT
+      arg_set_id,
+      extract_arg(arg_set_id, 'debug.ubatch_id') AS ubatch_id
+    FROM slice
+    WHERE category = 'experts.tokens'
+  )
+SELECT
+  e.ubatch_id,
+  substr(a.flat_key, 7) AS what,
+  row_number() OVER (PARTITION BY a.arg_set_id, a.flat_key ORDER BY a.id) - 1 AS row,
+  a.int_value AS value
+FROM event AS e
+JOIN args AS a
+  USING (arg_set_id)
+WHERE a.flat_key IN ('debug.tokens', 'debug.outputs')
+ORDER BY e.ubatch_id, what, row;

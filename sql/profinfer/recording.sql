@@ -181,6 +181,13 @@ WHERE
 HAVING count() > 0
 UNION ALL
 SELECT
+  printf('%d runs of layers do not say which experts tokens were sent to: %s', count(), reason) AS message,
+  'what lies on a device cannot be read; of what is lost a larger --structure-ring-size loses less' AS hint
+FROM _expert_event
+WHERE reason IS NOT NULL
+GROUP BY reason
+UNION ALL
+SELECT
   printf('%s operator records belong to no graph that was recorded', value) AS message,
   'recording began within a graph, or the record of its beginning was lost' AS hint
 FROM _recording_arg

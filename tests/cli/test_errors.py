@@ -301,6 +301,13 @@ def test_an_unknown_level_in_the_file_is_named_with_the_nearest(tmp_path: Path) 
     assert "did you mean operator?" in ran.err
 
 
+@pytest.mark.parametrize("flag", ["--experts", "--expert-weights"])
+def test_experts_without_operators_are_refused(flag: str, tmp_path: Path) -> None:
+    ran = _record(tmp_path, flag, "--level", "graph", "--", "/bin/true")
+    fails(ran, 2, "level graph")
+    assert "--level operator" in ran.err
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -71,6 +71,7 @@ def test_every_program_is_accepted(
     # Registers of a system call are found since 5.15.
     values |= {"CALL_OFFSET": -1 if is_old or old else 120, "TARGET_ONLY": int(old)}
     values |= {"SWITCH_TELLS_STATE": int(not is_old)}
+    values |= dict.fromkeys(("EXPERTS", "EXPERT_WEIGHTS"), int(not old))
     settings = " ".join(f"{name}={value}" for name, value in values.items())
     command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1 CHILD_OFFSET=44"
     result = boot(kernel, command, {"/bin/load": tool, **objects})

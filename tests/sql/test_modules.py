@@ -11,7 +11,7 @@ import pytest
 from profinfer import query
 from profinfer.records import Kind
 from profinfer.trace_processor import Session, open_trace
-from tests.captures import BASE
+from tests.captures import BASE, Capture, T
 from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
 from tests.sql.schedules import small
@@ -84,6 +84,26 @@ def test_ready_queries_answer_nothing_on_traces_that_are_not_ours(
     assert [table.rows for table in tables] == [[]] * len(tables)
 
 
+def add_experts(capture: Capture) -> None:
+    """Two runs of a layer with experts, and one of which nothing was read."""
+    capture.with_experts = True
+    nodes = [
+        T("ids-3", "VIEW", ne=(2, 1, 1, 1)), T("blk.3.ffn_up_exps.weight", ne=(4, 4, 8, 1)),
+        T("ffn_moe_up-3", "MUL_MAT_ID", ("blk.3.ffn_up_exps.weight", "x", "ids-3")), T("x"),
+        T("ffn_moe_weighted-3", "MUL", ("ffn_moe_up-3", "x")),
+    ]  # fmt: skip
+    shape = capture.structure(7_000_000, nodes, cgraph=0x9900)
+    for position in (5, 6, 7):
+        at = 1_000_000 * (3 + position)
+        capture.ubatch(at, at + 900_000, [(0, position, 1, 1, 1)])
+        operators = [("ffn_moe_up-3", at + 200), ("ffn_moe_weighted-3", at + 300_000)]
+        capture.graph(shape, at + 100, at + 800_000, {100: operators})
+        if position < 7:
+            capture.experts(shape, "ffn_moe_up-3", at + 300, [[7, 2]])
+            capture.experts(shape, "ffn_moe_weighted-3", at + 300_100, [[0.75, 0.25]],
+                            kind=Kind.EXPERT_WEIGHTS)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def full() -> Iterator[Session]:
     """A trace that has something to say in every column."""
@@ -92,6 +112,7 @@ def full() -> Iterator[Session]:
     capture.add(Kind.BARRIER, lost - BASE, 100)
     capture.lose(lambda row: row.ts == lost)
     capture.ubatch(5_000_000, 6_000_000, [(0, 4, 1, 1, 1)])
+    add_experts(capture)
     with opened(capture, drains=[(lost, lost)]) as session:
         yield session
 
