@@ -4,7 +4,9 @@
  * which is why they are wrapped in functions here and the bodies stand in handlers.h.
  */
 #include "graphs.h"
+#include "memory.h"
 #include "ubatches.h"
+#include <uapi/linux/bpf_perf_event.h>
 #include <uapi/linux/ptrace.h>
 
 /* Mapped by user space (records.h says how it is shared). */
@@ -124,3 +126,9 @@ int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 int chain_emit(struct pt_regs *ctx) { return continue_emit(ctx); }
 
 int chain_tokens(struct pt_regs *ctx) { return continue_tokens(ctx); }
+
+int on_minor_fault(struct bpf_perf_event_data *ctx) { return handle_fault(ctx, ctx->addr, 0); }
+
+int on_major_fault(struct bpf_perf_event_data *ctx) { return handle_fault(ctx, ctx->addr, 1); }
+
+int on_file_read(void *ctx) { return handle_file_read(ctx, ctx); }

@@ -13,6 +13,7 @@ PARAMETERS(PARAMETER)
 STAMP;
 
 #include "graphs.h"
+#include "memory.h"
 #include "ubatches.h"
 
 struct {
@@ -214,3 +215,13 @@ SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
 SEC("uprobe") int chain_emit(struct registers *r) { return continue_emit(r); }
 
 SEC("uprobe") int chain_tokens(struct registers *r) { return continue_tokens(r); }
+
+SEC("perf_event") int on_minor_fault(struct registers *r) {
+  return handle_fault(r, FAULT_ADDRESS(r), 0);
+}
+
+SEC("perf_event") int on_major_fault(struct registers *r) {
+  return handle_fault(r, FAULT_ADDRESS(r), 1);
+}
+
+SEC("tracepoint") int on_file_read(void *record) { return handle_file_read(record, record); }

@@ -21,8 +21,14 @@ enum record_kind {
   KIND_TENSOR = 9,     /* wide */
   KIND_STRUCTURE = 10, /* wide */
   KIND_TOKENS = 11,    /* wide */
-  KIND_COUNT = 12,
+  KIND_FAULT = 22,     /* a = address, b = 1 when it was a major one */
+  KIND_FILE_READ = 23, /* pages came into the page cache; a = first page: 32, device: 32; b = inode:
+                          58, binary logarithm of the number of pages: 6; lowest bits first */
+  KIND_COUNT = 24,
 };
+
+/* Whether the structure ring carries it. */
+static inline int is_wide(unsigned kind) { return kind >= KIND_TENSOR && kind <= KIND_TOKENS; }
 
 /* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id.
  *

@@ -46,6 +46,10 @@ class FrameKind(IntEnum):
     """JSON: {address of get_name: backend name} of backends not named before."""
     END = 8
     """JSON: why recording ended, totals, exit status."""
+    MAPPINGS = 20
+    """JSON: files that the target has mapped since the last look, and mappings that are gone."""
+    MODELS = 21
+    """JSON: the tensors of the GGUF files that it had mapped, or why they cannot be told."""
 
 
 LOSS_ENTRY = np.dtype(

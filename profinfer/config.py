@@ -54,6 +54,12 @@ class Config:
     attach: str = "auto"
     """How probes are attached: "uprobe_multi" (one link for all places of a handler), "perf_event"
     (one per probe), or the first that this kernel has."""
+    faults: bool = False
+    """Record the target's page faults, minor and major."""
+    block_io: bool = False
+    """Record what is read from storage into memory because of the target, file by file."""
+    evict: bool = False
+    """Drop the model's pages from memory first (for experiments)."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"

@@ -15,6 +15,7 @@ from profinfer.errors import ProbeError, TraceError
 from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
 from profinfer.losses import Losses
+from profinfer.memory_events import MemoryEvents
 from profinfer.records import RECORD, Kind, join, select
 from profinfer.sequences import Sequences
 from profinfer.slices import Chunk, Columns, Operators
@@ -75,6 +76,10 @@ class Converter:
             self._losses.add(frame.data)
         elif frame.kind == FrameKind.RECORDS:
             self._feed_records(frame.ts, frame.data, last=False)
+        elif frame.kind == FrameKind.MAPPINGS:
+            self._memory.mappings(frame.ts, frame.json())
+        elif frame.kind == FrameKind.MODELS:
+            self._memory.models(frame.ts, frame.json())
         elif frame.kind == FrameKind.END:
             self._end(frame.ts, frame.json())
         self._writer.flush()
@@ -92,6 +97,7 @@ class Converter:
         )
         self._losses = Losses(writer, self._lanes, int(start["cpus"]), ts)
         self._structures = Structures(layout, self._tensor, self._structure, self._fused)
+        self._memory = MemoryEvents(writer, self._lanes, int(start["page_size"]))
         self._sequences = Sequences(self._lanes, writer)
         unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
@@ -121,6 +127,10 @@ class Converter:
         everything = join([self._pending, fresh])
         old = everything["ts"] < (_ALL if last else horizon)
         ready, self._pending = select(everything, old), select(everything, ~old)
+        of_memory = (ready["kind"] == Kind.FAULT) | (ready["kind"] == Kind.FILE_READ)
+        if last or bool(of_memory.any()):
+            self._memory.feed(select(ready, of_memory), last=last)
+            ready = select(ready, ~of_memory)
         nodes = select(ready, ready["kind"] == Kind.NODE)
         if len(nodes):
             self._structures.add_nodes(nodes[np.argsort(nodes["ts"], kind="stable")])
@@ -132,7 +142,7 @@ class Converter:
                 self._lanes.add_backend(structure.backend, raw)
         losses = self._losses
         chunk = self._timeline.feed(
-            ready, self._wide.runs, losses.windows, lost=losses.total, last=last
+            ready, self._wide.runs, losses.of_slices, lost=losses.total_of_slices, last=last
         )
         self._write(chunk)
         if len(ready):

@@ -9,7 +9,15 @@ import numpy as np
 from profinfer.backends import backend_name
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
 from profinfer.loaded import Loaded
-from profinfer.records import KIND_COUNT, RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind, join
+from profinfer.records import (
+    KIND_COUNT,
+    RECORD,
+    STRUCTURE_RECORD,
+    WIDE_HEADER,
+    WIDE_KINDS,
+    Kind,
+    join,
+)
 from profinfer.target import EngineObject, process_name
 
 _HOLD_NS = 1_000_000
@@ -134,7 +142,7 @@ class Drain:
             entry["cpu"], entry["kind"] = cpu, kind
             entry["lost"], entry["last_ts"] = loss["lost"], loss["last_ts"]
             since = self._read_at
-            if kind < Kind.TENSOR:
+            if kind not in WIDE_KINDS:
                 since = max(since, newest[cpu])
             entry["first_ts"] = min(since, int(loss["last_ts"]))
         self._lost = losses["lost"].copy()

@@ -200,12 +200,15 @@ def tracefs() -> Path:
     )
 
 
-def tracepoint_field(event: str, field: str) -> int:
-    """Byte offset of a field in a tracepoint's record, from its format file."""
-    text = (tracefs() / "events" / event / "format").read_text()
-    match = re.search(rf"\b{field};\s+offset:(\d+);", text)
-    if match is None:
-        raise KernelError(f"tracepoint {event} has no field {field} on this kernel")
+def tracepoint_field(event: str, field: str, size: int = 4) -> int:
+    """Byte offset of a field of `size` bytes in a tracepoint's record, from its format file."""
+    try:
+        text = (tracefs() / "events" / event / "format").read_text()
+    except FileNotFoundError:
+        raise KernelError(f"this kernel has no tracepoint {event}") from None
+    match = re.search(rf"\b{field}(?:\[\d+\])?;\s+offset:(\d+);\s+size:(\d+);", text)
+    if match is None or int(match[2]) != size:
+        raise KernelError(f"tracepoint {event} has no field {field} of {size} bytes on this kernel")
     return int(match[1])
 
 

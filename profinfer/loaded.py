@@ -13,6 +13,7 @@ import numpy as np
 
 from profinfer import kernel
 from profinfer.layout_data import Layout
+from profinfer.memory_probes import MemoryProbes
 from profinfer.parameters import layout_parameters
 from profinfer.perf_buffer import PerfBuffers
 from profinfer.perf_records import PerfRecords
@@ -120,10 +121,12 @@ _FIRST = struct.pack("<I", 0)
 def load_handlers(
     load: Callable[[Source], Programs], layout: Layout, transport: str, ring_size: int,
     structure_ring_size: int, attach_type: int = 0, *, boot_clock: bool = True,
+    memory: MemoryProbes | None = None,
 ) -> Loaded:  # fmt: skip
     """The handlers for one engine. `load`: of a loader. `ring_size`: bytes of each CPU's ring;
     `structure_ring_size`: of the ring for wide records, in all. `attach_type`: what the programs
-    are to be attached by."""
+    are to be attached by. `memory`: what of faults and file reads is recorded."""
+    memory = memory or MemoryProbes()
     cpus = cpu_count()
     shift = (ring_size // RECORD.itemsize).bit_length() - 1
     entries = {"ring_heads": cpus, "loss_map": cpus * KIND_COUNT}
@@ -133,10 +136,11 @@ def load_handlers(
         entries |= {"record_events": cpus, "structure_events": cpus}
     source = Source(
         "profinfer",
-        programs=dict.fromkeys([*HANDLERS, *_CHAIN], KPROBE),
+        programs=dict.fromkeys([*HANDLERS, *_CHAIN], KPROBE) | memory.programs,
         maps=_MAPS[transport],
         parameters={
-            **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock)
+            **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock),
+            **memory.parameters(),
         },
         entries=entries,
         transport=TRANSPORTS.index(transport),

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from perfetto_protos import trace_pb2 as pb
 from profinfer.capture import LOSS_ENTRY
 from profinfer.lanes import Lanes
-from profinfer.records import RECORD, WIDE_SIZE, Kind, Records
+from profinfer.records import RECORD, WIDE_KINDS, WIDE_SIZE, Kind, Records
 from profinfer.slices import Loss
 from profinfer.trace_writer import BufferStats, TraceWriter
 
 _MAX_CPUS = 1 << 16
+_OF_MEMORY = (Kind.FAULT, Kind.FILE_READ)
 
 
 class Losses:
@@ -41,6 +42,16 @@ class Losses:
     def total(self) -> int:
         """Records lost so far, of all kinds."""
         return sum(self._lost.values())
+
+    @property
+    def total_of_slices(self) -> int:
+        """Records lost so far that slices are made of."""
+        return sum(lost for (_, kind), lost in self._lost.items() if kind not in _OF_MEMORY)
+
+    @property
+    def of_slices(self) -> list[Loss]:
+        """The windows in which such records were lost: a fault is missing by itself."""
+        return [loss for loss in self.windows if loss.kind not in _OF_MEMORY]
 
     def count(self, records: Records) -> None:
         """Records that came through the rings of the CPUs."""
@@ -82,7 +93,7 @@ class Losses:
         """What the rings have carried and lost until now."""
         lost = [0] * (self._cpus + 1)
         for (cpu, kind), count in self._lost.items():
-            at = self._cpus if kind >= Kind.TENSOR else cpu
+            at = self._cpus if kind in WIDE_KINDS else cpu
             if at <= self._cpus:
                 lost[at] += count
         sizes = [RECORD.itemsize] * self._cpus + [WIDE_SIZE]

@@ -10,7 +10,7 @@ from pathlib import Path
 from profinfer.errors import KernelError
 
 BPF_DIR = Path(__file__).resolve().parent.parent / "bpf"
-KPROBE, TRACEPOINT = 2, 5
+KPROBE, TRACEPOINT, PERF_EVENT = 2, 5, 7
 """BPF_PROG_TYPE_*; uprobes are of the first."""
 
 
@@ -31,7 +31,7 @@ class Source:
     transport: int | None = None
     """TRANSPORT of bpf/parameters.h, where the source has it."""
     attach_type: int = 0
-    """expected_attach_type of its programs."""
+    """expected_attach_type of its programs for uprobes."""
 
 
 @dataclass

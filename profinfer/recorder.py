@@ -17,6 +17,7 @@ from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.config import Config
 from profinfer.drain import Drain, boot_ns, clock_frame
 from profinfer.errors import PrivilegeError, ProbeError, TargetError
+from profinfer.evict import evict_mapped, evict_named
 from profinfer.handler_stats import HandlerStats, handlers_json
 from profinfer.hitcost import hit_cost
 from profinfer.launch import Launched, describe_status, resume
@@ -24,6 +25,7 @@ from profinfer.layout import describe
 from profinfer.layout_data import Layout
 from profinfer.loaded import Loaded, load_handlers
 from profinfer.means import Means, choose_means
+from profinfer.memory_recorder import MemoryRecorder
 from profinfer.metadata import start_json
 from profinfer.placement import Choices, Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
@@ -86,6 +88,7 @@ class Recorder:
         self._attachments: Attachments | None = None
         self._finder = ObjectFinder()
         self._placer = Placer(None, 0)
+        self._memory = MemoryRecorder()
         self._signal: int | None = None
         self._notes: list[str] = []
         self.pid = 0
@@ -100,6 +103,7 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         if self._attachments:
             self._attachments.detach()
+        self._memory.close()
         if self._launched:
             self._launched.close()
             if self.pid:
@@ -136,10 +140,13 @@ class Recorder:
         cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
         placing = self._start_placing()
+        self._memory = MemoryRecorder(
+            self.pid, faults=self._config.faults, reads=self._config.block_io
+        )
         self._loaded = load_handlers(
             means.loader.load, layout, means.transport, self._config.ring_bytes(),
             self._config.structure_ring_bytes(), means.way.attach_type,
-            boot_clock=means.boot_clock,
+            boot_clock=means.boot_clock, memory=self._memory.probes,
         )  # fmt: skip
         self.plan, self._placer.choices = placing.result()
         check(self.plan, best_effort=self._config.best_effort)
@@ -147,6 +154,16 @@ class Recorder:
         start = start_json(
             self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
         )
+        self._notes += self._memory.probes.notes
+        if self._config.evict:
+            start["evicted"] = (
+                evict_named(self._config.command) if self._launched else evict_mapped(self.pid)
+            )
+            self._notes += [
+                f"{item['left']} of {item['bytes']} bytes of {item['path']} stay in memory"
+                for item in start["evicted"]
+                if item["left"]
+            ]
         return json_frame(FrameKind.START, boot_ns(), start)
 
     def _wait_for_engine(self, launched: Launched) -> None:
@@ -221,6 +238,7 @@ class Recorder:
         stats = HandlerStats()
         delay = RunDelay(self.pid)
         attachments.attach(self.plan)
+        self._memory.begin(loaded)
         began, cpu = time.monotonic(), time.process_time()
         show(Progress(0.0, 0, 0))
         if self._launched:
@@ -230,10 +248,11 @@ class Recorder:
         finally:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
+            self._memory.end()
             attachments.detach()
             stats.close()
         time.sleep(0.005)  # a handler that had begun ends meanwhile
-        for frame in drain.take(self.objects):
+        for frame in [*self._memory.look(), *drain.take(self.objects), *self._memory.models()]:
             sink(frame)
         sink(clock_frame())
         if loaded.kernel_lost() > drain.lost:
@@ -252,6 +271,7 @@ class Recorder:
             "handlers": handlers_json(attachments.programs, drain.emitted, empty),
             "recorder_cpu_s": time.process_time() - cpu,
             "threads_waited_s": delay.seconds,
+            "memory": self._memory.to_json() if not last else None,
             "drained": drain.records,
             "lost": drain.lost,
             "command_status": (
@@ -295,7 +315,7 @@ class Recorder:
                     is_hurried = is_filling
                     priority.set(is_hurried=is_hurried)
                 next_drain = time.monotonic() + self._config.poll
-                for frame in drain.take(self.objects):
+                for frame in [*self._memory.look(), *drain.take(self.objects)]:
                     sink(frame)
                 stats.tick(drain.records)
                 delay.look(drain.tids)

@@ -22,9 +22,13 @@ class Kind(IntEnum):
     TENSOR = 9
     STRUCTURE = 10
     TOKENS = 11
+    FAULT = 22
+    FILE_READ = 23
 
 
-KIND_COUNT = 12
+WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS)
+"""What the structure ring carries."""
+KIND_COUNT = 24
 WIDE_SIZE = 320
 NAME_SIZE = 64
 SOURCES = 10

@@ -132,6 +132,8 @@ class Capture:
     """What the START frame says on top of, or instead of, `start`."""
     at_end: dict[str, Any] = field(default_factory=dict)
     """What the END frame says on top of its reason."""
+    extra: list[Frame] = field(default_factory=list)
+    """Frames of other kinds, fed ahead of the records of the drain in whose time they fall."""
     _addresses: dict[str, int] = field(default_factory=dict)
     _sent: dict[int, bytes] = field(default_factory=dict)
 
@@ -277,6 +279,7 @@ class Capture:
             if wide:
                 frames.append(Frame(FrameKind.WIDE, horizon, wide))
             frames += self._losses(before or started, time, counts)
+            frames += [frame for frame in self.extra if before <= frame.ts < time]
             frames.append(Frame(FrameKind.RECORDS, horizon, np.array(rows, RECORD).tobytes()))
             before = time
         if ended:

@@ -24,7 +24,7 @@ CREATE PERFETTO VIEW profinfer_loss(
   -- CPU whose ring was full.
   cpu LONG,
   -- Kind of record: operator, fused, barrier, graph_begin, graph_end, ubatch_begin, ubatch_end,
-  -- node, tensor, structure or tokens.
+  -- node, tensor, structure, tokens, fault or file_read.
   kind STRING,
   -- How many.
   lost LONG
