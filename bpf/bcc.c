@@ -5,7 +5,9 @@
  */
 #include "experts.h"
 #include "graphs.h"
+#include "memory.h"
 #include "ubatches.h"
+#include <uapi/linux/bpf_perf_event.h>
 #include <uapi/linux/ptrace.h>
 
 /* Mapped by user space (records.h says how it is shared). */
@@ -160,3 +162,9 @@ int chain_experts(struct pt_regs *ctx) { return continue_experts(ctx); }
 int count_switch(struct bpf_raw_tracepoint_args *ctx) { return handle_count_switch(); }
 
 int count_exit(struct bpf_raw_tracepoint_args *ctx) { return handle_count_exit(); }
+
+int on_minor_fault(struct bpf_perf_event_data *ctx) { return handle_fault(ctx, ctx->addr, 0); }
+
+int on_major_fault(struct bpf_perf_event_data *ctx) { return handle_fault(ctx, ctx->addr, 1); }
+
+int on_file_read(void *ctx) { return handle_file_read(ctx, ctx); }

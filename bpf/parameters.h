@@ -35,8 +35,18 @@
   X(U_OUTPUT)                                                                                      \
   X(E_MUL_MAT_ID) /* the number of that op */
 
+/* The programs of memory.h: whose faults, and where the fields of a tracepoint stand in its record
+ * (-1: this kernel lacks it). */
+#define MEMORY_PARAMETERS(X)                                                                       \
+  X(TARGET)                                                                                        \
+  X(PAGE_INODE)                                                                                    \
+  X(PAGE_INDEX)                                                                                    \
+  X(PAGE_DEVICE)                                                                                   \
+  X(PAGE_ORDER)
+
 #define PARAMETERS(X)                                                                              \
   LAYOUT_PARAMETERS(X)                                                                             \
+  MEMORY_PARAMETERS(X)                                                                             \
   X(RING_SHIFT)      /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */               \
   X(BOOT_CLOCK)      /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */    \
   X(COUNTERS)        /* events that are counted, 0 for none; at most COUNTER_MAX */                \

@@ -14,6 +14,7 @@ STAMP;
 
 #include "experts.h"
 #include "graphs.h"
+#include "memory.h"
 #include "ubatches.h"
 
 struct {
@@ -279,3 +280,13 @@ SEC("uprobe") int chain_experts(struct registers *r) { return continue_experts(r
 SEC("raw_tracepoint/sched_switch") int count_switch(void *ctx) { return handle_count_switch(); }
 
 SEC("raw_tracepoint/sched_process_exit") int count_exit(void *ctx) { return handle_count_exit(); }
+
+SEC("perf_event") int on_minor_fault(struct registers *r) {
+  return handle_fault(r, FAULT_ADDRESS(r), 0);
+}
+
+SEC("perf_event") int on_major_fault(struct registers *r) {
+  return handle_fault(r, FAULT_ADDRESS(r), 1);
+}
+
+SEC("tracepoint") int on_file_read(void *record) { return handle_file_read(record, record); }

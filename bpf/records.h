@@ -24,9 +24,13 @@ enum record_kind {
   KIND_COUNTERS = 12,       /* a, b = the next two of a reading (counters.h) */
   KIND_EXPERTS = 20,        /* wide: ids of experts */
   KIND_EXPERT_WEIGHTS = 21, /* wide: what the router gave them */
-  KIND_COUNT = 22,
+  KIND_FAULT = 22,          /* a = address, b = 1 when it was a major one */
+  KIND_FILE_READ = 23, /* pages came into the page cache; a = first page: 32, device: 32; b = inode:
+                          58, binary logarithm of the number of pages: 6; lowest bits first */
+  KIND_COUNT = 24,
 };
 
+/* Whether the structure ring carries it. */
 static inline int is_wide(unsigned kind) {
   return (kind >= KIND_TENSOR && kind <= KIND_TOKENS) ||
          (kind >= KIND_EXPERTS && kind <= KIND_EXPERT_WEIGHTS);

@@ -51,6 +51,10 @@ class FrameKind(IntEnum):
     TASKS = 10
     """JSON: processes and threads of the machine (tasks.py); with "since" in the first one: from
     when on the scheduler is recorded."""
+    MAPPINGS = 20
+    """JSON: files that the target has mapped since the last look, and mappings that are gone."""
+    MODELS = 21
+    """JSON: the tensors of the GGUF files that it had mapped, or why they cannot be told."""
 
 
 LOSS_ENTRY = np.dtype(

@@ -66,6 +66,12 @@ class Config:
     """Which of the scheduler's doings are recorded: "system", everything on every CPU; "target",
     what involves the target's threads; "off", nothing; "auto": "system" where the kernel lets it be
     recorded."""
+    faults: bool = False
+    """Record the target's page faults, minor and major."""
+    block_io: bool = False
+    """Record what is read from storage into memory because of the target, file by file."""
+    evict: bool = False
+    """Drop the model's pages from memory first (for experiments)."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"

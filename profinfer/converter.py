@@ -17,6 +17,7 @@ from profinfer.experts import Experts
 from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
 from profinfer.losses import Losses
+from profinfer.memory_events import MemoryEvents
 from profinfer.records import RECORD, Kind, join, select
 from profinfer.scheduling import Scheduling
 from profinfer.sequences import Sequences
@@ -82,6 +83,10 @@ class Converter:
             self._scheduler().feed(frame.ts, frame.data)
         elif frame.kind == FrameKind.TASKS:
             self._scheduler().add_tasks(frame.ts, frame.json())
+        elif frame.kind == FrameKind.MAPPINGS:
+            self._memory.mappings(frame.ts, frame.json())
+        elif frame.kind == FrameKind.MODELS:
+            self._memory.models(frame.ts, frame.json())
         elif frame.kind == FrameKind.END:
             self._end(frame.ts, frame.json())
         self._writer.flush()
@@ -109,6 +114,7 @@ class Converter:
         self._experts = Experts(
             writer, self._lanes, self._structures.tensor, is_on=bool(config.get("experts"))
         )
+        self._memory = MemoryEvents(writer, self._lanes, int(start["page_size"]))
         self._sequences = Sequences(self._lanes, writer)
         unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
@@ -152,6 +158,10 @@ class Converter:
         everything = join([self._pending, fresh])
         old = everything["ts"] < (_ALL if last else horizon)
         ready, self._pending = select(everything, old), select(everything, ~old)
+        of_memory = (ready["kind"] == Kind.FAULT) | (ready["kind"] == Kind.FILE_READ)
+        if last or bool(of_memory.any()):
+            self._memory.feed(select(ready, of_memory), last=last)
+            ready = select(ready, ~of_memory)
         count = len(ready)
         newest = int(ready["ts"].max()) if count else 0
         ready = self._counters.take(ready)

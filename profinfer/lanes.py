@@ -12,8 +12,8 @@ from profinfer.slices import Graph
 from profinfer.trace_writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
-_RANK_SEQUENCES, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_RECORDER = (
-    0, 100, 150, 200, 300
+_RANK_SEQUENCES, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_FILES, _RANK_RECORDER = (
+    0, 100, 150, 200, 250, 300
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ class Lanes:
         self._sequence_group = 0
         self._expert_group = 0
         self._backend_group = 0
+        self._files = 0
         self.structure = writer.track(
             "Graph structure", self._group, _RANK_STRUCTURE,
             "Tensors and graphs, each where it was first seen",
@@ -160,6 +161,15 @@ class Lanes:
         track = self._writer.track(label, self._backend_group, len(self._backends))
         self._backends.append(_BackendLane(track, graph.backend, graph))
         return track
+
+    @property
+    def files(self) -> int:
+        """The track of what is said of files, mappings and models."""
+        if not self._files:
+            self._files = self._writer.track(
+                "Files", self._group, _RANK_FILES, "Files of the target, where it has mapped them"
+            )
+        return self._files
 
     def experts_group(self) -> int:
         """The track above those of each layer's experts."""

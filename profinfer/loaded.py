@@ -13,6 +13,7 @@ import numpy as np
 
 from profinfer import kernel
 from profinfer.layout_data import Layout
+from profinfer.memory_probes import MemoryProbes
 from profinfer.parameters import layout_parameters
 from profinfer.perf_buffer import PerfBuffers
 from profinfer.perf_records import PerfRecords
@@ -132,11 +133,13 @@ def load_handlers(
     load: Callable[[Source], Programs], layout: Layout, transport: str, ring_size: int,
     structure_ring_size: int, attach_type: int = 0, *, boot_clock: bool = True,
     counters: Mapping[str, int] = NO_COUNTERS, experts: Mapping[str, int] = NO_EXPERTS,
+    memory: MemoryProbes | None = None,
 ) -> Loaded:  # fmt: skip
     """The handlers for one engine. `load`: of a loader. `ring_size`: bytes of each CPU's ring;
     `structure_ring_size`: of the ring for wide records, in all. `attach_type`: what the programs
     are to be attached by. `counters`, `experts`: parameters of bpf/counters.h and
-    bpf/experts.h."""
+    bpf/experts.h. `memory`: what of faults and file reads is recorded."""
+    memory = memory or MemoryProbes()
     cpus = cpu_count()
     shift = (ring_size // RECORD.itemsize).bit_length() - 1
     count = counters["COUNTERS"]
@@ -154,11 +157,13 @@ def load_handlers(
     source = Source(
         "profinfer",
         programs=dict.fromkeys([*HANDLERS, *chain], KPROBE)
-        | dict.fromkeys(_COUNTING if count else (), RAW_TRACEPOINT),
+        | dict.fromkeys(_COUNTING if count else (), RAW_TRACEPOINT)
+        | memory.programs,
         maps=(*_MAPS[transport], *(("counter_events",) if count else ())),
         parameters={
             **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock),
             **counters, "CPU_COUNT": cpus, **experts,
+            **memory.parameters(),
         },
         entries=entries,
         transport=TRANSPORTS.index(transport),

@@ -27,6 +27,8 @@ from profinfer.slices import Loss
 from profinfer.trace_writer import BufferStats, TraceWriter
 
 _MAX_CPUS = 1 << 16
+_BESIDE_SLICES = (Kind.COUNTERS, Kind.FAULT, Kind.FILE_READ)
+"""A reading of the counters, a fault or a read is missing by itself."""
 
 
 class Losses:
@@ -62,13 +64,17 @@ class Losses:
 
     @property
     def total_of_slices(self) -> int:
-        """Records lost so far that slices are made of."""
-        return sum(lost for (_, kind), lost in self._lost.items() if kind != Kind.COUNTERS)
+        """Records of the engine lost so far that slices are made of."""
+        return sum(
+            lost
+            for (_, kind), lost in self._lost.items()
+            if kind < FIRST_SCHEDULER_KIND and kind not in _BESIDE_SLICES
+        )
 
     @property
     def of_slices(self) -> list[Loss]:
-        """The windows in which such records were lost: a counter's reading is missing by itself."""
-        return [loss for loss in self.windows if loss.kind != Kind.COUNTERS]
+        """The windows in which such records were lost."""
+        return [loss for loss in self.windows if loss.kind not in _BESIDE_SLICES]
 
     def count(self, records: Records) -> None:
         """Records that came through the rings of the CPUs."""

@@ -252,6 +252,7 @@ _TRACK, _NAME = _Small("track", 0x58), _Small("name", 0x50)
 
 # Interned ids of the annotation names that templates use; trace.py defines them.
 ANNOTATION_TENSOR, ANNOTATION_GRAPH, ANNOTATION_STRUCTURE, ANNOTATION_TID = 1, 2, 3, 4
+ANNOTATION_ADDRESS, ANNOTATION_FILE, ANNOTATION_OFFSET, ANNOTATION_BYTES = 5, 6, 7, 8
 
 SLICE_END = Template([_type(END), _TRACK], needs_state=False)
 
@@ -291,6 +292,32 @@ COUNTER_VALUE = Template(
 
 EXTRA_COUNTERS = 8
 """As many Trace Processor takes from one event."""
+
+FAULT = Template(
+    [
+        _type(INSTANT),
+        *_CATEGORY,
+        _TRACK,
+        _NAME,
+        *_annotation(ANNOTATION_ADDRESS, [_Wide("address", 0x18)]),
+        *_annotation(ANNOTATION_FILE, [_Small("file", 0x18)]),
+        *_annotation(ANNOTATION_OFFSET, [_Wide("offset", 0x18)]),
+    ],
+    needs_state=True,
+)
+
+FILE_READ = Template(
+    [
+        _type(INSTANT),
+        *_CATEGORY,
+        _TRACK,
+        _NAME,
+        *_annotation(ANNOTATION_FILE, [_Small("file", 0x18)]),
+        *_annotation(ANNOTATION_OFFSET, [_Wide("offset", 0x18)]),
+        *_annotation(ANNOTATION_BYTES, [_Wide("bytes", 0x18)]),
+    ],
+    needs_state=True,
+)
 
 TAKER_BEGIN = Template(
     [

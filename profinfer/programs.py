@@ -10,7 +10,7 @@ from pathlib import Path
 from profinfer.errors import KernelError
 
 BPF_DIR = Path(__file__).resolve().parent.parent / "bpf"
-KPROBE, TRACEPOINT, RAW_TRACEPOINT = 2, 5, 17
+KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT = 2, 5, 7, 17
 """BPF_PROG_TYPE_*; uprobes are of the first."""
 
 

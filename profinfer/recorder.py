@@ -20,6 +20,7 @@ from profinfer.counting import Counting, open_counters
 from profinfer.drain import boot_ns, clock_frame
 from profinfer.drains import Drains
 from profinfer.errors import KernelError, PrivilegeError, ProbeError, TargetError
+from profinfer.evict import evict_mapped, evict_named
 from profinfer.handler_stats import HandlerStats, handlers_json
 from profinfer.hitcost import hit_cost
 from profinfer.kernel_types import scheduler_types
@@ -28,6 +29,7 @@ from profinfer.layout import describe
 from profinfer.layout_data import Layout
 from profinfer.loaded import Loaded, load_handlers
 from profinfer.means import Means, choose_means
+from profinfer.memory_recorder import MemoryRecorder
 from profinfer.metadata import start_json
 from profinfer.placement import Choices, Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
@@ -93,6 +95,7 @@ class Recorder:
         self._counting = Counting((), ())
         self._finder = ObjectFinder()
         self._placer = Placer(None, 0)
+        self._memory = MemoryRecorder()
         self._signal: int | None = None
         self._usual: dict[int, Any] = {}
         self._notes: list[str] = []
@@ -110,6 +113,7 @@ class Recorder:
             signal.signal(number, action)
         if self._attachments:
             self._attachments.detach()
+        self._memory.close()
         if self._launched:
             self._launched.close()
             if self.pid:
@@ -151,12 +155,16 @@ class Recorder:
         cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
         placing = self._start_placing()
+        self._memory = MemoryRecorder(
+            self.pid, faults=self._config.faults, reads=self._config.block_io
+        )
         types = Aside(scheduler_types) if self._config.scheduler != "off" else None
         self._loaded = load_handlers(
             means.loader.load, layout, means.transport, self._config.ring_bytes(),
             self._config.structure_ring_bytes(), means.way.attach_type,
             boot_clock=means.boot_clock, counters=self._counting.parameters(),
             experts=self._config.expert_parameters(),
+            memory=self._memory.probes,
         )  # fmt: skip
         self._load_scheduler(means, types)
         self.plan, self._placer.choices = placing.result()
@@ -170,6 +178,16 @@ class Recorder:
             self._notes += self._counting.notes
         if self._scheduler:
             start["scheduler"] = self._scheduler.to_json()
+        self._notes += self._memory.probes.notes
+        if self._config.evict:
+            start["evicted"] = (
+                evict_named(self._config.command) if self._launched else evict_mapped(self.pid)
+            )
+            self._notes += [
+                f"{item['left']} of {item['bytes']} bytes of {item['path']} stay in memory"
+                for item in start["evicted"]
+                if item["left"]
+            ]
         return json_frame(FrameKind.START, boot_ns(), start)
 
     def _load_scheduler(self, means: Means, types: Aside[dict[str, int]] | None) -> None:
@@ -261,6 +279,7 @@ class Recorder:
         attachments.attach(self.plan)
         for frame in drain.begin():
             sink(frame)
+        self._memory.begin(loaded)
         began, cpu = time.monotonic(), time.process_time()
         show(Progress(0.0, 0, 0))
         if self._launched:
@@ -270,12 +289,13 @@ class Recorder:
         finally:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
+            self._memory.end()
             attachments.detach()
             if self._scheduler:
                 self._scheduler.detach()
             stats.close()
         time.sleep(0.005)  # a handler that had begun ends meanwhile
-        for frame in drain.take(self.objects):
+        for frame in [*self._memory.look(), *drain.take(self.objects), *self._memory.models()]:
             sink(frame)
         sink(clock_frame())
         if loaded.kernel_lost() > drain.lost:
@@ -294,6 +314,7 @@ class Recorder:
             "handlers": handlers_json(attachments.programs, drain.engine.emitted, empty),
             "recorder_cpu_s": time.process_time() - cpu,
             "threads_waited_s": delay.seconds,
+            "memory": self._memory.to_json() if not last else None,
             "drained": drain.engine.records,
             "lost": drain.engine.lost,
             "scheduler": drain.scheduler_json(),
@@ -338,7 +359,7 @@ class Recorder:
                     is_hurried = is_filling
                     priority.set(is_hurried=is_hurried)
                 next_drain = time.monotonic() + self._config.poll
-                for frame in drain.take(self.objects):
+                for frame in [*self._memory.look(), *drain.take(self.objects)]:
                     sink(frame)
                 stats.tick(drain.engine.records)
                 delay.look(drain.engine.tids)

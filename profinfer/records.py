@@ -25,6 +25,8 @@ class Kind(IntEnum):
     COUNTERS = 12
     EXPERTS = 20
     EXPERT_WEIGHTS = 21
+    FAULT = 22
+    FILE_READ = 23
 
 
 class SchedulerKind(IntEnum):
@@ -42,7 +44,7 @@ class SchedulerKind(IntEnum):
 
 WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS, Kind.EXPERTS, Kind.EXPERT_WEIGHTS)
 """What the structure ring carries."""
-KIND_COUNT = 22
+KIND_COUNT = 24
 COUNTER_MAX = 16
 COUNTER_UNKNOWN = (1 << 64) - 1
 """In the place of a counter's value."""

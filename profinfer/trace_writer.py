@@ -16,7 +16,11 @@ from profinfer.errors import OutputError
 from profinfer.interned import Interned
 from profinfer.output import Output
 from profinfer.packets import (
+    ANNOTATION_ADDRESS,
+    ANNOTATION_BYTES,
+    ANNOTATION_FILE,
     ANNOTATION_GRAPH,
+    ANNOTATION_OFFSET,
     ANNOTATION_STRUCTURE,
     ANNOTATION_TENSOR,
     ANNOTATION_TID,
@@ -66,6 +70,10 @@ class TraceWriter:
             ("graph_id", ANNOTATION_GRAPH),
             ("structure_id", ANNOTATION_STRUCTURE),
             ("tid", ANNOTATION_TID),
+            ("address", ANNOTATION_ADDRESS),
+            ("file", ANNOTATION_FILE),
+            ("offset", ANNOTATION_OFFSET),
+            ("bytes", ANNOTATION_BYTES),
         ):
             if self._interned.annotations.id(name) != iid:
                 raise AssertionError("annotation ids of the templates")

@@ -151,6 +151,8 @@ class Capture:
     """Records of the scheduler's rings."""
     unscheduled: list[Row] = field(default_factory=list)
     """Those for which there was no room."""
+    extra: list[Frame] = field(default_factory=list)
+    """Frames of other kinds, fed ahead of the records of the drain in whose time they fall."""
     _addresses: dict[str, int] = field(default_factory=dict)
     _sent: dict[int, bytes] = field(default_factory=dict)
 
@@ -368,6 +370,7 @@ class Capture:
             if wide:
                 frames.append(Frame(FrameKind.WIDE, horizon, wide))
             frames += self._losses(before or started, time, counts, self.lost)
+            frames += [frame for frame in self.extra if before <= frame.ts < time]
             frames.append(Frame(FrameKind.RECORDS, horizon, np.array(rows, RECORD).tobytes()))
             before = time
         if ended:

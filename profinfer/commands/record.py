@@ -179,6 +179,18 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
             "help": "how probes are attached (default: uprobe_multi, where the kernel has it)",
         },
     ),
+    (
+        ["--faults"],
+        {"action": "store_true", "help": "record page faults, minor and major, with their address"},
+    ),
+    (
+        ["--block-io"],
+        {"action": "store_true", "help": "record what is read from storage, and of which files"},
+    ),
+    (
+        ["--evict"],
+        {"action": "store_true", "help": "drop the model's pages from memory first (to compare)"},
+    ),
     (["--ring-size"], {"metavar": "SIZE", "help": "bytes of each CPU's ring (default: 4M)"}),
     (
         ["--structure-ring-size"],

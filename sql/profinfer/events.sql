@@ -468,3 +468,107 @@ JOIN args AS a
   USING (arg_set_id)
 WHERE a.flat_key IN ('debug.tokens', 'debug.outputs')
 ORDER BY e.ubatch_id, what, row;
+
+-- Page faults of the target, as threads took them. A view: nothing is read unless asked for.
+CREATE PERFETTO VIEW _fault_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When it had been served.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Whether something had to be read for it.
+  is_major BOOL,
+  -- Address that was touched.
+  address LONG,
+  -- File that is mapped there, 0 for none or unknown.
+  file LONG,
+  -- Place in that file.
+  offset LONG,
+  -- The operator's slice during which it happened, NULL outside.
+  operator_slice_id JOINID(slice.id)
+) AS
+SELECT
+  s.id,
+  s.ts,
+  t.utid,
+  s.name = 'major fault' AS is_major,
+  extract_arg(s.arg_set_id, 'debug.address') AS address,
+  extract_arg(s.arg_set_id, 'debug.file') AS file,
+  extract_arg(s.arg_set_id, 'debug.offset') AS offset,
+  CASE
+    WHEN p.category GLOB 'operator*'
+    THEN p.id
+    WHEN p.category = 'barrier'
+    THEN p.parent_id
+  END AS operator_slice_id
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+LEFT JOIN slice AS p
+  ON p.id = s.parent_id
+WHERE s.category = 'fault';
+
+-- Parts of files that came into memory because of the target's threads.
+CREATE PERFETTO VIEW _file_read_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When the kernel made room for them; the data comes after.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- File.
+  file LONG,
+  -- Place in the file.
+  offset LONG,
+  -- Length.
+  bytes LONG,
+  -- The operator's slice during which it happened, NULL outside.
+  operator_slice_id JOINID(slice.id)
+) AS
+SELECT
+  s.id,
+  s.ts,
+  t.utid,
+  extract_arg(s.arg_set_id, 'debug.file') AS file,
+  extract_arg(s.arg_set_id, 'debug.offset') AS offset,
+  extract_arg(s.arg_set_id, 'debug.bytes') AS bytes,
+  CASE
+    WHEN p.category GLOB 'operator*'
+    THEN p.id
+    WHEN p.category = 'barrier'
+    THEN p.parent_id
+  END AS operator_slice_id
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+LEFT JOIN slice AS p
+  ON p.id = s.parent_id
+WHERE s.category = 'file_read';
+
+-- Events that describe files, mappings, models and their tensors, with one argument per row.
+CREATE PERFETTO VIEW _memory_arg(
+  -- Slice id.
+  id ID(slice.id),
+  -- Name of the event.
+  name STRING,
+  -- What is described: memory.file, memory.mapping, memory.model or memory.tensor.
+  category STRING,
+  -- Argument with its index, such as ne[0].
+  key STRING,
+  -- Value of a text.
+  string_value STRING,
+  -- Value of a number.
+  int_value LONG
+) AS
+SELECT
+  s.id,
+  s.name,
+  s.category,
+  substr(a.key, 7) AS key,
+  a.string_value,
+  a.int_value
+FROM slice AS s
+JOIN args AS a
+  USING (arg_set_id)
+WHERE s.category GLOB 'memory.*' AND a.flat_key GLOB 'debug.*';

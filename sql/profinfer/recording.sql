@@ -24,8 +24,8 @@ CREATE PERFETTO VIEW profinfer_loss(
   -- CPU whose ring was full; NULL when it may have been any.
   cpu LONG,
   -- Kind of record: operator, fused, barrier, graph_begin, graph_end, ubatch_begin, ubatch_end,
-  -- node, tensor, structure or tokens; of the scheduler switch, waking, newtask, newname, rename,
-  -- exit, free or reason.
+  -- node, tensor, structure, tokens, counters, experts, expert_weights, fault or file_read; of the
+  -- scheduler switch, waking, newtask, newname, rename, exit, free or reason.
   kind STRING,
   -- How many.
   lost LONG

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from profinfer import query
+from profinfer.capture import FrameKind, json_frame
 from profinfer.records import Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import BASE, Capture, T
@@ -16,6 +17,8 @@ from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
 from tests.sql.schedules import small
 from tests.sql.test_counters import counted
+from tests.sql.test_kv_cache import attention
+from tests.sql.test_memory import INODE, MAPPED, OTHER, fault, look, mapping, model, read
 from tests.sql.test_scheduling import schedule
 
 _TABLE = re.compile(r"^CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)\((.*?)^\) AS", re.M | re.S)
@@ -113,6 +116,19 @@ def full() -> Iterator[Session]:
     capture.lose(lambda row: row.ts == lost)
     capture.ubatch(5_000_000, 6_000_000, [(0, 4, 1, 1, 1)])
     add_experts(capture)
+    shape = attention(capture, 5_010_000, 32)
+    capture.graph(
+        shape, 5_020_000, 5_900_000,
+        {100: [("q-0", 5_030_000), ("kq-0", 5_100_000), ("kqv-0", 5_500_000)]},
+    )  # fmt: skip
+    fault(capture, 5_200_000, 100, MAPPED + 0x1_2345, major=True)
+    read(capture, 5_210_000, 0x1_0000, 5)
+    bad = model(inode=OTHER, path="/other", error="no", tensors=[])
+    capture.extra = [
+        look(5_910_000, [mapping(MAPPED, INODE)], []),
+        json_frame(FrameKind.MODELS, BASE + 5_920_000,
+                   [model(expert_count=4, expert_used_count=2), bad]),
+    ]  # fmt: skip
     with opened(capture, drains=[(lost, lost)]) as session:
         yield session
 
