@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from profinfer.config import LOADERS, TRANSPORTS, WAYS, Config, load_config
 from profinfer.converter import Converter
 from profinfer.errors import OutputError, ProfinferError
 from profinfer.launch import describe_status
-from profinfer.output import Output
+from profinfer.output import Output, give_to_caller
 from profinfer.plan import LEVELS
 from profinfer.priority import Priority
 from profinfer.recorder import Progress, Recorder, Result, check_privileges
@@ -181,7 +180,7 @@ class _Outputs:
             self.close()
             raise
         for output in self._made:
-            _give_to_caller(output)
+            give_to_caller(output)
 
     def feed(self, frame: Frame) -> None:
         """Writes a frame down."""
@@ -215,12 +214,6 @@ class _Outputs:
         """Closes both."""
         for output in self._made:
             output.close()
-
-
-def _give_to_caller(output: Output) -> None:
-    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
-        output.give_to(int(uid), int(gid))
 
 
 class _LiveLine:
