@@ -19,6 +19,7 @@ from profinfer.output import Output, give_to_caller
 from profinfer.plan import LEVELS
 from profinfer.priority import Priority
 from profinfer.recorder import Progress, Recorder, Result, check_privileges
+from profinfer.system_trace import beside
 from profinfer.target import process_name
 from profinfer.trace_writer import TraceWriter
 
@@ -28,6 +29,7 @@ examples:
   profinfer record --pid 1234 --level barrier --duration 30
   profinfer record -o trace.pftrace -- llama-cli -m m.gguf -p "Hello" -n 64
   profinfer record --config run.yaml -- llama-server -m m.gguf
+  profinfer record --system sched.pbtx -- llama-cli -m m.gguf    with what Perfetto records
 
 levels, each including the ones before it:
   token      ubatches: prefill and decode, tokens, sequences, positions
@@ -68,7 +70,7 @@ class RecordCommand:
         outputs = _Outputs(config)
         live = _LiveLine(outputs)
         try:
-            with Recorder(config) as recorder:
+            with beside(config.system, config.output) as system, Recorder(config) as recorder:
                 outputs.feed(recorder.prepare())
                 result = recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
         except OutputError:
@@ -80,6 +82,9 @@ class RecordCommand:
             outputs.convert(live.show_converted)
             live.clear()
             _report(config, outputs, result)
+            outputs.close()
+            if system:
+                print(system.join(), end="", file=sys.stderr)
         finally:
             outputs.close()
         return 0
@@ -106,6 +111,10 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
     (
         ["--operator-ops"],
         {"nargs": "+", "metavar": "GLOB", "help": 'write only operators with such an op ("MUL*")'},
+    ),
+    (
+        ["--system"],
+        {"metavar": "CONFIG", "help": "record the system beside it (Perfetto TraceConfig, text)"},
     ),
     (["--raw"], {"metavar": "FILE", "help": "keep the raw capture as well (for convert)"}),
     (

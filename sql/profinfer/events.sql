@@ -265,3 +265,12 @@ JOIN args AS a
   USING (arg_set_id)
 WHERE s.category = 'recording' AND a.flat_key GLOB 'debug.*'
 ORDER BY s.ts;
+
+-- How many recordings of ProfInfer's the trace holds: several when traces were merged.
+CREATE PERFETTO FUNCTION _recordings()
+-- Recordings whose beginning is there.
+RETURNS LONG AS
+SELECT
+  count()
+FROM slice
+WHERE category = 'recording' AND name = 'recording started';
