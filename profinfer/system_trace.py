@@ -59,8 +59,10 @@ class SystemTrace:
             raise UsageError(f"cannot read the trace configuration {config}")
         self._config = config
         self._output = output
-        # Nobody can guess the name and put a link there: we are root.
-        self.path = output.with_name(f".{output.name}.{secrets.token_hex(8)}.system")
+        # Nobody can guess the names and put a link there: we are root.
+        hidden = f".{output.name}.{secrets.token_hex(8)}"
+        self.path = output.with_name(hidden + ".system")
+        self._merged = output.with_name(hidden + ".merged")
         self._kept = False
         self._folder = Path(tempfile.mkdtemp(prefix="profinfer-system-"))
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -85,6 +87,7 @@ class SystemTrace:
             process.kill()
             process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._merged.unlink(missing_ok=True)
         if not self._kept:
             self.path.unlink(missing_ok=True)
 
@@ -147,38 +150,49 @@ class SystemTrace:
         errors = [line for line in lines if "error" in line.lower()]
         return (errors or lines or ["no message"])[-1]
 
+    def end(self) -> None:
+        """Ends the system trace; it is written while the caller does something else."""
+        with contextlib.suppress(ProcessLookupError):
+            self._running["perfetto"].send_signal(signal.SIGTERM)
+
     def join(self) -> str:
-        """Ends the system trace, puts both in the place of ours, and says what was done.
+        """After `end`: puts both traces in the place of ours, and says what was done.
 
         ProfinferError when something goes wrong: then ours is as it was.
         """
-        self._stop()
-        return self._merge()
-
-    def _stop(self) -> None:
         process = self._running["perfetto"]
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            raise KernelError(f"Perfetto has not ended within {_STOP_S:.0f} s") from None
+            raise KernelError(
+                f"Perfetto has not written the system trace within {_STOP_S:.0f} s", self._alone()
+            ) from None
         if process.returncode or not self.path.exists() or not self.path.stat().st_size:
-            raise KernelError(f"Perfetto has written no system trace: {self._said()}")
-
-    def _merge(self) -> str:
+            raise KernelError(
+                f"Perfetto has written no system trace: {self._said()}", self._alone()
+            )
         # A process of its own: it needs memory that a recorder should not take.
         done = subprocess.run(
             [sys.executable, "-m", "profinfer", "merge", self._output, self.path,
-             "--output", self._output, "--force"],
+             "--output", self._merged],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
+            said = done.stderr.strip().removeprefix("profinfer: ") or "no message"
             raise ProfinferError(
-                f"the system trace was not merged: {done.stderr.strip() or 'no message'}",
+                f"the system trace was not merged: {said}",
                 f"both traces are there, {self._output} and {self._keep()}",
             )
-        return done.stdout
+        os.replace(self._merged, self._output)
+        return self._named(done.stdout) + self._named(done.stderr)
+
+    def _alone(self) -> str:
+        return f"{self._output} is there, without the system's events"
+
+    def _named(self, text: str) -> str:
+        """What merge says, without the names of files that are gone."""
+        text = text.replace(str(self._merged), str(self._output))
+        return text.replace(str(self.path), "the system trace")
 
     def _keep(self) -> Path:
         """Leaves the system trace there, under a name that a person finds, where that is free."""

@@ -7,7 +7,8 @@
 
 Debian's releases do not have these packages, and unstable's want unstable's libc: everything lies
 in the folder, nothing is installed. Packages come from the Debian mirror of this system's apt
-sources, and are checked by its Debian keyring. `PROFINFER_PERFETTO=DIR/bin profinfer record
+sources, and are checked by its Debian keyring. The mirror has one version of each, the newest;
+where that is not the one that the tests were last tried with, it says so. `PROFINFER_PERFETTO=DIR/bin profinfer record
 --system ...` uses them. A folder that exists is left as it is: remove it to get newer versions.
 """
 
@@ -26,6 +27,9 @@ ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
 UNSTABLE = "sid"
 # With what they are linked with: its other dependencies are for services of a whole system.
 PACKAGES = ("perfetto", "libc6", "libstdc++6", "libgcc-s1", "zlib1g")
+TRIED = "56.0-1"
+"""The version of the package perfetto that the tests were last tried with."""
+
 PROGRAMS = ("usr/sbin/traced", "usr/sbin/traced_probes", "usr/bin/perfetto")
 NOT_NEEDED = ("usr/share", "var", "etc")
 
@@ -49,6 +53,9 @@ def fetch(machine: str, folder: Path) -> None:
             for deb in apt.download(*PACKAGES):
                 unpack(deb, root)
                 packages.append({key: field(deb, key) for key in ("Package", "Version")})
+        [version] = [each["Version"] for each in packages if each["Package"] == "perfetto"]
+        if version != TRIED:
+            print(f"fetch_perfetto: got {version}; the tests were tried with {TRIED}")
         for name in NOT_NEEDED:
             shutil.rmtree(root / name, ignore_errors=True)
         (part / "bin").mkdir()

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from profinfer.errors import UsageError
-from profinfer.merging.merge import merge
+from profinfer.merging.merge import check_different, merge
 from profinfer.output import Replacement, give_to_caller
 
 _EPILOG = """\
@@ -58,6 +58,7 @@ class MergeCommand:
         if args.same_boot and args.offset is not None:
             raise UsageError("traces of one boot have one clock: leave out --offset or --same-boot")
         offset = None if args.offset is None else _nanoseconds(args.offset)
+        check_different(args.traces, args.output)
         output = Replacement(args.output, force=args.force)
         try:
             give_to_caller(output)

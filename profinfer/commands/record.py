@@ -70,21 +70,16 @@ class RecordCommand:
         outputs = _Outputs(config)
         live = _LiveLine(outputs)
         try:
-            with beside(config.system, config.output) as system, Recorder(config) as recorder:
-                outputs.feed(recorder.prepare())
-                result = recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
-        except OutputError:
-            raise
-        except ProfinferError:
-            outputs.convert(live.show_converted)  # as far as it went
-            raise
-        else:
-            outputs.convert(live.show_converted)
-            live.clear()
-            _report(config, outputs, result)
-            outputs.close()
-            if system:
-                print(system.join(), end="", file=sys.stderr)
+            with beside(config.system, config.output) as system:
+                result = _record(config, outputs, live)
+                if system:
+                    system.end()
+                outputs.convert(live.show_converted)
+                live.clear()
+                _report(config, outputs, result)
+                outputs.close()
+                if system:
+                    print(system.join(), end="", file=sys.stderr)
         finally:
             outputs.close()
         return 0
@@ -264,6 +259,18 @@ class _LiveLine:
     def clear(self) -> None:
         if self._active:
             self._put("")
+
+
+def _record(config: Config, outputs: _Outputs, live: _LiveLine) -> Result:
+    try:
+        with Recorder(config) as recorder:
+            outputs.feed(recorder.prepare())
+            return recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
+    except OutputError:
+        raise
+    except ProfinferError:
+        outputs.convert(live.show_converted)  # as far as it went
+        raise
 
 
 def _report(config: Config, outputs: _Outputs, result: Result) -> None:

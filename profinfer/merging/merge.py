@@ -30,7 +30,6 @@ def merge(
     inputs: Sequence[Path], output: Replacement, offset_ns: int | None, *, same_boot: bool
 ) -> Report:
     """Writes the inputs as one trace. TraceError when one cannot be read or placed in time."""
-    _check_different(inputs)
     surveys = [survey(Source(path)) for path in inputs]
     groups = group(surveys, offset_ns, same_boot=same_boot)
     numbering = Numbering(groups)
@@ -61,13 +60,24 @@ def merge(
     return report
 
 
-def _check_different(inputs: Sequence[Path]) -> None:
-    seen: list[Path] = []
-    for path in inputs:
-        for other in seen:
-            if path.exists() and other.exists() and path.samefile(other):
+def check_different(inputs: Sequence[Path], output: Path) -> None:
+    """UsageError when a file is named twice, be it by other names."""
+    for i, path in enumerate(inputs):
+        if _is_same(path, output):
+            raise UsageError(
+                f"{output} is to be written, and is one of the traces to merge",
+                "give the merged trace a name of its own",
+            )
+        for other in inputs[:i]:
+            if _is_same(path, other):
                 raise UsageError(f"{other} and {path} are the same file")
-        seen.append(path)
+
+
+def _is_same(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
 
 
 def _placed(member: Survey, mine: Group, host: Group) -> str:

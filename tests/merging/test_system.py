@@ -1,0 +1,233 @@
+"""Beside Perfetto's own recorder: a real system trace of the same time, and `record --system`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from profinfer import query
+from profinfer.trace_processor import Session, open_trace
+from tests.conftest import REPO, Require
+from tests.merging.placement import placement
+from tests.support import Engine, Recording, double_fixture, run
+
+__all__ = ["double_fixture"]
+
+PERFETTO = REPO / "build/perfetto/bin"
+CONFIG = """
+buffers { size_kb: 32768 fill_policy: DISCARD }
+data_sources { config {
+  name: "linux.ftrace"
+  ftrace_config {
+    ftrace_events: "sched/sched_switch"
+    ftrace_events: "sched/sched_waking"
+    ftrace_events: "sched/sched_process_exit"
+    ftrace_events: "sched/sched_process_free"
+    ftrace_events: "task/task_newtask"
+    ftrace_events: "task/task_rename"
+    buffer_size_kb: 8192
+    drain_period_ms: 100
+    compact_sched { enabled: true }
+  }
+} }
+data_sources { config {
+  name: "linux.process_stats"
+  process_stats_config { scan_all_processes_on_start: true }
+} }
+data_sources { config {
+  name: "linux.sys_stats"
+  sys_stats_config { meminfo_period_ms: 100 meminfo_counters: MEMINFO_MEM_AVAILABLE }
+} }
+"""
+SLEEPY = ("--threads", 2, "--layers", 2, "--decode", 40, "--sleep", "--work-us", 200)
+"""Its threads sleep within each operator, so that each is Running for moments only: clocks that
+are apart show."""
+
+
+@pytest.fixture(scope="module")
+def engine(double: Engine, require: Require) -> Engine:
+    require("Perfetto's traced (build/perfetto)", (PERFETTO / "traced").is_file())
+    require("tracefs", Path("/sys/kernel/tracing/events/sched").is_dir())
+    (double.folder / "system.pbtx").write_text(CONFIG)
+    return double
+
+
+def _record(engine: Engine, trace: Path, *options: object, programs: Path | str = PERFETTO,
+            target: tuple[object, ...] = SLEEPY) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    environment = engine.environment | {"PROFINFER_PERFETTO": str(programs)}
+    return run(
+        engine, "record", "--level", "barrier", "-o", trace, *options, "--",
+        engine.program(), *target, environment=environment, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recording(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
+    trace = tmp_path_factory.mktemp("system") / "both.pftrace"
+    done = _record(engine, trace, "--system", engine.folder / "system.pbtx")
+    found = Recording(trace, done.stdout, done.stderr, done.returncode)
+    assert done.returncode == 0, done.stderr
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_the_system_is_in_the_trace(recording: Recording) -> None:
+    assert recording.session.import_errors() == []
+    assert os.listdir(recording.trace.parent) == [recording.trace.name]
+    pid = recording.truth["pid"]
+    threads = recording.rows(
+        f"SELECT tid, count() FROM thread JOIN process USING (upid) WHERE pid = {pid} GROUP BY 1"
+    )
+    assert [count for _, count in threads] == [1] * len(threads)
+    [(switches, others)] = recording.rows(
+        f"SELECT sum(pid = {pid}), sum(pid IS NOT {pid}) FROM sched JOIN thread USING (utid) "
+        "LEFT JOIN process USING (upid)"
+    )
+    assert isinstance(switches, int) and isinstance(others, int)
+    assert switches > 100 and others > 100
+    [(samples,)] = recording.rows(
+        "SELECT count() FROM counter JOIN counter_track AS t ON track_id = t.id "
+        "WHERE t.name = 'MemAvailable'"
+    )
+    assert isinstance(samples, int) and samples > 1
+    assert "same boot" in recording.stderr
+    assert ".system" not in recording.stderr  # the name of a file that is gone
+
+
+def test_nothing_of_the_engine_is_missing(recording: Recording) -> None:
+    truth = recording.truth
+    assert recording.count("ubatch") == truth["ubatches"]
+    assert recording.count("graph") == len(truth["graphs"])
+    operators = sum(
+        truth["calls"][name]
+        for name in ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused")
+    )
+    assert recording.count("operator") == operators
+
+
+def test_operators_lie_where_the_kernel_says_that_their_thread_ran(recording: Recording) -> None:
+    found = placement(recording.session)
+    assert found.slices == recording.count("operator")
+    assert found.edges >= 0.99
+    # The measure tells clocks apart that are 0.2 ms apart.
+    assert placement(recording.session, shift=200_000).edges < 0.9
+
+
+def test_working_operators_lie_in_running_states_whole(engine: Engine, tmp_path: Path) -> None:
+    done = _record(
+        engine, tmp_path / "t.pftrace", "--system", engine.folder / "system.pbtx",
+        target=("--threads", 1, "--layers", 3, "--decode", 60, "--work-us", 60),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with open_trace(tmp_path / "t.pftrace", trace_processor="wasm") as session:
+        found = placement(session)
+        assert found.slices > 1_000
+        assert found.inside >= 0.99
+        _all_answer(session)
+
+
+def _all_answer(session: Session) -> None:
+    for path in query.ready_queries():
+        assert query.run(session, query.read(path))
+
+
+def test_merging_by_hand_gives_the_same(engine: Engine, tmp_path: Path) -> None:
+    """A system trace that somebody else has recorded, and our recording within its time."""
+    system, ours = tmp_path / "system.pftrace", tmp_path / "ours.pftrace"
+    environment = os.environ | {
+        "PERFETTO_PRODUCER_SOCK_NAME": str(tmp_path / "p"),
+        "PERFETTO_CONSUMER_SOCK_NAME": str(tmp_path / "c"),
+    }
+    services = []
+    try:
+        for name in ("traced", "traced_probes"):
+            services.append(
+                subprocess.Popen(
+                    [PERFETTO / name], env=environment, stderr=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            )  # fmt: skip
+        until = 200
+        while not (tmp_path / "c").exists() and until:
+            until -= 1
+            subprocess.run(["sleep", "0.05"], check=True)
+        subprocess.run(
+            [PERFETTO / "perfetto", "--txt", "-c", engine.folder / "system.pbtx",
+             "--background-wait", "--out", system],
+            env=environment, check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+        done = _record(engine, ours)
+        assert done.returncode == 0, done.stderr
+    finally:
+        for service in reversed(services):
+            service.terminate()
+            service.wait(60)
+    until = 200
+    while (not system.exists() or not system.stat().st_size) and until:
+        until -= 1
+        subprocess.run(["sleep", "0.05"], check=True)
+    merged = run(engine, "merge", ours, system, "-o", tmp_path / "both.pftrace")
+    assert merged.returncode == 0, merged.stderr
+    assert re.search(r"same boot .*REALTIME clocks agree", merged.stdout), merged.stdout
+    with open_trace(tmp_path / "both.pftrace", trace_processor="wasm") as session:
+        assert placement(session).edges >= 0.99
+
+
+# ---- What goes wrong
+
+
+def test_without_perfetto_nothing_is_started(engine: Engine, tmp_path: Path) -> None:
+    done = _record(
+        engine, tmp_path / "t.pftrace", "--system", engine.folder / "system.pbtx",
+        programs=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "Perfetto's traced" in done.stderr and "hint: install" in done.stderr
+    assert not done.stdout  # the engine would have said what it did
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_configuration_that_perfetto_refuses(engine: Engine, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pbtx"
+    bad.write_text("buffers { size_kb: many }")
+    for config in (bad, tmp_path / "none.pbtx", tmp_path):
+        done = _record(engine, tmp_path / "t.pftrace", "--system", config)
+        assert done.returncode == 2, done.stderr
+        assert str(config) in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not done.stdout
+    assert os.listdir(tmp_path) == ["bad.pbtx"]
+
+
+def test_perfetto_that_dies_leaves_our_trace(engine: Engine, tmp_path: Path) -> None:
+    """A perfetto that acknowledges, and then writes nothing."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("traced", "traced_probes"):
+        (programs / name).symlink_to(PERFETTO / name)
+    script = programs / "perfetto"
+    script.write_text(
+        "#!/bin/bash\n"
+        'while (($#)); do [[ $1 == --notify-fd ]] && fd=$2; shift; done\n'
+        'printf "\\0" >&"$fd"\nexec {fd}>&-\n'
+        'trap "echo no more memory; exit 1" TERM\nwhile :; do sleep 0.1; done\n'
+    )
+    script.chmod(0o755)
+    trace = tmp_path / "t.pftrace"
+    done = _record(
+        engine, trace, "--system", engine.folder / "system.pbtx", programs=programs
+    )
+    assert done.returncode == 4, done.stderr
+    assert "no more memory" in done.stderr and str(trace) in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["bin", "t.pftrace"]
+    with open_trace(trace, trace_processor="wasm") as session:
+        assert session.import_errors() == []
+        [(count,)] = session.query("SELECT count() FROM slice WHERE category = 'operator'")
+        assert isinstance(count, int) and count > 0
