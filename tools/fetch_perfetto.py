@@ -8,8 +8,9 @@
 Debian's releases do not have these packages, and unstable's want unstable's libc: everything lies
 in the folder, nothing is installed. Packages come from the Debian mirror of this system's apt
 sources, and are checked by its Debian keyring. The mirror has one version of each, the newest;
-where that is not the one that the tests were last tried with, it says so. `PROFINFER_PERFETTO=DIR/bin profinfer record
---system ...` uses them. A folder that exists is left as it is: remove it to get newer versions.
+where that is not the one that the tests were last tried with, it says so. A folder that exists
+is left as it is: remove it to get newer versions.
+`PROFINFER_PERFETTO=DIR/bin profinfer record --system ...` uses them.
 """
 
 from __future__ import annotations

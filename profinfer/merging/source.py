@@ -68,7 +68,7 @@ class Source:
         """The error for bytes that are not what they should be."""
         return TraceError(f"{self.path} is damaged: {what}", _AGAIN)
 
-    def _foreign(self, data: bytes) -> TraceError:
+    def _foreign(self, data: bytearray) -> TraceError:
         if data.lstrip()[:1] in (b"{", b"["):
             return TraceError(f"{self.path} is a JSON trace, which cannot be merged", _JSON_HINT)
         return not_a_trace(self.path)
@@ -97,13 +97,13 @@ class Source:
 
     def _packets(self, pieces: Iterable[bytes]) -> Generator[Chunk, None, bool]:
         """Chunks of whole packets; returns whether something is left that is none."""
-        left = b""
+        left = bytearray()
         for piece in pieces:
             left += piece
             bounds, sound = _bounds(left)
             if bounds:
-                yield from self._expand(left[: bounds[-1]], bounds)
-                left = left[bounds[-1] :]
+                yield from self._expand(bytes(left[: bounds[-1]]), bounds)
+                del left[: bounds[-1]]
             self._begun |= bool(bounds)
             if not sound:
                 if not self._begun:
@@ -137,7 +137,7 @@ class Source:
             raise self.damaged("a compressed packet ends within a packet")
 
 
-def _bounds(data: bytes) -> tuple[list[int], bool]:
+def _bounds(data: bytearray) -> tuple[list[int], bool]:
     """Begin, content and end of every whole packet, and whether what follows may become one."""
     end = len(data)
     bounds: list[int] = []

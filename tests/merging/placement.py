@@ -58,7 +58,9 @@ def placement(session: Session, shift: int = 0) -> Placement:
 def _by_tid(session: Session, sql: str) -> dict[int, tuple[Times, Times]]:
     found: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for tid, ts, dur in session.query(sql):
-        assert isinstance(tid, int) and isinstance(ts, int) and isinstance(dur, int)
+        assert isinstance(tid, int)
+        assert isinstance(ts, int)
+        assert isinstance(dur, int)
         found[tid].append((ts, dur))
     return {tid: (np.array(rows).T[0], np.array(rows).T[1]) for tid, rows in found.items()}
 

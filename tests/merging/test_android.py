@@ -1,5 +1,7 @@
 """A recording of ours and an Android system trace of the same time become one timeline."""
 
+# ruff: noqa: S608  SQL is put together here, from words of this file
+
 from __future__ import annotations
 
 import gzip
@@ -27,7 +29,9 @@ from tests.merging.placement import placement
 
 
 @pytest.fixture(scope="module", params=["plain", "gzip", "compressed packets", "android first"])
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Session]:
     folder = tmp_path_factory.mktemp("android")
     data = android().trace(compress=request.param == "compressed packets")
     theirs = folder / "device.perfetto-trace"
@@ -55,9 +59,9 @@ def test_nothing_is_lost_or_misplaced_on_the_way(both: Session) -> None:
 
 def test_there_is_one_tree_of_processes(both: Session) -> None:
     rows = both.query(
-        "SELECT pid, parent.pid, p.uid, p.name FROM process AS p "
+        "SELECT p.pid, parent.pid, p.uid, p.name FROM process AS p "
         "LEFT JOIN (SELECT upid, pid FROM process) AS parent ON parent.upid = p.parent_upid "
-        "WHERE p.pid > 0 ORDER BY 1".replace("SELECT pid,", "SELECT p.pid,")
+        "WHERE p.pid > 0 ORDER BY 1"
     ).rows()
     assert [row[:3] for row in rows] == [
         (1, 0, 0), (PID, ZYGOTE, UID), (ZYGOTE, 1, 0), (SYSTEM_SERVER, ZYGOTE, 1000)
@@ -82,7 +86,8 @@ def test_operators_lie_where_their_thread_runs(both: Session) -> None:
 def test_standard_modules_answer(both: Session) -> None:
     rows = both.query(
         "INCLUDE PERFETTO MODULE sched.latency; "
-        "SELECT count(), min(latency_dur), max(latency_dur) FROM sched_latency_for_running_interval "
+        "SELECT count(), min(latency_dur), max(latency_dur) FROM "
+        "sched_latency_for_running_interval "
         f"JOIN thread USING (utid) WHERE tid IN ({MAIN}, {WORKER})"
     ).rows()
     # Of the first running of a thread nobody knows since when it was to run.

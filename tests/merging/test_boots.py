@@ -11,7 +11,8 @@ from profinfer.errors import TraceError, UsageError
 from profinfer.trace_processor import open_trace
 from tests.captures import BASE, Capture
 from tests.merging.android import BOOTED
-from tests.merging.inputs import FIRST, OPERATORS, STEPS, US, engine, merged, write_enginefrom tests.sql.harness import foreign_trace
+from tests.merging.inputs import FIRST, OPERATORS, STEPS, US, engine, merged, write_engine
+from tests.sql.harness import foreign_trace
 
 LATER_NS = 86_400_000_000_000
 """The second machine was booted a day after the first."""
@@ -48,7 +49,8 @@ def test_realtime_aligns_two_machines(tmp_path: Path) -> None:
         # The host is the machine that was booted first when the other would begin before it.
         assert [row[2] for row in rows] == [STEPS, STEPS]
         (_, first, _), (_, second, _) = rows
-        assert isinstance(first, int) and isinstance(second, int)
+        assert isinstance(first, int)
+        assert isinstance(second, int)
         assert second - first == LATER_NS
         assert first == BASE + FIRST + 60 * US or second == BASE + FIRST + 60 * US
         assert any("kernels or machines differ" in line for line in report.lines)
@@ -61,9 +63,11 @@ def test_how_far_off_it_can_be_is_what_the_snapshots_scatter_and_drift(tmp_path:
     report = merged(tmp_path / "both.pftrace", one, two)
     [line] = [line for line in report.lines if "shifted by" in line]
     found = re.search(r"off by up to ([\d.]+) ms", line)
-    assert found and float(found[1]) >= 1.5, line
+    assert found, line
+    assert float(found[1]) >= 1.5, line
     (_, first, _), (_, second, _) = _ubatches(tmp_path / "both.pftrace")
-    assert isinstance(first, int) and isinstance(second, int)
+    assert isinstance(first, int)
+    assert isinstance(second, int)
     assert abs(second - first - LATER_NS) <= float(found[1]) * 1e6
 
 
@@ -72,7 +76,8 @@ def test_an_offset_is_taken_to_the_nanosecond(tmp_path: Path) -> None:
     two = write_engine(tmp_path / "two.pftrace", _other(), booted=BOOTED + LATER_NS)
     report = merged(tmp_path / "both.pftrace", one, two, offset_ns=-12_500_000_001)
     (_, second, _), (_, first, _) = _ubatches(tmp_path / "both.pftrace")
-    assert isinstance(first, int) and isinstance(second, int)
+    assert isinstance(first, int)
+    assert isinstance(second, int)
     assert second - first == -12_500_000_001
     assert any("as --offset says" in line for line in report.lines)
 

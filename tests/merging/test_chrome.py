@@ -1,5 +1,7 @@
 """A trace as Chrome's system tracing writes it: clocks of the writers' own, in differences."""
 
+# ruff: noqa: S608  SQL is put together here, from words of this file
+
 from __future__ import annotations
 
 import gzip
@@ -44,7 +46,10 @@ def _chrome() -> Trace:
     thread = packet.track_descriptor.thread
     thread.pid, thread.tid, thread.thread_name = BROWSER, BROWSER + 1, "CrBrowserMain"
     for i in range(PACKETS):
-        for kind, delta in ((TrackEvent.TYPE_SLICE_BEGIN, 30), (TrackEvent.TYPE_SLICE_END, TASK_US)):
+        for kind, delta in (
+            (TrackEvent.TYPE_SLICE_BEGIN, 30),
+            (TrackEvent.TYPE_SLICE_END, TASK_US),
+        ):
             packet = TracePacket(trusted_packet_sequence_id=2, timestamp=delta, sequence_flags=2)
             packet.track_event.type = kind
             if kind == TrackEvent.TYPE_SLICE_BEGIN:
@@ -78,7 +83,13 @@ def test_chrome_keeps_its_times_and_names(tmp_path: Path, ours_first: bool) -> N
         ).rows()
         main = session.query(f"SELECT name FROM thread WHERE tid = {MAIN}").rows()
     assert rows == [
-        (BASE + (30 + i * (30 + TASK_US)) * US, TASK_US * US, BROWSER + 1, "CrBrowserMain", "Browser")
+        (
+            BASE + (30 + i * (30 + TASK_US)) * US,
+            TASK_US * US,
+            BROWSER + 1,
+            "CrBrowserMain",
+            "Browser",
+        )
         for i in range(PACKETS)
     ]
     assert ours == [(OPERATORS, 3)]

@@ -20,8 +20,7 @@ def _write(path: Path, trace: Android, *, without_wakeups: bool = False, until: 
             for cpu, found in trace.switches.items()
         }
         trace.wakeups = {
-            cpu: [each for each in found if each[0] < until]
-            for cpu, found in trace.wakeups.items()
+            cpu: [each for each in found if each[0] < until] for cpu, found in trace.wakeups.items()
         }
     if without_wakeups:
         trace.wakeups = {}

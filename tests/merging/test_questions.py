@@ -1,6 +1,8 @@
 """Ready queries and modules answer on a merged trace as on ours alone; several recordings in one
 trace are added up, and flagged."""
 
+# ruff: noqa: S608  SQL is put together here, from words of this file
+
 from __future__ import annotations
 
 import json
@@ -13,10 +15,10 @@ import pytest
 from profinfer import query
 from profinfer.errors import TraceError
 from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from tests.captures import convert
 from tests.merging.android import BOOTED
 from tests.merging.inputs import STEPS, android, engine, merged, write_engine
 from tests.replay.recordings import frames
-from tests.captures import convert
 
 READY = [path.stem for path in query.ready_queries()]
 MODULES = sorted(path.stem for path in (SQL_DIR / "profinfer").glob("*.sql"))
@@ -108,11 +110,13 @@ def test_two_recordings_are_added_up(tmp_path: Path) -> None:
             "INCLUDE PERFETTO MODULE profinfer.operators; INCLUDE PERFETTO MODULE profinfer.graphs;"
             "SELECT count() FROM profinfer_operator_slice AS o JOIN profinfer_graph AS g "
             "USING (graph_id) JOIN thread AS a ON a.utid = o.utid JOIN thread AS b "
-            "ON b.utid = g.utid WHERE a.upid IS NOT b.upid OR o.ts NOT BETWEEN g.ts AND g.ts + g.dur"
+            "ON b.utid = g.utid WHERE a.upid IS NOT b.upid "
+            "OR o.ts NOT BETWEEN g.ts AND g.ts + g.dur"
         ).rows()
         assert strangers == [(0,)]
         tensors = both.query(
-            "INCLUDE PERFETTO MODULE profinfer.operators; INCLUDE PERFETTO MODULE profinfer.tensors;"
+            "INCLUDE PERFETTO MODULE profinfer.operators; "
+            "INCLUDE PERFETTO MODULE profinfer.tensors; "
             "SELECT count() FROM profinfer_operator_slice AS o JOIN profinfer_tensor AS t "
             "USING (tensor_id) WHERE o.name != t.name"
         ).rows()
@@ -125,7 +129,11 @@ def test_several_recordings_are_flagged(tmp_path: Path) -> None:
     other = write_engine(tmp_path / "other.pftrace", engine(boot="b"), booted=BOOTED + 10**12)
     merged(tmp_path / "two+one.pftrace", two, one)
     merged(tmp_path / "three.pftrace", tmp_path / "two+one.pftrace", other)
-    for path, number in ((one, 1), (tmp_path / "two+one.pftrace", 2), (tmp_path / "three.pftrace", 3)):
+    for path, number in (
+        (one, 1),
+        (tmp_path / "two+one.pftrace", 2),
+        (tmp_path / "three.pftrace", 3),
+    ):
         with open_trace(path, trace_processor="wasm") as session:
             assert session.import_errors() == []
             said = [message for message, _ in query.recording_warnings(session)]

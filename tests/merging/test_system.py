@@ -1,5 +1,7 @@
 """Beside Perfetto's own recorder: a real system trace of the same time, and `record --system`."""
 
+# ruff: noqa: S608  SQL is put together here, from words of this file
+
 from __future__ import annotations
 
 import os
@@ -90,13 +92,16 @@ def test_the_system_is_in_the_trace(recording: Recording) -> None:
         f"SELECT sum(pid = {pid}), sum(pid IS NOT {pid}) FROM sched JOIN thread USING (utid) "
         "LEFT JOIN process USING (upid)"
     )
-    assert isinstance(switches, int) and isinstance(others, int)
-    assert switches > 100 and others > 100
+    assert isinstance(switches, int)
+    assert isinstance(others, int)
+    assert switches > 100
+    assert others > 100
     [(samples,)] = recording.rows(
         "SELECT count() FROM counter JOIN counter_track AS t ON track_id = t.id "
         "WHERE t.name = 'MemAvailable'"
     )
-    assert isinstance(samples, int) and samples > 1
+    assert isinstance(samples, int)
+    assert samples > 1
     assert "same boot" in recording.stderr
     assert ".system" not in recording.stderr  # the name of a file that is gone
 
@@ -189,7 +194,8 @@ def test_without_perfetto_nothing_is_started(engine: Engine, tmp_path: Path) -> 
         programs=tmp_path,
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
-    assert "Perfetto's traced" in done.stderr and "hint: install" in done.stderr
+    assert "Perfetto's traced" in done.stderr
+    assert "hint: install" in done.stderr
     assert not done.stdout  # the engine would have said what it did
     assert os.listdir(tmp_path) == []
 
@@ -215,19 +221,19 @@ def test_perfetto_that_dies_leaves_our_trace(engine: Engine, tmp_path: Path) -> 
     script = programs / "perfetto"
     script.write_text(
         "#!/bin/bash\n"
-        'while (($#)); do [[ $1 == --notify-fd ]] && fd=$2; shift; done\n'
+        "while (($#)); do [[ $1 == --notify-fd ]] && fd=$2; shift; done\n"
         'printf "\\0" >&"$fd"\nexec {fd}>&-\n'
         'trap "echo no more memory; exit 1" TERM\nwhile :; do sleep 0.1; done\n'
     )
     script.chmod(0o755)
     trace = tmp_path / "t.pftrace"
-    done = _record(
-        engine, trace, "--system", engine.folder / "system.pbtx", programs=programs
-    )
+    done = _record(engine, trace, "--system", engine.folder / "system.pbtx", programs=programs)
     assert done.returncode == 4, done.stderr
-    assert "no more memory" in done.stderr and str(trace) in done.stderr
+    assert "no more memory" in done.stderr
+    assert str(trace) in done.stderr
     assert sorted(os.listdir(tmp_path)) == ["bin", "t.pftrace"]
     with open_trace(trace, trace_processor="wasm") as session:
         assert session.import_errors() == []
         [(count,)] = session.query("SELECT count() FROM slice WHERE category = 'operator'")
-        assert isinstance(count, int) and count > 0
+        assert isinstance(count, int)
+        assert count > 0
