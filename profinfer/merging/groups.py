@@ -61,7 +61,10 @@ def group(surveys: Sequence[Survey], offset_ns: int | None, *, same_boot: bool) 
         shifts = _shifts(groups)
         if any(g.first + s.ns < 0 for g, s in zip(groups, shifts, strict=True)):
             # Times before the host's boot would be negative: the boot that came first is the host.
+            named_first = groups[0].members[0].name
             groups.insert(0, groups.pop(max(range(len(groups)), key=lambda i: -shifts[i].ns)))
+            host = groups[0].members[0].name
+            groups[1].why[named_first], groups[0].why[host] = groups[0].why[host], "booted first"
             shifts = _shifts(groups)
     else:
         shifts = _given(groups, offset_ns)
@@ -86,7 +89,8 @@ def _place(groups: list[Group], each: Survey, *, asked: bool, same_boot: bool) -
     if not groups or same_boot:
         if not groups:
             groups.append(Group())
-        groups[0].join(each, "as --same-boot says")
+        first = not groups[0].members
+        groups[0].join(each, "named first" if first else "as --same-boot says")
         return
     reasons = []
     for i, candidate in enumerate(groups):

@@ -89,9 +89,9 @@ def _placed(member: Survey, mine: Group, host: Group) -> str:
         text = f"{member.name}: same boot as {first.name}, {mine.why[member.name]}: not shifted"
         apart = agreement(first.snapshots, member.snapshots)
         return text + (f". Snapshots disagree about {apart} beside BOOTTIME" if apart else "")
-    shift = mine.shift
+    shift, why = mine.shift, mine.why[mine.members[0].name]
     return (
-        f"{member.name}: another boot than {first.name}'s ({mine.why[member.name]}), machine "
-        f"{mine.machine} in the merged trace: shifted by {shift.ns / 1e9:+.9f} s ({shift.remark}): "
-        f"off by up to {duration(shift.off_ns)}, if both machines' REALTIME was right"
+        f"{member.name}: another boot than {first.name}'s ({why}), machine {mine.machine} "
+        f"in the merged trace: shifted by {shift.ns / 1e9:+.9f} s ({shift.remark}): off by "
+        f" up to {duration(shift.off_ns)}, if both machines' REALTIME was right"
     )

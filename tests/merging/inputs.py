@@ -11,12 +11,15 @@ from profinfer.capture import Frame, FrameKind
 from profinfer.merging.merge import Report, merge
 from profinfer.output import Replacement
 from tests.captures import BASE, CPUS, MAIN, PID, WORKER, Capture, T, convert
-from tests.merging.android import ASLEEP, BOOTED, Android
+from tests.merging.android import ASLEEP, BOOTED, WAKER, Android
 
 US = 1_000
 STEP, BUSY, STEPS = 2_000 * US, (40 * US, 940 * US), 100
 """A token takes so long, of which the threads run so much: then they sleep."""
 FIRST = 1_000 * US
+SWITCHES = 2 * (2 * STEPS + 1)
+"""In the system trace. Of a CPU's first one compact_sched does not say who was there before: Trace
+Processor leaves it out."""
 OPERATORS = STEPS * 2 * 3
 SLICES_PER_STEP = ("ffn_gate-0", "ffn_up-0", "ffn_out-0")
 
@@ -55,6 +58,8 @@ def engine(*, pid: int = PID, boot: str = "", uname: str = Android.system) -> Ca
 def android() -> Android:
     """The system trace beside it: both threads run on the CPUs that the recording names."""
     trace = Android(PID, {MAIN: "engine", WORKER: "worker"}, start=BASE - 5_000_000)
+    for tid in (MAIN, WORKER):
+        trace.ran(WAKER, tid % CPUS, BASE + (100 + tid) * US, BASE + (100 + tid) * US + 500)
     for step in range(STEPS):
         t = BASE + FIRST + step * STEP
         for tid in (MAIN, WORKER):

@@ -14,10 +14,10 @@ SLACK_NS = 50_000
 
 _SLICES = """
 INCLUDE PERFETTO MODULE profinfer.operators;
-SELECT t.tid, o.ts, o.work_dur
+SELECT t.tid, o.ts, o.busy_dur
 FROM profinfer_operator_slice AS o
 JOIN thread AS t USING (utid)
-WHERE o.work_dur IS NOT NULL
+WHERE o.busy_dur IS NOT NULL
 ORDER BY o.ts"""
 _RUNNING = """
 SELECT t.tid, s.ts, s.dur

@@ -19,6 +19,7 @@ from tests.merging.inputs import (
     OPERATORS,
     STEP,
     STEPS,
+    SWITCHES,
     US,
     android,
     engine,
@@ -52,8 +53,8 @@ def test_nothing_is_lost_or_misplaced_on_the_way(both: Session) -> None:
     assert counts["operator"] == OPERATORS
     assert counts["ubatch"] == counts["graph"] == STEPS
     [(switches, first, last)] = both.query("SELECT count(), min(ts), max(ts) FROM sched").rows()
-    assert switches == 2 * 2 * STEPS
-    assert first == BASE + FIRST + BUSY[0]
+    assert switches == SWITCHES
+    assert first == BASE + (100 + MAIN) * US + 500
     assert last == BASE + FIRST + (STEPS - 1) * STEP + BUSY[1]
 
 
@@ -90,7 +91,7 @@ def test_standard_modules_answer(both: Session) -> None:
         "sched_latency_for_running_interval "
         f"JOIN thread USING (utid) WHERE tid IN ({MAIN}, {WORKER})"
     ).rows()
-    # Of the first running of a thread nobody knows since when it was to run.
+    # Of a thread's first wakeup nobody knows what it was before.
     assert rows[0][0] >= 2 * STEPS - 2
     assert rows[0][1:] == (20 * US, 20 * US)
 

@@ -117,7 +117,7 @@ def test_two_recordings_are_added_up(tmp_path: Path) -> None:
         tensors = both.query(
             "INCLUDE PERFETTO MODULE profinfer.operators; "
             "INCLUDE PERFETTO MODULE profinfer.tensors; "
-            "SELECT count() FROM profinfer_operator_slice AS o JOIN profinfer_tensor AS t "
+            "SELECT count() FROM profinfer_operator AS o JOIN profinfer_tensor AS t "
             "USING (tensor_id) WHERE o.name != t.name"
         ).rows()
         assert tensors == [(0,)]
