@@ -79,15 +79,16 @@ def relate(ours: Sequence[Snapshot], theirs: Sequence[Snapshot]) -> Shift | None
     spread = max(abs(each - ns) for each in shifts)
     gap = max(0, other[0][0] - mine[-1][0], mine[0][0] - other[-1][0])
     rates = [_rate(mine), _rate(other)]
-    drift = sum(abs(rate) for rate in rates if rate is not None)
+    drift = sum(_SLEW if rate is None else abs(rate) for rate in rates)
     remark = f"snapshots scatter by {duration(spread)}"
-    remark += f", REALTIME drifts by {drift * 1e6:.2f} ppm" if any(rates) else ""
-    if gap and None in rates:
-        remark += f", {duration(gap)} lie between the recordings and the drift meanwhile is unknown"
-    elif gap:
-        remark += f", {duration(gap)} lie between the recordings"
     if len(mine) == len(other) == 1:
-        remark = "there is one snapshot of each: neither scatter nor drift is known"
+        remark = "there is one snapshot of each, so that their scatter is unknown"
+    if gap:
+        remark += f", {duration(gap)} lie between the recordings"
+        if None in rates:
+            remark += ", too short to tell REALTIME's drift: 500 ppm are assumed"
+        else:
+            remark += f", REALTIME drifts by {drift * 1e6:.2f} ppm"
     return Shift(ns, spread + round(drift * gap), remark)
 
 

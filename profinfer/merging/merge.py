@@ -93,5 +93,5 @@ def _placed(member: Survey, mine: Group, host: Group) -> str:
     return (
         f"{member.name}: another boot than {first.name}'s ({why}), machine {mine.machine} "
         f"in the merged trace: shifted by {shift.ns / 1e9:+.9f} s ({shift.remark}): off by "
-        f" up to {duration(shift.off_ns)}, if both machines' REALTIME was right"
+        f"up to {duration(shift.off_ns)}, if both machines' REALTIME was right"
     )

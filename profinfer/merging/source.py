@@ -69,7 +69,7 @@ class Source:
         return TraceError(f"{self.path} is damaged: {what}", _AGAIN)
 
     def _foreign(self, data: bytearray) -> TraceError:
-        if data.lstrip()[:1] in (b"{", b"["):
+        if data.lstrip().startswith((b"{", b"[")):
             return TraceError(f"{self.path} is a JSON trace, which cannot be merged", _JSON_HINT)
         return not_a_trace(self.path)
 

@@ -78,12 +78,12 @@ class Android:
         """The trace; `compress`: in compressed packets, as the service itself can write it."""
         packets = self._packets()
         if not compress:
-            return Trace(packet=packets).SerializeToString()
+            return bytes(Trace(packet=packets).SerializeToString())
         whole = Trace()
         for first in range(0, len(packets), 7):
             some = Trace(packet=packets[first : first + 7]).SerializeToString()
             whole.packet.add(compressed_packets=zlib.compress(some))
-        return whole.SerializeToString()
+        return bytes(whole.SerializeToString())
 
     # ---- Packets
 
