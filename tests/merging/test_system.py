@@ -16,7 +16,15 @@ from profinfer import query
 from profinfer.trace_processor import Session, open_trace
 from tests.conftest import REPO, Require
 from tests.merging.placement import placement
-from tests.support import Engine, Recording, double_fixture, run
+from tests.support import (
+    Engine,
+    Recording,
+    attached,
+    double_fixture,
+    finish,
+    run,
+    waiting,
+)
 
 __all__ = ["double_fixture"]
 
@@ -46,6 +54,8 @@ data_sources { config {
   sys_stats_config { meminfo_period_ms: 100 meminfo_counters: MEMINFO_MEM_AVAILABLE }
 } }
 """
+PROBES = 10
+"""At level barrier, in the engine double."""
 SLEEPY = ("--threads", 2, "--layers", 2, "--decode", 40, "--sleep", "--work-us", 200)
 """Its threads sleep within each operator, so that each is Running for moments only: clocks that
 are apart show."""
@@ -108,12 +118,9 @@ def test_the_system_is_in_the_trace(recording: Recording) -> None:
 
 def test_nothing_of_the_engine_is_missing(recording: Recording) -> None:
     truth = recording.truth
-    assert recording.count("ubatch") == truth["ubatches"]
+    assert recording.count("ubatch") == sum(truth["ubatches"].values())
     assert recording.count("graph") == len(truth["graphs"])
-    operators = sum(
-        truth["calls"][name]
-        for name in ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused")
-    )
+    operators = sum(each["extra"] + each["fused"] for each in truth["threads"])
     assert recording.count("operator") == operators
 
 
@@ -125,13 +132,23 @@ def test_operators_lie_where_the_kernel_says_that_their_thread_ran(recording: Re
     assert placement(recording.session, shift=200_000).edges < 0.9
 
 
-def test_working_operators_lie_in_running_states_whole(engine: Engine, tmp_path: Path) -> None:
-    done = _record(
-        engine, tmp_path / "t.pftrace", "--system", engine.folder / "system.pbtx",
-        target=("--threads", 1, "--layers", 3, "--decode", 60, "--work-us", 60),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    with open_trace(tmp_path / "t.pftrace", trace_processor="wasm") as session:
+def test_working_operators_lie_in_running_states_whole(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROFINFER_PERFETTO", str(PERFETTO))
+    trace, config = tmp_path / "t.pftrace", engine.folder / "system.pbtx"
+    work = ("--threads", 1, "--layers", 3, "--decode", 60, "--work-us", 60)
+    with waiting(engine, tmp_path / "gate", *work) as target:
+        # Other work on this machine is not to preempt it.
+        os.sched_setscheduler(target.pid, os.SCHED_FIFO, os.sched_param(1))
+        options = ("--level", "barrier", "--system", config)
+        with attached(engine, target.pid, trace, *options, probes=PROBES) as recorder:
+            target.go()
+            target.truth()
+            code, said = finish(recorder)
+    assert code == 0, said
+    with open_trace(trace, trace_processor="wasm") as session:
+        assert session.import_errors() == []
         found = placement(session)
         assert found.slices > 1_000
         assert found.inside >= 0.99
