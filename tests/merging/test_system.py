@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.support import (
     double_fixture,
     finish,
     run,
+    wait_for,
     waiting,
 )
 
@@ -167,34 +169,28 @@ def test_merging_by_hand_gives_the_same(engine: Engine, tmp_path: Path) -> None:
         "PERFETTO_PRODUCER_SOCK_NAME": str(tmp_path / "p"),
         "PERFETTO_CONSUMER_SOCK_NAME": str(tmp_path / "c"),
     }
-    services = []
+    running: list[subprocess.Popen[bytes]] = []
+    started, told = os.pipe()
     try:
-        for name in ("traced", "traced_probes"):
-            services.append(
+        for name in ("traced", "traced_probes", "perfetto"):
+            options = ("--txt", "-c", engine.folder / "system.pbtx", "--out", system,
+                       "--notify-fd", str(told)) if name == "perfetto" else ()  # fmt: skip
+            running.append(
                 subprocess.Popen(
-                    [PERFETTO / name], env=environment, stderr=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
+                    [PERFETTO / name, *options], env=environment, pass_fds=(told,),
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 )
             )  # fmt: skip
-        until = 200
-        while not (tmp_path / "c").exists() and until:
-            until -= 1
-            subprocess.run(["sleep", "0.05"], check=True)
-        subprocess.run(
-            [PERFETTO / "perfetto", "--txt", "-c", engine.folder / "system.pbtx",
-             "--background-wait", "--out", system],
-            env=environment, check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+            wait_for("traced's socket", (tmp_path / "c").exists)
+        assert select.select([started], [], [], 30)[0]
         done = _record(engine, ours)
         assert done.returncode == 0, done.stderr
     finally:
-        for service in reversed(services):
-            service.terminate()
-            service.wait(60)
-    until = 200
-    while (not system.exists() or not system.stat().st_size) and until:
-        until -= 1
-        subprocess.run(["sleep", "0.05"], check=True)
+        os.close(started)
+        os.close(told)
+        for process in reversed(running):
+            process.terminate()
+            process.wait(60)
     merged = run(engine, "merge", ours, system, "-o", tmp_path / "both.pftrace")
     assert merged.returncode == 0, merged.stderr
     assert re.search(r"same boot .*REALTIME clocks agree", merged.stdout), merged.stdout
