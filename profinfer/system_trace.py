@@ -30,6 +30,7 @@ PROGRAMS = "PROFINFER_PERFETTO"
 _NAMES = ("traced", "traced_probes", "perfetto")
 _START_S, _STOP_S, _END_S = 30.0, 120.0, 5.0
 _PR_SET_PDEATHSIG = 1
+_FTRACE_EVENTS = Path("/sys/kernel/tracing/set_event")
 _PLACE = re.compile(r"^\[[\d.]+\]\s+\S+:\d+\s+")
 """How a line of theirs begins: a time and a line of source."""
 
@@ -57,6 +58,7 @@ class SystemTrace:
         self._programs = {name: _find(name) for name in _NAMES}
         if not os.access(config, os.R_OK) or not config.is_file():
             raise UsageError(f"cannot read the trace configuration {config}")
+        _check_ftrace(config)
         self._config = config
         self._output = output
         # Nobody can guess the names and put a link there: we are root.
@@ -216,6 +218,22 @@ def _find(name: str) -> str:
             f"and {PROGRAMS}=DIR/bin",
         )
     return found
+
+
+def _check_ftrace(config: Path) -> None:
+    """Of two that read ftrace's one set of buffers each gets a part of the events, and neither
+    knows: UsageError when somebody else has switched events on there."""
+    text = config.read_text(errors="replace")
+    if "linux.ftrace" not in text or "instance_name" in text:
+        return
+    with contextlib.suppress(OSError):
+        if _FTRACE_EVENTS.read_text().strip():
+            raise UsageError(
+                "somebody else is recording with ftrace: events would be divided between the two",
+                f"end that recording (or `echo > {_FTRACE_EVENTS}`, if there is none), or make an "
+                f"instance for this one: mkdir {_FTRACE_EVENTS.parent}/instances/NAME, and "
+                'instance_name: "NAME" in ftrace_config',
+            )
 
 
 def _end_with_parent() -> None:

@@ -31,11 +31,13 @@ from tests.support import (
 __all__ = ["double_fixture"]
 
 PERFETTO = REPO / "build/perfetto/bin"
+INSTANCES = Path("/sys/kernel/tracing/instances")
 CONFIG = """
 buffers { size_kb: 32768 fill_policy: DISCARD }
 data_sources { config {
   name: "linux.ftrace"
   ftrace_config {
+    instance_name: "INSTANCE"
     ftrace_events: "sched/sched_switch"
     ftrace_events: "sched/sched_waking"
     ftrace_events: "sched/sched_process_exit"
@@ -64,11 +66,17 @@ are apart show."""
 
 
 @pytest.fixture(scope="module")
-def engine(double: Engine, require: Require) -> Engine:
+def engine(double: Engine, require: Require) -> Iterator[Engine]:
+    """The engine double, and system.pbtx: with buffers of ftrace's for these tests alone."""
     require("Perfetto's traced (build/perfetto)", (PERFETTO / "traced").is_file())
-    require("tracefs", Path("/sys/kernel/tracing/events/sched").is_dir())
-    (double.folder / "system.pbtx").write_text(CONFIG)
-    return double
+    require("tracefs", INSTANCES.is_dir())
+    instance = INSTANCES / f"profinfer-test-{os.getpid()}"
+    instance.mkdir()
+    (double.folder / "system.pbtx").write_text(CONFIG.replace("INSTANCE", instance.name))
+    try:
+        yield double
+    finally:
+        instance.rmdir()
 
 
 def _record(engine: Engine, trace: Path, *options: object, programs: Path | str = PERFETTO,
@@ -211,6 +219,23 @@ def test_without_perfetto_nothing_is_started(engine: Engine, tmp_path: Path) -> 
     assert "hint: install" in done.stderr
     assert not done.stdout  # the engine would have said what it did
     assert os.listdir(tmp_path) == []
+
+
+def test_two_readers_of_the_same_buffers_are_refused(engine: Engine, tmp_path: Path) -> None:
+    shared = tmp_path / "shared.pbtx"
+    shared.write_text("\n".join(line for line in CONFIG.splitlines() if "INSTANCE" not in line))
+    event = INSTANCES.parent / "events/task/task_rename/enable"
+    before = event.read_text()
+    event.write_text("1")
+    try:
+        done = _record(engine, tmp_path / "t.pftrace", "--system", shared)
+    finally:
+        event.write_text(before[:1])
+    assert done.returncode == 2, done.stderr
+    assert "somebody else is recording with ftrace" in done.stderr
+    assert "instance_name" in done.stderr
+    assert not done.stdout
+    assert os.listdir(tmp_path) == ["shared.pbtx"]
 
 
 def test_a_configuration_that_perfetto_refuses(engine: Engine, tmp_path: Path) -> None:
