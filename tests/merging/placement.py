@@ -26,6 +26,16 @@ JOIN thread AS t USING (utid)
 WHERE s.state = 'Running' AND s.dur > 0
 ORDER BY s.ts"""
 
+_SWITCH_MISSING = """
+SELECT 0, s.ts + s.dur, 0
+FROM sched AS s
+JOIN thread AS t USING (utid)
+WHERE t.tid = 0 AND s.end_state != 'R' AND s.dur > 0
+ORDER BY 2"""
+"""The idle task leaves its CPU in no other state: somebody else has, whose switch to the CPU is
+missing in the kernel's own trace (so it is on some virtual machines, in stretches). Whoever that was
+ran up to here."""
+
 Times = npt.NDArray[np.int64]
 
 
@@ -42,6 +52,7 @@ class Placement:
 def placement(session: Session, shift: int = 0) -> Placement:
     """Of all operator slices; `shift` moves them by so many ns, to see what that does."""
     slices, running = _by_tid(session, _SLICES), _by_tid(session, _RUNNING)
+    missed = _by_tid(session, _SWITCH_MISSING).get(0, (np.zeros(0, np.int64),))[0]
     inside, edges, count = 0, 0, 0
     for tid, (begin, dur) in slices.items():
         begin = begin + shift
@@ -50,6 +61,7 @@ def placement(session: Session, shift: int = 0) -> Placement:
         outside = dur - _within(known, begin, end)
         inside += int((outside <= SLACK_NS).sum())
         near = [_within(known, at - SLACK_NS, at + SLACK_NS) > 0 for at in (begin, end)]
+        near = [a | _is_near(missed, at) for a, at in zip(near, (begin, end), strict=True)]
         edges += int((near[0] & near[1]).sum())
         count += len(begin)
     return Placement(count, inside / max(count, 1), edges / max(count, 1))
@@ -63,6 +75,12 @@ def _by_tid(session: Session, sql: str) -> dict[int, tuple[Times, Times]]:
         assert isinstance(dur, int)
         found[tid].append((ts, dur))
     return {tid: (np.array(rows).T[0], np.array(rows).T[1]) for tid, rows in found.items()}
+
+
+def _is_near(known: Times, at: Times) -> npt.NDArray[np.bool_]:
+    """Which of the times are within SLACK_NS of a known one."""
+    first = np.searchsorted(known, at - SLACK_NS)
+    return np.asarray(first < np.searchsorted(known, at + SLACK_NS, side="right"), np.bool_)
 
 
 def _within(running: tuple[Times, Times], begin: Times, end: Times) -> Times:
