@@ -33,8 +33,8 @@ JOIN thread AS t USING (utid)
 WHERE t.tid = 0 AND s.end_state != 'R' AND s.dur > 0
 ORDER BY 2"""
 """The idle task leaves its CPU in no other state: somebody else has, whose switch to the CPU is
-missing in the kernel's own trace (so it is on some virtual machines, in stretches). Whoever that was
-ran up to here."""
+missing in the kernel's own trace (so it is on some virtual machines, in stretches). Whoever that
+was ran up to here."""
 
 Times = npt.NDArray[np.int64]
 
