@@ -173,10 +173,11 @@ class SystemTrace:
             raise KernelError(
                 f"Perfetto has written no system trace: {self._said()}", self._alone()
             )
-        # A process of its own: it needs memory that a recorder should not take.
+        # A process of its own: it needs memory that a recorder should not take. Modules that lie in
+        # the current folder are not ours (-P): we are root.
         done = subprocess.run(
-            [sys.executable, "-m", "profinfer", "merge", self._output, self.path,
-             "--output", self._merged],
+            [sys.executable, "-P", "-m", "profinfer", "merge", f"--output={self._merged}", "--",
+             self._output, self.path],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
