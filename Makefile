@@ -53,7 +53,7 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml \
   tools/build_audit.sh audit/audit.c tools/build_native.sh bpf/hit_sites.c \
   tools/build_bpf.sh $(wildcard bpf/*.h bpf/*.bpf.c) tools/fetch_emulated.py \
-  tools/fetch_python.py tools/build_recorder.sh $(wildcard bpf/recorder/*.[ch])
+  tools/fetch_python.py tools/fetch_perfetto.py tools/build_recorder.sh $(wildcard bpf/recorder/*.[ch])
 ifeq ($(wildcard $(VENV)/python),)
 SETUP_INPUTS += FORCE
 endif

@@ -32,6 +32,8 @@ class Config:
     force: bool = False
     raw: str | None = None
     """Keep the raw records in this file as well."""
+    system: str | None = None
+    """Record the system beside it, by Perfetto's own recorder with this configuration (text)."""
     level: str = "operator"
     best_effort: bool = False
     duration: float | None = None

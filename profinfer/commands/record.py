@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,10 +15,11 @@ from profinfer.config import LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load
 from profinfer.converter import Converter
 from profinfer.errors import OutputError, ProfinferError
 from profinfer.launch import describe_status
-from profinfer.output import Output
+from profinfer.output import Output, give_to_caller
 from profinfer.plan import LEVELS
 from profinfer.priority import Priority
 from profinfer.recorder import Progress, Recorder, Result, check_privileges
+from profinfer.system_trace import beside
 from profinfer.target import process_name
 from profinfer.trace_writer import TraceWriter
 
@@ -31,6 +31,7 @@ examples:
   profinfer record --pid 1234 --scheduler target               not who else uses the CPUs
   profinfer record --config run.yaml -- llama-server -m m.gguf
   profinfer record --pid 1234 --level barrier --counters stalls,page-faults
+  profinfer record --system sched.pbtx -- llama-cli -m m.gguf    with what Perfetto records
 
 levels, each including the ones before it:
   token      ubatches: prefill and decode, tokens, sequences, positions
@@ -78,18 +79,16 @@ class RecordCommand:
         outputs = _Outputs(config)
         live = _LiveLine(outputs)
         try:
-            with Recorder(config) as recorder:
-                outputs.feed(recorder.prepare())
-                result = recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
-        except OutputError:
-            raise
-        except ProfinferError:
-            outputs.convert(live.show_converted)  # as far as it went
-            raise
-        else:
-            outputs.convert(live.show_converted)
-            live.clear()
-            _report(config, outputs, result)
+            with beside(config.system, config.output) as system:
+                result = _record(config, outputs, live)
+                if system:
+                    system.end()
+                outputs.convert(live.show_converted)
+                live.clear()
+                _report(config, outputs, result)
+                outputs.close()
+                if system:
+                    print(system.join(), end="", file=sys.stderr)
         finally:
             outputs.close()
         return 0
@@ -132,6 +131,10 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
     (
         ["--operator-ops"],
         {"nargs": "+", "metavar": "GLOB", "help": 'write only operators with such an op ("MUL*")'},
+    ),
+    (
+        ["--system"],
+        {"metavar": "CONFIG", "help": "record the system beside it (Perfetto TraceConfig, text)"},
     ),
     (
         ["--counters"],
@@ -226,7 +229,7 @@ class _Outputs:
             self.close()
             raise
         for output in self._made:
-            _give_to_caller(output)
+            give_to_caller(output)
 
     def feed(self, frame: Frame) -> None:
         """Writes a frame down."""
@@ -260,12 +263,6 @@ class _Outputs:
         """Closes both."""
         for output in self._made:
             output.close()
-
-
-def _give_to_caller(output: Output) -> None:
-    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
-        output.give_to(int(uid), int(gid))
 
 
 class _LiveLine:
@@ -307,6 +304,18 @@ class _LiveLine:
     def clear(self) -> None:
         if self._active:
             self._put("")
+
+
+def _record(config: Config, outputs: _Outputs, live: _LiveLine) -> Result:
+    try:
+        with Recorder(config) as recorder:
+            outputs.feed(recorder.prepare())
+            return recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
+    except OutputError:
+        raise
+    except ProfinferError:
+        outputs.convert(live.show_converted)  # as far as it went
+        raise
 
 
 def _report(config: Config, outputs: _Outputs, result: Result) -> None:

@@ -572,3 +572,12 @@ FROM slice AS s
 JOIN args AS a
   USING (arg_set_id)
 WHERE s.category GLOB 'memory.*' AND a.flat_key GLOB 'debug.*';
+
+-- How many recordings of ProfInfer's the trace holds: several when traces were merged.
+CREATE PERFETTO FUNCTION _recordings()
+-- Recordings whose beginning is there.
+RETURNS LONG AS
+SELECT
+  count()
+FROM slice
+WHERE category = 'recording' AND name = 'recording started';

@@ -134,17 +134,18 @@ UNION ALL
 SELECT
   'this trace is truncated: the end of the recording is missing' AS message,
   'the file was cut, or the recorder was killed: statistics cover what is there' AS hint
-WHERE EXISTS (
+WHERE _recordings() > (
   SELECT
-    1
-  FROM _recording_arg
-  WHERE event = 'recording started'
-) AND NOT EXISTS (
-  SELECT
-    1
+    count(DISTINCT ts)
   FROM _recording_arg
   WHERE event = 'recording ended'
 )
+UNION ALL
+SELECT
+  printf('this trace holds %d recordings: what is summed is summed over all of them', _recordings())
+    AS message,
+  'the recording''s own cost is not shown; ask each trace alone for it' AS hint
+WHERE _recordings() > 1
 UNION ALL
 SELECT
   printf('%d records were lost in %d gaps', sum(lost), count()) AS message,
