@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-matrix lint bench bench-overhead protos clean FORCE
+.PHONY: help setup demo test test-matrix lint recorder bench bench-overhead protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -30,6 +30,9 @@ lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
 	$(VENV)/mypy --strict
 	$(if $(C_FILES),clang-format --dry-run -Werror $(C_FILES))
 	$(VENV)/python tools/sql_lint.py
+
+recorder: build/.setup-test ## build/*/profinfer-recorder-static, the recorder without Python
+	tools/build_recorder.sh
 
 bench: build/.setup ## measure what profiling costs on this machine
 	$(VENV)/python tools/bench.py

@@ -62,7 +62,7 @@ class Config:
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
-    poll: float = 0.5
+    poll: float = 1.0
     """Seconds between drains."""
 
     def validate(self) -> None:

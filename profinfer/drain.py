@@ -110,14 +110,14 @@ class Drain:
         self, wide: np.ndarray[tuple[int, int], np.dtype[np.uint8]], objects: list[EngineObject]
     ) -> list[Frame]:
         names: dict[int, str] = {}
-        for row in wide:
-            if np.frombuffer(row, WIDE_HEADER, 1)["kind"][0] == Kind.STRUCTURE:
-                function = int(np.frombuffer(row, STRUCTURE_RECORD, 1)["backend_name_fn"][0])
-                if function and function not in self._backends:
-                    self._backends.add(function)
-                    name = backend_name(function, objects)
-                    if name:
-                        names[function] = name
+        headers = np.ascontiguousarray(wide[:, : WIDE_HEADER.itemsize]).view(WIDE_HEADER)[:, 0]
+        for row in wide[headers["kind"] == Kind.STRUCTURE]:
+            function = int(np.frombuffer(row, STRUCTURE_RECORD, 1)["backend_name_fn"][0])
+            if function and function not in self._backends:
+                self._backends.add(function)
+                name = backend_name(function, objects)
+                if name:
+                    names[function] = name
         return [json_frame(FrameKind.BACKENDS, self.horizon, names)] if names else []
 
     def _loss_frames(self, newest: list[int]) -> list[Frame]:

@@ -13,7 +13,7 @@ from profinfer.errors import OutputError
 class Output:
     """A file that only grows; OutputError, naming it, when it cannot."""
 
-    def __init__(self, path: Path, *, force: bool) -> None:
+    def __init__(self, path: Path, *, force: bool, mode: int = 0o644) -> None:
         self.path = path
         self.size = 0
         self._fresh = not path.exists()
@@ -21,8 +21,13 @@ class Output:
         flags = (
             os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_APPEND
         )
+        # An empty file holds nothing to lose: a killed recorder leaves one.
         try:
-            self._fd = os.open(path, flags | (0 if force else os.O_EXCL), 0o644)
+            is_empty = stat.S_ISREG((found := path.lstat()).st_mode) and found.st_size == 0
+        except OSError:
+            is_empty = False
+        try:
+            self._fd = os.open(path, flags | (0 if force or is_empty else os.O_EXCL), mode)
         except FileExistsError:
             raise OutputError(f"{path} exists", "--force overwrites it") from None
         except OSError as error:
@@ -59,6 +64,16 @@ class Output:
             return os.path.samestat(os.fstat(self._fd), path.stat())
         except OSError:
             return False
+
+    @property
+    def opened(self) -> Path:
+        """A path to this very file, whatever its own path leads to meanwhile."""
+        return Path(f"/proc/self/fd/{self._fd}")
+
+    def remove(self) -> None:
+        """Removes the file, unless something else has taken its place."""
+        if self.is_same_file(self.path):
+            self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Closes the file; one that we made and never wrote to is removed again."""

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from profinfer import kernel, target
 from profinfer.aside import Aside
@@ -37,7 +38,7 @@ from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
 _CLOCK_EVERY_NS = 10_000_000_000
-_LOOKS, _HURRIED_LOOKS, _FULL = 4, 64, 0.2
+_LOOKS, _HURRIED_LOOKS, _FULL = 4, 64, 0.4
 """A ring is looked at so many times between drains, and drained early when as full as this: then
 it is looked at more often, until it fills more slowly."""
 
@@ -91,6 +92,7 @@ class Recorder:
         self._finder = ObjectFinder()
         self._placer = Placer(None, 0)
         self._signal: int | None = None
+        self._usual: dict[int, Any] = {}
         self._notes: list[str] = []
         self.pid = 0
         self.plan = Plan(config.level, (), {})
@@ -98,10 +100,12 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+            self._usual[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
+        for number, action in self._usual.items():
+            signal.signal(number, action)
         if self._attachments:
             self._attachments.detach()
         if self._launched:
@@ -345,6 +349,7 @@ class Recorder:
                 if self._config.iterations and loaded.control()["finished"][0]:
                     return "the iterations are complete"
         finally:
+            priority.set(is_hurried=True)
             poll.close()
             os.close(target_fd)
 

@@ -95,7 +95,7 @@ class Cost:
     peak_mb: float
     """Peak resident set of the recorder's whole life, MB."""
     written: int
-    """Bytes appended to the trace between the request and the end of the recording."""
+    """Bytes of the trace."""
     lost: int
     """Records lost."""
 
@@ -137,7 +137,6 @@ class RecorderProcess:
         busy = time.monotonic() - begun
         time.sleep(_SETTLED)  # until the recorder has drained it
         clock = (~self._process.pid << 3) | 2  # the CPU clock of another process
-        size = self._trace.stat().st_size
         cpu, begun = time.clock_gettime(clock), time.monotonic()
         engine.start(predict)
         timings = engine.answer()
@@ -156,7 +155,7 @@ class RecorderProcess:
         lost = re.search(r"([\d,]+) lost", stderr)
         if self._process.returncode or lost is None:
             raise RecorderError(stderr.strip().splitlines()[-1] if stderr.strip() else "no report")
-        written = self._trace.stat().st_size - size
+        written = self._trace.stat().st_size
         return timings, Cost(
             seconds, busy + seconds, cpu, peak, written, int(lost[1].replace(",", ""))
         )

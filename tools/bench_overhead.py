@@ -126,14 +126,16 @@ def measure(
     into.speeds.append(decode_speed(timings))
 
 
-def run(model: Model, threads: int, repeats: int, directory: Path) -> dict[str, Measured]:
-    """Every configuration with one model."""
-    results = {c.name: Measured() for c in CONFIGURATIONS}
+def run(
+    model: Model, rows: tuple[Configuration, ...], threads: int, repeats: int, directory: Path
+) -> dict[str, Measured]:
+    """Configurations with one model."""
+    results = {c.name: Measured() for c in rows}
     environment: dict[str, str] = {}
     try:
         environment = audit_environment()
     except RecorderError as error:
-        for configuration in CONFIGURATIONS:
+        for configuration in rows:
             if configuration.redirected:
                 results[configuration.name].failure = str(error)
     engine = Engine(threads, model.path, environment)
@@ -142,7 +144,7 @@ def run(model: Model, threads: int, repeats: int, directory: Path) -> dict[str, 
         engine.answer()
         for repeat in range(repeats):
             # Back and forth, so that a drift of the machine's speed favours none of them.
-            for configuration in CONFIGURATIONS[:: -1 if repeat % 2 else 1]:
+            for configuration in rows[:: -1 if repeat % 2 else 1]:
                 result = results[configuration.name]
                 if result.failure:
                     continue
@@ -237,7 +239,7 @@ def row(configuration: Configuration, results: dict[str, Measured]) -> list[str]
         return cells
     cells[1] = f"{statistics.median(result.speeds):.1f}"
     cells[2] = "1" if configuration is BARE else ratios(result, results[BARE.name])
-    if configuration.empty:
+    if configuration.empty in results:
         cells[4] = ratios(result, results[configuration.empty])
     if result.trace and result.costs:
         costs, last = result.costs, result.costs[-1]
@@ -249,7 +251,7 @@ def row(configuration: Configuration, results: dict[str, Measured]) -> list[str]
             cells[6] = load(figures.get("over_empty_percent"), figures, last)
         cells[7] = f"{100 * statistics.median(c.cpu_s / c.seconds for c in costs):.1f} %"
         cells[8] = f"{max(c.peak_mb for c in costs):.0f} MB"
-        cells[9] = f"{statistics.median(c.written / c.seconds for c in costs) / 1e6:.2f} MB/s"
+        cells[9] = f"{statistics.median(c.written / c.busy_s for c in costs) / 1e6:.2f} MB/s"
         cells[10] = f"{sum(c.lost for c in costs):,}"
     return cells
 
@@ -270,6 +272,10 @@ def main() -> int:
     """Runs everything and prints a table per model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument(
+        "--only", nargs="+", choices=[c.name for c in CONFIGURATIONS], metavar="ROW",
+        help="these rows, and bare",
+    )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -279,6 +285,7 @@ def main() -> int:
     if os.geteuid():
         raise SystemExit("recording needs root: sudo make bench-overhead")
     repeats = 1 if args.quick else args.repeats
+    rows = tuple(c for c in CONFIGURATIONS if c is BARE or not args.only or c.name in args.only)
     print(
         f"{datetime.date.today()}, Linux {os.uname().release}, {target.cpu_model()},"
         f" {os.cpu_count()} CPUs; {args.threads} threads, {repeats} repeats. Ratios are medians of"
@@ -291,8 +298,8 @@ def main() -> int:
         if args.quick:
             model = dataclasses.replace(model, predict=model.predict // 4)
         with tempfile.TemporaryDirectory(prefix="profinfer-bench-") as directory:
-            results = run(model, args.threads, repeats, Path(directory))
-            table = markdown([row(configuration, results) for configuration in CONFIGURATIONS])
+            results = run(model, rows, args.threads, repeats, Path(directory))
+            table = markdown([row(configuration, results) for configuration in rows])
         print(f"\n{model.title}, {model.predict} tokens\n\n{table}", flush=True)
         stubs = untraced(model, args.threads, repeats)
         print(f"\nTokens/s when nobody records, the audit library: {stubs}", flush=True)

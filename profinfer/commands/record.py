@@ -6,17 +6,19 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from profinfer.capture import MAGIC, Frame, pack
+from profinfer.capture import MAGIC, Frame, pack, read_capture
 from profinfer.config import LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
 from profinfer.converter import Converter
-from profinfer.errors import OutputError
+from profinfer.errors import OutputError, ProfinferError
 from profinfer.launch import describe_status
 from profinfer.output import Output
 from profinfer.plan import LEVELS
+from profinfer.priority import Priority
 from profinfer.recorder import Progress, Recorder, Result, check_privileges
 from profinfer.target import process_name
 from profinfer.trace_writer import TraceWriter
@@ -68,12 +70,19 @@ class RecordCommand:
         config.validate()
         check_privileges()
         outputs = _Outputs(config)
+        live = _LiveLine(outputs)
         try:
             with Recorder(config) as recorder:
                 outputs.feed(recorder.prepare())
-                live = _LiveLine(outputs, recorder)
-                result = recorder.run(outputs.feed, live.show)
-                live.clear()
+                result = recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
+        except OutputError:
+            raise
+        except ProfinferError:
+            outputs.convert(live.show_converted)  # as far as it went
+            raise
+        else:
+            outputs.convert(live.show_converted)
+            live.clear()
             _report(config, outputs, result)
         finally:
             outputs.close()
@@ -110,7 +119,7 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
         ["--operator-ops"],
         {"nargs": "+", "metavar": "GLOB", "help": 'write only operators with such an op ("MUL*")'},
     ),
-    (["--raw"], {"metavar": "FILE", "help": "keep the raw records as well (for convert)"}),
+    (["--raw"], {"metavar": "FILE", "help": "keep the raw capture as well (for convert)"}),
     (
         ["--no-redirect"],
         {
@@ -153,35 +162,65 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
         ["--structure-ring-size"],
         {"metavar": "SIZE", "help": "bytes of the ring for graph structure (default: 4M)"},
     ),
-    (["--poll"], {"type": float, "metavar": "S", "help": "seconds between drains (default: 0.5)"}),
+    (["--poll"], {"type": float, "metavar": "S", "help": "seconds between drains (default: 1)"}),
     (["--user"], {"metavar": "NAME", "help": "run the command as this user"}),
 ]
 
 
 class _Outputs:
-    """The trace and, when asked for, the raw capture; frames go to both."""
+    """The trace, and the capture that it is made from when recording has ended: to make it
+    meanwhile would take time from the target."""
 
     def __init__(self, config: Config) -> None:
+        path = Path(config.output + ".capture" if config.raw is None else config.raw)
+        self._is_kept = config.raw is not None
+        if not (self._is_kept or config.force) and path.exists():
+            raise OutputError(
+                f"{path} exists: the capture of a recording that was cut off",
+                f"profinfer convert {path} {config.output} makes its trace; --force overwrites it",
+            )
         self.trace = Output(Path(config.output), force=config.force)
-        self._raw: Output | None = None
         self._made = [self.trace]
         try:
-            if config.raw is not None:
-                if self.trace.is_same_file(Path(config.raw)):
-                    raise OutputError("--raw and --output name the same file")
-                self._raw = Output(Path(config.raw), force=config.force)
-                self._made.append(self._raw)
+            if self.trace.is_same_file(path):
+                raise OutputError("--raw and --output name the same file")
+            # A temporary file is nobody else's affair.
+            mode = 0o644 if self._is_kept else 0o600
+            self.capture = Output(path, force=config.force, mode=mode)
+            self._made.append(self.capture)
         except OutputError:
             self.close()
             raise
         for output in self._made:
             _give_to_caller(output)
-        self.converter = Converter(TraceWriter(self.trace))
 
     def feed(self, frame: Frame) -> None:
-        if self._raw:
-            self._raw.append((b"" if self._raw.size else MAGIC) + pack(frame))
-        self.converter.feed(frame)
+        """Writes a frame down."""
+        try:
+            self.capture.append((b"" if self.capture.size else MAGIC) + pack(frame))
+        except OutputError as error:
+            raise OutputError(error.message, self._remedy()) from None
+
+    def convert(self, show: Callable[[float], None]) -> None:
+        """Makes the trace; nothing where nothing was recorded. `show` is told how far it is."""
+        if not self.capture.size:
+            return
+        Priority()  # the target may go on
+        converter = Converter(TraceWriter(self.trace))
+        done = 0
+        try:
+            for frame in read_capture(self.capture.opened):
+                converter.feed(frame)
+                done += len(frame.data)
+                show(done / self.capture.size)
+        except OutputError as error:
+            raise OutputError(error.message, self._remedy()) from None
+        if not self._is_kept:
+            self.capture.remove()
+
+    def _remedy(self) -> str:
+        size, path = self.capture.size, self.capture.path
+        return f"what was recorded is whole ({size} bytes): profinfer convert {path} TRACE"
 
     def close(self) -> None:
         """Closes both."""
@@ -199,35 +238,41 @@ class _LiveLine:
     """Says that the probes are in place; then one line that is rewritten while recording, where
     somebody watches."""
 
-    def __init__(self, outputs: _Outputs, recorder: Recorder) -> None:
+    def __init__(self, outputs: _Outputs) -> None:
         self._outputs = outputs
-        self._recorder: Recorder | None = recorder
+        self._has_begun = False
         self._active = sys.stderr.isatty()
-        self._last = (0.0, 0, 0)
+        self._last = (0.0, 0)
         self._next = 0.0
 
-    def show(self, progress: Progress) -> None:
-        if self._recorder:
-            pid, probes = self._recorder.pid, len(self._recorder.plan.probes)
+    def show(self, progress: Progress, recorder: Recorder) -> None:
+        if not self._has_begun:
+            pid, probes = recorder.pid, len(recorder.plan.probes)
             print(f"recording {process_name(pid)} ({pid}), {probes} probes", file=sys.stderr)
-            self._recorder = None
+            self._has_begun = True
         if not self._active or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 0.5
-        seconds, tokens, records = self._last
-        span = max(progress.seconds - seconds, 1e-9)
-        now = self._outputs.converter.tokens
-        line = (
-            f"{progress.seconds:6.1f} s  {(now - tokens) / span:8.1f} tokens/s"
-            f"  {(progress.records - records) / span:10,.0f} records/s"
-            f"  {progress.lost:,} lost  {self._outputs.trace.size / 1e6:.1f} MB"
+        seconds, records = self._last
+        rate = (progress.records - records) / max(progress.seconds - seconds, 1e-9)
+        self._last = (progress.seconds, progress.records)
+        self._put(
+            f"{progress.seconds:6.1f} s  {rate:10,.0f} records/s  {progress.lost:,} lost"
+            f"  {self._outputs.capture.size / 1e6:.1f} MB"
         )
-        self._last = (progress.seconds, now, progress.records)
+
+    def show_converted(self, share: float) -> None:
+        """While the trace is made: which share of it is."""
+        if self._active and time.monotonic() >= self._next:
+            self._next = time.monotonic() + 0.5
+            self._put(f"making the trace: {share:.0%}")
+
+    def _put(self, line: str) -> None:
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         if self._active:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._put("")
 
 
 def _report(config: Config, outputs: _Outputs, result: Result) -> None:

@@ -33,7 +33,13 @@ def check_readable(path: Path) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise TraceError(f"{path} is not a regular file", "save the trace to a file first")
         if status.st_size == 0:
-            raise TraceError(f"{path} is empty", "nothing was recorded into it")
+            capture = Path(f"{path}.capture")
+            hint = (
+                f"profinfer convert {capture} {path}"
+                if capture.exists()
+                else "nothing was recorded into it"
+            )
+            raise TraceError(f"{path} is empty", hint)
         with path.open("rb") as file:
             head = file.read(_READ_BYTES)
     except OSError as error:

@@ -239,20 +239,35 @@ def test_an_output_that_is_a_pipe_is_named(engine: Path, tmp_path: Path) -> None
     fails(ran, 7, output)
 
 
-def test_a_full_disk_leaves_a_readable_trace(engine: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_a_capture_of_everything_up_to_there(
+    engine: Path, tmp_path: Path
+) -> None:
     with small_disk(tmp_path / "disk", "256K") as disk:
-        output = disk / "t.pftrace"
+        output, capture = disk / "t.pftrace", disk / "t.pftrace.capture"
         command = (engine / "known", "--decode", 400, "--samples", 0)
         options = ("--poll", 0.02, "-o", output)
         ran = profinfer("record", *options, "--", *command, cwd=tmp_path)
-        fails(ran, 7, output, "No space left on device")
-        assert f"readable ({output.stat().st_size} bytes)" in ran.err
-        assert output.stat().st_size > 4096
-        with open_trace(output, trace_processor="wasm") as session:
+        fails(ran, 7, capture, "No space left on device")
+        assert f"({capture.stat().st_size} bytes): profinfer convert {capture}" in ran.err
+        assert not output.exists()
+        trace = tmp_path / "t.pftrace"
+        assert profinfer("convert", capture, trace, cwd=tmp_path).code == 0
+        with open_trace(trace, trace_processor="wasm") as session:
             assert _operators(session) > 0
-        ran = _query(output, "SELECT 1")
+        ran = _query(trace, "SELECT 1")
         assert ran.code == 0
         assert "truncated" in ran.err
+
+
+def test_a_disk_too_small_for_the_trace_keeps_the_capture(engine: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "256K") as disk:
+        output, capture = disk / "t.pftrace", tmp_path / "t.capture"
+        command = (engine / "known", "--decode", 400, "--samples", 0)
+        ran = profinfer("record", "-o", output, "--raw", capture, "--", *command, cwd=tmp_path)
+        fails(ran, 7, output, "No space left on device")
+        assert f"profinfer convert {capture}" in ran.err
+        assert profinfer("convert", capture, tmp_path / "t.pftrace", cwd=tmp_path).code == 0
+        assert (tmp_path / "t.pftrace").stat().st_size > output.stat().st_size > 0
 
 
 # ---- Settings

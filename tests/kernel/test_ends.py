@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections import Counter
@@ -84,23 +85,30 @@ def test_the_end_of_the_process_ends_the_recording(built: Path, tmp_path: Path) 
     assert ending(trace)["reason"] == "the target ended"
 
 
-def test_a_killed_recorder_leaves_a_readable_trace_and_no_probes(
-    built: Path, tmp_path: Path
-) -> None:
-    trace = tmp_path / "t.pftrace"
+def test_a_killed_recorder_leaves_a_capture_and_no_probes(built: Path, tmp_path: Path) -> None:
+    trace, capture = tmp_path / "t.pftrace", tmp_path / "t.pftrace.capture"
     with (
         target(built, tmp_path, *SHORT[:4], "--decode", 251, "--work-us", 101) as known,
         attached(known, trace) as recorder,
     ):
-        started = trace.stat().st_size
+        started = capture.stat().st_size
         known.release()
-        wait_until("some records", lambda: trace.stat().st_size > started + 65536)
+        wait_until("some records", lambda: capture.stat().st_size > started + 65536)
         recorder.kill()
         recorder.wait(timeout=TIMEOUT)
         assert known.process.poll() is None
         wait_until("probes gone", lambda: not known.is_probed())
         truth = known.truth()
         assert known.process.wait(timeout=TIMEOUT) == 0
+    assert capture.stat().st_mode & 0o777 == 0o600
+    again = subprocess.run(
+        [*PROFINFER, "record", "-o", str(trace), "--pid", str(os.getpid())],
+        capture_output=True, text=True, check=False, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert again.returncode == 7
+    assert f"hint: profinfer convert {capture} {trace} makes its trace" in again.stderr
+    convert = [*PROFINFER, "convert", str(capture), str(trace)]
+    subprocess.run(convert, check=True, timeout=TIMEOUT)
     counts, stats = rows(trace, BY_THREAD, BAD_STATS)
     operators = {tid: number(n) for category, tid, n in counts if category == "operator"}
     emitted = {thread["tid"]: thread["extra"] + thread["fused"] for thread in truth["threads"]}

@@ -23,6 +23,7 @@ from profinfer.records import (
 from profinfer.uprobes import EVENT, LINK, best_way
 from tests.conftest import require
 from tests.kernel.helpers import assert_matches
+from tests.matrix import Matrix
 from tests.support import Engine, Recording, double_fixture, record
 
 __all__ = ["double_fixture"]
@@ -63,7 +64,9 @@ def made(
         yield Made(request.param, recording, folder / "raw")
 
 
-def test_it_shows_each_call_on_its_thread_and_nothing_else(made: Made) -> None:
+def test_it_shows_each_call_on_its_thread_and_nothing_else(made: Made, matrix: Matrix) -> None:
+    loader, transport, way = made.means
+    matrix("schedule recorded", loader=loader, transport=transport, attach=way)
     assert_matches(made.recording.trace, made.recording.truth, "barrier")
     assert ", 0 lost (the target ended)" in made.recording.stderr
     assert "warning" not in made.recording.stderr
@@ -85,7 +88,7 @@ def content(raw: Path) -> dict[str, Any]:
     records: Counter[int] = Counter()
     tensors: Counter[tuple[Any, ...]] = Counter()
     structures: Counter[tuple[Any, ...]] = Counter()
-    tokens: list[tuple[Any, ...]] = []
+    tokens: list[tuple[int, tuple[Any, ...]]] = []
     for frame in read_capture(raw):
         if frame.kind == FrameKind.RECORDS:
             records.update(np.frombuffer(frame.data, RECORD)["kind"].tolist())
@@ -104,8 +107,11 @@ def content(raw: Path) -> dict[str, Any]:
                 structures[int(s["nodes"]), s["guid"].tobytes(), bool(s["backend_name_fn"])] += 1
             else:
                 r = np.frombuffer(frame.data, TOKENS_RECORD, 1, at)[0]
-                tokens += [tuple(run.tolist()) for run in r["run"][: r["runs"]]]
-    return {"records": records, "tensors": tensors, "structures": structures, "tokens": tokens}
+                # Perf buffers hand over one CPU after the other.
+                ts = int(r["header"]["ts"])
+                tokens += [(ts, tuple(run.tolist())) for run in r["run"][: r["runs"]]]
+    runs = [run for _, run in sorted(tokens, key=lambda each: each[0])]
+    return {"records": records, "tensors": tensors, "structures": structures, "tokens": runs}
 
 
 _first: dict[str, Any] = {}
