@@ -40,7 +40,8 @@ from tests.support import (
 
 __all__ = ["cpus_fixture", "double_fixture", "spinner_fixture"]
 
-STATES = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 16: "X", 32: "Z", 64: "P", 128: "I", 256: "R+"}
+# A thread that has ended is X or Z: whoever reaps it may come between two looks at it.
+STATES = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 16: "X", 32: "X", 64: "P", 128: "I", 256: "R+"}
 STEAL_STEP_NS = 14_000_000
 """Stolen time is counted at ticks, and told in hundredths of a second."""
 
@@ -116,19 +117,47 @@ def test_a_thread_leaves_and_gets_cpus_as_often_as_the_kernel_counts(compared: C
 def test_what_is_certain_of_a_threads_time_is_in_the_kernels_sums(compared: Compared) -> None:
     """And what the sums have besides is in states that are not said to be certain.
 
-    The kernel's clocks stop a little before the tracepoint, and its wait begins a little after:
-    what is between them, an interrupt at the worst, is allowed for each switch. The time that the
-    host takes is not in its sum of running, but is in ours: nobody else ran.
+    The kernel sums up by a clock of each CPU that it sets when it wakes and when it switches
+    threads, but not when the switch follows from the wake-up: then the thread that comes is said to
+    run, and the one that goes to wait, since the wake-up (some 20 us each time). Of both together
+    nothing is moved but what passes between clock and tracepoint. Time that the host takes is in
+    its sums of waiting only, but is in ours of running: nobody else ran.
     """
+    early = set_back(scheduled(compared.raw), compared)
     for tid, counted in compared.counted.items():
         certain, uncertain = times(compared, tid)
-        slack = 20_000 * counted.switches
+        running, waiting = certain["running"], certain["waiting"]
+        both = counted.ran_ns + counted.waited_ns
+        slack = 10_000 * counted.switches
         stolen = compared.stolen_ns[tid] + STEAL_STEP_NS
-        said = f"{tid}: {certain}, {uncertain} uncertain, {stolen} stolen; {counted}"
-        assert certain["running"] - stolen - slack <= counted.ran_ns, said
-        assert counted.ran_ns <= certain["running"] + uncertain + slack, said
-        assert certain["waiting"] - slack <= counted.waited_ns, said
-        assert counted.waited_ns <= certain["waiting"] + uncertain + slack, said
+        said = f"{tid}: {certain}, {uncertain} uncertain, {early[tid]} early, {stolen} stolen"
+        said += f", {counted}"
+        print(said)
+        assert running + waiting - stolen - slack <= both, said
+        assert both <= running + waiting + uncertain + slack, said
+        assert running - stolen - slack - early[tid] <= counted.ran_ns, said
+        assert counted.ran_ns <= running + uncertain + slack + early[tid], said
+
+
+def set_back(records: Any, compared: Compared) -> dict[int, int]:
+    """By thread of the target, how long before its switches whoever came was woken, where nothing
+    was switched on that CPU between; ns."""
+    found = dict.fromkeys(compared.counted, 0)
+    woken: dict[int, int] = {}
+    switched: dict[int, int] = {}
+    for ts, a, _, tid, cpu, kind, _ in records.tolist():
+        subject = a & 0xFFFFFFFF
+        if kind == SchedulerKind.WAKING:
+            woken[subject] = ts
+        elif kind == SchedulerKind.SWITCH:
+            if compared.begin <= ts <= compared.end and woken.get(subject, 0) > switched.get(
+                cpu, ts
+            ):
+                for mine in {tid, subject} & found.keys():
+                    found[mine] += ts - woken[subject]
+            switched[cpu] = ts
+            woken.pop(subject, None)
+    return found
 
 
 def times(compared: Compared, tid: int) -> tuple[dict[str, int], int]:
@@ -169,7 +198,7 @@ def test_every_switch_is_the_one_that_ftrace_shows(compared: Compared) -> None:
         times = (rows["ts"] // np.uint64(1000)).tolist()
         check_order(
             list(zip(times, found, strict=True)),
-            [(s.us, (s.prev, s.state, s.following, s.prio)) for s in wanted],
+            [(s.us, (s.prev, s.state.replace("Z", "X"), s.following, s.prio)) for s in wanted],
         )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import struct
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -11,8 +14,9 @@ import numpy as np
 import pytest
 
 from profinfer import kernel, loader
-from profinfer.capture import FrameKind
+from profinfer.capture import ANY_CPU, LOSS_ENTRY, FrameKind
 from profinfer.kernel_types import scheduler_types
+from profinfer.programs import RAW_TRACEPOINT
 from profinfer.records import FIRST_SCHEDULER_KIND, RECORD, SchedulerKind, join
 from profinfer.scheduler import SYSTEM, Scheduler
 from profinfer.scheduler_drain import SchedulerDrain
@@ -29,6 +33,7 @@ from tests.kernel.scheduling import (
 from tests.support import (
     Engine,
     attached,
+    boottime,
     double_fixture,
     finish,
 )
@@ -75,6 +80,58 @@ def test_what_was_recorded_and_what_was_lost_is_how_often_the_programs_ran(
     finally:
         scheduler.close()
         os.close(stats)
+
+
+def test_what_the_kernel_skipped_is_a_loss_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program stands at system calls, where it sends a signal, and at signals: there the kernel
+    does not run it within itself. The scheduler's programs are read as having its count."""
+    program = kernel.load_program(signaller(threading.get_native_id()), kind=RAW_TRACEPOINT)
+    counted = kernel.program_misses
+    monkeypatch.setattr("profinfer.scheduler.kernel.program_misses", lambda _: counted(program))
+    scheduler = Scheduler(
+        loader.choose("libbpf").load, "perf", 1 << 20, os.getpid(), SYSTEM, scheduler_types()
+    )
+    try:
+        scheduler.attach()
+        drain = SchedulerDrain(scheduler)
+        assert not [f for f in drain.take() if f.kind == FrameKind.LOSS]
+        begin = boottime()
+        links = [
+            kernel.attach_raw_tracepoint(program, at) for at in ("signal_generate", "sys_enter")
+        ]
+        for _ in range(1000):
+            os.getppid()
+        for link in links:
+            os.close(link)
+        (frame,) = [f for f in drain.take() if f.kind == FrameKind.LOSS]
+        entries = np.frombuffer(frame.data, LOSS_ENTRY)
+        assert sorted(entries["kind"].tolist()) == [
+            kind for kind in SchedulerKind if kind != SchedulerKind.NEWNAME and (
+                kind != SchedulerKind.REASON or scheduler.names_reasons)
+        ]  # fmt: skip
+        assert set(entries["cpu"].tolist()) == {ANY_CPU}
+        # A call is one skip; attaching, closing and the interpreter have made some more.
+        assert all(1000 <= lost < 1100 for lost in entries["lost"].tolist())
+        assert drain.lost == entries["lost"].sum()
+        assert all(entries["first_ts"] <= begin)
+        assert all(begin < last <= boottime() for last in entries["last_ts"].tolist())
+    finally:
+        scheduler.close()
+        os.close(program)
+
+
+def signaller(tid: int) -> str:
+    """A program that sends this process SIGURG, which nobody minds, when this thread meets it."""
+    instructions = [
+        (0x85, 0, 0, 14),  # r0 = bpf_get_current_pid_tgid()
+        (0xBC, 0x00, 0, 0),  # w0 = w0
+        (0x56, 0x00, 2, tid),  # if w0 != tid skip two
+        (0xB7, 0x01, 0, signal.SIGURG),  # r1 = SIGURG
+        (0x85, 0, 0, 109),  # bpf_send_signal(r1)
+        (0xB7, 0x00, 0, 0),  # r0 = 0
+        (0x95, 0, 0, 0),  # exit
+    ]
+    return b"".join(struct.pack("<BBhi", *words) for words in instructions).hex()
 
 
 def runs(scheduler: Scheduler, program: str) -> int:

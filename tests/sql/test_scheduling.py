@@ -291,6 +291,16 @@ def test_a_missing_switch_that_nobody_counted_is_found_by_the_chain() -> None:
         ]
 
 
+def test_a_sleep_whose_wake_up_is_missing_is_not_certain() -> None:
+    """How much of it was waiting for a CPU nobody knows."""
+    capture = schedule()
+    capture.scheduled = [row for row in capture.scheduled if row.ts != BASE + 868 * UNIT]
+    with opened(capture) as session:
+        found = split(session)
+        assert found["c", MAIN] == (117, 0, 0, 50, 0, 0, 0, 0)
+        assert {key for key, row in found.items() if row[-1] == 0} == {("c", MAIN)}
+
+
 def test_who_ran_before_its_first_switch_is_not_claimed() -> None:
     """Until the first record of its CPU a thread's states are unknown, and the split is NULL."""
     capture = schedule()
