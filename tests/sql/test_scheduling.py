@@ -69,7 +69,7 @@ def schedule(mode: str = "system", *, calls: bool = True) -> Capture:
         switch(170, 2, SPINNER + 1, 0, SLEEPS)
     switch(350, CPU1, SPINNER, WORKER, PREEMPTED)
     switch(500, CPU1, WORKER, 0, WAITS, FAULT)
-    capture.waking(600 * UNIT, CPU0, MAIN, WORKER, CPU1)
+    capture.waking(600 * UNIT - 1, CPU0, MAIN, WORKER, CPU1)
     switch(600, CPU1, 0, WORKER, RUNS)
     switch(820, CPU0, MAIN, 0, SLEEPS, FUTEX)
     capture.waking(868 * UNIT, CPU1, WORKER, MAIN, CPU0)
@@ -103,7 +103,7 @@ SPLIT = (
 
 def split(session: Session) -> dict[tuple[object, object], tuple[object, ...]]:
     """By operator and thread: the split of its slice in units, and whether that is certain."""
-    columns = ", ".join(f"p.{name} / {UNIT}" for name in SPLIT)
+    columns = ", ".join(f"(p.{name} + {UNIT // 2}) / {UNIT}" for name in SPLIT)
     found = ask(
         session,
         f"SELECT s.name, t.tid, {columns}, p.complete FROM profinfer_operator_scheduling AS p"
