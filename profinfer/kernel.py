@@ -131,8 +131,9 @@ def missing_capabilities() -> list[str]:
     return list(_CAPABILITIES)
 
 
-def load_program(code: str, attach_type: int = 0) -> int:
-    """Loads a program for uprobes, given as hex; its fd. OSError when the kernel refuses it.
+def load_program(code: str, attach_type: int = 0, kind: int = KPROBE) -> int:
+    """Loads a program of a kind (programs.py), given as hex; its fd. OSError when the kernel
+    refuses it.
 
     `attach_type`: its expected_attach_type."""
     instructions = bytes.fromhex(code)
@@ -140,7 +141,7 @@ def load_program(code: str, attach_type: int = 0) -> int:
     license_ = ctypes.create_string_buffer(b"GPL")
     attr = bytearray(128)
     count = len(instructions) // 8
-    struct.pack_into("<IIQQ", attr, 0, KPROBE, count, _address(buffer), _address(license_))
+    struct.pack_into("<IIQQ", attr, 0, kind, count, _address(buffer), _address(license_))
     struct.pack_into("<I", attr, 68, attach_type)
     return _bpf(_PROG_LOAD, bytes(attr))
 

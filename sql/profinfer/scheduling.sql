@@ -63,7 +63,8 @@ CREATE PERFETTO TABLE profinfer_thread_state(
   ucpu LONG,
   -- What it was blocked in: a system call, or page fault.
   blocked_in STRING,
-  -- False when a record that would have ended the state may have been lost.
+  -- False when a record that would have ended the state may have been lost, or when that of the
+  -- wake-up is missing: how long the thread waited for a CPU is then unknown.
   complete BOOL
 ) AS
 WITH
@@ -90,6 +91,9 @@ WITH
       coalesce(dur, lead(ts, 1, trace_end()) OVER thread - ts) AS known_dur,
       lag(ucpu) OVER thread AS left_ucpu,
       lead(ucpu) OVER thread AS next_ucpu,
+      -- A thread that slept waits for a CPU, however shortly, from its wake-up on. Where that is
+      -- missing it was not recorded, or it came while the thread was still leaving its CPU.
+      state GLOB '[SDITtP]*' AND lead(state) OVER thread IS 'Running' AS lacks_waking,
       lag(state) OVER thread IS 'Running' AS has_run
     FROM mine
     WINDOW thread AS (PARTITION BY utid ORDER BY ts, id)
@@ -115,7 +119,7 @@ SELECT
     WHEN p.state = 'R' THEN p.next_ucpu
   END AS ucpu,
   b.name AS blocked_in,
-  iif(
+  NOT coalesce(p.lacks_waking, FALSE) AND iif(
     NOT EXISTS(
       SELECT
         1

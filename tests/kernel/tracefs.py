@@ -117,3 +117,9 @@ def counts(pid: int, tid: int) -> Counts:
                     for word in ("", "non"))  # fmt: skip
     ran, waited, turns = map(int, (folder / "schedstat").read_text().split())
     return Counts(free + forced, forced, ran, waited, turns)
+
+
+def stolen_ns(cpu: int) -> int:
+    """What the host has taken from a CPU, in whole hundredths of a second."""
+    words = re.findall(rf"^cpu{cpu} (.*)$", Path("/proc/stat").read_text(), re.M)[0].split()
+    return int(words[7]) * 10_000_000

@@ -69,7 +69,7 @@ def schedule(mode: str = "system", *, calls: bool = True) -> Capture:
         switch(170, 2, SPINNER + 1, 0, SLEEPS)
     switch(350, CPU1, SPINNER, WORKER, PREEMPTED)
     switch(500, CPU1, WORKER, 0, WAITS, FAULT)
-    capture.waking(600 * UNIT, CPU0, MAIN, WORKER, CPU1)
+    capture.waking(600 * UNIT - 1, CPU0, MAIN, WORKER, CPU1)
     switch(600, CPU1, 0, WORKER, RUNS)
     switch(820, CPU0, MAIN, 0, SLEEPS, FUTEX)
     capture.waking(868 * UNIT, CPU1, WORKER, MAIN, CPU0)
@@ -103,7 +103,7 @@ SPLIT = (
 
 def split(session: Session) -> dict[tuple[object, object], tuple[object, ...]]:
     """By operator and thread: the split of its slice in units, and whether that is certain."""
-    columns = ", ".join(f"p.{name} / {UNIT}" for name in SPLIT)
+    columns = ", ".join(f"(p.{name} + {UNIT // 2}) / {UNIT}" for name in SPLIT)
     found = ask(
         session,
         f"SELECT s.name, t.tid, {columns}, p.complete FROM profinfer_operator_scheduling AS p"
@@ -289,6 +289,16 @@ def test_a_missing_switch_that_nobody_counted_is_found_by_the_chain() -> None:
         assert ask(session, "SELECT kind, cpu, lost, left_tid, found_tid FROM _scheduler_loss") == [
             ("switch", CPU1, 1, WORKER, SPINNER)
         ]
+
+
+def test_a_sleep_whose_wake_up_is_missing_is_not_certain() -> None:
+    """How much of it was waiting for a CPU nobody knows."""
+    capture = schedule()
+    capture.scheduled = [row for row in capture.scheduled if row.ts != BASE + 868 * UNIT]
+    with opened(capture) as session:
+        found = split(session)
+        assert found["c", MAIN] == (117, 0, 0, 50, 0, 0, 0, 0)
+        assert {key for key, row in found.items() if row[-1] == 0} == {("c", MAIN)}
 
 
 def test_who_ran_before_its_first_switch_is_not_claimed() -> None:
