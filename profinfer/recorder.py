@@ -350,6 +350,8 @@ class Recorder:
                     ready = poll.poll(self._config.poll / looks)
                 if self._launched:
                     self._attach_new(self._launched, attachments)
+                for frame in self._memory.look():  # of a target that ends soon nothing is left
+                    sink(frame)
                 ended = any(fd == target_fd for fd, _ in ready)
                 is_filling = drain.fill() >= _FULL
                 is_due = is_filling or time.monotonic() >= next_drain
@@ -359,7 +361,7 @@ class Recorder:
                     is_hurried = is_filling
                     priority.set(is_hurried=is_hurried)
                 next_drain = time.monotonic() + self._config.poll
-                for frame in [*self._memory.look(), *drain.take(self.objects)]:
+                for frame in drain.take(self.objects):
                     sink(frame)
                 stats.tick(drain.engine.records)
                 delay.look(drain.engine.tids)

@@ -110,9 +110,10 @@ def test_the_kernels_types_are_found_and_its_tracepoints_take_the_programs(
     result = boot(kernel, command, {"/bin/tool": tool, "/scheduler-perf.bpf.o": program}).check()
     seen = dict(re.findall(r"^(\w+): (.*)$", result.output, re.M))
     # It has slept 20 times, with its default priority, and changed its name once.
-    assert {name: seen[name] for name in ("asleep", "awake", "woken", "priorities", "name")} == {
-        "asleep": "20", "awake": "20", "woken": "20", "priorities": "20", "name": "other-name",
+    assert {name: seen[name] for name in ("asleep", "woken", "priorities", "name")} == {
+        "asleep": "20", "woken": "20", "priorities": "20", "name": "other-name",
     }  # fmt: skip
+    assert int(seen["awake"]) >= 20  # somebody may have preempted it
     assert seen["threads"] == "1 made as other-name, 1 ended, 1 gone"
 
 

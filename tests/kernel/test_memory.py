@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.kernel.helpers import TIMEOUT, ending, number, record, rows
+from tests.support import ENGINE_ONLY
 
 FAULTER = Path(__file__).with_name("faulter.py")
 TENSOR_BYTES = 6 << 20
@@ -58,7 +59,7 @@ def run(built: Path, folder: Path, *options: object) -> Run:
         assert target.stdout.readline() == "ready\n"
         recorder = subprocess.Popen(
             [sys.executable, "-m", "profinfer", "record", "--pid", str(target.pid),
-             "-o", str(trace), "--level", "token", "--faults", *map(str, options)],
+             "-o", str(trace), "--level", "token", *ENGINE_ONLY, "--faults", *map(str, options)],
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert recorder.stderr

@@ -143,7 +143,9 @@ def scheduled() -> Iterator[Session]:
 @pytest.fixture(scope="module")
 def of_counters() -> Iterator[Session]:
     """A trace that has something to say of every counter."""
-    with opened(counted()) as session:
+    capture = counted()
+    capture.at_start["counters"]["events"][-1]["role"] = "memory_write"
+    with opened(capture) as session:
         yield session
 
 
