@@ -59,6 +59,10 @@ static int load(const char *path, char **parameters) {
   set_entries(object, "structure_events", cpus);
   set_entries(object, "stops", cpus);
   set_entries(object, "loss_map", cpus * KINDS);
+  set_entries(object, "sched_heads", cpus);
+  set_entries(object, "sched_slots", cpus << RING_SHIFT);
+  set_entries(object, "sched_events", cpus);
+  set_entries(object, "sched_losses", cpus * KINDS);
   const int failed = bpf_object__load(object);
   struct bpf_program *program;
   if (!failed)
