@@ -69,6 +69,7 @@ def schedule(mode: str = "system", *, calls: bool = True) -> Capture:
         switch(170, 2, SPINNER + 1, 0, SLEEPS)
     switch(350, CPU1, SPINNER, WORKER, PREEMPTED)
     switch(500, CPU1, WORKER, 0, WAITS, FAULT)
+    # A nanosecond before, since no switch comes at the very time of its wake-up.
     capture.waking(600 * UNIT - 1, CPU0, MAIN, WORKER, CPU1)
     switch(600, CPU1, 0, WORKER, RUNS)
     switch(820, CPU0, MAIN, 0, SLEEPS, FUTEX)
@@ -140,7 +141,7 @@ def test_the_parts_add_up_to_the_slice(either: Session) -> None:
 def test_a_threads_states_follow_each_other_without_a_gap(either: Session) -> None:
     found = ask(
         either,
-        f"SELECT (ts - BASE) / {UNIT}, kind, blocked_in FROM profinfer_thread_state"
+        f"SELECT (ts + 1 - BASE) / {UNIT}, kind, blocked_in FROM profinfer_thread_state"
         f" JOIN thread USING (utid) WHERE tid = {WORKER} AND ts >= BASE + 6 * {UNIT} ORDER BY ts",
     )
     assert found == [
@@ -148,6 +149,7 @@ def test_a_threads_states_follow_each_other_without_a_gap(either: Session) -> No
         (150, "preempted", None),
         (350, "running", None),
         (500, "fault", "page fault"),
+        (600, "runnable", None),
         (600, "running", None),
     ]
     assert ask(
