@@ -73,7 +73,7 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
     assert row["tokens"] > 0
     assert whom == [(tids[1],)], "the thread on its CPU, and no other"
     assert {str(row["name"])[-2:] for row in operators} & {"-0", "-1"}
-    if row["delay_ms"] == max(taker["delay_ms"] for taker in takers):
+    if row["delay_ms"] > sum(taker["delay_ms"] for taker in takers) / 2:  # a quiet machine
         assert SPINNER in {row["mostly_by"] for row in operators}
         assert SPINNER in {row["mostly_by"] for row in tokens}
     states = {row["tid"]: row for row in by_thread}
