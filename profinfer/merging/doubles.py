@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import FtraceEvent
 
 from profinfer.merging import ftrace, scan, wire
-from profinfer.merging.ftrace import Bundles, Coverage, Doubles
+from profinfer.merging.ftrace import APART_NS, SCHED_SWITCH, Bundles, Coverage, Doubles, Switch
 from profinfer.merging.groups import Group
 from profinfer.merging.scan import Packets
 from profinfer.merging.source import Source
@@ -26,6 +27,8 @@ class Overlap:
     poorer: Survey
     richer: Survey
     doubles: Doubles
+    starts: Doubles
+    """First switches of `richer` that only say who was running already, which `poorer` has told."""
     why: str
 
     def __str__(self) -> str:
@@ -71,6 +74,7 @@ def find_doubles(groups: Sequence[Group]) -> list[Overlap]:
             overlaps.append(
                 Overlap(
                     poorer.survey, richer.survey, _doubles(poorer.coverage, richer.coverage),
+                    _starts(poorer, richer),
                     f"{more:,} of these events against {less:,} while both recorded, of "
                     f"{len(richer.coverage.kinds)} kinds of events against "
                     f"{len(poorer.coverage.kinds)}",
@@ -131,3 +135,26 @@ def _doubles(poorer: Coverage, richer: Coverage) -> Doubles:
         {cpu: richer.spans[cpu] for cpu in cpus},
         {cpu: richer.switches[cpu] for cpu in cpus & richer.switches.keys()},
     )
+
+
+def _starts(poorer: _Input, richer: _Input) -> Doubles:
+    """A recorder that begins with who is running may claim that before nobody was. Left out where
+    the other has known it to run, and goes on."""
+    first = {
+        cpu: ends[0]
+        for cpu, ends in richer.coverage.switches.items()
+        if cpu in poorer.coverage.spans and poorer.coverage.spans[cpu][1] >= ends[0][0]
+    }
+    running: dict[int, Switch] = {}
+    for bundles in _bundles(poorer.survey) if first else ():
+        cpu = bundles.cpu[bundles.bundle]
+        for each, (ts, _) in first.items():
+            mask = (cpu == each) & (bundles.kind == SCHED_SWITCH) & (bundles.ts < ts - APART_NS)
+            rows = np.flatnonzero(mask)
+            if len(rows):
+                last = rows[bundles.ts[rows].argmax()]
+                found = (int(bundles.ts[last]), int(bundles.next[last]))
+                running[each] = max(running.get(each, found), found)
+    same = {cpu: each for cpu, each in first.items() if cpu in running}
+    same = {cpu: each for cpu, each in same.items() if running[cpu][1] == each[1]}
+    return Doubles(frozenset({SCHED_SWITCH}), {}, {cpu: (each, each) for cpu, each in same.items()})

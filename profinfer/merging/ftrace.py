@@ -20,7 +20,7 @@ _LAST_READ, _PREVIOUS_END = 9, 10
 # FtraceEventBundle.CompactSched: the column of times, and all columns that go with it.
 _COLUMNS = {SCHED_SWITCH: (1, (1, 2, 3, 4, 6)), SCHED_WAKING: (7, (7, 8, 9, 10, 11, 12))}
 _NEXT_COLUMN, _NEXT_PID = 3, 6  # of CompactSched, of SchedSwitchFtraceEvent
-_APART_NS = 20_000
+APART_NS = 20_000
 """Two recorders of one switch read their clocks at moments that are no further apart."""
 
 
@@ -202,7 +202,7 @@ class Doubles:
         for each, ends in self.switches.items():
             for ts, after in ends:
                 same = (cpu == each) & (bundles.kind == SCHED_SWITCH) & (bundles.next == after)
-                mask |= same & (np.abs(bundles.ts - ts) <= _APART_NS)
+                mask |= same & (np.abs(bundles.ts - ts) <= APART_NS)
         return mask & np.isin(bundles.kind, list(self.kinds))
 
 

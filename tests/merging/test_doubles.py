@@ -109,6 +109,25 @@ def test_the_first_and_last_switch_are_not_there_twice(tmp_path: Path, late: int
         assert (switches, doubles) == (SWITCHES, 0)
 
 
+def test_who_was_running_already_is_not_told_twice(tmp_path: Path) -> None:
+    """A recorder that begins while a thread is running says so by a switch from nobody."""
+    since = BASE + FIRST + STEPS // 4 * STEP + BUSY[0] + 100_000
+    rich = _write(tmp_path / "rich.pftrace", android(), since=since)
+    trace = Trace.FromString(rich.read_bytes())
+    for tid in (MAIN, WORKER):
+        packet = next(p for p in trace.packet if p.ftrace_events.cpu == tid % CPUS
+                      and p.HasField("ftrace_events"))  # fmt: skip
+        event = packet.ftrace_events.event.add(timestamp=since, pid=0)
+        event.sched_switch.prev_pid, event.sched_switch.prev_state = 0, 0
+        event.sched_switch.next_pid, event.sched_switch.next_comm = tid, "engine"
+    rich.write_bytes(trace.SerializeToString())
+    poor = _write(tmp_path / "poor.pftrace", android(), without_wakeups=True)
+    report = merged(tmp_path / "all.pftrace", poor, rich)
+    assert any(f"taken from {rich}" in line for line in report.lines)
+    switches, _, _, doubles = _counts(tmp_path / "all.pftrace")
+    assert (switches, doubles) == (SWITCHES, 0)
+
+
 def test_one_process_in_detail_does_not_replace_the_system(tmp_path: Path) -> None:
     """A trace of two threads' switches and much else, and one of everybody's and nothing else."""
     target = _write(tmp_path / "target.pftrace", android())
