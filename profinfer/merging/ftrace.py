@@ -19,6 +19,9 @@ _CPU, _EVENT, _LOST, _COMPACT, _CLOCK, _CLOCK_TS, _BOOT_TS = 1, 2, 3, 4, 5, 6, 7
 _LAST_READ, _PREVIOUS_END = 9, 10
 # FtraceEventBundle.CompactSched: the column of times, and all columns that go with it.
 _COLUMNS = {SCHED_SWITCH: (1, (1, 2, 3, 4, 6)), SCHED_WAKING: (7, (7, 8, 9, 10, 11, 12))}
+_NEXT_COLUMN, _NEXT_PID = 3, 6  # of CompactSched, of SchedSwitchFtraceEvent
+APART_NS = 20_000
+"""Two recorders of one switch read their clocks at moments that are no further apart."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Bundles:
     tag: wire.Index
     """Where the event's field begins in the buffer; 0 for one in compact_sched."""
     stop: wire.Index
+    next: wire.Index
+    """The thread that a switch brings to its CPU; -1 of other events."""
     starts: tuple[wire.Index, wire.Index]
     """Fields that say from when a CPU's events are all there: begin and end of the values."""
 
@@ -72,17 +77,18 @@ def read(data: wire.Bytes, at: wire.Index, stop: wire.Index) -> Bundles:
     if events:
         parts.append(_plain(data, events))
     none = np.empty(0, np.int64)
-    bundle, kind, ts, tag, end = (
-        [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [none] * 5
+    bundle, kind, ts, tag, end, after = (
+        [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [none] * 6
     )
     begins = np.concatenate([none, *(step.at for step in starts)])
     ends = np.concatenate([none, *(step.stop for step in starts)])
     return Bundles(
-        at, stop, cpu, lost, compact, bundle, kind, ts + shift[bundle], tag, end, (begins, ends)
-    )
+        at, stop, cpu, lost, compact, bundle, kind, ts + shift[bundle], tag, end, after,
+        (begins, ends),
+    )  # fmt: skip
 
 
-_Part = tuple[wire.Index, wire.Index, wire.Index, wire.Index, wire.Index]
+_Part = tuple[wire.Index, wire.Index, wire.Index, wire.Index, wire.Index, wire.Index]
 
 
 def _plain(data: wire.Bytes, events: list[wire.Step]) -> _Part:
@@ -90,6 +96,7 @@ def _plain(data: wire.Bytes, events: list[wire.Step]) -> _Part:
     tag = np.concatenate([step.tag for step in events])
     stop = np.concatenate([step.stop for step in events])
     ts, kind = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    at, end = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     for step in wire.walk(data, np.concatenate([step.at for step in events]), stop):
         if times := step.of(1, wire.VARINT):
             ts[times.rows] = times.value.astype(np.int64)
@@ -97,20 +104,44 @@ def _plain(data: wire.Bytes, events: list[wire.Step]) -> _Part:
         which = step.rows[sized]
         first = kind[which] == 0
         kind[which[first]] = step.number[sized][first]
-    return rows, kind, ts, tag, stop
+        at[which[first]], end[which[first]] = step.at[sized][first], step.stop[sized][first]
+    after = np.full(len(rows), -1)
+    switches = np.flatnonzero(kind == SCHED_SWITCH)
+    after[switches] = 0
+    for step in wire.walk(data, at[switches], end[switches]):
+        if found := step.of(_NEXT_PID, wire.VARINT):
+            after[switches[found.rows]] = found.value.astype(np.int64)
+    return rows, kind, ts, tag, stop, after
 
 
 def _compact(data: wire.Bytes, found: wire.Step) -> list[_Part]:
     parts = []
+    switches: list[tuple[wire.Index, wire.Index]] = []  # of which bundle, and which thread's
     for step in wire.walk(data, found.at, found.stop):
+        if pids := step.of(_NEXT_COLUMN, wire.BYTES):
+            values, row = wire.packed(data, pids.at, pids.stop)
+            switches.append((found.rows[pids.rows[row]], values.astype(np.int64)))
         for kind, (number, _) in _COLUMNS.items():
             if times := step.of(number, wire.BYTES):
                 deltas, row = wire.packed(data, times.at, times.stop)
                 bundle = found.rows[times.rows[row]]
                 none = np.zeros(len(row), np.int64)
                 ts = _absolute(deltas, row)
-                parts.append((bundle, np.full(len(row), kind), ts, none, none))
+                after = np.full(len(row), -1)
+                parts.append((bundle, np.full(len(row), kind), ts, none, none, after))
+    for bundle, kinds, *_, after in parts:
+        if (kinds == SCHED_SWITCH).any():
+            _fill(bundle, after, switches)
     return parts
+
+
+def _fill(bundle: wire.Index, after: wire.Index, of: list[tuple[wire.Index, wire.Index]]) -> None:
+    """Puts each bundle's values, in their order, into its entries of `after`."""
+    for owner, values in of:
+        mine, theirs = np.isin(bundle, owner), np.isin(owner, bundle)
+        if not np.array_equal(bundle[mine], owner[theirs]):
+            raise wire.DamagedError(int(bundle[0]))  # columns of different lengths
+        after[mine] = values[theirs]
 
 
 def _absolute(deltas: wire.Values, row: wire.Index) -> wire.Index:
@@ -121,38 +152,36 @@ def _absolute(deltas: wire.Values, row: wire.Index) -> wire.Index:
     return total - np.repeat(before, np.diff(np.append(first, len(row))))
 
 
+Switch = tuple[int, int]
+"""When, and to which thread."""
+
+
 @dataclass
 class Coverage:
-    """What an input has recorded, by CPU and kind."""
+    """What an input has recorded."""
 
-    counts: dict[tuple[int, int], int] = field(default_factory=dict)
+    kinds: set[int] = field(default_factory=set)
     spans: dict[int, tuple[int, int]] = field(default_factory=dict)
     """First and last event of each CPU."""
+    switches: dict[int, tuple[Switch, Switch]] = field(default_factory=dict)
+    """First and last switch of each CPU."""
 
     def add(self, bundles: Bundles) -> None:
-        """Counts the events of some bundles."""
+        """Adds the events of some bundles."""
         if not len(bundles.kind):
             return
         cpu = bundles.cpu[bundles.bundle]
-        keys, counts = np.unique(cpu << 32 | bundles.kind, return_counts=True)
-        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-            where = (key >> 32, key & 0xFFFFFFFF)
-            self.counts[where] = self.counts.get(where, 0) + count
+        self.kinds |= set(np.unique(bundles.kind).tolist())
         for each in np.unique(cpu).tolist():
             ts = bundles.ts[cpu == each]
             first, last = self.spans.get(each, (1 << 63, 0))
             self.spans[each] = (min(first, int(ts.min())), max(last, int(ts.max())))
-
-    @property
-    def kinds(self) -> set[int]:
-        """Kinds of events that it has at all."""
-        return {kind for _, kind in self.counts}
-
-    @property
-    def richness(self) -> tuple[int, float]:
-        """To compare: how many kinds, then events per second and CPU."""
-        time = sum(last - first for first, last in self.spans.values())
-        return len(self.kinds), sum(self.counts.values()) / max(time, 1)
+            rows = np.flatnonzero((cpu == each) & (bundles.kind == SCHED_SWITCH))
+            if len(rows):
+                ends = [rows[bundles.ts[rows].argmin()], rows[bundles.ts[rows].argmax()]]
+                found = [(int(bundles.ts[row]), int(bundles.next[row])) for row in ends]
+                found += self.switches.get(each, ())
+                self.switches[each] = (min(found), max(found))
 
 
 @dataclass(frozen=True)
@@ -161,6 +190,8 @@ class Doubles:
 
     kinds: frozenset[int]
     spans: dict[int, tuple[int, int]]
+    switches: dict[int, tuple[Switch, Switch]] = field(default_factory=dict)
+    """The other's first and last switch of each CPU: the same two here may lie just outside."""
 
     def mask(self, bundles: Bundles) -> wire.Mask:
         """Which events of the bundles are among them."""
@@ -168,6 +199,10 @@ class Doubles:
         mask = np.zeros(len(cpu), np.bool_)
         for each, (first, last) in self.spans.items():
             mask |= (cpu == each) & (bundles.ts >= first) & (bundles.ts <= last)
+        for each, ends in self.switches.items():
+            for ts, after in ends:
+                same = (cpu == each) & (bundles.kind == SCHED_SWITCH) & (bundles.next == after)
+                mask |= same & (np.abs(bundles.ts - ts) <= APART_NS)
         return mask & np.isin(bundles.kind, list(self.kinds))
 
 

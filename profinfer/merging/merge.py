@@ -42,7 +42,9 @@ def merge(
         mine = [overlap for overlap in overlaps if overlap.poorer is each]
         rewriter = Rewriter(
             each, numbering.inputs[each.name], machines[each.name].machine,
-            [overlap.doubles for overlap in mine], several_ftrace=several_ftrace,
+            [overlap.doubles for overlap in mine]
+            + [overlap.starts for overlap in overlaps if overlap.richer is each],
+            several_ftrace=several_ftrace,
         )  # fmt: skip
         source = Source(each.source.path)
         try:

@@ -8,6 +8,7 @@ import os
 import re
 import select
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,6 +249,20 @@ def test_a_configuration_that_perfetto_refuses(engine: Engine, tmp_path: Path) -
         assert "Traceback" not in done.stderr
         assert not done.stdout
     assert os.listdir(tmp_path) == ["bad.pbtx"]
+
+
+def test_modules_in_the_current_folder_are_not_ours(engine: Engine, tmp_path: Path) -> None:
+    """Root records in a stranger's folder."""
+    (tmp_path / "argparse.py").write_text("raise SystemExit('a stranger was here')")
+    script = Path(sys.executable).with_name("profinfer")
+    done = subprocess.run(
+        [script, "record", "--system", engine.folder / "system.pbtx", "-o", "t.pftrace", "--",
+         engine.program(), "--decode", "2"],
+        cwd=tmp_path, env=engine.environment | {"PROFINFER_PERFETTO": str(PERFETTO)},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "same boot" in done.stderr
 
 
 def test_perfetto_that_dies_leaves_our_trace(engine: Engine, tmp_path: Path) -> None:
