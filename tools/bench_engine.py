@@ -21,7 +21,7 @@ DENSE = ROOT / "build/models/dense-1b.gguf"
 PROMPT = "The history of the steam engine begins with"
 _PATIENCE = 60.0
 """Seconds in which a recorder must have attached, or ended."""
-_SETTLED = 0.6
+_SETTLED = 1.3
 """Seconds after which a recorder has drained what there was; more than its poll."""
 _FIRST = 8
 """Tokens of the request before the one that is measured."""
