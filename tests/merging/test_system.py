@@ -19,6 +19,7 @@ from profinfer.trace_processor import Session, open_trace
 from tests.conftest import REPO, Require
 from tests.merging.placement import placement
 from tests.support import (
+    ENGINE_ONLY,
     Engine,
     Recording,
     attached,
@@ -84,7 +85,7 @@ def _record(engine: Engine, trace: Path, *options: object, programs: Path | str 
             target: tuple[object, ...] = SLEEPY) -> subprocess.CompletedProcess[str]:  # fmt: skip
     environment = engine.environment | {"PROFINFER_PERFETTO": str(programs)}
     return run(
-        engine, "record", "--level", "barrier", "-o", trace, *options, "--",
+        engine, "record", *ENGINE_ONLY, "--level", "barrier", "-o", trace, *options, "--",
         engine.program(), *target, environment=environment, timeout=120,
     )  # fmt: skip
 
