@@ -61,11 +61,15 @@ unsigned programs_cpus(void) {
 }
 
 static struct bpf_object *open_object(const struct program_options *options, bool by_perf) {
-  const char *start = by_perf ? embedded_perf : embedded_ring;
-  const char *end = by_perf ? embedded_perf_end : embedded_ring_end;
   LIBBPF_OPTS(bpf_object_open_opts, how, .object_name = "profinfer");
-  struct bpf_object *object = options->object ? bpf_object__open_file(options->object, &how)
-                                              : bpf_object__open_mem(start, end - start, &how);
+  struct bpf_object *object;
+  if (options->object) {
+    object = bpf_object__open_file(options->object, &how);
+  } else {
+    size_t size;
+    void *embedded = embedded_object(by_perf, &size); /* libbpf reads in it until it is loaded */
+    object = bpf_object__open_mem(embedded, size, &how);
+  }
   if (!object) {
     fputs(complaints, stderr);
     fail(EXIT_KERNEL, "", "cannot read %s: %s",

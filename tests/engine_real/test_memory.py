@@ -93,6 +93,10 @@ def limited(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Limited:
     return Limited(repo, tmp_path_factory.mktemp("limited"))
 
 
+LAST_BYTES, LAST_FAULTS = 1 << 20, 16
+"""What a process may read of its own libraries while it ends."""
+
+
 def test_bytes_read_are_the_kernels_own_count(limited: Limited) -> None:
     [[(total, model)], losses] = limited.ask(
         "SELECT sum(bytes), sum(iif(m.file IS NULL, 0, bytes)) FROM profinfer_file_read"
@@ -101,8 +105,9 @@ def test_bytes_read_are_the_kernels_own_count(limited: Limited) -> None:
     )
     assert losses == []
     kernel = value(limited.trace, "memory.kernel.read_bytes")
-    # What the engine's process says of itself covers the time before it was attached, too.
-    assert kernel <= limited.facts["read_bytes"]
+    # What the engine's process says of itself covers the time before it was attached, too, and
+    # not its last moments.
+    assert kernel <= limited.facts["read_bytes"] + LAST_BYTES
     assert number(total) == pytest.approx(kernel, rel=0.02)
     # It came back more than once, and nearly all that was read is the model.
     assert number(model) > 1.5 * limited.model.stat().st_size
@@ -115,7 +120,7 @@ def test_major_faults_are_the_kernels_own_count_and_in_experts(limited: Limited)
         " WHERE kind = 'major'"
     )
     kernel = value(limited.trace, "memory.kernel.major")
-    assert number(recorded) <= kernel <= limited.facts["major_faults"]
+    assert number(recorded) <= kernel <= limited.facts["major_faults"] + LAST_FAULTS
     # The others are taken on the process's behalf, when the file is mapped.
     assert number(recorded) > 0.8 * kernel
     assert number(in_experts) > 0.8 * number(in_models) > 0
