@@ -17,6 +17,7 @@ for module in /modules/*; do
 done
 until [ -e /dev/vport0p1 ] && [ -e /dev/vport0p2 ]; do usleep 1000; done
 
+echo "running /command"
 cd /left
 sh /command >/dev/vport0p1 2>&1
 echo $? >/status

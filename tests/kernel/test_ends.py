@@ -89,7 +89,7 @@ def test_a_killed_recorder_leaves_a_capture_and_no_probes(built: Path, tmp_path:
     trace, capture = tmp_path / "t.pftrace", tmp_path / "t.pftrace.capture"
     with (
         target(built, tmp_path, *SHORT[:4], "--decode", 251, "--work-us", 101) as known,
-        attached(known, trace) as recorder,
+        attached(known, trace, "--poll", 0.05) as recorder,
     ):
         started = capture.stat().st_size
         known.release()
