@@ -33,7 +33,7 @@ class Command(Protocol):
         """Carries it out; the exit code."""
 
 
-_COMMANDS = ("record", "query", "ui", "doctor", "env", "plan", "convert", "merge")
+_COMMANDS = ("record", "query", "ui", "doctor", "env", "plan", "convert")
 
 
 def _commands(argv: list[str]) -> Iterator[Command]:

@@ -9,18 +9,10 @@ import numpy as np
 from profinfer.backends import backend_name
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
 from profinfer.loaded import Loaded
-from profinfer.records import (
-    KIND_COUNT,
-    RECORD,
-    STRUCTURE_RECORD,
-    WIDE_HEADER,
-    WIDE_KINDS,
-    Kind,
-    join,
-)
+from profinfer.records import KIND_COUNT, RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind, join
 from profinfer.target import EngineObject, process_name
 
-HOLD_NS = 1_000_000
+_HOLD_NS = 1_000_000
 """A handler may be interrupted between taking its slot and the time: longer than that is seen as
 an unfinished slot, which stops the drain."""
 
@@ -74,10 +66,9 @@ class Drain:
         """Lost so far, of all kinds."""
         return int(self._lost.sum())
 
-    def take(self, objects: list[EngineObject], limit: int | None = None) -> list[Frame]:
-        """Everything that has been committed, as frames in the order they must be fed in. What is
-        younger than `limit` is not called complete."""
-        horizon = boot_ns() - HOLD_NS if limit is None else limit
+    def take(self, objects: list[EngineObject]) -> list[Frame]:
+        """Everything that has been committed, as frames in the order they must be fed in."""
+        horizon = boot_ns() - _HOLD_NS
         parts = []
         newest = []
         is_complete = True
@@ -143,7 +134,7 @@ class Drain:
             entry["cpu"], entry["kind"] = cpu, kind
             entry["lost"], entry["last_ts"] = loss["lost"], loss["last_ts"]
             since = self._read_at
-            if kind not in WIDE_KINDS:
+            if kind < Kind.TENSOR:
                 since = max(since, newest[cpu])
             entry["first_ts"] = min(since, int(loss["last_ts"]))
         self._lost = losses["lost"].copy()

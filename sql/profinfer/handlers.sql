@@ -42,10 +42,7 @@ WITH
       -- What JSON calls null.
       nullif(nullif(value, 'none'), '') AS value
     FROM _recording_arg
-    WHERE
-      (key GLOB 'plan.probes[[]*' OR key GLOB 'handlers[[]*')
-      -- Costs differ between recordings, and slices do not tell which one they are of.
-      AND _recordings() = 1
+    WHERE key GLOB 'plan.probes[[]*' OR key GLOB 'handlers[[]*'
   ),
   probes AS (
     SELECT
