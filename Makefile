@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-matrix lint recorder bench bench-overhead protos clean FORCE
+.PHONY: help setup demo demo-moe test test-matrix lint recorder bench bench-overhead protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -16,6 +16,9 @@ setup: ## system packages, .venv, BCC, kernel headers and the demo model
 
 demo: build/.setup ## profile a small model for a few seconds and report on it
 	tools/demo.sh
+
+demo-moe: build/.setup-test ## record a mixture of experts that is larger than its memory, as root
+	tools/demo_moe.sh
 
 # In continuous integration the slow ones, too: one run, so that one table says what ran where.
 test: build/.setup-test ## all tests but test-matrix, the lint too (PYTEST_ARGS="-k writer" for some)
@@ -50,7 +53,7 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml \
   tools/build_audit.sh audit/audit.c tools/build_native.sh bpf/hit_sites.c \
   tools/build_bpf.sh $(wildcard bpf/*.h bpf/*.bpf.c) tools/fetch_emulated.py \
-  tools/fetch_python.py tools/build_recorder.sh $(wildcard bpf/recorder/*.[ch])
+  tools/fetch_python.py tools/fetch_perfetto.py tools/build_recorder.sh $(wildcard bpf/recorder/*.[ch])
 ifeq ($(wildcard $(VENV)/python),)
 SETUP_INPUTS += FORCE
 endif

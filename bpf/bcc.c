@@ -3,8 +3,11 @@
  * The BCC dialect: maps, and one program per probe. BCC rewrites map accesses in this file only,
  * which is why they are wrapped in functions here and the bodies stand in handlers.h.
  */
+#include "experts.h"
 #include "graphs.h"
+#include "memory.h"
 #include "ubatches.h"
+#include <uapi/linux/bpf_perf_event.h>
 #include <uapi/linux/ptrace.h>
 
 /* Mapped by user space (records.h says how it is shared). */
@@ -24,6 +27,10 @@ BPF_TABLE("lru_hash", u32, struct walk, walks, 1024);
 BPF_TABLE("lru_hash", u64, struct graph_state, graphs, 4096);
 BPF_TABLE("lru_hash", u64, u64, structures, 16384);
 BPF_TABLE("lru_hash", u64, u64, signatures, 131072);
+BPF_PERF_ARRAY(counter_events, ENTRIES_counter_events);
+BPF_PERCPU_ARRAY(counter_cpus, struct counter_cpu, 1);
+BPF_TABLE("hash", u32, struct counter_thread, counter_threads, ENTRIES_counter_threads);
+BPF_ARRAY(zero_counter_thread, struct counter_thread, 1);
 BPF_PROG_ARRAY(chain, CHAIN_COUNT);
 
 BODY struct control *control(void) {
@@ -89,6 +96,31 @@ BODY __u64 *signature_of(__u64 tensor) { return signatures.lookup(&tensor); }
 
 BODY void signature_set(__u64 tensor, __u64 signature) { signatures.update(&tensor, &signature); }
 
+BODY struct counter_cpu *counter_cpu(void) {
+  int zero = 0;
+  return counter_cpus.lookup(&zero);
+}
+
+BODY struct counter_thread *counter_thread_known(__u32 tid) { return counter_threads.lookup(&tid); }
+
+BODY struct counter_thread *counter_thread(__u32 tid) {
+  int first = 0;
+  struct counter_thread *zero, *found = counter_threads.lookup(&tid);
+  if (found)
+    return found;
+  zero = zero_counter_thread.lookup(&first);
+  if (!zero)
+    return 0;
+  counter_threads.insert(&tid, zero);
+  return counter_threads.lookup(&tid);
+}
+
+BODY void counter_thread_forget(__u32 tid) { counter_threads.delete(&tid); }
+
+BODY void counter_read(__u32 index, struct bpf_perf_event_value *value) {
+  counter_events.perf_counter_value(index, value, sizeof(*value));
+}
+
 BODY void chain_to(void *ctx, __u32 program) { chain.call(ctx, program); }
 
 int on_operator(struct pt_regs *ctx) { return handle_operator(ctx, PT_REGS_PARM2(ctx)); }
@@ -124,3 +156,15 @@ int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 int chain_emit(struct pt_regs *ctx) { return continue_emit(ctx); }
 
 int chain_tokens(struct pt_regs *ctx) { return continue_tokens(ctx); }
+
+int chain_experts(struct pt_regs *ctx) { return continue_experts(ctx); }
+
+int count_switch(struct bpf_raw_tracepoint_args *ctx) { return handle_count_switch(); }
+
+int count_exit(struct bpf_raw_tracepoint_args *ctx) { return handle_count_exit(); }
+
+int on_minor_fault(struct bpf_perf_event_data *ctx) { return handle_fault(ctx, ctx->addr, 0); }
+
+int on_major_fault(struct bpf_perf_event_data *ctx) { return handle_fault(ctx, ctx->addr, 1); }
+
+int on_file_read(void *ctx) { return handle_file_read(ctx, ctx); }

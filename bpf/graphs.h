@@ -124,6 +124,8 @@ BODY int handle_graph_begin(void *ctx, __u64 entry, __u64 backend, __u64 cgraph)
   if (entry == ENTRY_CPU && t->entry == ENTRY_BACKEND)
     return 0;
   t->entry = entry;
+  if (EXPERTS)
+    t->ids = 0;
   w->cgraph = cgraph;
   w->backend = backend;
   w->count = read_u32(cgraph + G_N_NODES);
@@ -154,7 +156,7 @@ BODY int handle_graph_end(void *ctx, __u64 entry) {
     return 0;
   t->entry = ENTRY_NONE;
   if (is_active())
-    emit(ctx, KIND_GRAPH_END, 0, 0);
+    emit_counted(ctx, KIND_GRAPH_END, 0, 0);
   return 0;
 }
 

@@ -9,10 +9,7 @@
 #ifndef PROFINFER_HANDLERS_H
 #define PROFINFER_HANDLERS_H
 
-#include "parameters.h"
-#include "records.h"
-
-#define BODY static __always_inline
+#include "emit.h"
 
 /* Keeps the compiler from using what it knows of a number: older verifiers know less, and want the
  * masks that it would leave out. */
@@ -25,7 +22,7 @@
 #define CHAIN_MAX 32
 #define SAMPLES 8
 
-enum chain { CHAIN_HASH, CHAIN_EMIT, CHAIN_TOKENS, CHAIN_COUNT };
+enum chain { CHAIN_HASH, CHAIN_EMIT, CHAIN_TOKENS, CHAIN_EXPERTS, CHAIN_COUNT };
 
 /* Graph entry points: a CPU graph is often computed inside a backend's graph. */
 enum entry { ENTRY_NONE, ENTRY_BACKEND, ENTRY_CPU };
@@ -34,6 +31,7 @@ enum entry { ENTRY_NONE, ENTRY_BACKEND, ENTRY_CPU };
 struct thread_state {
   __u64 entry;     /* of the graph it is in */
   __u64 ubatch_ts; /* of the ubatch it is in, 0 outside */
+  __u64 ids;       /* tensor of experts' ids that was read last in this graph */
 };
 
 /* What was last seen at the address of a cgraph. */
@@ -73,23 +71,34 @@ struct walk {
   __u32 runs_sent;
   __u32 runs;
   struct token_run run[16]; /* RUNS, rounded up likewise */
+  /* experts of an operator; `tensor` holds the values that are read and not sent yet */
+  __u64 rows_node;
+  __u64 rows_source;
+  __u64 rows_data;
+  __u64 rows_step;   /* from one value to the next */
+  __u64 rows_stride; /* from one token to the next */
+  __u64 rows_ts;
+  __u32 rows_used;
+  __u32 rows_tokens;
+  __u32 rows_token;  /* next */
+  __u32 rows_rank;   /* next value of it */
+  __u32 rows_sent;   /* values sent, or lost */
+  __u32 rows_filled; /* values read since */
+  __u32 rows_kind;
+  __u32 rows_flags;
 #if TRANSPORT == TRANSPORT_PERF
   __u8 wide[WIDE_SIZE]; /* a wide record while it is being made */
 #endif
 };
 
-/* ---- What a dialect provides ---- */
+/* ---- What a dialect provides, beside what emit.h needs ---- */
 BODY struct control *control(void);
-BODY struct ring_head *ring_head(__u32 cpu);
 #if TRANSPORT == TRANSPORT_RING
-BODY struct record *ring_slot(__u32 index); /* of the array of all rings, one after another */
 BODY void *structure_reserve(void);
 BODY void structure_submit(void *r);
 #else
-BODY long record_output(void *ctx, struct record *r); /* 0, or it did not fit */
-BODY long structure_output(void *ctx, void *r);
+BODY long structure_output(void *ctx, void *r); /* 0, or it did not fit */
 #endif
-BODY struct loss *loss_of(__u32 cpu, __u32 kind);
 BODY struct thread_state *thread_state(__u32 tid);
 BODY struct graph_state *graph_state(__u64 cgraph);
 BODY struct walk *walk_of(__u32 tid);
@@ -99,41 +108,52 @@ BODY __u64 *signature_of(__u64 tensor);
 BODY void signature_set(__u64 tensor, __u64 signature);
 BODY void chain_to(void *ctx, __u32 program);
 
-/* ---- Records ---- */
-
-/* CLOCK_BOOTTIME. Before 5.8 user space says by how much it differs from what there is. */
-BODY __u64 boot_ns(void) {
-  struct control *c;
-  if (BOOT_CLOCK)
-    return bpf_ktime_get_boot_ns();
-  c = control();
-  return bpf_ktime_get_ns() + (c ? c->boot_offset : 0);
+BODY __u64 boot_offset(void) {
+  struct control *c = control();
+  return c ? c->boot_offset : 0;
 }
 
-BODY void count_loss(__u32 cpu, __u32 kind) {
-  struct loss *l = loss_of(cpu, kind);
-  if (!l)
-    return;
-  l->last_ts = boot_ns();
-  __sync_fetch_and_add(&l->lost, 1);
-}
-
-/* A transport provides
- *   try_emit:   sends a record; its time, 0 when it did not fit.
- *   wide_begin: room for a wide record; 0 when there is none.
+/* ---- Wide records ----
+ *   wide_begin: room for one; 0 when there is none.
  *   wide_end:   sends it; 0, or it did not fit. */
 #if TRANSPORT == TRANSPORT_RING
-#include "ring.h"
+BODY void *wide_begin(struct walk *w) { return structure_reserve(); }
+
+BODY int wide_end(void *ctx, void *r) {
+  structure_submit(r);
+  return 0;
+}
 #else
-#include "perf.h"
+BODY void *wide_begin(struct walk *w) {
+  struct ring_head *head = ring_head(bpf_get_smp_processor_id());
+  if (!head)
+    return 0;
+  __sync_fetch_and_add(&head->next, 1);
+  return w->wide;
+}
+
+BODY int wide_end(void *ctx, void *r) {
+  struct ring_head *head = ring_head(bpf_get_smp_processor_id());
+  long failed = structure_output(ctx, r);
+  if (head)
+    __sync_fetch_and_add(&head->ended, 1);
+  return failed ? -1 : 0;
+}
 #endif
 
-BODY __u64 emit(void *ctx, __u8 kind, __u64 a, __u64 b) {
-  __u32 cpu = bpf_get_smp_processor_id();
-  __u64 ts = try_emit(ctx, cpu, kind, a, b);
-  if (!ts)
+#include "counters.h"
+
+/* As emit, with the running thread's counters where they are asked for. */
+BODY void emit_counted(void *ctx, __u8 kind, __u64 a, __u64 b) {
+  if (!COUNTERS) {
+    emit(ctx, kind, a, b);
+    return;
+  }
+  __u32 cpu = bpf_get_smp_processor_id(), lost;
+  if (!try_emit_counted(ctx, cpu, kind, a, b, read_counters(cpu), &lost))
     count_loss(cpu, kind);
-  return ts;
+  if (lost)
+    count_losses(cpu, KIND_COUNTERS, lost);
 }
 
 BODY void fill_header(struct wide_header *h, __u8 kind, __u64 ts) {
@@ -163,21 +183,26 @@ BODY int is_active(void) {
 
 /* ---- Operators and barriers: the hot path ---- */
 
+BODY void begin_experts(void *ctx, __u64 tensor);
+
 BODY int handle_operator(void *ctx, __u64 tensor) {
-  if (is_active())
-    emit(ctx, KIND_OPERATOR, tensor, 0);
+  if (is_active()) {
+    emit_counted(ctx, KIND_OPERATOR, tensor, 0);
+    if (EXPERTS)
+      begin_experts(ctx, tensor);
+  }
   return 0;
 }
 
 BODY int handle_fused(void *ctx, __u64 first, __u64 last) {
   if (is_active())
-    emit(ctx, KIND_FUSED, last, first);
+    emit_counted(ctx, KIND_FUSED, last, first);
   return 0;
 }
 
 BODY int handle_barrier(void *ctx, __u64 threadpool) {
   if (is_active())
-    emit(ctx, KIND_BARRIER, threadpool, 0);
+    emit_counted(ctx, KIND_BARRIER, threadpool, 0);
   return 0;
 }
 

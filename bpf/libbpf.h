@@ -13,16 +13,21 @@
 /* The registers at a probe as the kernel shows them to BPF: a stable interface (x86-64: struct
  * pt_regs, arm64: struct user_pt_regs of the UAPI), of which only the arguments are used. */
 struct registers {
-  __u64 word[22];
+  __u64 word[36];
 };
 
 #if defined(__TARGET_ARCH_x86)
 /* di, si, dx, cx stand in a row, downwards. */
 #define ARGUMENT(r, n) ((r)->word[15 - (n)])
+/* struct bpf_perf_event_data of the UAPI: the registers (x86-64: 21 of them), the period of the
+ * sample, the address. */
+#define FAULT_ADDRESS(r) ((r)->word[21 + 1])
 /* x86 keeps stores in order. */
 #define STORES_IN_ORDER 1
 #elif defined(__TARGET_ARCH_arm64)
 #define ARGUMENT(r, n) ((r)->word[(n)-1])
+/* 31 registers, sp, pc, pstate; then as above. */
+#define FAULT_ADDRESS(r) ((r)->word[34 + 1])
 #else
 #error "this architecture's arguments are not known yet"
 #endif

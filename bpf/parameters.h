@@ -32,12 +32,49 @@
   X(U_N_TOKENS)                                                                                    \
   X(U_POS)                                                                                         \
   X(U_SEQ_ID)                                                                                      \
-  X(U_OUTPUT)
+  X(U_OUTPUT)                                                                                      \
+  X(E_MUL_MAT_ID) /* the number of that op */
+
+/* The programs of memory.h: whose faults, and where the fields of a tracepoint stand in its record
+ * (-1: this kernel lacks it). */
+#define MEMORY_PARAMETERS(X)                                                                       \
+  X(TARGET)                                                                                        \
+  X(PAGE_INODE)                                                                                    \
+  X(PAGE_INDEX)                                                                                    \
+  X(PAGE_DEVICE)                                                                                   \
+  X(PAGE_ORDER)
 
 #define PARAMETERS(X)                                                                              \
   LAYOUT_PARAMETERS(X)                                                                             \
-  X(RING_SHIFT) /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */                    \
-  X(BOOT_CLOCK) /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */
+  MEMORY_PARAMETERS(X)                                                                             \
+  X(RING_SHIFT)      /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */               \
+  X(BOOT_CLOCK)      /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */    \
+  X(COUNTERS)        /* events that are counted, 0 for none; at most COUNTER_MAX */                \
+  X(COUNTER_LEADERS) /* a bit for each that leads a group on a PMU */                              \
+  X(COUNTER_ALWAYS)  /* a bit for each that never waits for hardware: the kernel's own */          \
+  X(COUNTER_RECORDS) /* records of a reading, 0 for none */                                        \
+  X(CPU_COUNT)       /* event i on CPU c is number i * CPU_COUNT + c */                            \
+  X(EXPERTS)         /* 1: read which experts tokens are sent to */                                \
+  X(EXPERT_WEIGHTS)  /* 1: and what the router gave them */
+
+/* The programs of the scheduler: where fields stand in the kernel's struct task_struct
+ * (profinfer/kernel_types.py reads it in the kernel's BTF) and in the record of the one tracepoint
+ * that is read from there. */
+#define SCHEDULER_PARAMETERS(X)                                                                    \
+  X(TASK_PID)                                                                                      \
+  X(TASK_PRIO)                                                                                     \
+  X(TASK_COMM)                                                                                     \
+  X(TASK_STATE)                                                                                    \
+  X(TASK_EXIT_STATE)                                                                               \
+  X(TASK_CPU)                                                                                      \
+  X(SWITCH_TELLS_STATE) /* 1: sched_switch hands over the state that it read (Linux 5.18) */       \
+  X(REASON_PID)         /* -1: no such tracepoint */                                               \
+  X(REASON_CALLER)                                                                                 \
+  X(REASON_IO_WAIT)                                                                                \
+  X(CALL_OFFSET) /* of the system call's number in a task's registers, -1: not to be had */        \
+  X(TARGET_ONLY) /* 1: only what involves the target's threads */                                  \
+  X(RING_SHIFT)                                                                                    \
+  X(BOOT_CLOCK)
 
 /* Bytes of a struct ggml_tensor that there is room for; what is longer cannot be recorded. */
 #define TENSOR_MAX 512

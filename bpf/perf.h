@@ -10,38 +10,49 @@
 #ifndef PROFINFER_PERF_H
 #define PROFINFER_PERF_H
 
-BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
+BODY long output_record(void *ctx, struct record *r, __u32 cpu, __u8 kind, __u32 tid, __u64 a,
+                        __u64 b) {
+  r->a = a;
+  r->b = b;
+  r->tid = thread_of(tid);
+  r->cpu = cpu;
+  r->kind = kind;
+  r->mark = 0;
+  return record_output(ctx, r);
+}
+
+BODY __u64 try_emit_of(void *ctx, __u32 cpu, __u8 kind, __u32 tid, __u64 a, __u64 b) {
   struct ring_head *head = ring_head(cpu);
   if (!head)
     return 0;
   __sync_fetch_and_add(&head->next, 1);
-  struct record r = {
-      .ts = boot_ns(),
-      .a = a,
-      .b = b,
-      .tid = (__u32)bpf_get_current_pid_tgid(),
-      .cpu = cpu,
-      .kind = kind,
-  };
-  long failed = record_output(ctx, &r);
+  struct record r = {.ts = boot_ns()};
+  long failed = output_record(ctx, &r, cpu, kind, tid, a, b);
   __sync_fetch_and_add(&head->ended, 1);
   return failed ? 0 : r.ts;
 }
 
-BODY void *wide_begin(struct walk *w) {
-  struct ring_head *head = ring_head(bpf_get_smp_processor_id());
+BODY __u64 try_emit_counted(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b, __u64 *reading,
+                            __u32 *lost) {
+  struct ring_head *head = ring_head(cpu);
+  __u32 records = COUNTER_RECORDS;
+  *lost = records;
   if (!head)
     return 0;
   __sync_fetch_and_add(&head->next, 1);
-  return w->wide;
-}
-
-BODY int wide_end(void *ctx, void *r) {
-  struct ring_head *head = ring_head(bpf_get_smp_processor_id());
-  long failed = structure_output(ctx, r);
-  if (head)
-    __sync_fetch_and_add(&head->ended, 1);
-  return failed ? -1 : 0;
+  struct record r = {.ts = boot_ns()};
+  long failed = output_record(ctx, &r, cpu, kind, RUNNING, a, b);
+  ROLLED
+  for (__u32 i = 0; i < COUNTER_RECORDS_MAX; i++) {
+    if (i >= records)
+      break;
+    if (!output_record(ctx, &r, cpu, KIND_COUNTERS, RUNNING,
+                       reading ? reading[2 * i] : COUNTER_UNKNOWN,
+                       reading ? reading[2 * i + 1] : COUNTER_UNKNOWN))
+      *lost -= 1;
+  }
+  __sync_fetch_and_add(&head->ended, 1);
+  return failed ? 0 : r.ts;
 }
 
 #endif

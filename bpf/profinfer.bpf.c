@@ -12,7 +12,9 @@
 PARAMETERS(PARAMETER)
 STAMP;
 
+#include "experts.h"
 #include "graphs.h"
+#include "memory.h"
 #include "ubatches.h"
 
 struct {
@@ -96,6 +98,34 @@ struct {
   __uint(max_entries, 131072);
 } signatures SEC(".maps");
 
+/* By event and CPU. */
+struct {
+  __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+  __uint(key_size, sizeof(__u32));
+  __uint(value_size, sizeof(__u32));
+} counter_events SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __type(key, __u32);
+  __type(value, struct counter_cpu);
+  __uint(max_entries, 1);
+} counter_cpus SEC(".maps");
+
+/* No entry may go while its thread lives, or its sums would begin again. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __type(key, __u32);
+  __type(value, struct counter_thread);
+} counter_threads SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __type(key, __u32);
+  __type(value, struct counter_thread);
+  __uint(max_entries, 1);
+} zero_counter_thread SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
   __uint(key_size, sizeof(__u32));
@@ -175,6 +205,33 @@ BODY void signature_set(__u64 tensor, __u64 signature) {
   bpf_map_update_elem(&signatures, &tensor, &signature, BPF_ANY);
 }
 
+BODY struct counter_cpu *counter_cpu(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&counter_cpus, &zero);
+}
+
+BODY struct counter_thread *counter_thread_known(__u32 tid) {
+  return bpf_map_lookup_elem(&counter_threads, &tid);
+}
+
+BODY struct counter_thread *counter_thread(__u32 tid) {
+  __u32 first = 0;
+  struct counter_thread *zero, *found = counter_thread_known(tid);
+  if (found)
+    return found;
+  zero = bpf_map_lookup_elem(&zero_counter_thread, &first);
+  if (!zero)
+    return 0;
+  bpf_map_update_elem(&counter_threads, &tid, zero, BPF_NOEXIST);
+  return counter_thread_known(tid);
+}
+
+BODY void counter_thread_forget(__u32 tid) { bpf_map_delete_elem(&counter_threads, &tid); }
+
+BODY void counter_read(__u32 index, struct bpf_perf_event_value *value) {
+  bpf_perf_event_read_value(&counter_events, index, value, sizeof(*value));
+}
+
 BODY void chain_to(void *ctx, __u32 program) { bpf_tail_call(ctx, &chain, program); }
 
 SEC("uprobe") int on_operator(struct registers *r) { return handle_operator(r, ARGUMENT(r, 2)); }
@@ -214,3 +271,22 @@ SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
 SEC("uprobe") int chain_emit(struct registers *r) { return continue_emit(r); }
 
 SEC("uprobe") int chain_tokens(struct registers *r) { return continue_tokens(r); }
+
+SEC("uprobe") int chain_experts(struct registers *r) { return continue_experts(r); }
+
+/* Tracepoints by which others get nothing less, and that nothing keeps from running: those of perf
+ * events are passed over while a task that was preempted within a system call on maps is on its
+ * CPU. */
+SEC("raw_tracepoint/sched_switch") int count_switch(void *ctx) { return handle_count_switch(); }
+
+SEC("raw_tracepoint/sched_process_exit") int count_exit(void *ctx) { return handle_count_exit(); }
+
+SEC("perf_event") int on_minor_fault(struct registers *r) {
+  return handle_fault(r, FAULT_ADDRESS(r), 0);
+}
+
+SEC("perf_event") int on_major_fault(struct registers *r) {
+  return handle_fault(r, FAULT_ADDRESS(r), 1);
+}
+
+SEC("tracepoint") int on_file_read(void *record) { return handle_file_read(record, record); }

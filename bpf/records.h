@@ -17,12 +17,55 @@ enum record_kind {
   KIND_GRAPH_END = 5,
   KIND_UBATCH_BEGIN = 6, /* a = tokens, b = llama_context */
   KIND_UBATCH_END = 7,
-  KIND_NODE = 8,       /* a = tensor, b = structure: nodes in order of execution */
-  KIND_TENSOR = 9,     /* wide */
-  KIND_STRUCTURE = 10, /* wide */
-  KIND_TOKENS = 11,    /* wide */
-  KIND_COUNT = 12,
+  KIND_NODE = 8,            /* a = tensor, b = structure: nodes in order of execution */
+  KIND_TENSOR = 9,          /* wide */
+  KIND_STRUCTURE = 10,      /* wide */
+  KIND_TOKENS = 11,         /* wide */
+  KIND_COUNTERS = 12,       /* a, b = the next two of a reading (counters.h) */
+  KIND_EXPERTS = 20,        /* wide: ids of experts */
+  KIND_EXPERT_WEIGHTS = 21, /* wide: what the router gave them */
+  KIND_FAULT = 22,          /* a = address, b = 1 when it was a major one */
+  KIND_FILE_READ = 23, /* pages came into the page cache; a = first page: 32, device: 32; b = inode:
+                          58, binary logarithm of the number of pages: 6; lowest bits first */
+  KIND_COUNT = 24,
 };
+
+/* Whether the structure ring carries it. */
+static inline int is_wide(unsigned kind) {
+  return (kind >= KIND_TENSOR && kind <= KIND_TOKENS) ||
+         (kind >= KIND_EXPERTS && kind <= KIND_EXPERT_WEIGHTS);
+}
+
+/* Counters follow their operator, barrier or graph end, with its time and thread, as
+ * COUNTER_RECORDS records: those of one CPU stand in order. What they carry in turn:
+ *   the thread's time on CPUs in ns,
+ *   the value of each event,
+ *   for each group of events of a PMU: ns of that time in which it was not counted.
+ * All of it goes up from an arbitrary beginning. */
+#define COUNTER_MAX 16         /* events */
+#define COUNTER_RECORDS_MAX 17 /* (1 + 16 + 16) / 2, rounded up */
+#define COUNTER_UNKNOWN (~0ULL)
+/* Of the scheduler, in rings of their own (scheduler.h). tid is the thread that was running unless
+ * it says otherwise. a and b are made of fields of the tracepoints; where several share a word the
+ * lowest bits come first. */
+enum scheduler_kind {
+  KIND_SWITCH = 32,  /* a = next thread: 32, state of the one that ran: 16, priority of next: 16;
+                        b = system call it is in: 32, flags SWITCH_* */
+  KIND_WAKING = 33,  /* a = woken thread: 32, CPU: 16, priority: 16 */
+  KIND_NEWTASK = 34, /* a = new thread: 32, process of the one that made it: 32; b = clone flags */
+  KIND_NEWNAME = 35, /* tid = new thread; a, b = its name */
+  KIND_RENAME = 36,  /* tid = thread; a, b = its new name */
+  KIND_EXIT = 37,    /* tid = thread that ends */
+  KIND_FREE = 38,    /* tid = thread that is gone */
+  KIND_REASON = 39,  /* tid = thread that was blocked; a = kernel function, b = waits for I/O */
+};
+#define FIRST_SCHEDULER_KIND 32
+#define SCHEDULER_KINDS 8
+
+/* Flags of KIND_SWITCH in b. */
+#define SWITCH_FROM_TARGET 32 /* bit: the thread that ran is the target's */
+#define SWITCH_TO_TARGET 33   /* bit: the next one is (recordings of the target's switches only) */
+#define SWITCH_HAS_CALL 34    /* bit: the system call is known; -1 is none */
 
 /* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id.
  *
@@ -113,6 +156,25 @@ struct tokens_record {
   __u8 reserved[WIDE_SIZE - 16 - 8 - RUNS * 20];
 };
 
+#define EXPERT_VALUES 64
+#define EXPERTS_UNREAD                                                                             \
+  1 /* flag: the tensor is not in memory that can be read; it has no values                        \
+     */
+
+/* What one layer's router chose in one graph: `used` values for each of `tokens` tokens, token by
+ * token. They may need several records, of one ts and node; one of them lost is a gap. */
+struct experts_record {
+  struct wide_header header;
+  __u64 node;   /* the operator where they were read */
+  __u64 source; /* the tensor of ids, or of weights */
+  __u32 used;
+  __u32 tokens;
+  __u32 first;                /* index of this record's first value */
+  __u32 count;                /* values in this record */
+  __u32 value[EXPERT_VALUES]; /* expert numbers (int32), or weights (float) */
+  __u64 reserved[2];
+};
+
 /* One per CPU and kind. Every record that did not fit is counted here. */
 struct loss {
   __u64 lost;
@@ -129,6 +191,14 @@ struct control {
   __u64 rebuilds;    /* graphs (re)built by the scheduler so far */
   __u64 finished;    /* the range is complete */
   __u64 boot_offset; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC in ns, for kernels that hide the former */
+};
+
+/* The same for the programs of the scheduler. */
+struct scheduler_control {
+  __u64 active; /* nothing is recorded while 0 */
+  __u64 target; /* process id */
+  __u64 boot_offset;
+  __u64 reserved;
 };
 
 #endif

@@ -33,7 +33,7 @@ class Command(Protocol):
         """Carries it out; the exit code."""
 
 
-_COMMANDS = ("record", "query", "ui", "doctor", "env", "plan", "convert")
+_COMMANDS = ("record", "query", "ui", "doctor", "env", "plan", "convert", "merge")
 
 
 def _commands(argv: list[str]) -> Iterator[Command]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from profinfer.errors import KernelError
 from profinfer.programs import BPF_DIR, Programs, Source
 
-_FILES = {"profinfer": "bcc.c", "launch": "launch.c"}
+_FILES = {"profinfer": "bcc.c", "launch": "launch.c", "scheduler": "scheduler.c"}
 _MAX_FDS = 250
 _MAX_ANSWER = 1 << 20
 

@@ -46,12 +46,24 @@ class FrameKind(IntEnum):
     """JSON: {address of get_name: backend name} of backends not named before."""
     END = 8
     """JSON: why recording ended, totals, exit status."""
+    SCHEDULER = 9
+    """Records of the scheduler's rings; ts: nothing older than this can come any more."""
+    TASKS = 10
+    """JSON: processes and threads of the machine (tasks.py); with "since" in the first one: from
+    when on the scheduler is recorded."""
+    MAPPINGS = 20
+    """JSON: files that the target has mapped since the last look, and mappings that are gone."""
+    MODELS = 21
+    """JSON: the tensors of the GGUF files that it had mapped, or why they cannot be told."""
 
 
 LOSS_ENTRY = np.dtype(
     [("cpu", "<u4"), ("kind", "<u4"), ("lost", "<u8"), ("first_ts", "<u8"), ("last_ts", "<u8")]
 )
-"""`lost` in all so far; the last ones between the two times."""
+"""`lost` in all so far; the last ones between the two times. A program that the kernel has skipped
+has no `cpu`: ANY_CPU."""
+
+ANY_CPU = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,7 @@ def _check(path: Path, kind: int, length: int) -> None:
         FrameKind.WIDE: WIDE_SIZE,
         FrameKind.LOSS: LOSS_ENTRY.itemsize,
         FrameKind.RECORDS: RECORD.itemsize,
+        FrameKind.SCHEDULER: RECORD.itemsize,
     }
     size = sizes.get(FrameKind(kind))
     if size and length % size:

@@ -14,6 +14,7 @@ import yaml
 from profinfer.errors import UsageError
 from profinfer.plan import LEVELS
 
+SCHEDULERS = ("auto", "system", "target", "off")
 LOADERS = ("auto", "libbpf", "bcc")
 TRANSPORTS = ("auto", "ring", "perf")
 WAYS = ("auto", "uprobe_multi", "perf_event")
@@ -31,16 +32,25 @@ class Config:
     force: bool = False
     raw: str | None = None
     """Keep the raw records in this file as well."""
+    system: str | None = None
+    """Record the system beside it, by Perfetto's own recorder with this configuration (text)."""
     level: str = "operator"
     best_effort: bool = False
     duration: float | None = None
     """Seconds."""
     iterations: str | None = None
     """Ubatches to record, counted from 0: "100" (one), "100-199", or "100-" (all from there)."""
+    experts: bool = False
+    """Record which experts each token is sent to (mixture-of-experts models)."""
+    expert_weights: bool = False
+    """Record what the router gave each of them as well."""
     operator_names: list[str] = field(default_factory=list)
     """Globs; operator slices are written only where one matches."""
     operator_ops: list[str] = field(default_factory=list)
     """Globs on the op ("MUL_MAT*")."""
+    counters: list[str] = field(default_factory=list)
+    """Events and presets to count in every operator, as perf names them: "cycles", "{a,b}" (at the
+    same times), "memory"."""
     redirect: bool = True
     """Probe the audit library's stubs where the target has them."""
     probe_symbols: bool = False
@@ -54,6 +64,16 @@ class Config:
     attach: str = "auto"
     """How probes are attached: "uprobe_multi" (one link for all places of a handler), "perf_event"
     (one per probe), or the first that this kernel has."""
+    scheduler: str = "auto"
+    """Which of the scheduler's doings are recorded: "system", everything on every CPU; "target",
+    what involves the target's threads; "off", nothing; "auto": "system" where the kernel lets it be
+    recorded."""
+    faults: bool = False
+    """Record the target's page faults, minor and major."""
+    block_io: bool = False
+    """Record what is read from storage into memory because of the target, file by file."""
+    evict: bool = False
+    """Drop the model's pages from memory first (for experiments)."""
     ring_size: str = "4M"
     """Bytes per CPU."""
     structure_ring_size: str = "4M"
@@ -74,7 +94,19 @@ class Config:
         _one_of("level", self.level, LEVELS)
         _one_of("loader", self.loader, LOADERS)
         _one_of("transport", self.transport, TRANSPORTS)
+        if self.counters and LEVELS.index(self.level) < LEVELS.index("operator"):
+            raise UsageError(
+                f"counters are read in operators, which level {self.level} does not record",
+                "--level operator, or barrier (which tells work and waiting apart)",
+            )
         _one_of("attach", self.attach, WAYS)
+        _one_of("scheduler", self.scheduler, SCHEDULERS)
+        self.experts |= self.expert_weights
+        if self.experts and self.level not in ("operator", "barrier"):
+            raise UsageError(
+                f"experts are read where operators begin, and level {self.level} has none",
+                "record --level operator --experts",
+            )
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")
         if not 0.001 <= self.poll <= 10:
@@ -86,6 +118,10 @@ class Config:
     def ring_bytes(self) -> int:
         """Size of each ring in bytes."""
         return parse_size("ring_size", self.ring_size)
+
+    def scheduler_ring_bytes(self) -> int:
+        """Size of each of the scheduler's rings in bytes: it makes fewer records."""
+        return max(4096, self.ring_bytes() // 4)
 
     def structure_ring_bytes(self) -> int:
         """Size of the structure ring in bytes."""
@@ -107,6 +143,10 @@ class Config:
         if last < first:
             raise UsageError(f"iterations {self.iterations!r} ends before it begins")
         return first, last + 1
+
+    def expert_parameters(self) -> dict[str, int]:
+        """Parameters of bpf/experts.h."""
+        return {"EXPERTS": int(self.experts), "EXPERT_WEIGHTS": int(self.expert_weights)}
 
     def to_json(self) -> dict[str, Any]:
         """For the trace's metadata."""

@@ -11,11 +11,15 @@ import numpy as np
 from perfetto_protos import trace_pb2 as pb
 from profinfer import packets
 from profinfer.capture import Frame, FrameKind
+from profinfer.counter_tracks import NOTHING_COUNTED, CounterTracks
 from profinfer.errors import ProbeError, TraceError
+from profinfer.experts import Experts
 from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
 from profinfer.losses import Losses
+from profinfer.memory_events import MemoryEvents
 from profinfer.records import RECORD, Kind, join, select
+from profinfer.scheduling import Scheduling
 from profinfer.sequences import Sequences
 from profinfer.slices import Chunk, Columns, Operators
 from profinfer.structure import Fused, Structure, Structures, Tensor
@@ -75,6 +79,14 @@ class Converter:
             self._losses.add(frame.data)
         elif frame.kind == FrameKind.RECORDS:
             self._feed_records(frame.ts, frame.data, last=False)
+        elif frame.kind == FrameKind.SCHEDULER:
+            self._scheduler().feed(frame.ts, frame.data)
+        elif frame.kind == FrameKind.TASKS:
+            self._scheduler().add_tasks(frame.ts, frame.json())
+        elif frame.kind == FrameKind.MAPPINGS:
+            self._memory.mappings(frame.ts, frame.json())
+        elif frame.kind == FrameKind.MODELS:
+            self._memory.models(frame.ts, frame.json())
         elif frame.kind == FrameKind.END:
             self._end(frame.ts, frame.json())
         self._writer.flush()
@@ -91,10 +103,24 @@ class Converter:
             writer, int(target["pid"]), str(target["name"]), list(target["command"])
         )
         self._losses = Losses(writer, self._lanes, int(start["cpus"]), ts)
+        self._scheduling: Scheduling | None = None
+        if start.get("scheduler"):
+            self._losses.has_scheduler = True
+            self._scheduling = Scheduling(
+                writer, self._lanes, self._losses, int(target["pid"]),
+                str(start["uname"]["machine"]), str(start["scheduler"]["mode"]),
+            )  # fmt: skip
         self._structures = Structures(layout, self._tensor, self._structure, self._fused)
+        self._experts = Experts(
+            writer, self._lanes, self._structures.tensor, is_on=bool(config.get("experts"))
+        )
+        self._memory = MemoryEvents(writer, self._lanes, int(start["page_size"]))
         self._sequences = Sequences(self._lanes, writer)
         unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
+        self._counters = CounterTracks(
+            writer, self._lanes, self._timeline.threads, start.get("counters", NOTHING_COUNTED)
+        )
         self._name_globs = [str(g) for g in config["operator_names"]]
         self._op_globs = [str(g) for g in config["operator_ops"]]
         names = ("operator", "operator.incomplete", "barrier", "barrier.inside", "graph",
@@ -105,10 +131,19 @@ class Converter:
         self._started = True
 
     def _end(self, ts: int, end: dict[str, Any]) -> None:
+        if self._scheduling:
+            self._scheduling.feed(None, b"")
+            end = {**end, "scheduler_records": self._scheduling.records}
         self._feed_records(ts, b"", last=True)
+        self._experts.write_graphs(self._timeline.open_graphs, self._timeline.threads.tids)
         end = {**end, "records": self._records, "unattributed": self._timeline.unattributed}
         self._losses.write_stats()
         self._writer.event(_INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end)
+
+    def _scheduler(self) -> Scheduling:
+        if self._scheduling is None:
+            raise ValueError("the START frame says nothing of the scheduler")
+        return self._scheduling
 
     # ---- Records
 
@@ -118,9 +153,18 @@ class Converter:
             raise ValueError("a time beyond 2^63")
         self._records += len(fresh)
         self._losses.count(fresh)
+        if self._scheduling:
+            self._scheduling.see(fresh)
         everything = join([self._pending, fresh])
         old = everything["ts"] < (_ALL if last else horizon)
         ready, self._pending = select(everything, old), select(everything, ~old)
+        of_memory = (ready["kind"] == Kind.FAULT) | (ready["kind"] == Kind.FILE_READ)
+        if last or bool(of_memory.any()):
+            self._memory.feed(select(ready, of_memory), last=last)
+            ready = select(ready, ~of_memory)
+        count = len(ready)
+        newest = int(ready["ts"].max()) if count else 0
+        ready = self._counters.take(ready)
         nodes = select(ready, ready["kind"] == Kind.NODE)
         if len(nodes):
             self._structures.add_nodes(nodes[np.argsort(nodes["ts"], kind="stable")])
@@ -130,15 +174,19 @@ class Converter:
             elif kind == Kind.STRUCTURE:
                 structure = self._structures.add_structure(raw)
                 self._lanes.add_backend(structure.backend, raw)
+            else:
+                self._experts.add(raw)
         losses = self._losses
         chunk = self._timeline.feed(
-            ready, self._wide.runs, losses.windows, lost=losses.total, last=last
+            ready, self._wide.runs, losses.of_slices, lost=losses.total_of_slices, last=last
         )
         self._write(chunk)
-        if len(ready):
-            self._recording_rate(int(ready["ts"].max()), len(ready))
+        if count:
+            self._recording_rate(newest, count)
             # A loss window is done with once everything older has been written.
-            losses.forget(self._timeline.oldest_open(horizon))
+            oldest = self._timeline.oldest_open(horizon)
+            losses.forget(oldest)
+            self._counters.forget(oldest)
 
     def _recording_rate(self, ts: int, count: int) -> None:
         since, total = self._rate or (ts, 0)
@@ -162,18 +210,17 @@ class Converter:
         self._sequences.write_ends(chunk.ubatches_ended, tids)
         self.tokens += sum(ubatch.tokens for ubatch in chunk.ubatches_ended)
         self._write_ends(chunk)
+        self._experts.write_graphs(chunk.graphs_ended, tids)
         self._sequences.write_begins(chunk.ubatches_begun, tids)
+        self._experts.write_ubatches(chunk.ubatches_begun)
         self._write_graphs(chunk)
         self._write_operators(chunk.operators)
         self._write_operators(chunk.open_operators)
         thread, begin, _ = chunk.waits
-        if len(begin):
-            self._writer.encoded(
-                packets.NAMED_BEGIN.encode(
-                    begin.astype(np.uint64), track=self._tracks(thread),
-                    name=self._barrier_name, category=self._categories["barrier"],
-                )
-            )  # fmt: skip
+        self._counters.waits(
+            packets.NAMED_BEGIN, thread, begin, track=self._tracks(thread),
+            name=self._barrier_name, category=self._categories["barrier"],
+        )  # fmt: skip
         thread, ts = chunk.inside
         if len(ts):
             self._writer.encoded(
@@ -184,9 +231,10 @@ class Converter:
             )  # fmt: skip
 
     def _write_ends(self, chunk: Chunk) -> None:
-        threads = [chunk.operators.thread, chunk.waits[0]]
-        times = [chunk.operators.end, chunk.waits[2]]
-        tracks = [self._tracks(t) for t in threads]
+        operators = chunk.operators
+        self._counters.ends(packets.SLICE_END, operators, track=self._tracks(operators.thread))
+        times = [chunk.waits[2]]
+        tracks = [self._tracks(chunk.waits[0])]
         for graph in chunk.graphs_ended:
             ended = [*graph.workers, graph.thread]
             tracks.append(self._tracks(np.array(ended, np.int64)))
@@ -223,17 +271,15 @@ class Converter:
             )  # fmt: skip
 
     def _write_operators(self, operators: Operators) -> None:
-        if len(operators.begin):
-            whole, part = self._categories["operator"], self._categories["operator.incomplete"]
-            self._writer.encoded(
-                packets.OPERATOR_BEGIN.encode(
-                    operators.begin.astype(np.uint64),
-                    track=self._tracks(operators.thread),
-                    name=operators.name,
-                    tensor=operators.tensor,
-                    category=np.where(operators.incomplete, part, whole),
-                )
-            )
+        whole, part = self._categories["operator"], self._categories["operator.incomplete"]
+        self._counters.begins(
+            packets.OPERATOR_BEGIN,
+            operators,
+            track=self._tracks(operators.thread),
+            name=operators.name,
+            tensor=operators.tensor,
+            category=np.where(operators.incomplete, part, whole),
+        )
 
     def _tracks(self, threads: Any) -> Any:
         return self._lanes.thread_tracks(self._timeline.threads.tids)[threads]

@@ -9,10 +9,18 @@ import numpy as np
 from profinfer.backends import backend_name
 from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
 from profinfer.loaded import Loaded
-from profinfer.records import KIND_COUNT, RECORD, STRUCTURE_RECORD, WIDE_HEADER, Kind, join
+from profinfer.records import (
+    KIND_COUNT,
+    RECORD,
+    STRUCTURE_RECORD,
+    WIDE_HEADER,
+    WIDE_KINDS,
+    Kind,
+    join,
+)
 from profinfer.target import EngineObject, process_name
 
-_HOLD_NS = 1_000_000
+HOLD_NS = 1_000_000
 """A handler may be interrupted between taking its slot and the time: longer than that is seen as
 an unfinished slot, which stops the drain."""
 
@@ -66,9 +74,10 @@ class Drain:
         """Lost so far, of all kinds."""
         return int(self._lost.sum())
 
-    def take(self, objects: list[EngineObject]) -> list[Frame]:
-        """Everything that has been committed, as frames in the order they must be fed in."""
-        horizon = boot_ns() - _HOLD_NS
+    def take(self, objects: list[EngineObject], limit: int | None = None) -> list[Frame]:
+        """Everything that has been committed, as frames in the order they must be fed in. What is
+        younger than `limit` is not called complete."""
+        horizon = boot_ns() - HOLD_NS if limit is None else limit
         parts = []
         newest = []
         is_complete = True
@@ -134,7 +143,7 @@ class Drain:
             entry["cpu"], entry["kind"] = cpu, kind
             entry["lost"], entry["last_ts"] = loss["lost"], loss["last_ts"]
             since = self._read_at
-            if kind < Kind.TENSOR:
+            if kind not in WIDE_KINDS:
                 since = max(since, newest[cpu])
             entry["first_ts"] = min(since, int(loss["last_ts"]))
         self._lost = losses["lost"].copy()

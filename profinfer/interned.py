@@ -39,7 +39,11 @@ class Interned:
         self.annotations = Table()
         self.strings = Table()
         """Values of arguments."""
-        self._tables = (self.names, self.categories, self.annotations, self.strings)
+        self.kernel_symbols = Table()
+        """Functions of the kernel."""
+        self._tables = (
+            self.names, self.categories, self.annotations, self.strings, self.kernel_symbols
+        )  # fmt: skip
 
     @property
     def is_fresh(self) -> bool:
@@ -61,5 +65,7 @@ class Interned:
             data.debug_annotation_names.add(iid=iid, name=text)
         for iid, text in self.strings.fresh:
             data.debug_annotation_string_values.add(iid=iid, str=text.encode())
+        for iid, text in self.kernel_symbols.fresh:
+            data.kernel_symbols.add(iid=iid, str=text.encode())
         for table in self._tables:
             table.fresh.clear()

@@ -5,6 +5,7 @@ Feature by feature, never by kernel version. Failures are KernelError or Privile
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -21,8 +22,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 """Numbers of bpf and perf_event_open, by machine."""
 
-_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 0, 1, 2, 5
-_OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _LINK_CREATE, _ENABLE_STATS = 15, 24, 28, 32
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 1, 2, 3, 5
+_OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN, _MAP_LOOKUP_BATCH, _LINK_CREATE = 15, 17, 24, 28
+_ENABLE_STATS = 32
 _PERF_IOC_ENABLE, _PERF_IOC_SET_BPF = 0x2400, 0x40042408
 # CAP_BPF and CAP_PERFMON are not enough: current kernels want CAP_SYS_ADMIN for uprobes by perf
 # event, and /proc/PID/map_files, through which files are opened, wants it too.
@@ -59,6 +61,13 @@ def map_update(fd: int, key: bytes, value: bytes) -> None:
     """Sets one element of a map."""
     k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value)
     _bpf(_MAP_UPDATE, struct.pack("<I4xQQQ", fd, _address(k), _address(v), 0))
+
+
+def map_delete(fd: int, key: bytes) -> None:
+    """Removes an element from a map, if it is there."""
+    k = ctypes.create_string_buffer(key, len(key))
+    with contextlib.suppress(FileNotFoundError):
+        _bpf(_MAP_DELETE, struct.pack("<I4xQ", fd, _address(k)))
 
 
 def map_lookup(fd: int, key: bytes, size: int) -> bytes:
@@ -100,6 +109,14 @@ def program_stats(fd: int) -> RunStats:
     return RunStats(runs, run_ns)
 
 
+def program_misses(fd: int) -> int:
+    """How often the kernel did not run a program because it would have interrupted another one
+    (struct bpf_prog_info: recursion_misses); 0 where it does not count that."""
+    info = ctypes.create_string_buffer(232)
+    _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", fd, len(info), _address(info)))
+    return int(struct.unpack_from("<Q", info.raw, 208)[0])
+
+
 def enable_stats() -> int:
     """Counts runs and time of all BPF programs while the returned fd is open."""
     return _bpf(_ENABLE_STATS, struct.pack("<I", 0))
@@ -114,8 +131,9 @@ def missing_capabilities() -> list[str]:
     return list(_CAPABILITIES)
 
 
-def load_program(code: str, attach_type: int = 0) -> int:
-    """Loads a program for uprobes, given as hex; its fd. OSError when the kernel refuses it.
+def load_program(code: str, attach_type: int = 0, kind: int = KPROBE) -> int:
+    """Loads a program of a kind (programs.py), given as hex; its fd. OSError when the kernel
+    refuses it.
 
     `attach_type`: its expected_attach_type."""
     instructions = bytes.fromhex(code)
@@ -123,7 +141,7 @@ def load_program(code: str, attach_type: int = 0) -> int:
     license_ = ctypes.create_string_buffer(b"GPL")
     attr = bytearray(128)
     count = len(instructions) // 8
-    struct.pack_into("<IIQQ", attr, 0, KPROBE, count, _address(buffer), _address(license_))
+    struct.pack_into("<IIQQ", attr, 0, kind, count, _address(buffer), _address(license_))
     struct.pack_into("<I", attr, 68, attach_type)
     return _bpf(_PROG_LOAD, bytes(attr))
 
@@ -150,6 +168,17 @@ def perf_event(attr: bytes, pid: int, cpu: int, what: str) -> int:
     if fd >= 0:
         return fd
     raise attach_error(ctypes.get_errno(), what, pid)
+
+
+def open_counter(attr: bytes, cpu: int, group: int = -1) -> int:
+    """Opens a perf event that counts all tasks on a CPU; its fd. `group`: the fd of the event whose
+    hardware it shares. OSError when the kernel refuses."""
+    buf = ctypes.create_string_buffer(attr.ljust(128, b"\0"), 128)
+    fd = _syscall(1, buf, -1, cpu, group, 8)  # PERF_FLAG_FD_CLOEXEC
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd
 
 
 def attach_error(code: int, what: str, pid: int) -> PrivilegeError | ProbeError:
@@ -200,12 +229,15 @@ def tracefs() -> Path:
     )
 
 
-def tracepoint_field(event: str, field: str) -> int:
-    """Byte offset of a field in a tracepoint's record, from its format file."""
-    text = (tracefs() / "events" / event / "format").read_text()
-    match = re.search(rf"\b{field};\s+offset:(\d+);", text)
-    if match is None:
-        raise KernelError(f"tracepoint {event} has no field {field} on this kernel")
+def tracepoint_field(event: str, field: str, size: int = 4) -> int:
+    """Byte offset of a field of `size` bytes in a tracepoint's record, from its format file."""
+    try:
+        text = (tracefs() / "events" / event / "format").read_text()
+    except FileNotFoundError:
+        raise KernelError(f"this kernel has no tracepoint {event}") from None
+    match = re.search(rf"\b{field}(?:\[\d+\])?;\s+offset:(\d+);\s+size:(\d+);", text)
+    if match is None or int(match[2]) != size:
+        raise KernelError(f"tracepoint {event} has no field {field} of {size} bytes on this kernel")
     return int(match[1])
 
 
@@ -222,3 +254,12 @@ def attach_tracepoint(program_fd: int, event: str) -> int:
     what = f"tracepoint {event}"
     # One event suffices: a BPF program runs on every CPU whichever event it is set on.
     return run_program(perf_event(bytes(attr), -1, 0, what), program_fd, what)
+
+
+def attach_raw_tracepoint(program_fd: int, name: str) -> int:
+    """Runs a program at a raw tracepoint ("sched_switch"); the fd to close. KernelError."""
+    text = ctypes.create_string_buffer(name.encode())
+    try:
+        return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QI", _address(text), program_fd))
+    except OSError as error:
+        raise KernelError(f"cannot attach to tracepoint {name}: {error.strerror}") from None

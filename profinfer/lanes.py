@@ -12,7 +12,9 @@ from profinfer.slices import Graph
 from profinfer.trace_writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
-_RANK_SEQUENCES, _RANK_BACKENDS, _RANK_STRUCTURE, _RANK_RECORDER = 0, 100, 200, 300
+_RANK_SEQUENCES, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_FILES, _RANK_RECORDER = (
+    0, 100, 150, 200, 250, 300
+)  # fmt: skip
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Lanes:
         process = writer.process_track(pid, name, command)
         self._group = writer.track("Inference", process)
         self._thread_names: dict[int, str] = {}
+        self._begun: dict[int, int] = {}
         self._threads: dict[int, int] = {}
         self._uuids: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
         self._sequences: dict[tuple[int, int], int] = {}
@@ -40,9 +43,14 @@ class Lanes:
         self._backend_names: dict[int, str] = {}
         self._name_functions: dict[int, int] = {}
         self._backends: list[_BackendLane] = []
-        self._loss_counters: dict[tuple[int, str], int] = {}
+        self._loss_counters: dict[tuple[int | None, str], int] = {}
+        self._blocked: dict[int, int] = {}
+        self._takers: dict[int, int] = {}
+        self._experts: dict[int | None, int] = {}
         self._sequence_group = 0
+        self._expert_group = 0
         self._backend_group = 0
+        self._files = 0
         self.structure = writer.track(
             "Graph structure", self._group, _RANK_STRUCTURE,
             "Tensors and graphs, each where it was first seen",
@@ -60,11 +68,17 @@ class Lanes:
         """Names of threads, before they are first used."""
         self._thread_names.update(names)
 
+    def add_beginning(self, tid: int, ts: int) -> None:
+        """A thread of the target begins, before it is first used."""
+        self._begun[tid] = ts
+
     def thread(self, tid: int) -> int:
         """The track of a kernel thread."""
         track = self._threads.get(tid)
         if track is None:
-            track = self._writer.thread_track(self._pid, tid, self._thread_names.get(tid, ""))
+            track = self._writer.thread_track(
+                self._pid, tid, self._thread_names.get(tid, ""), self._begun.get(tid)
+            )
             self._threads[tid] = track
         return track
 
@@ -73,6 +87,29 @@ class Lanes:
         if len(self._uuids) < len(tids):
             self._uuids = np.array([self.thread(tid) for tid in tids], np.uint64)
         return self._uuids
+
+    def blocked(self, tid: int) -> int:
+        """The track below a thread's that says what it was blocked in."""
+        track = self._blocked.get(tid)
+        if track is None:
+            track = self._writer.track(
+                "Blocked in",
+                self.thread(tid),
+                0,
+                "What it waits in",
+            )
+            self._blocked[tid] = track
+        return track
+
+    def takers(self, tid: int) -> int:
+        """The track below a thread's that says who took its CPU."""
+        track = self._takers.get(tid)
+        if track is None:
+            track = self._writer.track(
+                "CPU taken by", self.thread(tid), 1, "Who ran in its place when it was preempted"
+            )
+            self._takers[tid] = track
+        return track
 
     def sequence(self, context: int, sequence: int) -> int:
         """The track of a sequence of a llama_context."""
@@ -125,11 +162,37 @@ class Lanes:
         self._backends.append(_BackendLane(track, graph.backend, graph))
         return track
 
-    def loss_counter(self, cpu: int, kind: str) -> int:
-        """The counter track of lost records of a kind on a CPU."""
+    @property
+    def files(self) -> int:
+        """The track of what is said of files, mappings and models."""
+        if not self._files:
+            self._files = self._writer.track(
+                "Files", self._group, _RANK_FILES, "Files of the target, where it has mapped them"
+            )
+        return self._files
+
+    def experts_group(self) -> int:
+        """The track above those of each layer's experts."""
+        if not self._expert_group:
+            self._expert_group = self._writer.track(
+                "Experts", self._group, _RANK_EXPERTS, "Which experts each token was sent to"
+            )
+        return self._expert_group
+
+    def experts(self, layer: int | None) -> int:
+        """The track of a layer's experts; None: of layers that are not known."""
+        track = self._experts.get(layer)
+        if track is None:
+            name = "Unknown layer" if layer is None else f"Layer {layer}"
+            rank = 1 << 20 if layer is None else layer
+            track = self._experts[layer] = self._writer.track(name, self.experts_group(), rank)
+        return track
+
+    def loss_counter(self, cpu: int | None, kind: str) -> int:
+        """The counter track of lost records of a kind on a CPU (None: on any)."""
         track = self._loss_counters.get((cpu, kind))
         if track is None:
-            name = f"Lost {kind} records, CPU {cpu}"
+            name = f"Lost {kind} records, {'any CPU' if cpu is None else f'CPU {cpu}'}"
             track = self._writer.track(name, self.recorder, 3 + len(self._loss_counters), unit="")
             self._loss_counters[(cpu, kind)] = track
         return track

@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 
 from profinfer.errors import KernelError
-from profinfer.programs import BPF_DIR, Programs, Source
+from profinfer.programs import BPF_DIR, KPROBE, Programs, Source
 
 BUILD = BPF_DIR.parent / "build" / platform.machine()
 _LIBRARY = "libbpf.so.1"
 _FILES = {("profinfer", 0): "profinfer.bpf.o", ("profinfer", 1): "profinfer-perf.bpf.o",
+          ("scheduler", 0): "scheduler.bpf.o", ("scheduler", 1): "scheduler-perf.bpf.o",
           ("launch", None): "launch.bpf.o"}  # fmt: skip
 _PARAMETERS = ".rodata"
 _TAIL = 8
@@ -42,6 +43,7 @@ _FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "bpf_map__set_initial_value": (_INT, [_POINTER, _STRING, ctypes.c_size_t]),
     "bpf_program__name": (_STRING, [_POINTER]),
     "bpf_program__fd": (_INT, [_POINTER]),
+    "bpf_program__set_autoload": (_INT, [_POINTER, ctypes.c_bool]),
     "bpf_program__set_expected_attach_type": (_INT, [_POINTER, _INT]),
     "btf__find_by_name": (_INT, [_POINTER, _STRING]),
     "btf__type_by_id": (_POINTER, [_POINTER, _U32]),
@@ -111,8 +113,11 @@ def load_libbpf(source: Source) -> Programs:
         [rodata] = [item for name, item in maps.items() if name.endswith(_PARAMETERS)]
         _set_parameters(library, opened, rodata, source.parameters)
         programs = dict(_programs(library, opened))
-        for program in programs.values():
-            library.call.bpf_program__set_expected_attach_type(program, source.attach_type)
+        for name, program in programs.items():
+            if name not in source.programs:
+                library.call.bpf_program__set_autoload(program, False)
+            elif source.programs[name] == KPROBE:
+                library.call.bpf_program__set_expected_attach_type(program, source.attach_type)
         if library.call.bpf_object__load(opened):
             raise _explain(f"the kernel refuses the programs of {path}", library.said)
         return Programs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,11 +13,12 @@ import numpy as np
 
 from profinfer import kernel
 from profinfer.layout_data import Layout
+from profinfer.memory_probes import MemoryProbes
 from profinfer.parameters import layout_parameters
 from profinfer.perf_buffer import PerfBuffers
 from profinfer.perf_records import PerfRecords
 from profinfer.plan import HANDLERS
-from profinfer.programs import KPROBE, Programs, Source
+from profinfer.programs import KPROBE, RAW_TRACEPOINT, Programs, Source
 from profinfer.record_ring import RecordRings
 from profinfer.records import (
     CONTROL,
@@ -32,7 +33,18 @@ from profinfer.ring import Drained, Ring
 RING, PERF = "ring", "perf"
 TRANSPORTS = (RING, PERF)
 """In the order of TRANSPORT_* in bpf/parameters.h."""
-_CHAIN = ("chain_hash", "chain_emit", "chain_tokens")
+_CHAIN = ("chain_hash", "chain_emit", "chain_tokens", "chain_experts")
+"""In the order of enum chain."""
+_EXPERTS = ("chain_experts",)
+"""Programs that only experts need."""
+NO_EXPERTS = {"EXPERTS": 0, "EXPERT_WEIGHTS": 0}
+"""Parameters of bpf/experts.h where nothing is read."""
+_COUNTING = ("count_switch", "count_exit")
+_COUNTED_THREADS = 4096
+NO_COUNTERS = {
+    "COUNTERS": 0, "COUNTER_LEADERS": 0, "COUNTER_ALWAYS": 0, "COUNTER_RECORDS": 0,
+}  # fmt: skip
+"""Parameters of bpf/counters.h where nothing is counted."""
 _MAPS = {
     RING: ("ring_heads", "ring_slots", "structure_ring", "control_map", "loss_map", "chain"),
     PERF: ("ring_heads", "record_events", "structure_events", "control_map", "loss_map", "chain"),
@@ -85,7 +97,7 @@ class Loaded:
         """Sets struct control anew; what is not named becomes 0."""
         state = np.zeros(1, CONTROL)
         if not self.boot_clock:
-            state["boot_offset"] = _boot_offset()
+            state["boot_offset"] = boot_offset()
         for name, value in fields.items():
             state[name] = value
         kernel.map_update(self.programs.maps["control_map"], _FIRST, state.tobytes())
@@ -120,23 +132,38 @@ _FIRST = struct.pack("<I", 0)
 def load_handlers(
     load: Callable[[Source], Programs], layout: Layout, transport: str, ring_size: int,
     structure_ring_size: int, attach_type: int = 0, *, boot_clock: bool = True,
+    counters: Mapping[str, int] = NO_COUNTERS, experts: Mapping[str, int] = NO_EXPERTS,
+    memory: MemoryProbes | None = None,
 ) -> Loaded:  # fmt: skip
     """The handlers for one engine. `load`: of a loader. `ring_size`: bytes of each CPU's ring;
     `structure_ring_size`: of the ring for wide records, in all. `attach_type`: what the programs
-    are to be attached by."""
+    are to be attached by. `counters`, `experts`: parameters of bpf/counters.h and
+    bpf/experts.h. `memory`: what of faults and file reads is recorded."""
+    memory = memory or MemoryProbes()
     cpus = cpu_count()
     shift = (ring_size // RECORD.itemsize).bit_length() - 1
-    entries = {"ring_heads": cpus, "loss_map": cpus * KIND_COUNT}
+    count = counters["COUNTERS"]
+    entries = {
+        "ring_heads": cpus,
+        "loss_map": cpus * KIND_COUNT,
+        "counter_events": max(1, cpus * count),
+        "counter_threads": _COUNTED_THREADS if count else 1,
+    }
     if transport == RING:
         entries |= {"ring_slots": cpus << shift, "structure_ring": structure_ring_size}
     else:
         entries |= {"record_events": cpus, "structure_events": cpus}
+    chain = [name for name in _CHAIN if experts["EXPERTS"] or name not in _EXPERTS]
     source = Source(
         "profinfer",
-        programs=dict.fromkeys([*HANDLERS, *_CHAIN], KPROBE),
-        maps=_MAPS[transport],
+        programs=dict.fromkeys([*HANDLERS, *chain], KPROBE)
+        | dict.fromkeys(_COUNTING if count else (), RAW_TRACEPOINT)
+        | memory.programs,
+        maps=(*_MAPS[transport], *(("counter_events",) if count else ())),
         parameters={
-            **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock)
+            **layout_parameters(layout), "RING_SHIFT": shift, "BOOT_CLOCK": int(boot_clock),
+            **counters, "CPU_COUNT": cpus, **experts,
+            **memory.parameters(),
         },
         entries=entries,
         transport=TRANSPORTS.index(transport),
@@ -144,7 +171,8 @@ def load_handlers(
     )  # fmt: skip
     programs = load(source)
     maps = programs.maps
-    for index, name in enumerate(_CHAIN):
+    for name in chain:
+        index = _CHAIN.index(name)
         fd = programs.program(name)
         kernel.map_update(maps["chain"], struct.pack("<I", index), struct.pack("<I", fd))
     rings: RecordSource
@@ -165,7 +193,7 @@ def cpu_count() -> int:
     return max(int(part.split("-")[-1]) for part in text.split(",")) + 1
 
 
-def _boot_offset() -> int:
+def boot_offset() -> int:
     """CLOCK_BOOTTIME - CLOCK_MONOTONIC in ns; it grows only while the machine sleeps."""
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)

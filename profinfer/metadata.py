@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 from profinfer import __version__, target
@@ -32,6 +33,14 @@ def known_json(
     }
 
 
+def _boot_id() -> str:
+    """What tells this boot of this machine from every other; "" where the kernel has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
 def start_json(
     pid: int, objects: list[EngineObject], layout: Layout, plan: Plan, config: Config,
     redirection: str, cost: HitCost, means: Means,
@@ -53,6 +62,7 @@ def start_json(
             name: getattr(uname, name) for name in ("sysname", "version", "release", "machine")
         },
         "host": platform.node(),
+        "boot_id": _boot_id(),
         "cpu_model": target.cpu_model(),
         "cpus": cpu_count(),
         "page_size": os.sysconf("SC_PAGESIZE"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -82,3 +83,58 @@ class Output:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class Replacement(Output):
+    """A file that takes its name when it is whole: until then, what has that name stays there."""
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self._final = path
+        self._force = force
+        self._check()
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            super().__init__(part, force=False)
+        except OutputError as error:
+            raise OutputError(error.message.replace(str(part), str(path)), error.hint) from None
+        self._part = part
+
+    def _check(self) -> None:
+        """What has the name must be a file, and meant to be replaced."""
+        try:
+            mode = self._final.lstat().st_mode
+        except OSError:
+            return
+        if not stat.S_ISREG(mode):
+            kind = "is a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+            raise OutputError(f"cannot write {self._final}: {kind}")
+        if not self._force:
+            raise OutputError(f"{self._final} exists", "--force overwrites it")
+
+    def finish(self) -> None:
+        """Gives the file its name."""
+        self._check()
+        os.replace(self._part, self._final)
+        self.path = self._final
+
+    def append(self, data: bytes) -> None:
+        """Writes all of it, or raises: then nothing will be left of the file."""
+        try:
+            super().append(data)
+        except OutputError as error:
+            raise OutputError(
+                error.message.replace(str(self._part), str(self._final)), "nothing was written"
+            ) from None
+
+    def close(self) -> None:
+        """Closes the file; one that has not got its name is removed."""
+        if self.path != self._final:
+            self._part.unlink(missing_ok=True)
+        super().close()
+
+
+def give_to_caller(output: Output) -> None:
+    """Makes the user behind sudo the owner of what root has written for them."""
+    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
+        output.give_to(int(uid), int(gid))

@@ -9,6 +9,9 @@ from profinfer.records import SOURCES
 TENSOR_MAX = 512
 """The longest struct ggml_tensor that bpf/ has room for, in bytes."""
 
+_ROUTED = "MUL_MAT_ID"
+"""The op that multiplies by the experts' weights."""
+
 
 def layout_parameters(layout: Layout) -> dict[str, int]:
     """LAYOUT_PARAMETERS of bpf/parameters.h; -1 for a field that this engine lacks. ProbeError when
@@ -46,4 +49,5 @@ def layout_parameters(layout: Layout) -> dict[str, int]:
         "U_POS": or_absent(u.pos if u else None),
         "U_SEQ_ID": or_absent(u.seq_id if u else None),
         "U_OUTPUT": or_absent(u.output if u else None),
+        "E_MUL_MAT_ID": layout.ops.index(_ROUTED) if _ROUTED in layout.ops else absent,
     }

@@ -13,6 +13,7 @@ from typing import Any
 
 from profinfer.backends import backend_functions, backend_of_file
 from profinfer.config import Config
+from profinfer.counters import Wanted
 from profinfer.files import FileTarget
 from profinfer.layout_data import Layout
 from profinfer.metadata import known_json
@@ -26,9 +27,11 @@ _CODE = 16
 """Bytes at a probe's place, by which a recorder makes sure of it."""
 
 
-def plan_json(target: FileTarget, plan: Plan, layout: Layout, config: Config) -> dict[str, Any]:
-    """The content of plan.json. TargetError when a file is damaged."""
-    return {
+def plan_json(
+    target: FileTarget, plan: Plan, layout: Layout, config: Config, counted: Wanted | None = None
+) -> dict[str, Any]:
+    """The content of plan.json. TargetError when a file is damaged. `counted`: the counters."""
+    found = {
         "format": FORMAT,
         "machine": target.machine.replace("x86-64", "x86_64"),
         "level": plan.level,
@@ -44,6 +47,10 @@ def plan_json(target: FileTarget, plan: Plan, layout: Layout, config: Config) ->
         ],
         "start": known_json(target.objects, layout, plan, config),
     }
+    if counted:
+        events = [counter.to_json() for counter in counted.counters]
+        found["counters"] = {"events": events, "notes": list(counted.notes)}
+    return found
 
 
 def dump(plan: dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from profinfer.errors import KernelError
 
 BPF_DIR = Path(__file__).resolve().parent.parent / "bpf"
-KPROBE, TRACEPOINT = 2, 5
+KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT = 2, 5, 7, 17
 """BPF_PROG_TYPE_*; uprobes are of the first."""
 
 
@@ -19,7 +19,7 @@ class Source:
     """One of the programs of bpf/, with everything that is decided when it is loaded."""
 
     name: str
-    """"profinfer" or "launch"."""
+    """"profinfer", "scheduler" or "launch"."""
     programs: Mapping[str, int]
     """Their bpf_prog_type, by name."""
     maps: tuple[str, ...]
@@ -31,7 +31,7 @@ class Source:
     transport: int | None = None
     """TRANSPORT of bpf/parameters.h, where the source has it."""
     attach_type: int = 0
-    """expected_attach_type of its programs."""
+    """expected_attach_type of its programs for uprobes."""
 
 
 @dataclass

@@ -16,21 +16,27 @@ from profinfer.aside import Aside
 from profinfer.attach import Attachments
 from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.config import Config
-from profinfer.drain import Drain, boot_ns, clock_frame
-from profinfer.errors import PrivilegeError, ProbeError, TargetError
+from profinfer.counting import Counting, open_counters
+from profinfer.drain import boot_ns, clock_frame
+from profinfer.drains import Drains
+from profinfer.errors import KernelError, PrivilegeError, ProbeError, TargetError
+from profinfer.evict import evict_mapped, evict_named
 from profinfer.handler_stats import HandlerStats, handlers_json
 from profinfer.hitcost import hit_cost
+from profinfer.kernel_types import scheduler_types
 from profinfer.launch import Launched, describe_status, resume
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
 from profinfer.loaded import Loaded, load_handlers
 from profinfer.means import Means, choose_means
+from profinfer.memory_recorder import MemoryRecorder
 from profinfer.metadata import start_json
 from profinfer.placement import Choices, Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
 from profinfer.priority import Priority
 from profinfer.records import Kind
 from profinfer.run_delay import RunDelay
+from profinfer.scheduler import SYSTEM, Scheduler
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
 
@@ -84,9 +90,12 @@ class Recorder:
         self._launched: Launched | None = None
         self._means: Means | None = None
         self._loaded: Loaded | None = None
+        self._scheduler: Scheduler | None = None
         self._attachments: Attachments | None = None
+        self._counting = Counting((), ())
         self._finder = ObjectFinder()
         self._placer = Placer(None, 0)
+        self._memory = MemoryRecorder()
         self._signal: int | None = None
         self._usual: dict[int, Any] = {}
         self._notes: list[str] = []
@@ -104,11 +113,15 @@ class Recorder:
             signal.signal(number, action)
         if self._attachments:
             self._attachments.detach()
+        self._memory.close()
         if self._launched:
             self._launched.close()
             if self.pid:
                 resume(self.pid)
             self._launched.terminate()
+        self._counting.close()
+        if self._scheduler:
+            self._scheduler.close()
         if self._loaded:
             self._loaded.close()
 
@@ -120,6 +133,8 @@ class Recorder:
     def prepare(self) -> Frame:
         """Finds the target and loads the handlers; the START frame. Nothing is attached yet."""
         check_privileges()
+        # Before a command is started: what is no name ends it here.
+        self._counting = open_counters(self._config.counters)
         means = self._means = choose_means(
             self._config.loader, self._config.transport, self._config.attach
         )
@@ -140,18 +155,54 @@ class Recorder:
         cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
         placing = self._start_placing()
+        self._memory = MemoryRecorder(
+            self.pid, faults=self._config.faults, reads=self._config.block_io
+        )
+        types = Aside(scheduler_types) if self._config.scheduler != "off" else None
         self._loaded = load_handlers(
             means.loader.load, layout, means.transport, self._config.ring_bytes(),
             self._config.structure_ring_bytes(), means.way.attach_type,
-            boot_clock=means.boot_clock,
+            boot_clock=means.boot_clock, counters=self._counting.parameters(),
+            experts=self._config.expert_parameters(),
+            memory=self._memory.probes,
         )  # fmt: skip
+        self._load_scheduler(means, types)
         self.plan, self._placer.choices = placing.result()
         check(self.plan, best_effort=self._config.best_effort)
         redirection = self._placer.redirection.reason or "on"
         start = start_json(
             self.pid, self.objects, layout, self.plan, self._config, redirection, cost, means
         )
+        if self._config.counters:
+            start["counters"] = self._counting.to_json()
+            self._notes += self._counting.notes
+        if self._scheduler:
+            start["scheduler"] = self._scheduler.to_json()
+        self._notes += self._memory.probes.notes
+        if self._config.evict:
+            start["evicted"] = (
+                evict_named(self._config.command) if self._launched else evict_mapped(self.pid)
+            )
+            self._notes += [
+                f"{item['left']} of {item['bytes']} bytes of {item['path']} stay in memory"
+                for item in start["evicted"]
+                if item["left"]
+            ]
         return json_frame(FrameKind.START, boot_ns(), start)
+
+    def _load_scheduler(self, means: Means, types: Aside[dict[str, int]] | None) -> None:
+        mode = self._config.scheduler
+        if types is None:
+            return
+        try:
+            self._scheduler = Scheduler(
+                means.loader.load, means.transport, self._config.scheduler_ring_bytes(), self.pid,
+                SYSTEM if mode == "auto" else mode, types.result(), boot_clock=means.boot_clock,
+            )  # fmt: skip
+        except KernelError as error:
+            if mode != "auto":
+                raise
+            self._notes.append(f"the scheduler was not recorded: {error.message}")
 
     def _wait_for_engine(self, launched: Launched) -> None:
         """Returns with the process stopped in which an engine has appeared."""
@@ -216,15 +267,19 @@ class Recorder:
         means = self._means
         if loaded is None or means is None:
             raise RuntimeError("run() before prepare()")
-        drain = Drain(loaded, self.pid)
+        drain = Drains(loaded, self.pid, self._scheduler)
         sink(clock_frame())
         first, last = self._config.iteration_range()
+        self._counting.start(loaded)
         loaded.set_control(active=int(first == 0), first_ubatch=first, last_ubatch=last)
         empty = HOT_HANDLERS if self._config.empty_handlers else ()
         attachments = self._attachments = Attachments(loaded, self.pid, means.way, empty=empty)
         stats = HandlerStats()
         delay = RunDelay(self.pid)
         attachments.attach(self.plan)
+        for frame in drain.begin():
+            sink(frame)
+        self._memory.begin(loaded)
         began, cpu = time.monotonic(), time.process_time()
         show(Progress(0.0, 0, 0))
         if self._launched:
@@ -234,10 +289,13 @@ class Recorder:
         finally:
             # Whatever happened to the sink: the probes go first.
             loaded.set_control(active=0)
+            self._memory.end()
             attachments.detach()
+            if self._scheduler:
+                self._scheduler.detach()
             stats.close()
         time.sleep(0.005)  # a handler that had begun ends meanwhile
-        for frame in drain.take(self.objects):
+        for frame in [*self._memory.look(), *drain.take(self.objects), *self._memory.models()]:
             sink(frame)
         sink(clock_frame())
         if loaded.kernel_lost() > drain.lost:
@@ -253,11 +311,13 @@ class Recorder:
             "reason": reason,
             "notes": self._notes,
             "seconds": result.seconds,
-            "handlers": handlers_json(attachments.programs, drain.emitted, empty),
+            "handlers": handlers_json(attachments.programs, drain.engine.emitted, empty),
             "recorder_cpu_s": time.process_time() - cpu,
             "threads_waited_s": delay.seconds,
-            "drained": drain.records,
-            "lost": drain.lost,
+            "memory": self._memory.to_json() if not last else None,
+            "drained": drain.engine.records,
+            "lost": drain.engine.lost,
+            "scheduler": drain.scheduler_json(),
             "command_status": (
                 None
                 if result.command_status is None
@@ -268,7 +328,7 @@ class Recorder:
         return result
 
     def _loop(
-        self, loaded: Loaded, attachments: Attachments, drain: Drain, stats: HandlerStats,
+        self, loaded: Loaded, attachments: Attachments, drain: Drains, stats: HandlerStats,
         delay: RunDelay, sink: Sink, show: Callable[[Progress], None], began: float,
     ) -> str:  # fmt: skip
         poll = select.epoll()
@@ -290,8 +350,10 @@ class Recorder:
                     ready = poll.poll(self._config.poll / looks)
                 if self._launched:
                     self._attach_new(self._launched, attachments)
+                for frame in self._memory.look():  # of a target that ends soon nothing is left
+                    sink(frame)
                 ended = any(fd == target_fd for fd, _ in ready)
-                is_filling = loaded.rings.fill() >= _FULL
+                is_filling = drain.fill() >= _FULL
                 is_due = is_filling or time.monotonic() >= next_drain
                 if not (is_due or ended or self._signal is not None):
                     continue
@@ -301,9 +363,9 @@ class Recorder:
                 next_drain = time.monotonic() + self._config.poll
                 for frame in drain.take(self.objects):
                     sink(frame)
-                stats.tick(drain.records)
-                delay.look(drain.tids)
-                if not (ended or checked) and drain.emitted[Kind.OPERATOR]:
+                stats.tick(drain.engine.records)
+                delay.look(drain.engine.tids)
+                if not (ended or checked) and drain.engine.emitted[Kind.OPERATOR]:
                     checked = True
                     self._check_redirection()
                 if boot_ns() >= next_clock:

@@ -22,13 +22,43 @@ class Kind(IntEnum):
     TENSOR = 9
     STRUCTURE = 10
     TOKENS = 11
+    COUNTERS = 12
+    EXPERTS = 20
+    EXPERT_WEIGHTS = 21
+    FAULT = 22
+    FILE_READ = 23
 
 
-KIND_COUNT = 12
+class SchedulerKind(IntEnum):
+    """enum scheduler_kind."""
+
+    SWITCH = 32
+    WAKING = 33
+    NEWTASK = 34
+    NEWNAME = 35
+    RENAME = 36
+    EXIT = 37
+    FREE = 38
+    REASON = 39
+
+
+WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS, Kind.EXPERTS, Kind.EXPERT_WEIGHTS)
+"""What the structure ring carries."""
+KIND_COUNT = 24
+COUNTER_MAX = 16
+COUNTER_UNKNOWN = (1 << 64) - 1
+"""In the place of a counter's value."""
+FIRST_SCHEDULER_KIND = 32
+SCHEDULER_KINDS = 8
+SWITCH_FROM_TARGET = 32
+SWITCH_TO_TARGET = 33
+SWITCH_HAS_CALL = 34
 WIDE_SIZE = 320
 NAME_SIZE = 64
 SOURCES = 10
 RUNS = 12
+EXPERT_VALUES = 64
+EXPERTS_UNREAD = 1
 
 RECORD = np.dtype(
     [
@@ -100,6 +130,20 @@ TOKENS_RECORD = np.dtype(
     ]
 )
 
+EXPERTS_RECORD = np.dtype(
+    [
+        ("header", WIDE_HEADER),
+        ("node", "<u8"),
+        ("source", "<u8"),
+        ("used", "<u4"),
+        ("tokens", "<u4"),
+        ("first", "<u4"),
+        ("count", "<u4"),
+        ("value", "<u4", EXPERT_VALUES),
+        ("reserved", "<u8", 2),
+    ]
+)
+
 LOSS = np.dtype([("lost", "<u8"), ("last_ts", "<u8")])
 
 CONTROL = np.dtype(
@@ -112,6 +156,10 @@ CONTROL = np.dtype(
         ("finished", "<u8"),
         ("boot_offset", "<u8"),
     ]
+)
+
+SCHEDULER_CONTROL = np.dtype(
+    [("active", "<u8"), ("target", "<u8"), ("boot_offset", "<u8"), ("reserved", "<u8")]
 )
 
 Records = npt.NDArray[np.void]

@@ -163,6 +163,10 @@ class Structures:
         """The structure that a KIND_GRAPH_BEGIN names, when it is known."""
         return self._known.get(key)
 
+    def tensor(self, number: int) -> Tensor | None:
+        """The tensor of that id."""
+        return self._by_id.get(number)
+
     def fused(self, ts: int, structure: Structure, last: int, first: int) -> Fused:
         """The fused operator of two nodes, by their indices in the structure."""
         tensor, other = structure.nodes[last], structure.nodes[first]

@@ -85,6 +85,11 @@ class Timeline:
             starts.append(int(self._carry["ts"].min()))
         return min(starts, default=otherwise)
 
+    @property
+    def open_graphs(self) -> list[Graph]:
+        """Those that have not ended."""
+        return list(self._open_graph.values())
+
     # ---- Graphs and ubatches: few, one at a time
 
     def _control(

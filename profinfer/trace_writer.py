@@ -9,26 +9,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from perfetto_protos import trace_pb2 as pb
 from profinfer.errors import OutputError
 from profinfer.interned import Interned
 from profinfer.output import Output
 from profinfer.packets import (
+    ANNOTATION_ADDRESS,
+    ANNOTATION_BYTES,
+    ANNOTATION_FILE,
     ANNOTATION_GRAPH,
+    ANNOTATION_OFFSET,
     ANNOTATION_STRUCTURE,
     ANNOTATION_TENSOR,
+    ANNOTATION_TID,
     SEQUENCE_ID,
     SMALL_LIMIT,
+    array_values,
 )
 
 Arguments = Mapping[str, object]
-"""None is left out; lists, tuples and dicts may nest."""
+"""None is left out; lists, tuples and dicts may nest; arrays are of one dimension."""
 
 _REMEMBERED = 1 << 16
 """Encoded arguments that are kept for reuse."""
 
 _DROPPED = pb.TracePacket.DATA_LOSS_PRESENT | pb.TracePacket.DATA_LOSS_SMB_FULL
 """A ring that the producer shares with us was full."""
+
+_THREADS_SEQUENCE_ID = SEQUENCE_ID + 1
+"""Trace Processor takes a thread that a sequence describes for the one that writes it, and so for
+one that exists at the time of each of its events."""
 
 _CLOCKS = (pb.BUILTIN_CLOCK_BOOTTIME, pb.BUILTIN_CLOCK_MONOTONIC, pb.BUILTIN_CLOCK_REALTIME)
 
@@ -57,6 +69,11 @@ class TraceWriter:
             ("tensor", ANNOTATION_TENSOR),
             ("graph_id", ANNOTATION_GRAPH),
             ("structure_id", ANNOTATION_STRUCTURE),
+            ("tid", ANNOTATION_TID),
+            ("address", ANNOTATION_ADDRESS),
+            ("file", ANNOTATION_FILE),
+            ("offset", ANNOTATION_OFFSET),
+            ("bytes", ANNOTATION_BYTES),
         ):
             if self._interned.annotations.id(name) != iid:
                 raise AssertionError("annotation ids of the templates")
@@ -75,6 +92,10 @@ class TraceWriter:
     def string(self, text: str) -> int:
         """Interned id of an argument's string value."""
         return self._interned.strings.id(text)
+
+    def kernel_symbol(self, text: str) -> int:
+        """Interned id of a function of the kernel."""
+        return self._interned.kernel_symbols.id(text)
 
     # Tracks
 
@@ -96,19 +117,27 @@ class TraceWriter:
         self._add(packet)
         return int(track.uuid)
 
-    def thread_track(self, pid: int, tid: int, name: str) -> int:
-        """A thread's track, which is a root (no parent); its uuid."""
+    def thread_track(self, pid: int, tid: int, name: str, since: int | None = None) -> int:
+        """A thread's track, which is a root (no parent); its uuid. Without a name it bears the one
+        that the scheduler's events give it. `since`: when that thread began, if the trace says so:
+        described before, it would be taken for another one of the same number."""
         packet, track = self._new_track()
+        packet.trusted_packet_sequence_id = _THREADS_SEQUENCE_ID
+        if since is not None:
+            packet.timestamp = since
         track.thread.pid = pid
         track.thread.tid = tid
-        track.thread.thread_name = name
+        if name:
+            track.thread.thread_name = name
         self._add(packet)
         return int(track.uuid)
 
     def track(
-        self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None
-    ) -> int:
-        """A named track below another; with a unit, a counter track. Its uuid."""
+        self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None,
+        multiplier: int = 1,
+    ) -> int:  # fmt: skip
+        """A named track below another; with a unit, a counter track, whose values are written
+        divided by the multiplier. Its uuid."""
         packet, track = self._new_track()
         track.name = name
         if parent:
@@ -118,6 +147,8 @@ class TraceWriter:
             track.description = description
         if unit is not None:
             track.counter.unit_name = unit
+            if multiplier != 1:
+                track.counter.unit_multiplier = multiplier
         else:
             track.child_ordering = pb.TrackDescriptor.EXPLICIT
         self._add(packet)
@@ -170,6 +201,21 @@ class TraceWriter:
         packet.clock_snapshot.primary_trace_clock = pb.BUILTIN_CLOCK_BOOTTIME
         for clock, value in zip(_CLOCKS, ts, strict=True):
             packet.clock_snapshot.clocks.add(clock_id=clock, timestamp=value)
+        self._add(packet)
+
+    def process_tree(
+        self, ts: int, processes: Sequence[tuple[int, int, str, bool]],
+        threads: Sequence[tuple[int, int, str]],
+    ) -> None:  # fmt: skip
+        """Processes and threads as tasks.Tasks holds them, as they were at a time."""
+        packet = self._packet()
+        packet.timestamp = ts
+        for pid, parent, name, is_comm in processes:
+            process = packet.process_tree.processes.add(pid=pid, ppid=parent, cmdline=[name])
+            if is_comm:
+                process.cmdline_is_comm = True
+        for tid, pid, name in threads:
+            packet.process_tree.threads.add(tid=tid, tgid=pid, name=name)
         self._add(packet)
 
     def system(self, uname: Mapping[str, str], cpus: int, page_size: int) -> None:
@@ -243,7 +289,7 @@ class TraceWriter:
 
     def _annotation(self, key: str, value: object) -> bytes:
         """One argument as it stands in a TrackEvent; what repeats is made once."""
-        repeats = not isinstance(value, list | dict)
+        repeats = not isinstance(value, list | dict | np.ndarray)
         encoded = self._encoded.get((key, value)) if repeats else None
         if encoded is not None:
             return encoded
@@ -259,7 +305,9 @@ class TraceWriter:
         return encoded
 
     def _set(self, annotation: pb.DebugAnnotation, value: object) -> None:
-        if isinstance(value, bool):
+        if isinstance(value, np.ndarray):
+            annotation.MergeFromString(array_values(value))
+        elif isinstance(value, bool):
             annotation.bool_value = value
         elif isinstance(value, int):
             if value < 1 << 63:

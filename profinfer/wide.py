@@ -33,7 +33,7 @@ class WideQueue:
                 self._waiting.append((ts, kind, raw))
 
     def take(self, horizon: int | None) -> Iterator[tuple[int, bytes]]:
-        """Takes out the tensor and structure records older than `horizon` (None: all)."""
+        """Takes out the records, of all kinds but tokens, older than `horizon` (None: all)."""
         self._waiting.sort(key=lambda entry: entry[0])
         count = sum(horizon is None or ts < horizon for ts, _, _ in self._waiting)
         ready, self._waiting = self._waiting[:count], self._waiting[count:]

@@ -228,6 +228,7 @@ FROM (
       CAST(max(iif(key = 'threads', value, NULL)) AS INTEGER)
     ) AS threads
   FROM profinfer_recording
+  WHERE _recordings() = 1
   HAVING count() > 0
 ) AS r
 CROSS JOIN (

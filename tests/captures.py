@@ -22,13 +22,20 @@ from profinfer.capture import LOSS_ENTRY, MAGIC, Frame, FrameKind, json_frame, p
 from profinfer.converter import Converter
 from profinfer.output import Output
 from profinfer.records import (
+    COUNTER_UNKNOWN,
+    EXPERT_VALUES,
+    EXPERTS_RECORD,
     RECORD,
     RUNS,
     STRUCTURE_RECORD,
+    SWITCH_FROM_TARGET,
+    SWITCH_HAS_CALL,
+    SWITCH_TO_TARGET,
     TENSOR_RECORD,
     TOKENS_RECORD,
     WIDE_SIZE,
     Kind,
+    SchedulerKind,
 )
 from profinfer.trace_writer import TraceWriter
 
@@ -42,6 +49,7 @@ CPUS = 4
 
 OPS = (
     "NONE", "ADD", "MUL", "RMS_NORM", "MUL_MAT", "VIEW", "RESHAPE", "UNARY", "GLU", "SOFT_MAX",
+    "MUL_MAT_ID",
 )  # fmt: skip
 TYPES = (("f32", 1, 4), None, ("f16", 1, 2), ("q4_K", 256, 144))
 SPARE = 50_000_000
@@ -120,6 +128,7 @@ class Capture:
     level: str = "barrier"
     cpu: Callable[[int, int], int] = lambda tid, _ts: tid % CPUS
     """The CPU on which a thread is at a time."""
+    with_experts: bool = False
     names: Sequence[str] = ()
     """The operator filter."""
     records: list[Row] = field(default_factory=list)
@@ -132,6 +141,18 @@ class Capture:
     """What the START frame says on top of, or instead of, `start`."""
     at_end: dict[str, Any] = field(default_factory=dict)
     """What the END frame says on top of its reason."""
+    scheduler: str = ""
+    """How the scheduler is recorded: "", system or target."""
+    calls: bool = True
+    """Whether the kernel tells in which system call a thread blocks."""
+    strangers: dict[int, str] = field(default_factory=dict)
+    """Names of processes that are not the target's, each with one thread."""
+    scheduled: list[Row] = field(default_factory=list)
+    """Records of the scheduler's rings."""
+    unscheduled: list[Row] = field(default_factory=list)
+    """Those for which there was no room."""
+    extra: list[Frame] = field(default_factory=list)
+    """Frames of other kinds, fed ahead of the records of the drain in whose time they fall."""
     _addresses: dict[str, int] = field(default_factory=dict)
     _sent: dict[int, bytes] = field(default_factory=dict)
 
@@ -213,6 +234,69 @@ class Capture:
         if end is not None:
             self.add(Kind.UBATCH_END, end, tid)
 
+    def count(
+        self, tid: int, readings: Mapping[int, Sequence[int | None]], events: Sequence[Any] = ()
+    ) -> None:
+        """Readings of the counters by time: CPU time, values, what each group has missed; None for
+        what nobody knows. `events`: what the START frame says, if not yet said."""
+        if events:
+            leaders = [i for i, e in enumerate(events) if e["leader"] == e["name"]]
+            records = (1 + len(events) + len(leaders) + 1) // 2
+            self.at_start["counters"] = {
+                "events": list(events), "leaders": leaders, "records": records, "notes": []
+            }  # fmt: skip
+        for at, reading in readings.items():
+            values = [COUNTER_UNKNOWN if value is None else value for value in reading]
+            values += [0] * (len(values) % 2)
+            for a, b in zip(values[::2], values[1::2], strict=True):
+                self.add(Kind.COUNTERS, at, tid, a, b)
+
+    # ---- What happens in the kernel
+
+    def switch(
+        self, at: int, cpu: int, prev: int, following: int, state: int = 0, call: int | None = None
+    ) -> None:
+        """A context switch. `state` of `prev`, as sched_switch reports it: 0 runs on, 0x100
+        preempted, 1 sleeps, 2 uninterruptible. `call`: the system call it is in, -1 for none."""
+        b = 0
+        if prev in self.threads:
+            b |= 1 << SWITCH_FROM_TARGET
+            if call is not None:
+                b |= 1 << SWITCH_HAS_CALL | call & 0xFFFFFFFF
+        if self.scheduler == "target" and following in self.threads:
+            b |= 1 << SWITCH_TO_TARGET
+        a = following | state << 32 | 120 << 48
+        self.scheduled.append(Row(BASE + at, a, b, prev, cpu, SchedulerKind.SWITCH))
+
+    def waking(self, at: int, cpu: int, by: int, tid: int, on: int) -> None:
+        """A thread on `cpu` wakes another one, which is to run `on` a CPU."""
+        a = tid | on << 32 | 120 << 48
+        self.scheduled.append(Row(BASE + at, a, 0, by, cpu, SchedulerKind.WAKING))
+
+    def unschedule(self, which: Callable[[Row], bool]) -> None:
+        """There was no room for these records of the scheduler."""
+        self.unscheduled += [row for row in self.scheduled if which(row)]
+        self.scheduled = [row for row in self.scheduled if not which(row)]
+
+    def experts(
+        self, shape: Shape, node: str, at: int, ids: Sequence[Sequence[float]], *, tid: int = MAIN,
+        kind: Kind = Kind.EXPERTS, lost: Sequence[int] = (), flags: int = 0,
+    ) -> None:  # fmt: skip
+        """What the router chose, a row per token; `lost`: those of its records are missing."""
+        form = "<i4" if kind == Kind.EXPERTS else "<f4"
+        values = np.array(ids, form).reshape(-1).view("<u4")
+        for number, first in enumerate(range(0, max(len(values), 1), EXPERT_VALUES)):
+            part = values[first : first + EXPERT_VALUES]
+            record = np.zeros(1, EXPERTS_RECORD)
+            record["node"], record["source"] = shape.tensors[node], shape.tensors[node] + 1
+            record["used"], record["tokens"] = len(ids[0]) if len(ids) else 0, len(ids)
+            record["first"], record["count"] = first, len(part)
+            record["value"][0, : len(part)] = part
+            if number in lost:
+                self.lost.append(Row(BASE + at, 0, 0, tid, self.cpu(tid, BASE + at), kind))
+            else:
+                self._add_wide(record, kind, BASE + at, tid, flags)
+
     def lose(self, which: Callable[[Row], bool]) -> None:
         """There was no room for these records."""
         self.lost += [row for row in self.records if which(row)]
@@ -237,15 +321,16 @@ class Capture:
         record["name"] = t.name.encode()
         return record.tobytes()
 
-    def _add_wide(self, record: Any, kind: Kind, ts: int, tid: int) -> None:
-        record["header"] = (ts, tid, self.cpu(tid, ts), kind, 0)
+    def _add_wide(self, record: Any, kind: Kind, ts: int, tid: int, flags: int = 0) -> None:
+        record["header"] = (ts, tid, self.cpu(tid, ts), kind, flags)
         self.wide.append((ts, record.tobytes().ljust(WIDE_SIZE, b"\0")))
 
     # ---- What the recorder makes of it
 
     def end(self) -> int:
         """When recording ends."""
-        return max([BASE, *(row.ts for row in self.records + self.lost)]) + SPARE
+        rows = self.records + self.lost + self.scheduled + self.unscheduled
+        return max([BASE, *(row.ts for row in rows)]) + SPARE
 
     def frames(
         self, drains: Iterable[tuple[int, int]] = (), *, ended: bool = True, started: int = BASE
@@ -254,6 +339,8 @@ class Capture:
         taken, and everything older than `horizon` was there. One at the end is added."""
         start = self.start() | self.at_start
         frames = [json_frame(FrameKind.START, started, start), self._clock(started)]
+        if self.scheduler:
+            frames.append(json_frame(FrameKind.TASKS, started, self._tasks(started)))
         before, named = 0, set[int]()
         read = dict.fromkeys(range(CPUS), 0)
         counts: dict[tuple[int, int], int] = {}
@@ -264,7 +351,8 @@ class Capture:
             for cpu in range(CPUS):
                 until = max(read[cpu], horizon if cpu % 2 else time)
                 mine = (row for row in self.records if row.cpu == cpu)
-                rows += sorted(row for row in mine if read[cpu] <= row.ts < until)
+                due = [row for row in mine if read[cpu] <= row.ts < until]
+                rows += sorted(due, key=lambda row: (row.ts, row.kind))
                 read[cpu] = until
             fresh = {row.tid for row in rows} - named
             if fresh:
@@ -273,10 +361,16 @@ class Capture:
                 frames.append(json_frame(FrameKind.NAMES, horizon, names))
             if not before and self.backends:
                 frames.append(json_frame(FrameKind.BACKENDS, horizon, self.backends))
+            if self.scheduler:
+                frames += self._losses(before or started, time, counts, self.unscheduled)
+                some = [row for row in self.scheduled if before <= row.ts < time]
+                data = np.array(some, RECORD).tobytes()
+                frames.append(Frame(FrameKind.SCHEDULER, horizon, data))
             wide = b"".join(data for ts, data in self.wide if before <= ts < time)
             if wide:
                 frames.append(Frame(FrameKind.WIDE, horizon, wide))
-            frames += self._losses(before or started, time, counts)
+            frames += self._losses(before or started, time, counts, self.lost)
+            frames += [frame for frame in self.extra if before <= frame.ts < time]
             frames.append(Frame(FrameKind.RECORDS, horizon, np.array(rows, RECORD).tobytes()))
             before = time
         if ended:
@@ -285,9 +379,19 @@ class Capture:
             frames.append(json_frame(FrameKind.END, self.end(), end))
         return frames
 
-    def _losses(self, since: int, until: int, counts: dict[tuple[int, int], int]) -> list[Frame]:
+    def _tasks(self, since: int) -> dict[str, Any]:
+        processes = [(PID, 1, "engine", False)]
+        processes += [(pid, 1, f"/bin/{name}", False) for pid, name in self.strangers.items()]
+        threads = [(tid, PID, name) for tid, name in self.threads.items()]
+        threads += [(pid, pid, name) for pid, name in self.strangers.items()]
+        return {"since": since, "processes": processes, "threads": threads}
+
+    @staticmethod
+    def _losses(
+        since: int, until: int, counts: dict[tuple[int, int], int], lost: Iterable[Row]
+    ) -> list[Frame]:
         last: dict[tuple[int, int], int] = {}
-        for row in self.lost:
+        for row in lost:
             if since <= row.ts < until:
                 key = (row.cpu, row.kind)
                 counts[key] = counts.get(key, 0) + 1
@@ -299,7 +403,10 @@ class Capture:
 
     def start(self) -> dict[str, Any]:
         """What the START frame says."""
-        return {
+        scheduler = {
+            "mode": self.scheduler, "system_calls": self.calls, "blocked_reasons": False,
+        }  # fmt: skip
+        return ({"scheduler": scheduler} if self.scheduler else {}) | {
             "profinfer": "0",
             "target": {"pid": PID, "name": "engine", "command": ["engine", "-m", "model"]},
             "layout": layout(),
@@ -312,6 +419,7 @@ class Capture:
                 "level": self.level,
                 "operator_names": list(self.names),
                 "operator_ops": [],
+                "experts": self.with_experts,
             },
             "uname": {"sysname": "Linux", "version": "#1", "release": "6.1", "machine": "x86_64"},
             "cpus": CPUS,

@@ -24,6 +24,8 @@ from profinfer.trace_processor import Session, Value, open_trace
 from tests.conftest import REPO, require
 
 PROFINFER = (sys.executable, "-m", "profinfer")
+ENGINE_ONLY = ("--scheduler", "off")
+"""For counts of what the engine does. A later option of a test's own overrides it."""
 
 Row = tuple[Value, ...]
 
@@ -144,7 +146,9 @@ def record(
 ) -> Iterator[Recording]:
     """Records a launched `target` (program and arguments) to its end."""
     command = [engine.program(str(target[0])), *target[1:]]
-    done = run(engine, "record", "-o", trace, *options, "--", *command, timeout=timeout)
+    done = run(
+        engine, "record", *ENGINE_ONLY, "-o", trace, *options, "--", *command, timeout=timeout
+    )
     recording = Recording(trace, done.stdout, done.stderr, done.returncode)
     assert done.returncode == 0, done.stderr
     try:
@@ -242,7 +246,7 @@ def attached(
     engine: Engine, pid: int, trace: Path, *options: object, probes: int
 ) -> Iterator[subprocess.Popen[str]]:
     """`profinfer record --pid` in the background, from the moment all its probes are in place."""
-    command = [*PROFINFER, "record", "--pid", pid, "-o", trace, *options]
+    command = [*PROFINFER, "record", *ENGINE_ONLY, "--pid", pid, "-o", trace, *options]
     with started(engine, *command) as process:
         said = _first_line(process)
         assert f"({pid}), {probes} probes" in said, said

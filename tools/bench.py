@@ -35,7 +35,7 @@ from profinfer.means import choose_means
 from profinfer.output import Output
 from profinfer.plan import HOT_HANDLERS, Plan, make_plan
 from profinfer.recorder import Recorder
-from profinfer.records import RECORD, WIDE_SIZE, Kind
+from profinfer.records import RECORD, WIDE_SIZE, Kind, SchedulerKind
 from profinfer.trace_processor import Session, open_trace
 from profinfer.trace_writer import TraceWriter
 
@@ -155,7 +155,9 @@ def bench_handlers(rows: list[Row], repeats: int, predict: int, threads: int) ->
     )
 
 
-def record(level: str, predict: int, threads: int, directory: Path) -> tuple[Path, Path, float]:
+def record(
+    level: str, predict: int, threads: int, directory: Path, scheduler: str = "off"
+) -> tuple[Path, Path, float]:
     """Records a whole request of a running engine.
 
     Returns the trace, the raw capture, and the recorder's CPU seconds per million records, from
@@ -183,7 +185,7 @@ def record(level: str, predict: int, threads: int, directory: Path) -> tuple[Pat
             spent["ended"] = time.process_time()
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with Recorder(Config(pid=engine.pid, level=level)) as recorder:
+    with Recorder(Config(pid=engine.pid, level=level, scheduler=scheduler)) as recorder:
         sink(recorder.prepare())
         result = recorder.run(sink, on_drain)
     engine.close()
@@ -196,7 +198,8 @@ def record(level: str, predict: int, threads: int, directory: Path) -> tuple[Pat
 def repeat_capture(raw: Path, times: int) -> list[Frame]:
     """A capture whose records go on `times` times as long: a real mix, at any length.
 
-    Only what recurs is repeated (records and token runs); structures come once.
+    Only what recurs is repeated (records, switches, wake-ups and token runs); structures and what
+    tasks there are come once.
     """
     frames = list(read_capture(raw))
     records = [f for f in frames if f.kind == FrameKind.RECORDS]
@@ -209,6 +212,11 @@ def repeat_capture(raw: Path, times: int) -> list[Frame]:
             if frame.kind == FrameKind.RECORDS:
                 rows = np.frombuffer(frame.data, RECORD).copy()
                 rows = rows[rows["kind"] != Kind.NODE]
+                rows["ts"] += np.uint64(shift)
+                out.append(Frame(frame.kind, frame.ts + shift, rows.tobytes()))
+            elif frame.kind == FrameKind.SCHEDULER:
+                rows = np.frombuffer(frame.data, RECORD).copy()
+                rows = rows[rows["kind"] <= SchedulerKind.WAKING]
                 rows["ts"] += np.uint64(shift)
                 out.append(Frame(frame.kind, frame.ts + shift, rows.tobytes()))
             elif frame.kind == FrameKind.WIDE:

@@ -108,7 +108,7 @@ class RecorderProcess:
         self._trace = trace
         self._process = subprocess.Popen(
             [sys.executable, "-m", "profinfer", "record", "--pid", str(pid), "--force",
-             "-o", str(trace), *options],
+             "--scheduler", "off", "-o", str(trace), *options],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip

@@ -69,6 +69,13 @@ CONFIGURATIONS = (
     Configuration(
         "barrier, redirected", _BARRIER, redirected=True, empty="empty handlers, redirected"
     ),
+    Configuration(
+        "the same, three counters", (*_BARRIER, "--counters", "faults,task-clock"), redirected=True
+    ),
+    Configuration("the same, scheduler", (*_BARRIER, "--scheduler", "system"), redirected=True),
+    Configuration(
+        "the same, target's scheduler", (*_BARRIER, "--scheduler", "target"), redirected=True
+    ),
     Configuration("the same, perf events", (*_BARRIER, "--attach", "perf_event"), redirected=True),
     Configuration("the same, perf buffers", (*_BARRIER, "--transport", "perf"), redirected=True),
     Configuration("the same, BCC", (*_BARRIER, "--loader", "bcc"), redirected=True),

@@ -3,6 +3,8 @@
 #
 #   profinfer.bpf.o        the handlers, ring transport
 #   profinfer-perf.bpf.o   the handlers, perf transport
+#   scheduler.bpf.o        the scheduler's tracepoints, ring transport
+#   scheduler-perf.bpf.o   the same, perf transport
 #   launch.bpf.o           what stops a launched command (profinfer/launch.py)
 #
 # Both machines' on any machine: clang needs no cross compiler for BPF. An object that has not
@@ -29,5 +31,7 @@ for target in x86_64:x86 aarch64:arm64; do
     machine=${target%:*} arch=${target#*:}
     build "$machine" "$arch" profinfer.bpf.o bpf/profinfer.bpf.c -DTRANSPORT=TRANSPORT_RING
     build "$machine" "$arch" profinfer-perf.bpf.o bpf/profinfer.bpf.c -DTRANSPORT=TRANSPORT_PERF
+    build "$machine" "$arch" scheduler.bpf.o bpf/scheduler.bpf.c -DTRANSPORT=TRANSPORT_RING
+    build "$machine" "$arch" scheduler-perf.bpf.o bpf/scheduler.bpf.c -DTRANSPORT=TRANSPORT_PERF
     build "$machine" "$arch" launch.bpf.o bpf/launch.bpf.c
 done

@@ -20,10 +20,12 @@ flags=(
 build() { # output, machine, compiler, [flag]...
     local output=$1 machine=$2 compiler=$3 sysroot=build/sysroot/$2
     shift 3
+    gzip -9nc "build/$machine/profinfer.bpf.o" >"$output.$$.ring"
+    gzip -9nc "build/$machine/profinfer-perf.bpf.o" >"$output.$$.perf"
     "$compiler" "${flags[@]}" -isystem "$sysroot/usr/include" \
-        "-DRING_OBJECT=\"build/$machine/profinfer.bpf.o\"" \
-        "-DPERF_OBJECT=\"build/$machine/profinfer-perf.bpf.o\"" \
+        "-DRING_OBJECT=\"$output.$$.ring\"" "-DPERF_OBJECT=\"$output.$$.perf\"" \
         -o "$output.$$" bpf/recorder/*.c "-L$sysroot/usr/lib/$machine-linux-gnu" "$@"
+    rm "$output.$$.ring" "$output.$$.perf"
     if cmp --silent "$output.$$" "$output"; then rm "$output.$$"; else mv "$output.$$" "$output"; fi
 }
 

@@ -7,16 +7,14 @@ export PATH="$PWD/.venv/bin:$PATH"
 model=build/models/gemma-3-270m-q4_k_m.gguf
 
 echo "== recording 64 tokens of Gemma-3-270M at level barrier"
-profinfer record --level barrier --force -o out/demo.pftrace -- \
+profinfer record --level barrier --counters faults --force -o out/demo.pftrace -- \
     python tools/engine.py "$model" --prompt "The history of the steam engine begins with" --predict 64
 
-echo
-echo "== profinfer query summary out/demo.pftrace"
-profinfer query summary out/demo.pftrace
-
-echo
-echo "== profinfer query stalls out/demo.pftrace"
-profinfer query stalls out/demo.pftrace
+for query in summary stalls interference counters; do
+    echo
+    echo "== profinfer query $query out/demo.pftrace"
+    profinfer query "$query" out/demo.pftrace
+done
 
 echo
 echo "The trace is out/demo.pftrace. To look at it:"

@@ -22,6 +22,13 @@ def main() -> int:
     parser.add_argument("--predict", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--flash", choices=("auto", "on", "off"), default="auto")
+    parser.add_argument(
+        "--no-repack", action="store_true", help="use weights as they lie in the file"
+    )
+    parser.add_argument(
+        "--io", action="store_true", help="print what the kernel has counted of this process"
+    )
     parser.add_argument("--serve", action="store_true")
     args = parser.parse_args()
 
@@ -34,6 +41,11 @@ def main() -> int:
     params.cpuparams_batch.n_threads = args.threads
     params.n_parallel = 1
     params.warmup = False
+    params.no_extra_bufts = args.no_repack
+    flash = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}[args.flash]
+    params.flash_attn_type = getattr(
+        xllamacpp.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{flash}"
+    )
     params.verbosity = -1
     server = xllamacpp.Server(params)
 
@@ -52,6 +64,12 @@ def main() -> int:
 
     if not args.serve:
         answer(args.prompt, args.predict)
+        if not args.io:
+            return 0
+        with open("/proc/self/io") as io, open("/proc/self/stat") as stat:
+            facts = {line.split(":")[0]: int(line.split(":")[1]) for line in io}
+            facts["major_faults"] = int(stat.read().rpartition(")")[2].split()[9])
+        print(json.dumps({"io": facts}), flush=True)
         return 0
     print("ready", flush=True)
     for line in sys.stdin:

@@ -4,7 +4,8 @@
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
-#                           qemu and the kernels it boots, Python and an engine for arm64
+#                           qemu and the kernels it boots, Python and an engine for arm64,
+#                           Perfetto's own recorder
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
 # installs system packages with apt; as anybody else it prints the apt command and stops if one
@@ -211,6 +212,17 @@ fetch_foreign() {
     mv "$folder.part" "$folder"
 }
 
+# --- Perfetto's recorder ---------------------------------------------------------------------
+
+# What `record --system` starts, and what merged traces are tried with.
+fetch_perfetto() {
+    if ! $with_test || [[ -d build/perfetto ]] || ! grep -q '^ID=debian' /etc/os-release; then
+        return 0
+    fi
+    say "fetching Perfetto's traced, traced_probes and perfetto"
+    "$venv/bin/python" tools/fetch_perfetto.py build/perfetto
+}
+
 # --- BCC -------------------------------------------------------------------------------------
 
 # BCC is pure python around libbcc, packaged by the distribution only: lend it to the venv.
@@ -276,6 +288,19 @@ assemble_model() {
     mv "$model.part" "$model"
 }
 
+# Mixtures of experts for the tests: no model hub has small ones that can be reached.
+make_experts() {
+    local name
+    $with_test || return 0
+    for name in "60x4" "128x8 --experts 128 --used 8 --layers 3" "shared --shared 2 --layers 3"; do
+        [[ -e build/models/moe-${name%% *}.gguf ]] && continue
+        say "making build/models/moe-${name%% *}.gguf"
+        # shellcheck disable=SC2086
+        "$venv/bin/python" tools/make_moe_gguf.py "build/models/moe-${name%% *}.gguf" \
+            $(cut -s -d" " -f2- <<<"$name")
+    done
+}
+
 install_packages
 tools/build_audit.sh
 tools/build_native.sh
@@ -285,10 +310,12 @@ install_browser
 fetch_emulated
 if $with_test; then tools/build_recorder.sh; fi
 fetch_foreign
+fetch_perfetto
 link_bcc
 link_headers
 check_bcc
 assemble_model
+make_experts
 
 mkdir -p build
 touch build/.setup

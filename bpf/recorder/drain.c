@@ -111,7 +111,7 @@ static void report_losses(struct drain *drain) {
     if (now[i].lost <= drain->losses[i].lost)
       continue;
     uint64_t since = drain->read_at;
-    if (kind < KIND_TENSOR && drain->newest[cpu] > since)
+    if (!is_wide(kind) && drain->newest[cpu] > since)
       since = drain->newest[cpu];
     if (since > now[i].last_ts)
       since = now[i].last_ts;

@@ -4,7 +4,10 @@
 #ifndef PROFINFER_EMBEDDED_H
 #define PROFINFER_EMBEDDED_H
 
-extern const char embedded_ring[], embedded_ring_end[];
-extern const char embedded_perf[], embedded_perf_end[];
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The object of a transport, unpacked; its size is in `size`. EXIT_KERNEL when it cannot be. */
+void *embedded_object(bool by_perf, size_t *size);
 
 #endif

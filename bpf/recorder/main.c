@@ -69,19 +69,26 @@ int main(int argc, char **argv) {
   recording_catch_signals();
   struct plan plan = plan_read(options.plan);
   enum level level = wanted_level(&options, &plan);
+  if (options.experts && level < LEVEL_OPERATOR)
+    fail(EXIT_USAGE, "--level operator", "--experts needs operators, which this level has not");
   check_machine(&plan);
   check_privileges();
   struct target target = target_open(options.pid);
   struct objects objects = objects_find(&plan, &target, level);
   capture_open(options.output, options.force);
   struct features features = features_find(options.transport);
-  struct program_options wanted = {options.object, level, options.ring_size,
-                                   options.structure_ring_size};
+  struct counters counters = {0};
+  if (level >= LEVEL_OPERATOR)
+    counters = counters_open(&plan, programs_cpus());
+  struct program_options wanted = {
+      options.object, level,           options.ring_size,     options.structure_ring_size,
+      &counters,      options.experts, options.expert_weights};
   struct programs programs = programs_load(&wanted, &features, &plan);
   struct rings rings = programs_rings(&programs, &wanted);
-  metadata_start(&plan, &objects, &options, level, &programs);
+  metadata_start(&plan, &objects, &options, level, &programs, &counters);
   capture_clocks();
   struct drain drain = drain_begin(&programs, &objects, rings);
+  counters_start(&counters, &programs);
   programs_activate(&programs, true);
   recording_count_runs(&drain, 0);
   struct uprobes uprobes = uprobes_attach(&programs, &objects, level);
@@ -98,5 +105,6 @@ int main(int argc, char **argv) {
   metadata_end(&plan, &drain, level, reason, seconds, clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu);
   capture_close();
   report(&options, &drain, reason, seconds);
+  counters_warn(&counters);
   return 0;
 }

@@ -47,6 +47,17 @@ static char *cpu_model(const char *machine) {
   return model ? model : text("%s", machine);
 }
 
+/* What tells this boot from every other: merging asks it. */
+static json_object *boot_id(void) {
+  char id[64] = "";
+  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+  if (file && fscanf(file, "%63s", id) != 1)
+    id[0] = 0;
+  if (file)
+    fclose(file);
+  return string(id);
+}
+
 static json_object *command_line(const struct target *target) {
   json_object *words = json_object_new_array();
   size_t length = 0;
@@ -106,6 +117,8 @@ static void set_config(json_object *start, const struct options *options, enum l
   set(config, "poll", json_object_new_double(options->poll));
   set(config, "ring_size", string(text("%zu", options->ring_size)));
   set(config, "structure_ring_size", string(text("%zu", options->structure_ring_size)));
+  set(config, "experts", json_object_new_boolean(options->experts));
+  set(config, "expert_weights", json_object_new_boolean(options->expert_weights));
   set(config, "transport", string(options->transport));
   for (size_t i = 0; i < 2; i++)
     if (!json_object_object_get_ex(config, filters[i], &filter))
@@ -114,13 +127,14 @@ static void set_config(json_object *start, const struct options *options, enum l
 
 void metadata_start(const struct plan *plan, const struct objects *objects,
                     const struct options *options, enum level level,
-                    const struct programs *programs) {
+                    const struct programs *programs, const struct counters *counters) {
   struct utsname name;
   uname(&name);
   json_object *start = plan->start, *system = section(start, "uname");
   set_target(start, objects);
   set_plan(start, level);
   set_config(start, options, level);
+  counters_say(counters, start);
   set(start, "loader", string("libbpf"));
   set(start, "recorder", string("profinfer-recorder " PROFINFER_VERSION));
   const struct features *features = &programs->features;
@@ -134,6 +148,7 @@ void metadata_start(const struct plan *plan, const struct objects *objects,
   set(system, "release", string(name.release));
   set(system, "machine", string(name.machine));
   set(start, "host", string(name.nodename));
+  set(start, "boot_id", boot_id());
   set(start, "cpu_model", string(cpu_model(name.machine)));
   set(start, "cpus", number(programs->cpus));
   set(start, "page_size", number(sysconf(_SC_PAGESIZE)));

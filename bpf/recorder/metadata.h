@@ -10,7 +10,7 @@
 /* The START frame: the plan's, with this machine, this target and these options. */
 void metadata_start(const struct plan *plan, const struct objects *objects,
                     const struct options *options, enum level level,
-                    const struct programs *programs);
+                    const struct programs *programs, const struct counters *counters);
 
 /* The END frame. `cpu_seconds`: the recorder's own, from attaching on. */
 void metadata_end(const struct plan *plan, const struct drain *drain, enum level level,

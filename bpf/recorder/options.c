@@ -31,6 +31,8 @@ static const char help[] =
     "                        bytes of the ring for graph structure; of each CPU's with perf\n"
     "                        (default: 1M)\n"
     "  --poll S              seconds between drains (default: 0.5)\n"
+    "  --experts             which experts each token is sent to\n"
+    "  --expert-weights      and what the router gave them\n"
     "  --object FILE         use this BPF object, not the one inside\n"
     "  --version, --help\n"
     "\n"
@@ -75,7 +77,21 @@ static pid_t process(const char *given) {
   return value;
 }
 
-enum { FORCE = 256, PID, PLAN, LEVEL, DURATION, TRANSPORT, RING, STRUCTURE, POLL, OBJECT, VERSION };
+enum {
+  FORCE = 256,
+  PID,
+  PLAN,
+  LEVEL,
+  DURATION,
+  TRANSPORT,
+  RING,
+  STRUCTURE,
+  POLL,
+  OBJECT,
+  VERSION,
+  EXPERTS,
+  WEIGHTS
+};
 
 static const struct option known[] = {
     {"pid", 1, 0, PID},
@@ -89,6 +105,8 @@ static const struct option known[] = {
     {"structure-ring-size", 1, 0, STRUCTURE},
     {"poll", 1, 0, POLL},
     {"object", 1, 0, OBJECT},
+    {"experts", 0, 0, EXPERTS},
+    {"expert-weights", 0, 0, WEIGHTS},
     {"version", 0, 0, VERSION},
     {"help", 0, 0, 'h'},
     {0, 0, 0, 0},
@@ -132,6 +150,11 @@ static void take(struct options *options, int option) {
     break;
   case OBJECT:
     options->object = optarg;
+    break;
+  case WEIGHTS:
+    options->expert_weights = true; /* fall through */
+  case EXPERTS:
+    options->experts = true;
     break;
   case 'h':
     fputs(help, stdout);

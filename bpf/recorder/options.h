@@ -19,6 +19,7 @@ struct options {
   const char *transport;                 /* "auto", "ring" or "perf" */
   size_t ring_size, structure_ring_size; /* bytes; powers of two */
   const char *object;
+  bool experts, expert_weights;
 };
 
 /* EXIT_USAGE when something is wrong; --help and --version print and end the process. */

@@ -214,3 +214,17 @@ int32_t plan_parameter(const struct plan *plan, const char *name) {
     bad("parameters", name, "is out of range");
   return value;
 }
+
+json_object *plan_counters(const struct plan *plan, json_object **notes) {
+  char where[64];
+  json_object *all = 0;
+  *notes = 0;
+  if (!json_object_object_get_ex(plan->root, "counters", &all))
+    return 0;
+  all = member(plan->root, "", "counters", json_type_object);
+  json_object *events = member(all, "counters", "events", json_type_array);
+  for (size_t i = 0; i < json_object_array_length(events); i++)
+    string(item(events, "counters.events", i, where), where, "name");
+  *notes = json_object_get(member(all, "counters", "notes", json_type_array));
+  return events;
+}

@@ -63,6 +63,10 @@ struct plan plan_read(const char *path);
 /* A parameter of the handlers; EXIT_PLAN when the plan lacks it. */
 int32_t plan_parameter(const struct plan *plan, const char *name);
 
+/* The events that are to be counted, and in `notes` what the plan says of others; 0 and no notes
+ * when none were asked for. */
+json_object *plan_counters(const struct plan *plan, json_object **notes);
+
 /* The level of that name, or LEVEL_COUNT. */
 enum level level_named(const char *name);
 

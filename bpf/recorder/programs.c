@@ -13,7 +13,13 @@
 #include <string.h>
 #include <time.h>
 
-static const char *const chain[] = {"chain_hash", "chain_emit", "chain_tokens"};
+static const char *const chain[] = {"chain_hash", "chain_emit", "chain_tokens", "chain_experts"};
+#define CHAIN_EXPERTS 3
+static const char *const counting[] = {"count_switch", "count_exit"};
+
+/* Threads whose counts are kept. */
+#define COUNTED_THREADS 4096
+
 #define CHAIN_COUNT (sizeof(chain) / sizeof(*chain))
 
 /* The end of what libbpf complained of, the verifier's log with it: said only when something
@@ -41,7 +47,7 @@ static _Noreturn void refused(const char *what, int error) {
        "this kernel does not %s: %s", what, strerror(error));
 }
 
-static unsigned cpu_count(void) {
+unsigned programs_cpus(void) {
   char line[256] = "";
   FILE *file = fopen("/sys/devices/system/cpu/possible", "re");
   if (!file || !fgets(line, sizeof(line), file))
@@ -55,11 +61,15 @@ static unsigned cpu_count(void) {
 }
 
 static struct bpf_object *open_object(const struct program_options *options, bool by_perf) {
-  const char *start = by_perf ? embedded_perf : embedded_ring;
-  const char *end = by_perf ? embedded_perf_end : embedded_ring_end;
   LIBBPF_OPTS(bpf_object_open_opts, how, .object_name = "profinfer");
-  struct bpf_object *object = options->object ? bpf_object__open_file(options->object, &how)
-                                              : bpf_object__open_mem(start, end - start, &how);
+  struct bpf_object *object;
+  if (options->object) {
+    object = bpf_object__open_file(options->object, &how);
+  } else {
+    size_t size;
+    void *embedded = embedded_object(by_perf, &size); /* libbpf reads in it until it is loaded */
+    object = bpf_object__open_mem(embedded, size, &how);
+  }
   if (!object) {
     fputs(complaints, stderr);
     fail(EXIT_KERNEL, "", "cannot read %s: %s",
@@ -116,6 +126,14 @@ static void set_parameters(struct bpf_object *object, const struct program_optio
   size_t records = options->ring_size / sizeof(struct record);
   set_parameter(object, "RING_SHIFT", binary_logarithm(records));
   set_parameter(object, "BOOT_CLOCK", has_boot_clock);
+  const struct counters *counters = options->counters;
+  set_parameter(object, "COUNTERS", counters->count);
+  set_parameter(object, "COUNTER_LEADERS", counters->leaders);
+  set_parameter(object, "COUNTER_ALWAYS", counters->always);
+  set_parameter(object, "COUNTER_RECORDS", counters->records);
+  set_parameter(object, "CPU_COUNT", counters->cpus);
+  set_parameter(object, "EXPERTS", options->experts);
+  set_parameter(object, "EXPERT_WEIGHTS", options->expert_weights);
   if (plan_parameter(plan, "T_SIZE") > TENSOR_MAX)
     fail(EXIT_PLAN, "", "the engine's tensors have %d bytes; there is room for %d",
          plan_parameter(plan, "T_SIZE"), TENSOR_MAX);
@@ -128,20 +146,25 @@ static void set_size(struct bpf_object *object, const char *name, size_t entries
 }
 
 static bool is_needed(const struct bpf_program *program, const struct plan *plan,
-                      enum level level) {
+                      const struct program_options *options) {
   const char *name = bpf_program__name(program);
+  for (size_t i = 0; options->counters->count && i < sizeof(counting) / sizeof(*counting); i++)
+    if (!strcmp(name, counting[i]))
+      return true;
   for (size_t i = 0; i < CHAIN_COUNT; i++)
     if (!strcmp(name, chain[i]))
-      return true;
+      return i != CHAIN_EXPERTS || options->experts;
   for (size_t i = 0; i < plan->probe_count; i++)
-    if (plan->probes[i].level <= level && !strcmp(name, plan->probes[i].handler))
+    if (plan->probes[i].level <= options->level && !strcmp(name, plan->probes[i].handler))
       return true;
   return false;
 }
 
-static void fill_chain(const struct programs *programs) {
+static void fill_chain(const struct programs *programs, const struct program_options *options) {
   int map = programs_map(programs, "chain");
   for (__u32 i = 0; i < CHAIN_COUNT; i++) {
+    if (i == CHAIN_EXPERTS && !options->experts)
+      continue;
     int fd = bpf_program__fd(programs_find(programs, chain[i]));
     if (bpf_map_update_elem(map, &i, &fd, BPF_ANY))
       refused("chain the BPF programs", errno);
@@ -152,13 +175,16 @@ struct programs programs_load(const struct program_options *options,
                               const struct features *features, const struct plan *plan) {
   bool by_perf = features->transport == TRANSPORT_BY_PERF;
   libbpf_set_print(keep_complaints);
-  struct programs programs = {.features = *features, .cpus = cpu_count()};
+  struct programs programs = {.features = *features, .cpus = programs_cpus()};
   struct bpf_object *object = programs.object = open_object(options, by_perf);
   set_parameters(object, options, plan, features->boot_clock);
   set_size(object, "ring_heads", programs.cpus);
   set_size(object, "loss_map", programs.cpus * KIND_COUNT);
   /* Tensors that are known: enough for ten graphs of large models, in a quarter of the memory. */
   set_size(object, "signatures", 32768);
+  size_t counted = options->counters->count;
+  set_size(object, "counter_events", counted ? counted * programs.cpus : 1);
+  set_size(object, "counter_threads", counted ? COUNTED_THREADS : 1);
   if (!by_perf) {
     set_size(object, "ring_slots", programs.cpus * (options->ring_size / sizeof(struct record)));
     set_size(object, "structure_ring", options->structure_ring_size);
@@ -168,15 +194,15 @@ struct programs programs_load(const struct program_options *options,
   }
   struct bpf_program *program;
   bpf_object__for_each_program(program, object) {
-    bpf_program__set_autoload(program, is_needed(program, plan, options->level));
-    if (features->multi)
+    bpf_program__set_autoload(program, is_needed(program, plan, options));
+    if (features->multi && bpf_program__type(program) == BPF_PROG_TYPE_KPROBE)
       bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
   }
   for (size_t i = 0; i < plan->probe_count; i++)
     programs_find(&programs, plan->probes[i].handler);
   if (bpf_object__load(object))
     refused("load the BPF programs", errno);
-  fill_chain(&programs);
+  fill_chain(&programs, options);
   return programs;
 }
 

@@ -5,6 +5,7 @@
 
 #include <bpf/libbpf.h>
 
+#include "counters.h"
 #include "features.h"
 #include "plan.h"
 #include "rings.h"
@@ -20,7 +21,12 @@ struct program_options {
   const char *object; /* a file in the place of the embedded one, or 0 */
   enum level level;
   size_t ring_size, structure_ring_size; /* bytes */
+  const struct counters *counters;
+  bool experts, expert_weights; /* read those */
 };
+
+/* CPUs that can ever run a handler. */
+unsigned programs_cpus(void);
 
 /* Loads the handlers that the plan needs. EXIT_KERNEL when the kernel refuses, with the end of
  * what it says; EXIT_PLAN when the plan asks for what this object has not. */

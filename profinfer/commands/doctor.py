@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 
 from profinfer import bcc_loader, features, kernel, libbpf_loader, loader, target, uprobes
+from profinfer.aside import Aside
+from profinfer.counting import check_counters
 from profinfer.errors import KernelError, PrivilegeError, ProbeError, ProfinferError
 from profinfer.files import FileTarget
 from profinfer.hitcost import hit_cost
+from profinfer.kernel_types import scheduler_types
 from profinfer.launch import launch_source, with_audit
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
 from profinfer.loaded import cpu_count
+from profinfer.means import choose_means
+from profinfer.perf_events import GENERIC
 from profinfer.placement import Placer
 from profinfer.plan import LEVELS, Plan, make_plan
+from profinfer.pmus import read_pmus
+from profinfer.presets import presets
 from profinfer.ranks import describe_ranks
+from profinfer.scheduler import SYSTEM, Scheduler
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject
+
+_RING = 4096
+"""Bytes of the rings of a try."""
 
 
 class DoctorCommand:
@@ -137,6 +149,35 @@ def _transport() -> str:
     return f"record uses {features.choose_transport('auto')}{clock}"
 
 
+def _counters() -> str:
+    """What --counters can name."""
+    lines = [read_pmus().describe()]
+    lines.append("generic: " + ", ".join(name for name in GENERIC if check_counters([name])[0]))
+    for name, preset in presets().items():
+        found, notes = check_counters([name])
+        lines.append(f"preset {name} ({preset.what}): {', '.join(found) or notes[0]}")
+    return "\n".join(lines)
+
+
+def _scheduler() -> str:
+    """A recording without it is one all the same."""
+    means = choose_means()
+    try:
+        scheduler = Scheduler(
+            means.loader.load, means.transport, _RING, os.getpid(), SYSTEM,
+            Aside(scheduler_types).result(), boot_clock=means.boot_clock,
+        )  # fmt: skip
+    except KernelError as error:
+        return f"cannot be recorded: {error.message}"
+    found = ["states of threads"]
+    if scheduler.names_calls:
+        found.append("the system call that each was blocked in")
+    if scheduler.names_reasons:
+        found.append("the kernel's function")
+    scheduler.close()
+    return ", ".join(found)
+
+
 def _process(pid: int, objects: list[EngineObject]) -> str:
     objects += target.engine_objects(pid)
     lines = [f"{pid} ({target.process_name(pid)})"]
@@ -151,6 +192,8 @@ _HERE: tuple[tuple[str, Callable[[], str]], ...] = (
     ("tracefs", lambda: str(kernel.tracefs())),
     ("loader", _loader),
     ("transport", _transport),
+    ("counters", _counters),
+    ("scheduler", _scheduler),
     ("hit cost", _hit_cost),
     ("audit library", _audit),
 )

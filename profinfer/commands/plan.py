@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from profinfer.config import Config
+from profinfer.counters import Wanted, want
 from profinfer.files import FileTarget
 from profinfer.output import Output
 from profinfer.plan import LEVELS, check
 from profinfer.plan_file import dump, plan_json
+from profinfer.presets import cpu_names, planned_pmus
 
 _EXAMPLES = """\
 examples:
   profinfer plan --target libknown.so -o plan.json
   adb pull /data/llama/lib board && profinfer plan --target board --sysroot arm64-root
   PROFINFER_SYSROOT_AARCH64=arm64-root profinfer plan --target board/*.so --level operator
+  profinfer plan --target board --counters stalls,memory --cpu cortex-a76
 
 Struct layouts are found by loading the libraries in a confined process of another user. For
 another processor's libraries that takes qemu-user and the root directory of a small system of that
@@ -59,6 +63,14 @@ class PlanCommand:
             " (default: $PROFINFER_SYSROOT_AARCH64 or ..._X86_64)",
         )  # fmt: skip
         parser.add_argument(
+            "--counters", action="append", metavar="NAMES",
+            help="events or presets to count in every operator, as for record",
+        )  # fmt: skip
+        parser.add_argument(
+            "--cpu", action="append", choices=cpu_names(),
+            help="which CPUs the other machine has, for presets that depend on it",
+        )  # fmt: skip
+        parser.add_argument(
             "--probe-symbols", action="store_true",
             help="probe functions at their first instruction, to compare",
         )  # fmt: skip
@@ -71,10 +83,14 @@ class PlanCommand:
         output = Output(args.output, force=args.force)
         try:
             layout = target.layout(args.sysroot)
+            # The recorder in C records nothing of the scheduler.
             config = Config(
-                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols
-            )
-            written = plan_json(target, plan, layout, config)
+                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols,
+                scheduler="off",
+            )  # fmt: skip
+            machine = target.machine.replace("x86-64", "x86_64")
+            counted = _counted(args.counters, machine, args.cpu or ())
+            written = plan_json(target, plan, layout, config, counted)
             output.append(dump(written))
         finally:
             output.close()
@@ -83,6 +99,13 @@ class PlanCommand:
             f" {len(plan.probes)} probes in {len(target.objects)} files; cost {written['cost']}"
         )
         print(plan.describe())
-        for note in layout.notes:
+        for note in [*layout.notes, *(counted.notes if counted else ())]:
             print(f"profinfer: warning: {note}", file=sys.stderr)
         return 0
+
+
+def _counted(names: Sequence[str] | None, machine: str, cpus: Sequence[str]) -> Wanted | None:
+    """The counters of --counters; which of them exist the recorder finds out."""
+    if not names:
+        return None
+    return want(names, planned_pmus(machine), {0: frozenset(cpus)}, foreign=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from profinfer.capture import MAGIC, Frame, pack, read_capture
-from profinfer.config import LOADERS, TRANSPORTS, WAYS, Config, load_config
+from profinfer.config import LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
 from profinfer.converter import Converter
 from profinfer.errors import OutputError, ProfinferError
 from profinfer.launch import describe_status
-from profinfer.output import Output
+from profinfer.output import Output, give_to_caller
 from profinfer.plan import LEVELS
 from profinfer.priority import Priority
 from profinfer.recorder import Progress, Recorder, Result, check_privileges
+from profinfer.system_trace import beside
 from profinfer.target import process_name
 from profinfer.trace_writer import TraceWriter
 
@@ -28,13 +28,23 @@ examples:
   profinfer record --pid 1234 -o trace.pftrace                 until Ctrl-C or its end
   profinfer record --pid 1234 --level barrier --duration 30
   profinfer record -o trace.pftrace -- llama-cli -m m.gguf -p "Hello" -n 64
+  profinfer record --pid 1234 --scheduler target               not who else uses the CPUs
   profinfer record --config run.yaml -- llama-server -m m.gguf
+  profinfer record --pid 1234 --level barrier --counters stalls,page-faults
+  profinfer record --system sched.pbtx -- llama-cli -m m.gguf    with what Perfetto records
 
 levels, each including the ones before it:
   token      ubatches: prefill and decode, tokens, sequences, positions
   graph      graphs on every backend, and the structure of each
   operator   every operator on every CPU thread
   barrier    the wait for the other threads after each operator
+
+beside them: who ran, who waited for a CPU and who took it (--scheduler)
+counters, as perf names them; hardware events count user mode only unless :k or :uk says otherwise:
+  cycles, LLC-load-misses, page-faults, sched:sched_switch   generic, cache, software, tracepoint
+  r412e, l3d_cache_refill, cpu/event=0x2e,umask=0x41/        raw, a PMU's own
+  {cycles,instructions}                                      at the same times, for ratios
+  memory, stalls, faults                                     presets, by CPU (profinfer doctor)
 """
 
 
@@ -69,18 +79,16 @@ class RecordCommand:
         outputs = _Outputs(config)
         live = _LiveLine(outputs)
         try:
-            with Recorder(config) as recorder:
-                outputs.feed(recorder.prepare())
-                result = recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
-        except OutputError:
-            raise
-        except ProfinferError:
-            outputs.convert(live.show_converted)  # as far as it went
-            raise
-        else:
-            outputs.convert(live.show_converted)
-            live.clear()
-            _report(config, outputs, result)
+            with beside(config.system, config.output) as system:
+                result = _record(config, outputs, live)
+                if system:
+                    system.end()
+                outputs.convert(live.show_converted)
+                live.clear()
+                _report(config, outputs, result)
+                outputs.close()
+                if system:
+                    print(system.join(), end="", file=sys.stderr)
         finally:
             outputs.close()
         return 0
@@ -95,10 +103,26 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
         ["--best-effort"],
         {"action": "store_true", "help": "record the levels that work, if not all do"},
     ),
+    (
+        ["--scheduler"],
+        {
+            "choices": SCHEDULERS,
+            "help": "thread states, of the whole system (auto: where the kernel lets them be"
+            " recorded), of the target's threads only, which costs less, or not at all",
+        },
+    ),
     (["--duration"], {"type": float, "metavar": "S", "help": "end after this many seconds"}),
     (
         ["--iterations"],
         {"metavar": "A-B", "help": "record only these ubatches, counted from 0, then end"},
+    ),
+    (
+        ["--experts"],
+        {"action": "store_true", "help": "record which experts each token is sent to"},
+    ),
+    (
+        ["--expert-weights"],
+        {"action": "store_true", "help": "and what the router gave each of them"},
     ),
     (
         ["--operator-names"],
@@ -107,6 +131,18 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
     (
         ["--operator-ops"],
         {"nargs": "+", "metavar": "GLOB", "help": 'write only operators with such an op ("MUL*")'},
+    ),
+    (
+        ["--system"],
+        {"metavar": "CONFIG", "help": "record the system beside it (Perfetto TraceConfig, text)"},
+    ),
+    (
+        ["--counters"],
+        {
+            "action": "append",
+            "metavar": "NAMES",
+            "help": "events or presets to count in every operator, comma-separated (see below)",
+        },
     ),
     (["--raw"], {"metavar": "FILE", "help": "keep the raw capture as well (for convert)"}),
     (
@@ -146,6 +182,18 @@ _FLAGS: list[tuple[list[str], dict[str, Any]]] = [
             "help": "how probes are attached (default: uprobe_multi, where the kernel has it)",
         },
     ),
+    (
+        ["--faults"],
+        {"action": "store_true", "help": "record page faults, minor and major, with their address"},
+    ),
+    (
+        ["--block-io"],
+        {"action": "store_true", "help": "record what is read from storage, and of which files"},
+    ),
+    (
+        ["--evict"],
+        {"action": "store_true", "help": "drop the model's pages from memory first (to compare)"},
+    ),
     (["--ring-size"], {"metavar": "SIZE", "help": "bytes of each CPU's ring (default: 4M)"}),
     (
         ["--structure-ring-size"],
@@ -181,7 +229,7 @@ class _Outputs:
             self.close()
             raise
         for output in self._made:
-            _give_to_caller(output)
+            give_to_caller(output)
 
     def feed(self, frame: Frame) -> None:
         """Writes a frame down."""
@@ -215,12 +263,6 @@ class _Outputs:
         """Closes both."""
         for output in self._made:
             output.close()
-
-
-def _give_to_caller(output: Output) -> None:
-    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
-        output.give_to(int(uid), int(gid))
 
 
 class _LiveLine:
@@ -262,6 +304,18 @@ class _LiveLine:
     def clear(self) -> None:
         if self._active:
             self._put("")
+
+
+def _record(config: Config, outputs: _Outputs, live: _LiveLine) -> Result:
+    try:
+        with Recorder(config) as recorder:
+            outputs.feed(recorder.prepare())
+            return recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
+    except OutputError:
+        raise
+    except ProfinferError:
+        outputs.convert(live.show_converted)  # as far as it went
+        raise
 
 
 def _report(config: Config, outputs: _Outputs, result: Result) -> None:

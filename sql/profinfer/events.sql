@@ -244,6 +244,85 @@ FROM slice
 WHERE category = 'loss'
 ORDER BY ts;
 
+-- Records of the scheduler that are missing, as the recorder noticed it.
+CREATE PERFETTO TABLE _scheduler_loss(
+  -- Time of the last one.
+  ts TIMESTAMP,
+  -- Time before which none of these was lost.
+  first_ts TIMESTAMP,
+  -- CPU, NULL when it may have been any.
+  cpu LONG,
+  -- Kind of record: switch, waking, newtask, newname, rename, exit, free or reason.
+  kind STRING,
+  -- How many; at least so many where a switch was found to be missing between two others.
+  lost LONG,
+  -- Then the thread that was switched to before; NULL where records did not fit into a ring.
+  left_tid LONG,
+  -- And the one that was switched from after.
+  found_tid LONG
+) AS
+SELECT
+  ts,
+  extract_arg(arg_set_id, 'debug.first_ts') AS first_ts,
+  extract_arg(arg_set_id, 'debug.cpu') AS cpu,
+  extract_arg(arg_set_id, 'debug.kind') AS kind,
+  extract_arg(arg_set_id, 'debug.lost') AS lost,
+  extract_arg(arg_set_id, 'debug.left_tid') AS left_tid,
+  extract_arg(arg_set_id, 'debug.found_tid') AS found_tid
+FROM slice
+WHERE category = 'loss.scheduler'
+ORDER BY ts;
+
+-- What threads of the target were blocked in.
+CREATE PERFETTO TABLE _blocked_event(
+  -- When the thread went to sleep.
+  ts TIMESTAMP,
+  -- Until it was woken, -1 when that was not recorded.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- System call, or page fault.
+  name STRING
+) AS
+SELECT
+  s.ts,
+  s.dur,
+  t.utid,
+  s.name
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'blocked'
+ORDER BY s.ts;
+
+-- Who took the CPU of a thread of the target, where nobody else's switches are recorded.
+CREATE PERFETTO TABLE _taker_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When it took the CPU.
+  ts TIMESTAMP,
+  -- How long it stayed there, or until the thread ran again.
+  dur DURATION,
+  -- The thread that was preempted.
+  utid JOINID(thread.id),
+  -- Name of the thread that ran in its place.
+  name STRING,
+  -- Its number.
+  tid LONG
+) AS
+SELECT
+  s.id,
+  s.ts,
+  s.dur,
+  t.utid,
+  s.name,
+  CAST(extract_arg(s.arg_set_id, 'debug.tid') AS INTEGER) AS tid
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'taken'
+ORDER BY s.ts;
+
 -- What the recorder says of the recording, one argument per row.
 CREATE PERFETTO TABLE _recording_arg(
   -- Start or end of the recording.
@@ -265,3 +344,240 @@ JOIN args AS a
   USING (arg_set_id)
 WHERE s.category = 'recording' AND a.flat_key GLOB 'debug.*'
 ORDER BY s.ts;
+
+-- Readings of the counters in the operator probes.
+CREATE PERFETTO VIEW _counter_event(
+  -- Time.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Counter, CPU time, or "not counted: " and the first counter of a group.
+  name STRING,
+  -- What has been counted since an arbitrary beginning, in the counter's unit.
+  value DOUBLE
+) AS
+SELECT
+  c.ts,
+  t.utid,
+  t.name,
+  c.value
+FROM counter AS c
+JOIN thread_counter_track AS t
+  ON c.track_id = t.id
+WHERE
+  t.name = 'CPU time'
+  OR t.name GLOB 'not counted: *'
+  OR t.name IN (
+    SELECT
+      value
+    FROM _recording_arg
+    WHERE key GLOB 'counters.events*.name'
+  );
+
+-- Routing of tokens to experts: one row per layer and graph, of those where the ids were read and
+-- of those where they were not.
+CREATE PERFETTO TABLE _expert_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When the ids were read, by the first operator that needed them.
+  ts TIMESTAMP,
+  -- Arguments.
+  arg_set_id ARGSETID,
+  -- Number of the graph run in this recording.
+  graph_id LONG,
+  -- Layer number.
+  layer LONG,
+  -- First operator that took the ids.
+  tensor_id LONG,
+  -- Experts that the layer has.
+  experts LONG,
+  -- Experts that each token is sent to.
+  used LONG,
+  -- Tokens.
+  rows LONG,
+  -- Whether all ids are known.
+  complete BOOL,
+  -- Why there are no ids, NULL where there are.
+  reason STRING
+) AS
+SELECT
+  id,
+  ts,
+  arg_set_id,
+  extract_arg(arg_set_id, 'debug.graph_id') AS graph_id,
+  extract_arg(arg_set_id, 'debug.layer') AS layer,
+  extract_arg(arg_set_id, 'debug.tensor_id') AS tensor_id,
+  extract_arg(arg_set_id, 'debug.experts') AS experts,
+  extract_arg(arg_set_id, 'debug.used') AS used,
+  extract_arg(arg_set_id, 'debug.rows') AS rows,
+  coalesce(extract_arg(arg_set_id, 'debug.complete'), FALSE) AS complete,
+  extract_arg(arg_set_id, 'debug.reason') AS reason
+FROM slice
+WHERE category IN ('experts', 'experts.missing')
+ORDER BY id;
+
+-- Values of the events of routing, in the order of rows and ranks. A view: there can be millions.
+CREATE PERFETTO VIEW _expert_value(
+  -- Number of the value, consecutive within an argument set.
+  id LONG,
+  -- Arguments.
+  arg_set_id ARGSETID,
+  -- Either ids or weights.
+  what STRING,
+  -- Expert, -1 when lost.
+  expert LONG,
+  -- What the router gave it.
+  weight DOUBLE
+) AS
+SELECT
+  id,
+  arg_set_id,
+  substr(flat_key, 7) AS what,
+  int_value AS expert,
+  real_value AS weight
+FROM args
+WHERE flat_key IN ('debug.ids', 'debug.weights');
+
+-- Tokens of micro-batches, where experts are recorded.
+CREATE PERFETTO TABLE _expert_token_arg(
+  -- Micro-batch.
+  ubatch_id LONG,
+  -- Either tokens or outputs.
+  what STRING,
+  -- Number of the value, from 0.
+  row LONG,
+  -- Of tokens the sequence id, in the upper 32 bits, and the position; of outputs the number of a
+  -- token whose logits are asked for.
+  value LONG
+) AS
+WITH
+  event AS (
+    SELECT
+      arg_set_id,
+      extract_arg(arg_set_id, 'debug.ubatch_id') AS ubatch_id
+    FROM slice
+    WHERE category = 'experts.tokens'
+  )
+SELECT
+  e.ubatch_id,
+  substr(a.flat_key, 7) AS what,
+  row_number() OVER (PARTITION BY a.arg_set_id, a.flat_key ORDER BY a.id) - 1 AS row,
+  a.int_value AS value
+FROM event AS e
+JOIN args AS a
+  USING (arg_set_id)
+WHERE a.flat_key IN ('debug.tokens', 'debug.outputs')
+ORDER BY e.ubatch_id, what, row;
+
+-- Page faults of the target, as threads took them. A view: nothing is read unless asked for.
+CREATE PERFETTO VIEW _fault_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When it had been served.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Whether something had to be read for it.
+  is_major BOOL,
+  -- Address that was touched.
+  address LONG,
+  -- File that is mapped there, 0 for none or unknown.
+  file LONG,
+  -- Place in that file.
+  offset LONG,
+  -- The operator's slice during which it happened, NULL outside.
+  operator_slice_id JOINID(slice.id)
+) AS
+SELECT
+  s.id,
+  s.ts,
+  t.utid,
+  s.name = 'major fault' AS is_major,
+  extract_arg(s.arg_set_id, 'debug.address') AS address,
+  extract_arg(s.arg_set_id, 'debug.file') AS file,
+  extract_arg(s.arg_set_id, 'debug.offset') AS offset,
+  CASE
+    WHEN p.category GLOB 'operator*'
+    THEN p.id
+    WHEN p.category = 'barrier'
+    THEN p.parent_id
+  END AS operator_slice_id
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+LEFT JOIN slice AS p
+  ON p.id = s.parent_id
+WHERE s.category = 'fault';
+
+-- Parts of files that came into memory because of the target's threads.
+CREATE PERFETTO VIEW _file_read_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When the kernel made room for them; the data comes after.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- File.
+  file LONG,
+  -- Place in the file.
+  offset LONG,
+  -- Length.
+  bytes LONG,
+  -- The operator's slice during which it happened, NULL outside.
+  operator_slice_id JOINID(slice.id)
+) AS
+SELECT
+  s.id,
+  s.ts,
+  t.utid,
+  extract_arg(s.arg_set_id, 'debug.file') AS file,
+  extract_arg(s.arg_set_id, 'debug.offset') AS offset,
+  extract_arg(s.arg_set_id, 'debug.bytes') AS bytes,
+  CASE
+    WHEN p.category GLOB 'operator*'
+    THEN p.id
+    WHEN p.category = 'barrier'
+    THEN p.parent_id
+  END AS operator_slice_id
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+LEFT JOIN slice AS p
+  ON p.id = s.parent_id
+WHERE s.category = 'file_read';
+
+-- Events that describe files, mappings, models and their tensors, with one argument per row.
+CREATE PERFETTO VIEW _memory_arg(
+  -- Slice id.
+  id ID(slice.id),
+  -- Name of the event.
+  name STRING,
+  -- What is described: memory.file, memory.mapping, memory.model or memory.tensor.
+  category STRING,
+  -- Argument with its index, such as ne[0].
+  key STRING,
+  -- Value of a text.
+  string_value STRING,
+  -- Value of a number.
+  int_value LONG
+) AS
+SELECT
+  s.id,
+  s.name,
+  s.category,
+  substr(a.key, 7) AS key,
+  a.string_value,
+  a.int_value
+FROM slice AS s
+JOIN args AS a
+  USING (arg_set_id)
+WHERE s.category GLOB 'memory.*' AND a.flat_key GLOB 'debug.*';
+
+-- How many recordings of ProfInfer's the trace holds: several when traces were merged.
+CREATE PERFETTO FUNCTION _recordings()
+-- Recordings whose beginning is there.
+RETURNS LONG AS
+SELECT
+  count()
+FROM slice
+WHERE category = 'recording' AND name = 'recording started';

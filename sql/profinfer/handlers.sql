@@ -42,7 +42,10 @@ WITH
       -- What JSON calls null.
       nullif(nullif(value, 'none'), '') AS value
     FROM _recording_arg
-    WHERE key GLOB 'plan.probes[[]*' OR key GLOB 'handlers[[]*'
+    WHERE
+      (key GLOB 'plan.probes[[]*' OR key GLOB 'handlers[[]*')
+      -- Costs differ between recordings, and slices do not tell which one they are of.
+      AND _recordings() = 1
   ),
   probes AS (
     SELECT

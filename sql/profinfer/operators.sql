@@ -33,13 +33,11 @@ CREATE PERFETTO TABLE profinfer_operator_slice(
 ) AS
 WITH
   has_barriers AS (
+    -- In every recording: slices do not tell which one they are of.
     SELECT
-      EXISTS (
-        SELECT
-          1
-        FROM _recording_arg
-        WHERE key GLOB 'plan.probes*.handler' AND value = 'on_barrier'
-      ) AS yes
+      count(DISTINCT ts) = _recordings() AS yes
+    FROM _recording_arg
+    WHERE key GLOB 'plan.probes*.handler' AND value = 'on_barrier'
   )
 SELECT
   o.id,

@@ -47,7 +47,7 @@ def recorded(root: None, engine: Path, tmp_path_factory: pytest.TempPathFactory)
     del root
     folder = tmp_path_factory.mktemp("recorded")
     made = Recorded(folder / "t.pftrace", folder / "t.raw")
-    options = ("--level", "barrier", "-o", made.trace, "--raw", made.raw)
+    options = ("--scheduler", "off", "--level", "barrier", "-o", made.trace, "--raw", made.raw)
     ran = profinfer("record", *options, "--", engine / "known", "--decode", 2, cwd=folder)
     assert ran.code == 0, ran.err
     return made

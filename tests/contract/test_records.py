@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from profinfer import records
-from profinfer.records import Kind
+from profinfer.records import Kind, SchedulerKind
 
 _TYPES = ("__u8", "__u16", "__u32", "__u64", "__s8", "__s16", "__s32", "__s64")
 _LETTERS = {"u": "u", "s": "i"}
@@ -151,16 +151,38 @@ def test_nested_dtypes_are_the_structs_that_the_header_names(compiled: Compiled)
 
 
 def test_kinds_are_the_enumerators_of_the_header(compiled: Compiled) -> None:
-    kinds = {f"KIND_{kind.name}": kind.value for kind in Kind}
+    kinds = {f"KIND_{kind.name}": kind.value for kind in (*Kind, *SchedulerKind)}
     assert kinds | {"KIND_COUNT": records.KIND_COUNT} == compiled.enum
+
+
+def test_the_schedulers_kinds_are_counted_from_the_first() -> None:
+    first = records.FIRST_SCHEDULER_KIND
+    assert list(SchedulerKind) == list(range(first, first + records.SCHEDULER_KINDS))
+    assert first >= records.KIND_COUNT
 
 
 def test_constants_are_the_macros_of_the_header(compiled: Compiled) -> None:
     assert {name: getattr(records, name, None) for name in compiled.macros} == compiled.macros
-    assert {"WIDE_SIZE", "NAME_SIZE", "SOURCES", "RUNS"} <= set(compiled.macros)
+    assert {"WIDE_SIZE", "NAME_SIZE", "SOURCES", "RUNS", "EXPERT_VALUES"} <= set(compiled.macros)
 
 
 def test_every_wide_record_fits_into_a_row_of_the_structure_ring(compiled: Compiled) -> None:
     wide = [name for name, fields in compiled.structs.items() if "header" in fields]
-    assert sorted(wide) == ["structure_record", "tensor_record", "tokens_record"]
+    assert sorted(wide) == [
+        "experts_record", "structure_record", "tensor_record", "tokens_record",
+    ]  # fmt: skip
     assert max(compiled.sizes[name] for name in wide) == records.WIDE_SIZE
+
+
+def test_wide_kinds_are_those_the_header_calls_wide(repo: Path, tmp_path: Path) -> None:
+    source = tmp_path / "wide.c"
+    source.write_text(
+        "#include <stdint.h>\n#include <stdio.h>\n#include <linux/types.h>\n"
+        '#include "records.h"\nint main(void) {\n'
+        'for (int i = 0; i < 64; i++) if (is_wide(i)) printf("%d\\n", i);\nreturn 0; }'
+    )
+    subprocess.run(
+        ["gcc", f"-I{repo}/bpf", "-o", tmp_path / "wide", source], check=True, timeout=60
+    )
+    found = subprocess.run([tmp_path / "wide"], check=True, capture_output=True, text=True).stdout
+    assert [int(line) for line in found.split()] == list(records.WIDE_KINDS)

@@ -12,6 +12,7 @@
 
 #define RING_SHIFT 12
 #define KINDS 64 // more than there are
+#define COUNTERS 16
 
 // Sets one integer of the read-only data; an object without that name is left as it is.
 static void set_parameter(struct bpf_object *object, const char *name, __s32 value) {
@@ -52,13 +53,20 @@ static int load(const char *path, char **parameters) {
   }
   const __u32 cpus = libbpf_num_possible_cpus();
   set_parameter(object, "RING_SHIFT", RING_SHIFT);
+  set_parameter(object, "CPU_COUNT", cpus);
   set_entries(object, "ring_heads", cpus);
   set_entries(object, "ring_slots", cpus << RING_SHIFT);
   set_entries(object, "structure_ring", 1 << 20);
   set_entries(object, "record_events", cpus);
   set_entries(object, "structure_events", cpus);
   set_entries(object, "stops", cpus);
+  set_entries(object, "counter_events", cpus * COUNTERS);
+  set_entries(object, "counter_threads", 4096);
   set_entries(object, "loss_map", cpus * KINDS);
+  set_entries(object, "sched_heads", cpus);
+  set_entries(object, "sched_slots", cpus << RING_SHIFT);
+  set_entries(object, "sched_events", cpus);
+  set_entries(object, "sched_losses", cpus * KINDS);
   const int failed = bpf_object__load(object);
   struct bpf_program *program;
   if (!failed)

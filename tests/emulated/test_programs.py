@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.kernel_types import scheduler_types
 from profinfer.layout import describe
 from profinfer.parameters import layout_parameters
 from tests.conftest import require
@@ -18,7 +19,10 @@ from tests.emulated.guest import BPF_LIBRARIES, build
 from tests.emulated.machine import KERNELS, boot, processor
 from tests.matrix import Matrix
 
-OBJECTS = {"profinfer": "profinfer", "profinfer-perf": "profinfer", "launch": "launch"}
+OBJECTS = {
+    "profinfer": "profinfer", "profinfer-perf": "profinfer", "scheduler": "scheduler",
+    "scheduler-perf": "scheduler", "launch": "launch",
+}  # fmt: skip
 """Objects, and the sources in bpf/ that they are made of."""
 OPTIONAL = ("T_BUFFER", "T_FLAGS", "T_VIEW_SRC", "G_UID", "B_", "U_")
 """What an old engine lacks. Code for it must then be dead for the verifier, too."""
@@ -47,10 +51,12 @@ def layout() -> dict[str, int]:
 def test_every_program_is_accepted(
     repo: Path, tmp_path: Path, matrix: Matrix, layout: dict[str, int], kernel: str, old: bool
 ) -> None:
-    """With every field that an engine may have, and with none of those an old engine lacks."""
+    """With every field that an engine may have and as many counters as there is room for, and with
+    none of those an old engine lacks and no counters."""
     what = "programs loaded" + (", old engine" if old else "")
     # The ring's atomic instructions came with Linux 5.12; everything else is older.
-    refused = {"profinfer"} if kernel.endswith("-5.10") else set()
+    is_old = kernel.endswith("-5.10")
+    refused = {"profinfer", "scheduler"} if is_old else set()
     transport = "perf" if refused else "both"
     machine = processor(kernel).machine
     matrix(what, kernel=kernel, machine=machine, loader="libbpf", transport=transport)
@@ -60,6 +66,12 @@ def test_every_program_is_accepted(
     absent = OPTIONAL if old else ("nothing",)
     values = {name: -1 if name.startswith(absent) else value for name, value in layout.items()}
     assert (-1 in values.values()) is old
+    if not old:
+        values |= {"COUNTERS": 16, "COUNTER_LEADERS": 0xFFFF, "COUNTER_RECORDS": 17}
+    # Registers of a system call are found since 5.15.
+    values |= {"CALL_OFFSET": -1 if is_old or old else 120, "TARGET_ONLY": int(old)}
+    values |= {"SWITCH_TELLS_STATE": int(not is_old)}
+    values |= dict.fromkeys(("EXPERTS", "EXPERT_WEIGHTS"), int(not old))
     settings = " ".join(f"{name}={value}" for name, value in values.items())
     command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1 CHILD_OFFSET=44"
     result = boot(kernel, command, {"/bin/load": tool, **objects})
@@ -73,6 +85,36 @@ def test_every_program_is_accepted(
     assert sorted(loaded) == sorted(expected), result.output
     assert (result.status != 0) is bool(refused)
     assert ("BPF_STX uses reserved fields" in result.output) is bool(refused)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_kernels_types_are_found_and_its_tracepoints_take_the_programs(
+    repo: Path, tmp_path: Path, matrix: Matrix, kernel: str
+) -> None:
+    """With the offsets that its own BTF gives."""
+    machine = processor(kernel).machine
+    matrix("scheduler's programs attached", kernel=kernel, machine=machine, loader="libbpf",
+           transport="perf")  # fmt: skip
+    types = boot(kernel, "cp /sys/kernel/btf/vmlinux .", {}).check().files["vmlinux"]
+    path = tmp_path / "vmlinux"
+    path.write_bytes(types)
+    found = scheduler_types(path)
+    assert found["SWITCH_TELLS_STATE"] == (not kernel.endswith("-5.10"))
+    program = repo / f"build/{machine}/scheduler-perf.bpf.o"
+    require(f"BPF objects for {machine}", program.exists())
+    source = repo / "tests/emulated/record_schedule.c"
+    tool = build(kernel, source, tmp_path / "tool", f"-I{repo}/bpf", *BPF_LIBRARIES)
+    settings = " ".join(f"{name}={value}" for name, value in found.items())
+    command = f"tool /scheduler-perf.bpf.o {settings} BOOT_CLOCK=1 CALL_OFFSET=-1"
+    result = boot(kernel, command, {"/bin/tool": tool, "/scheduler-perf.bpf.o": program}).check()
+    seen = dict(re.findall(r"^(\w+): (.*)$", result.output, re.M))
+    # It has slept 20 times, with its default priority, and changed its name once.
+    assert {name: seen[name] for name in ("asleep", "woken", "priorities", "name")} == {
+        "asleep": "20", "woken": "20", "priorities": "20", "name": "other-name",
+    }  # fmt: skip
+    assert int(seen["awake"]) >= 20  # somebody may have preempted it
+    assert seen["threads"] == "1 made as other-name, 1 ended, 1 gone"
 
 
 def programs(source: Path) -> list[str]:

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -358,18 +359,41 @@ static void work(int64_t ns, int ith) {
   while (boottime() < until)
     ;
 }
+// What counters can be checked by: thread k runs 2 * loop * (k + 1) instructions in the loop and
+// takes touch * (k + 1) page faults, on fresh pages.
+static void counted_work(int ith) {
+  if (config.loop) {
+    long left = (long)config.loop * (ith + 1);
+#if defined(__aarch64__)
+    __asm__ volatile("1: subs %0, %0, #1\n b.ne 1b" : "+r"(left)::"cc");
+#else
+    __asm__ volatile("1: sub $1, %0\n jnz 1b" : "+r"(left)::"cc");
+#endif
+  }
+  if (config.touch) {
+    const size_t page = sysconf(_SC_PAGESIZE), size = page * config.touch * (ith + 1);
+    char *fresh = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(fresh != MAP_FAILED, "no fresh pages");
+    madvise(fresh, size, MADV_NOHUGEPAGE);
+    for (size_t at = 0; at < size; at += page)
+      *(volatile char *)(fresh + at) = 1;
+    munmap(fresh, size);
+  }
+}
 bool ggml_cpu_extra_compute_forward(params *p, tensor *t) {
   (void)p, (void)t;
   return false; // "no extra buffer type claims this node", as for ordinary weights
 }
 void ggml_compute_forward_rms_norm_mul_fused(params *p, tensor *norm, tensor *mul) {
   (void)norm, (void)mul;
+  counted_work(p->ith);
   work(config.work_us * 1000LL, p->ith);
 }
 static void compute_forward(params *p, worker *w, tensor *t, sample *s) {
   w->extra++;
   if (ggml_cpu_extra_compute_forward(p, t))
     return;
+  counted_work(p->ith);
   work(config.work_us * 500LL, p->ith);
   if (t->op == OP_MUL_MAT) {
     s->inner_entry = boottime();

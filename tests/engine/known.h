@@ -33,7 +33,8 @@ void llama_free(struct llama_context *ctx);
 void llama_model_free(struct llama_model *model);
 
 struct known_config {
-  int threads, layers, work_us, sleep, rebuild, no_fused, backend2, final_barrier, samples;
+  int threads, layers, work_us, sleep, rebuild, no_fused, backend2, final_barrier, samples, touch,
+      loop;
 };
 #define KNOWN_DEFAULTS                                                                             \
   { .threads = 2, .layers = 3, .work_us = 23, .rebuild = 7, .samples = 1 }

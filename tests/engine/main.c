@@ -85,6 +85,8 @@ int main(int argc, char **argv) {
               {"no-fused", 0, &c.no_fused},
               {"final-barrier", 0, &c.final_barrier},
               {"samples", 1, &c.samples},
+              {"touch", 1, &c.touch},
+              {"loop", 1, &c.loop},
               {"exit-code", 1, &exit_code},
               {"fork", 0, &forks},
               {"wait", 1, NULL}};

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from profinfer.trace_processor import Value, open_trace
+from tests.support import ENGINE_ONLY
 
 TIMEOUT = 60.0
 PROFINFER = [sys.executable, "-m", "profinfer"]
@@ -42,7 +43,8 @@ def record(
 ) -> subprocess.CompletedProcess[str]:
     """Records a command; its stdout is the command's."""
     done = subprocess.run(
-        [*PROFINFER, "record", "-o", str(trace), *map(str, args), "--", *map(str, command)],
+        [*PROFINFER, "record", *ENGINE_ONLY, "-o", str(trace), *map(str, args), "--",
+         *map(str, command)],
         capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -191,8 +193,8 @@ def target(engine: Path, directory: Path, *options: object) -> Iterator[Target]:
 def attached(target: Target, trace: Path, *args: object) -> Iterator[subprocess.Popen[str]]:
     """A recorder of the target at level barrier, all of its probes in place."""
     recorder = subprocess.Popen(
-        [*PROFINFER, "record", "--level", "barrier", "-o", str(trace), "--pid", str(target.pid),
-         *map(str, args)],
+        [*PROFINFER, "record", *ENGINE_ONLY, "--level", "barrier", "-o", str(trace), "--pid",
+         str(target.pid), *map(str, args)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:

@@ -20,6 +20,7 @@ from profinfer.recorder import Recorder
 from profinfer.records import RECORD, Kind
 from profinfer.target import engine_objects
 from tests.support import (
+    ENGINE_ONLY,
     PROFINFER,
     Engine,
     Recording,
@@ -63,7 +64,7 @@ def test_kernel_ran_each_handler_once_per_call_of_the_target_alone(
     stats = kernel.enable_stats()
     try:
         with waiting(double, tmp_path / "go", "--threads", 3, "--backend2") as known:
-            with Recorder(Config(pid=known.pid, level="barrier")) as recorder:
+            with Recorder(Config(pid=known.pid, level="barrier", scheduler="off")) as recorder:
                 recorder.prepare()
                 assert recorder._loaded is not None
                 handlers = {p.handler for p in recorder.plan.probes}
@@ -167,7 +168,7 @@ def test_a_launched_command_ends_with_the_recording(
 ) -> None:
     trace = tmp_path / "t.pftrace"
     options = ["--duration", 1] if how == "--duration" else []
-    command = ["record", "-o", trace, "--level", "operator", *options]
+    command = ["record", *ENGINE_ONLY, "-o", trace, "--level", "operator", *options]
     with started(double, *PROFINFER, *command, "--", double.program(), *ENDLESS) as recorder:
         if how != "--duration":
             capture = tmp_path / "t.pftrace.capture"
@@ -213,7 +214,7 @@ def test_a_killed_recorder_has_written_everything_up_to_the_last_drain(
     """It had launched the target, too: that runs on, neither stopped nor probed."""
     trace, capture = tmp_path / "t.pftrace", tmp_path / "t.pftrace.capture"
     # Not on stubs: it is the engine's own code that must be as it was.
-    command = ["record", "-o", trace, "--level", "barrier", "--no-redirect"]
+    command = ["record", *ENGINE_ONLY, "-o", trace, "--level", "barrier", "--no-redirect"]
     elf = Elf(double.library)
     clean = [elf.code_at(elf.symbols[symbol].value, 64) for symbol in SYMBOLS]
     # Half an hour's worth of slow graphs: the disk does not fill meanwhile.

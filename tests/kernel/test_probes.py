@@ -9,6 +9,7 @@ import pytest
 from tests.kernel.helpers import assert_matches, truths
 from tests.kernel.helpers import rows as trace_rows
 from tests.support import (
+    ENGINE_ONLY,
     Engine,
     attached,
     double_fixture,
@@ -123,7 +124,7 @@ def test_two_copies_of_an_engine_in_one_process_have_stubs_of_their_own(
     preload = f"LD_PRELOAD={copy}"
     trace = tmp_path / "t.pftrace"
     done = run(
-        double, "record", "--level", "barrier", "-o", trace, "--", "env", preload,
+        double, "record", *ENGINE_ONLY, "--level", "barrier", "-o", trace, "--", "env", preload,
         double.program(), *SCHEDULE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -134,8 +135,8 @@ def test_an_audit_library_that_is_already_set_stays(double: Engine, tmp_path: Pa
     environment = {**double.environment, "LD_AUDIT": "/nonexistent/other.so"}
     trace = tmp_path / "t.pftrace"
     done = run(
-        double, "record", "--level", "barrier", "-o", trace, "--", double.program(), *SCHEDULE,
-        environment=environment,
+        double, "record", *ENGINE_ONLY, "--level", "barrier", "-o", trace, "--",
+        double.program(), *SCHEDULE, environment=environment,
     )  # fmt: skip
     assert done.returncode == 0
     assert "/nonexistent/other.so" in done.stderr, "the loader complains about it, as before"

@@ -66,7 +66,7 @@ def test_a_storm_of_records_is_recorded_or_counted(
     os.environ["XDG_CACHE_HOME"] = str(double.folder / "cache")
     try:
         command = [double.program(), *map(str, STORM), "--decode", str(DECODE[transport])]
-        config = Config(command=command, level="barrier", transport=transport)
+        config = Config(command=command, level="barrier", transport=transport, scheduler="off")
         with Recorder(config) as recorder:
             sink.feed(recorder.prepare())
             result = recorder.run(sink.feed, lambda _: None)

@@ -20,7 +20,13 @@ from profinfer.libbpf_loader import load_libbpf
 from tests.conftest import REPO, require
 from tests.support import require_recording
 
-OBJECTS = ("profinfer.bpf.o", "profinfer-perf.bpf.o", "launch.bpf.o")
+OBJECTS = (
+    "profinfer.bpf.o",
+    "profinfer-perf.bpf.o",
+    "scheduler.bpf.o",
+    "scheduler-perf.bpf.o",
+    "launch.bpf.o",
+)
 ADD = 0
 """The only atomic operation of kernels before 5.12: an addition that returns nothing."""
 

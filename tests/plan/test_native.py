@@ -15,7 +15,7 @@ from profinfer.parameters import layout_parameters
 from profinfer.plan_file import dump
 from profinfer.ranks import RANKS
 from tests.plan.conftest import MakePlan, Plan
-from tests.support import Engine, double_fixture, run
+from tests.support import ENGINE_ONLY, Engine, double_fixture, run
 
 __all__ = ["double_fixture"]
 
@@ -26,8 +26,8 @@ def _recorded(double: Engine, folder: Path, *options: str) -> Plan:
     """The START frame of a recording."""
     raw = folder / "t.raw"
     done = run(
-        double, "record", "--level", "barrier", "--no-redirect", *options, "--raw", raw, "-o",
-        folder / "t.pftrace", "--force", "--", double.program(), "--decode", 2,
+        double, "record", *ENGINE_ONLY, "--level", "barrier", "--no-redirect", *options, "--raw",
+        raw, "-o", folder / "t.pftrace", "--force", "--", double.program(), "--decode", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     first = next(iter(read_capture(raw)))

@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 from profinfer import query
+from profinfer.capture import FrameKind, json_frame
 from profinfer.records import Kind
 from profinfer.trace_processor import Session, open_trace
-from tests.captures import BASE
+from tests.captures import BASE, Capture, T
 from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
 from tests.sql.schedules import small
+from tests.sql.test_counters import counted
+from tests.sql.test_kv_cache import attention
+from tests.sql.test_memory import INODE, MAPPED, OTHER, fault, look, mapping, model, read
+from tests.sql.test_scheduling import schedule
 
 _TABLE = re.compile(r"^CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)\((.*?)^\) AS", re.M | re.S)
 _COLUMN = re.compile(r"^  (\w+) ([A-Z]+)(?:\([\w.]+\))?,?$", re.M)
@@ -82,6 +87,26 @@ def test_ready_queries_answer_nothing_on_traces_that_are_not_ours(
     assert [table.rows for table in tables] == [[]] * len(tables)
 
 
+def add_experts(capture: Capture) -> None:
+    """Two runs of a layer with experts, and one of which nothing was read."""
+    capture.with_experts = True
+    nodes = [
+        T("ids-3", "VIEW", ne=(2, 1, 1, 1)), T("blk.3.ffn_up_exps.weight", ne=(4, 4, 8, 1)),
+        T("ffn_moe_up-3", "MUL_MAT_ID", ("blk.3.ffn_up_exps.weight", "x", "ids-3")), T("x"),
+        T("ffn_moe_weighted-3", "MUL", ("ffn_moe_up-3", "x")),
+    ]  # fmt: skip
+    shape = capture.structure(7_000_000, nodes, cgraph=0x9900)
+    for position in (5, 6, 7):
+        at = 1_000_000 * (3 + position)
+        capture.ubatch(at, at + 900_000, [(0, position, 1, 1, 1)])
+        operators = [("ffn_moe_up-3", at + 200), ("ffn_moe_weighted-3", at + 300_000)]
+        capture.graph(shape, at + 100, at + 800_000, {100: operators})
+        if position < 7:
+            capture.experts(shape, "ffn_moe_up-3", at + 300, [[7, 2]])
+            capture.experts(shape, "ffn_moe_weighted-3", at + 300_100, [[0.75, 0.25]],
+                            kind=Kind.EXPERT_WEIGHTS)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def full() -> Iterator[Session]:
     """A trace that has something to say in every column."""
@@ -90,15 +115,58 @@ def full() -> Iterator[Session]:
     capture.add(Kind.BARRIER, lost - BASE, 100)
     capture.lose(lambda row: row.ts == lost)
     capture.ubatch(5_000_000, 6_000_000, [(0, 4, 1, 1, 1)])
+    add_experts(capture)
+    shape = attention(capture, 5_010_000, 32)
+    capture.graph(
+        shape, 5_020_000, 5_900_000,
+        {100: [("q-0", 5_030_000), ("kq-0", 5_100_000), ("kqv-0", 5_500_000)]},
+    )  # fmt: skip
+    fault(capture, 5_200_000, 100, MAPPED + 0x1_2345, major=True)
+    read(capture, 5_210_000, 0x1_0000, 5)
+    bad = model(inode=OTHER, path="/other", error="no", tensors=[])
+    capture.extra = [
+        look(5_910_000, [mapping(MAPPED, INODE)], []),
+        json_frame(FrameKind.MODELS, BASE + 5_920_000,
+                   [model(expert_count=4, expert_used_count=2), bad]),
+    ]  # fmt: skip
     with opened(capture, drains=[(lost, lost)]) as session:
         yield session
 
 
+@pytest.fixture(scope="module")
+def scheduled() -> Iterator[Session]:
+    """A trace that has something to say of how threads were scheduled."""
+    with opened(schedule()) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def of_counters() -> Iterator[Session]:
+    """A trace that has something to say of every counter."""
+    capture = counted()
+    capture.at_start["counters"]["events"][-1]["role"] = "memory_write"
+    with opened(capture) as session:
+        yield session
+
+
+def tables_of(*modules: str) -> set[str]:
+    """The tables of modules."""
+    texts = [(REPO / f"sql/profinfer/{module}.sql").read_text() for module in modules]
+    return {name for text in texts for name, _ in _TABLE.findall(text)}
+
+
 @pytest.mark.parametrize("table", sorted(TABLES))
-def test_columns_have_the_declared_types(full: Session, table: str) -> None:
+def test_columns_have_the_declared_types(
+    full: Session, scheduled: Session, of_counters: Session, table: str
+) -> None:
     columns = TABLES[table]
     assert columns
-    found = ask(full, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
+    session = full
+    if table in tables_of("scheduling", "interference"):
+        session = scheduled
+    elif table in tables_of("counters"):
+        session = of_counters
+    found = ask(session, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
         present = [value for value in values if value is not None]

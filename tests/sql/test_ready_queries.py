@@ -88,18 +88,18 @@ def test_summary_lists_every_request_of_every_sequence(tmp_path: Path) -> None:
 def test_stalls_divides_waiting_into_imbalance_and_release(whole: Session) -> None:
     by_op, by_operator = answer(whole, "stalls")
     assert by_op.columns == [
-        "op", "runs", "work_ms", "wait_ms", "stall_ratio", "imbalance_ms", "release_ms",
-        "inside_wait_min_ms", "incomplete",
+        "op", "runs", "work_ms", "wait_ms", "stall_ratio", "imbalance_ms", "interference_ms",
+        "fault_ms", "blocked_ms", "release_ms", "inside_wait_min_ms", "incomplete",
     ]  # fmt: skip
     assert by_op.rows == [
-        ("ADD", 4, 4.16, 2.0, 0.325, 0.6, 1.4, None, 0),
-        ("MUL_MAT", 4, 3.44, 0.99, 0.223, 0.45, 0.54, 0.16, 0),
-        (FUSED_OP, 4, 1.2, 0.4, 0.248, 0.31, 0.09, None, 0),
+        ("ADD", 4, 4.16, 2.0, 0.325, 0.6, None, None, None, 1.4, None, 0),
+        ("MUL_MAT", 4, 3.44, 0.99, 0.223, 0.45, None, None, None, 0.54, 0.16, 0),
+        (FUSED_OP, 4, 1.2, 0.4, 0.248, 0.31, None, None, None, 0.09, None, 0),
     ]
     assert by_operator.rows == [
-        (SUM, "ADD", 4, 1040.0, 500.0, 0.325, 0.3, 0),
-        (MATRIX, "MUL_MAT", 4, 861.0, 247.5, 0.223, 0.455, 0),
-        (FUSED, FUSED_OP, 4, 300.0, 99.0, 0.248, 0.783, 0),
+        (SUM, "ADD", 4, 1040.0, 500.0, 0.325, 0.3, None, 0),
+        (MATRIX, "MUL_MAT", 4, 861.0, 247.5, 0.223, 0.455, None, 0),
+        (FUSED, FUSED_OP, 4, 300.0, 99.0, 0.248, 0.783, None, 0),
     ]
 
 
@@ -181,9 +181,9 @@ def _decoded(table: Table, name: object) -> tuple[object, ...]:
     [
         ("summary", 2, lambda t: _named(t, FUSED_OP), (FUSED_OP, 3, 1.06, 12.2, 0.34, 1)),
         ("stalls", 0, lambda t: _named(t, FUSED_OP),
-         (FUSED_OP, 3, 1.06, 0.34, 0.241, 0.27, 0.07, None, 1)),
+         (FUSED_OP, 3, 1.06, 0.34, 0.241, 0.27, None, None, None, 0.07, None, 1)),
         ("stalls", 1, lambda t: _named(t, FUSED),
-         (FUSED, FUSED_OP, 3, 353.3, 112.0, 0.241, 0.804, 1)),
+         (FUSED, FUSED_OP, 3, 353.3, 112.0, 0.241, 0.804, None, 1)),
         ("imbalance", 0, lambda t: _named(t, FUSED),
          (FUSED, FUSED_OP, 2, 3, 220.0, 133.3, 0.27, 0.193, 1)),
         ("imbalance", 1, lambda t: _named(t, WORKER), (WORKER, "worker", 11, 4.36, 1.63, 0.271, 1)),

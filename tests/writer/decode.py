@@ -118,7 +118,10 @@ class _Reader:
         self.out.events.append(Event(track, ts, e.type, name, category, tensor))
 
     def packet(self, packet: pb.TracePacket) -> None:
-        assert packet.trusted_packet_sequence_id == 1
+        is_thread = packet.HasField("track_descriptor") and packet.track_descriptor.HasField(
+            "thread"
+        )
+        assert packet.trusted_packet_sequence_id == (2 if is_thread else 1)
         if packet.sequence_flags & pb.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED:
             assert self.cleared == bool(packet.previous_packet_dropped), "begun once, or dropped"
             assert packet.trace_packet_defaults.timestamp_clock_id == BOOTTIME

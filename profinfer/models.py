@@ -1,0 +1,110 @@
+"""The tensors of GGUF files: which bytes of a file hold which weights of which layer and expert."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from profinfer.layout_data import clean
+from profinfer.layout_sandbox import nobody
+from profinfer.mappings import Model
+from profinfer.structure import layer_of
+
+_CHILD = Path(__file__).with_name("gguf_child.py")
+_SECONDS = 20
+_MAX_TENSORS = 1 << 17
+_MAX_ANSWER = 64 << 20
+_MAX_BYTES = 1 << 55
+_MAX_EXPERTS, _MAX_PIECES = 1 << 12, 1 << 18
+"""Of a tensor, and of all tensors of a file: SQL makes a row of each."""
+_EXPERTS = re.compile(r"_exps\.")
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def describe_models(models: Sequence[Model]) -> list[dict[str, Any]]:
+    """What each file's header says: `error` is None where it could be read. Its texts are clean
+    and its numbers plausible, whatever the file holds; JSON."""
+    return [
+        {
+            "device": model.device, "inode": model.inode, "path": model.path,
+            **_described(model.fd),
+        }
+        for model in models
+    ]  # fmt: skip
+
+
+def _described(fd: int) -> dict[str, Any]:
+    try:
+        return {"error": None, **_checked(_ask(fd))}
+    except (LookupError, TypeError, ValueError) as error:
+        return {"error": clean(str(error), 200), "tensors": []}
+
+
+def _ask(fd: int) -> dict[str, Any]:
+    """ValueError saying what went wrong."""
+    uid, gid = nobody()
+    command = [sys.executable, "-I", "-B", str(_CHILD), *map(str, (_SECONDS, uid, gid))]
+    try:
+        done = subprocess.run(
+            command, stdin=fd, capture_output=True, env=_ENVIRONMENT, cwd="/",
+            timeout=2 * _SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"its header was not read within {2 * _SECONDS} s") from None
+    except OSError as error:
+        raise ValueError(f"cannot start {sys.executable}: {error.strerror}") from None
+    if done.returncode or len(done.stdout) > _MAX_ANSWER:
+        raise ValueError(f"reading its header ended with status {done.returncode}")
+    answer = json.loads(done.stdout)
+    if not isinstance(answer, dict):
+        raise TypeError("its header was not understood")
+    if "error" in answer:
+        raise ValueError(str(answer["error"]))
+    return answer
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    tensors = answer["tensors"]
+    if len(tensors) > _MAX_TENSORS:
+        raise ValueError(f"it claims to have {len(tensors)} tensors")
+    found: dict[str, Any] = {
+        name: clean(str(answer[name]), 100) for name in ("architecture", "name") if name in answer
+    }
+    for name in ("expert_count", "expert_used_count", "block_count"):
+        if name in answer:
+            found[name] = _number(answer[name])
+    found["tensors"] = [_tensor(tensor) for tensor in tensors]
+    if sum(tensor["experts"] or 1 for tensor in found["tensors"]) > _MAX_PIECES:
+        raise ValueError("it claims to have more experts than there can be")
+    return found
+
+
+def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
+    name = clean(str(tensor["name"]), 200)
+    ne = [_number(n) for n in tensor["ne"]][:8]
+    size = _number(tensor["bytes"])
+    # Expert after expert, as long as the last dimension counts them.
+    experts = ne[-1] if _EXPERTS.search(name) and len(ne) > 1 else 0
+    if not 0 < experts <= _MAX_EXPERTS or size % experts:
+        experts = 0
+    return {
+        "name": name,
+        "type": clean(str(tensor["type"]), 50),
+        "ne": ne,
+        "offset": _number(tensor["offset"]),
+        "bytes": size,
+        "layer": layer_of(name),
+        "experts": experts or None,
+        "expert_bytes": size // experts if experts else None,
+    }
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < _MAX_BYTES:
+        raise ValueError(f"it holds the number {str(value)[:40]}")
+    return value

@@ -1,0 +1,141 @@
+"""The performance monitoring units of a machine, as the kernel lists them in sysfs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+SYSFS = Path("/sys/bus/event_source/devices")
+HARDWARE, SOFTWARE, TRACEPOINT, HW_CACHE, RAW = range(5)
+"""PERF_TYPE_*"""
+_NO_EVENTS = ("breakpoint", "kprobe", "software", "tracepoint", "uprobe")
+"""Sources of the kernel's own, whose events go by other names than a PMU's."""
+
+Bits = tuple[tuple[str, int, int], ...]
+"""Where the bits of a term go, its lowest first: (word of perf_event_attr, first bit, last bit)."""
+
+
+@dataclass(frozen=True)
+class Pmu:
+    """A PMU."""
+
+    name: str
+    type: int
+    """Of perf_event_attr."""
+    cpus: frozenset[int] | None
+    """CPUs that it counts on; None for all."""
+    is_core: bool
+    """Whether it is the one inside its CPUs."""
+    counts_threads: bool
+    """False for one that many CPUs share: what it counts is nobody's."""
+    formats: Mapping[str, Bits]
+    """Terms that an event is put together from."""
+    events: Mapping[str, str]
+    """Named events, in terms."""
+
+    def covers(self, cpu: int) -> bool:
+        """Whether it counts on a CPU."""
+        return self.cpus is None or cpu in self.cpus
+
+
+class Pmus:
+    """All PMUs of a machine."""
+
+    def __init__(self, pmus: list[Pmu]) -> None:
+        self._pmus = pmus
+
+    def __iter__(self) -> Iterator[Pmu]:
+        return iter(self._pmus)
+
+    def named(self, name: str) -> Pmu | None:
+        """The PMU of that name."""
+        return next((pmu for pmu in self._pmus if pmu.name == name), None)
+
+    @cached_property
+    def cores(self) -> tuple[Pmu, ...]:
+        """Those inside the CPUs, one for each type of core; none on many virtual machines."""
+        return tuple(pmu for pmu in self._pmus if pmu.is_core)
+
+    def core(self, cpu: int) -> Pmu | None:
+        """The one inside a CPU."""
+        return next((pmu for pmu in self.cores if pmu.covers(cpu)), None)
+
+    def describe(self) -> str:
+        """One line: what there is."""
+        found = [pmu for pmu in self._pmus if pmu.counts_threads]
+        text = ", ".join(f"{pmu.name} ({len(pmu.events)} named events)" for pmu in found)
+        none = "" if self.cores else "no PMU of the CPUs' own (a virtual machine?); "
+        return none + (text or "no other")
+
+
+def read_pmus(folder: Path = SYSFS) -> Pmus:
+    """The PMUs of this machine; none where sysfs is not mounted."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        names = []
+    found = [_read_pmu(folder / name) for name in names if name not in _NO_EVENTS]
+    return Pmus([pmu for pmu in found if pmu])
+
+
+def _read_pmu(folder: Path) -> Pmu | None:
+    number = _text(folder / "type")
+    if not number.isdigit():
+        return None
+    cpus, mask = _text(folder / "cpus"), _text(folder / "cpumask")
+    formats = {name: parse_bits(text) for name, text in _texts(folder / "format").items()}
+    # Beside an event may lie its scale, its unit and the like.
+    events = {name: text for name, text in _texts(folder / "events").items() if "." not in name}
+    return Pmu(
+        folder.name, int(number), parse_cpus(cpus) if cpus else None,
+        is_core=folder.name == "cpu" or bool(cpus), counts_threads=not mask,
+        formats=formats, events=events,
+    )  # fmt: skip
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    return {name: _text(folder / name) for name in names}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def parse_bits(text: str) -> Bits:
+    """Of "config:0-7,32-35" the words and bits."""
+    word, _, ranges = text.partition(":")
+    found = []
+    for part in re.findall(r"(\d+)(?:-(\d+))?", ranges):
+        first = int(part[0])
+        found.append((word, first, int(part[1] or first)))
+    return tuple(found)
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """The numbers of "0-3,8"."""
+    found: set[int] = set()
+    for first, last in re.findall(r"(\d+)(?:-(\d+))?", text):
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def describe_cpus(cpus: frozenset[int]) -> str:
+    """The text of parse_cpus for these numbers."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if parts and cpu == parts[-1][1] + 1:
+            parts[-1][1] = cpu
+        else:
+            parts.append([cpu, cpu])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in parts)

@@ -1,0 +1,53 @@
+"""Stretches of time of threads: what begins of each, and the first thing after it that ends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass
+class Ended:
+    """Ends of spans: the thread and the time, one element per span."""
+
+    tid: I64
+    ts: I64
+
+
+class Spans:
+    """Matches begins and ends, thread by thread, from chunk to chunk."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, int] = {}
+
+    def feed(self, begin_tid: I64, begin_ts: I64, end_tid: I64, end_ts: I64) -> Ended:
+        """Takes what begins and what may end something; the ends that do. Of a span that has not
+        ended when the thread's next one begins the end was lost: it ends there."""
+        tids, times = [], []
+        for tid in sorted({*self._open, *begin_tid.tolist()}):
+            begins = begin_ts[begin_tid == tid]
+            if tid in self._open:
+                begins = np.append(np.int64(self._open[tid]), begins)
+            ends = np.sort(end_ts[end_tid == tid])
+            at = np.searchsorted(ends, begins, "right")
+            ended = at < len(ends)
+            end = ends[at[ended]]
+            # All but the last begin have a next one; the last may stay open.
+            following = np.append(begins[1:], np.iinfo(np.int64).max)
+            until = np.full(len(begins), np.iinfo(np.int64).max)
+            until[ended] = end
+            until = np.minimum(until, following)
+            if until[-1] == np.iinfo(np.int64).max:
+                self._open[tid] = int(begins[-1])
+                until = until[:-1]
+            else:
+                self._open.pop(tid, None)
+            tids.append(np.full(len(until), tid, np.int64))
+            times.append(until)
+        if not tids:
+            return Ended(np.empty(0, np.int64), np.empty(0, np.int64))
+        return Ended(np.concatenate(tids), np.concatenate(times))

@@ -1,0 +1,118 @@
+"""Below each thread of the target: what it was blocked in, and who took its CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from profinfer import packets
+from profinfer.lanes import Lanes
+from profinfer.records import (
+    SWITCH_FROM_TARGET,
+    SWITCH_HAS_CALL,
+    SWITCH_TO_TARGET,
+    Records,
+    SchedulerKind,
+    select,
+)
+from profinfer.slices import I64
+from profinfer.spans import Ended, Spans
+from profinfer.system_calls import call_name
+from profinfer.task_names import TaskNames
+from profinfer.trace_writer import TraceWriter
+from profinfer.words import flag, low, signed, word
+
+_SLEEPS, _ENDED = 0x0F, 0x30
+"""Of the states that a switch reports: asleep or stopped; never to run again."""
+
+
+class ThreadWaits:
+    """Slices on tracks below those of threads."""
+
+    def __init__(
+        self, writer: TraceWriter, lanes: Lanes, names: TaskNames, machine: str, *, takers: bool
+    ) -> None:
+        """`machine` as uname says it. `takers`: say who took a CPU, since nothing else does."""
+        self._writer = writer
+        self._lanes = lanes
+        self._names = names
+        self._machine = machine
+        self._has_takers = takers
+        self._blocked = Spans()
+        self._takers = Spans()
+        self._taken_from: dict[int, int] = {}
+
+    def write(self, rows: Records) -> None:
+        """Records of switches and wake-ups, in order of time."""
+        switch = select(rows, rows["kind"] == SchedulerKind.SWITCH)
+        waking = select(rows, rows["kind"] == SchedulerKind.WAKING)
+        a, b = switch["a"], switch["b"]
+        ts, tid = switch["ts"].astype(np.int64), switch["tid"].astype(np.int64)
+        following, state = low(a), word(a, 2)
+        is_mine = flag(b, SWITCH_FROM_TARGET)
+        blocks = (state & _SLEEPS != 0) & (state & _ENDED == 0) & flag(b, SWITCH_HAS_CALL)
+        begins = np.flatnonzero(is_mine & blocks)
+        call = signed(low(b), np.int32)[begins]
+        ended = self._blocked.feed(
+            tid[begins], ts[begins],
+            np.concatenate([following, low(waking["a"])]),
+            np.concatenate([ts, waking["ts"].astype(np.int64)]),
+        )  # fmt: skip
+        self._end_slices(self._lanes.blocked, ended)
+        if len(begins):
+            self._writer.encoded(
+                packets.NAMED_BEGIN.encode(
+                    ts[begins].astype(np.uint64),
+                    track=_each(self._lanes.blocked, tid[begins]),
+                    name=_each(lambda n: self._writer.name(call_name(self._machine, n)), call),
+                    category=self._writer.category("blocked"),
+                )
+            )
+        if self._has_takers:
+            takes = is_mine & (state & 0xFF == 0) & ~flag(b, SWITCH_TO_TARGET) & (following != 0)
+            self._write_takers(switch, np.flatnonzero(takes))
+
+    def _write_takers(self, switch: Records, begins: I64) -> None:
+        ts, tid = switch["ts"].astype(np.int64), switch["tid"].astype(np.int64)
+        following = low(switch["a"])
+        # A taker stays until the next switch on its CPU, of which there is a record.
+        end_tid, end_ts = [following], [ts]
+        takes = np.zeros(len(ts), np.bool_)
+        takes[begins] = True
+        for cpu in np.unique(switch["cpu"], return_inverse=True)[0].tolist():
+            mine = np.flatnonzero(switch["cpu"] == cpu)
+            victim = np.where(takes[mine], tid[mine], -1)
+            end_tid.append(np.append(np.int64(self._taken_from.get(cpu, -1)), victim[:-1]))
+            end_ts.append(ts[mine])
+            self._taken_from[cpu] = int(victim[-1])
+        ended = self._takers.feed(
+            tid[begins], ts[begins], np.concatenate(end_tid), np.concatenate(end_ts)
+        )
+        self._end_slices(self._lanes.takers, ended)
+        if not len(begins):
+            return
+        writer, names = self._writer, self._names
+        taker = following[begins]
+        writer.encoded(
+            packets.TAKER_BEGIN.encode(
+                ts[begins].astype(np.uint64),
+                track=_each(self._lanes.takers, tid[begins]),
+                name=_each(lambda n: writer.name(names.texts[n]), names.at(taker, ts[begins])),
+                tid=_each(lambda t: writer.string(str(t)), taker),
+                category=writer.category("taken"),
+            )
+        )
+
+    def _end_slices(self, track: Callable[[int], int], ended: Ended) -> None:
+        if len(ended.ts):
+            self._writer.encoded(
+                packets.SLICE_END.encode(ended.ts.astype(np.uint64), track=_each(track, ended.tid))
+            )
+
+
+def _each(of: Callable[[int], int], values: I64) -> npt.NDArray[np.uint64]:
+    """A function of each value, asked once per distinct one."""
+    distinct, index = np.unique(values, return_inverse=True)
+    return np.array([of(value) for value in distinct.tolist()], np.uint64)[index]

@@ -1,0 +1,115 @@
+-- What do the counters say of the operators?
+-- Only of operators' work, by the threads that did it: without waits at barriers where these are
+-- recorded (level barrier), and whoever else used the CPUs. total is an estimate where
+-- counted_percent is below 100: the counter then shared its hardware with others. unread says how
+-- many slices lack a reading at an end, and incomplete how many may be cut short: neither is in the
+-- sums; per_run is the mean of the runs that have none of either. Lost records are those of the
+-- whole recording.
+
+INCLUDE PERFETTO MODULE profinfer.counters;
+INCLUDE PERFETTO MODULE profinfer.recording;
+INCLUDE PERFETTO MODULE profinfer.tensors;
+
+-- title: Counters by op
+WITH
+  -- A run is one operator of one graph, all threads together.
+  run AS (
+    SELECT
+      k.op,
+      c.counter_id,
+      sum(iif(c.complete, c.value, NULL)) AS value,
+      sum(iif(c.complete, c.cpu_dur, 0)) AS cpu_dur,
+      sum(iif(c.complete, c.counted_dur, 0)) AS counted_dur,
+      sum(c.value IS NULL) AS unread,
+      sum(c.value IS NOT NULL AND NOT c.complete) AS incomplete
+    FROM profinfer_operator_counter AS c
+    LEFT JOIN _operator_kind AS k
+      USING (arg_set_id)
+    GROUP BY k.op, c.counter_id, c.graph_id, c.arg_set_id
+  ),
+  summed AS (
+    SELECT
+      op,
+      counter_id,
+      count() AS runs,
+      sum(value) AS value,
+      sum(cpu_dur) AS cpu_dur,
+      sum(counted_dur) AS counted_dur,
+      sum(unread) AS unread,
+      sum(incomplete) AS incomplete,
+      -- The mean is that of the runs of which nothing is missing.
+      avg(
+        iif(unread + incomplete = 0, value * cpu_dur / nullif(counted_dur, 0), NULL)
+      ) AS per_run
+    FROM run
+    GROUP BY op, counter_id
+  )
+SELECT
+  s.op,
+  n.name AS counter,
+  n.unit,
+  s.runs,
+  round(s.value * s.cpu_dur / nullif(s.counted_dur, 0), 1) AS total,
+  round(s.per_run, 2) AS per_run,
+  round(s.value * 1e6 / nullif(s.counted_dur, 0), 3) AS per_cpu_ms,
+  round(100.0 * s.counted_dur / nullif(s.cpu_dur, 0), 1) AS counted_percent,
+  s.counted_dur < s.cpu_dur AS multiplexed,
+  s.unread,
+  s.incomplete,
+  (
+    SELECT
+      coalesce(sum(lost), 0)
+    FROM profinfer_loss
+  ) AS lost_records
+FROM summed AS s
+JOIN profinfer_counter AS n
+  USING (counter_id)
+ORDER BY n.counter_id, s.value DESC;
+
+-- title: Instructions, stalls and memory by op
+WITH
+  known AS (
+    SELECT
+      k.op,
+      count() AS runs,
+      sum(iif(m.complete, m.work_dur, 0)) AS work_dur,
+      sum(iif(m.complete, m.instructions, NULL)) AS instructions,
+      sum(iif(m.complete, m.cycles, NULL)) AS cycles,
+      sum(iif(m.complete, m.backend_stall_ratio * m.cycles, NULL)) AS stalled,
+      sum(iif(m.complete, m.read_bytes, NULL)) AS read_bytes,
+      sum(iif(m.complete, m.written_bytes, NULL)) AS written_bytes,
+      sum(iif(m.complete, m.bandwidth * m.work_dur, NULL)) AS moved,
+      sum(m.complete) AS whole,
+      max(m.multiplexed) AS multiplexed
+    FROM profinfer_operator_metric AS m
+    LEFT JOIN _operator_kind AS k
+      USING (arg_set_id)
+    GROUP BY k.op
+  )
+SELECT
+  op,
+  runs,
+  round(instructions / nullif(cycles, 0), 3) AS ipc,
+  round(stalled / nullif(cycles, 0), 3) AS backend_stall_ratio,
+  round(read_bytes / nullif(whole, 0), 0) AS read_bytes_per_run,
+  round(written_bytes / nullif(whole, 0), 0) AS written_bytes_per_run,
+  round(moved / nullif(work_dur, 0) / 1e9, 3) AS gbytes_per_s,
+  multiplexed,
+  runs - whole AS incomplete
+FROM known
+ORDER BY work_dur DESC;
+
+-- title: What was counted
+SELECT
+  name,
+  unit,
+  role,
+  leader AS group_of,
+  source
+FROM profinfer_counter;
+
+-- title: What was not counted, and why
+SELECT
+  value AS reason
+FROM profinfer_recording
+WHERE key GLOB 'counters.notes*';

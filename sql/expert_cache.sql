@@ -1,0 +1,93 @@
+-- How many of the experts that are needed would a cache of a given size hold?
+-- Each layer has its own cache, of so many experts; ram_mib is what they take in all layers.
+-- lru_percent: of the uses, those whose expert is among the ones used last. lfu: among the ones used
+-- most often so far; experts used equally often may be kept or not, so there are two numbers, and
+-- every way to decide lies between them. A run needs its experts at once, so that each is used
+-- once in it. Caches begin empty when recording does, and carry on from phase to phase; runs whose
+-- ids are not known are passed over, and counted in the last column, with the graphs whose layers are
+-- not known. Needs record --experts.
+
+INCLUDE PERFETTO MODULE profinfer.expert_cache;
+INCLUDE PERFETTO MODULE profinfer.expert_readings;
+INCLUDE PERFETTO MODULE profinfer.graphs;
+
+-- title: Hits by experts cached per layer
+WITH RECURSIVE
+  cached(n, most) AS (
+    SELECT
+      1,
+      max(experts)
+    FROM profinfer_expert_reading
+    HAVING max(experts) > 0
+    UNION ALL
+    SELECT
+      n + 1,
+      most
+    FROM cached
+    WHERE n < most
+  ),
+  totals AS MATERIALIZED (
+    SELECT
+      phase,
+      count() AS uses
+    FROM _expert_used
+    GROUP BY phase
+  ),
+  lru AS MATERIALIZED (
+    SELECT
+      phase,
+      lru_depth AS least,
+      count() AS uses
+    FROM profinfer_expert_depth
+    WHERE lru_depth IS NOT NULL
+    GROUP BY phase, lru_depth
+  ),
+  lfu AS MATERIALIZED (
+    SELECT
+      phase,
+      with_ties,
+      -- With ties the expert itself is among them.
+      ahead + iif(with_ties, 0, 1) AS least,
+      count() AS uses
+    FROM _expert_ahead
+    GROUP BY phase, with_ties, ahead
+  ),
+  sizes AS (
+    SELECT
+      sum(bytes) AS bytes
+    FROM profinfer_expert_size
+  )
+SELECT
+  coalesce(t.phase, 'unknown') AS phase,
+  c.n AS cached,
+  round(100.0 * c.n / c.most, 1) AS of_experts_percent,
+  round(c.n * (SELECT bytes FROM sizes) / 1048576.0, 2) AS ram_mib,
+  t.uses,
+  round(
+    100.0 * coalesce((SELECT sum(uses) FROM lru WHERE phase IS t.phase AND least <= c.n), 0) / t.uses, 1
+  ) AS lru_percent,
+  round(
+    100.0
+    * coalesce(
+      (SELECT sum(uses) FROM lfu WHERE phase IS t.phase AND with_ties AND least <= c.n), 0
+    )
+    / t.uses,
+    1
+  ) AS lfu_least_percent,
+  round(
+    100.0
+    * coalesce(
+      (SELECT sum(uses) FROM lfu WHERE phase IS t.phase AND NOT with_ties AND least <= c.n), 0
+    )
+    / t.uses,
+    1
+  ) AS lfu_most_percent,
+  (
+    SELECT
+      sum(NOT complete)
+    FROM profinfer_expert_reading
+  )
+  + profinfer_unknown_graphs() AS incomplete
+FROM totals AS t
+CROSS JOIN cached AS c
+ORDER BY t.phase, c.n;

@@ -1,0 +1,119 @@
+-- Which experts do tokens go to, and how evenly?
+-- Per layer and phase: skew is the most used expert's share over the mean share (1: all alike);
+-- entropy_bits is that of the shares, even_percent the same in percent of the entropy of an even
+-- use of all the layer's experts. router_entropy_bits is the mean entropy of what the router gave
+-- the chosen experts of one token (record --expert-weights). Readings that are not complete are
+-- not in the sums; how many there are is in the last column, with the graphs whose layers are not
+-- known. Recordings without --experts have no rows.
+
+INCLUDE PERFETTO MODULE profinfer.expert_readings;
+INCLUDE PERFETTO MODULE profinfer.expert_shares;
+INCLUDE PERFETTO MODULE profinfer.experts;
+INCLUDE PERFETTO MODULE profinfer.graphs;
+
+-- title: Experts by layer and phase
+WITH
+  shares AS (
+    SELECT
+      layer,
+      phase,
+      tokens,
+      1.0 * tokens / sum(tokens) OVER (PARTITION BY layer, phase) AS share
+    FROM profinfer_expert_share
+  ),
+  summed AS (
+    SELECT
+      layer,
+      phase,
+      sum(tokens) AS activations,
+      count() AS used_experts,
+      max(share) AS top_share,
+      -sum(share * ln(share)) / ln(2.0) AS entropy
+    FROM shares
+    GROUP BY layer, phase
+  ),
+  whole AS MATERIALIZED (
+    SELECT
+      layer,
+      max(experts) AS experts,
+      max(used) AS used,
+      sum(NOT complete) AS incomplete
+    FROM profinfer_expert_reading
+    GROUP BY layer
+  ),
+  routers AS (
+    SELECT
+      layer,
+      phase,
+      avg(entropy) AS entropy
+    FROM (
+      SELECT
+        layer,
+        phase,
+        -sum(weight / total * ln(weight / total)) / ln(2.0) AS entropy
+      FROM (
+        SELECT
+          layer,
+          phase,
+          token_id,
+          weight,
+          sum(weight) OVER (PARTITION BY token_id, layer) AS total
+        FROM profinfer_expert_activation
+        WHERE complete AND weight > 0
+      )
+      GROUP BY token_id, layer
+    )
+    GROUP BY layer, phase
+  )
+SELECT
+  w.layer,
+  coalesce(s.phase, 'unknown') AS phase,
+  w.experts,
+  w.used AS used_per_token,
+  s.activations / w.used AS tokens,
+  s.used_experts,
+  round(100.0 * s.top_share, 1) AS top_percent,
+  round(s.top_share * w.experts, 2) AS skew,
+  round(s.entropy, 3) AS entropy_bits,
+  round(100.0 * s.entropy / nullif(ln(w.experts) / ln(2.0), 0), 1) AS even_percent,
+  round(r.entropy, 3) AS router_entropy_bits,
+  w.incomplete + profinfer_unknown_graphs() AS incomplete
+FROM whole AS w
+LEFT JOIN summed AS s
+  ON s.layer IS w.layer
+LEFT JOIN routers AS r
+  ON r.layer IS s.layer AND r.phase IS s.phase
+ORDER BY w.layer, s.phase;
+
+-- title: Experts by share of their layer (the first 40)
+SELECT
+  c.layer,
+  c.expert,
+  sum(c.tokens) AS tokens,
+  sum(iif(c.phase = 'prefill', c.tokens, 0)) AS prefill_tokens,
+  sum(iif(c.phase = 'decode', c.tokens, 0)) AS decode_tokens,
+  round(100.0 * sum(c.tokens) / l.tokens, 1) AS percent,
+  round(sum(c.mean_weight * c.tokens) / sum(c.tokens), 4) AS mean_weight
+FROM profinfer_expert_share AS c
+JOIN (
+  SELECT
+    layer,
+    sum(tokens) AS tokens
+  FROM profinfer_expert_share
+  GROUP BY layer
+) AS l
+  USING (layer)
+GROUP BY c.layer, c.expert
+ORDER BY 1.0 * sum(c.tokens) / l.tokens DESC, c.layer, c.expert
+LIMIT 40;
+
+-- title: Readings without ids
+SELECT
+  reason,
+  count() AS readings,
+  count(DISTINCT layer) AS layers,
+  sum(tokens) AS tokens
+FROM profinfer_expert_reading
+WHERE reason IS NOT NULL
+GROUP BY reason
+ORDER BY readings DESC;

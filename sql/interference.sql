@@ -1,0 +1,224 @@
+-- Who took the CPU from the target's threads, for how long, and which operators and tokens came later?
+-- Needs a recording of the scheduler (record --scheduler). A thread waits when it could run and
+-- another one has its CPU: preempted, or not yet running after a wake-up or a yield. It matters
+-- while the thread has work to do: delay is by how much later the last thread of an operator was
+-- done than it would have been. Other threads of the target (own) compete when there are more
+-- threads than CPUs. incomplete counts records that were lost and runs that are not certain.
+
+INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.interference;
+INCLUDE PERFETTO MODULE profinfer.scheduling;
+INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.tokens;
+
+-- title: Who took the CPU (the first 20)
+WITH
+  work AS MATERIALIZED (
+    SELECT
+      preemption_id,
+      sum(dur) AS dur
+    FROM _hindrance_in_part
+    WHERE kind = 'cpu'
+    GROUP BY preemption_id
+  ),
+  delays AS MATERIALIZED (
+    SELECT
+      p.taker_tid,
+      p.taker_name,
+      sum(d.dur) AS dur,
+      count(DISTINCT d.graph_id * 16777216 + d.arg_set_id) AS operators,
+      count(DISTINCT iif(u.phase = 'decode', u.ubatch_id, NULL)) AS tokens
+    FROM profinfer_delay AS d
+    JOIN profinfer_preemption AS p
+      ON p.id = d.preemption_id
+    JOIN profinfer_graph AS g
+      USING (graph_id)
+    LEFT JOIN profinfer_ubatch AS u
+      USING (ubatch_id)
+    WHERE d.dur > 0
+    GROUP BY p.taker_tid, p.taker_name
+  )
+SELECT
+  coalesce(p.taker_name, '(not recorded)') AS thread,
+  p.taker_tid AS tid,
+  p.taker_process AS process,
+  p.is_own AS own,
+  count() AS times,
+  round(sum(p.dur) / 1e6, 2) AS taken_ms,
+  round(max(p.dur) / 1e6, 2) AS longest_ms,
+  round(coalesce(sum(w.dur), 0) / 1e6, 2) AS in_work_ms,
+  round(coalesce(d.dur, 0) / 1e6, 2) AS delay_ms,
+  coalesce(d.operators, 0) AS operators,
+  coalesce(d.tokens, 0) AS tokens,
+  profinfer_scheduling_doubts() AS incomplete
+FROM profinfer_preemption AS p
+LEFT JOIN work AS w
+  ON w.preemption_id = p.id
+LEFT JOIN delays AS d
+  ON d.taker_tid IS p.taker_tid AND d.taker_name IS p.taker_name
+GROUP BY p.taker_tid, p.taker_name
+ORDER BY delay_ms DESC, taken_ms DESC, tid
+LIMIT 20;
+
+-- title: Operators that came later (the first 30)
+WITH
+  causes AS MATERIALIZED (
+    SELECT
+      d.arg_set_id,
+      p.taker_name,
+      sum(d.dur) AS dur
+    FROM profinfer_delay AS d
+    JOIN profinfer_preemption AS p
+      ON p.id = d.preemption_id
+    GROUP BY d.arg_set_id, p.taker_name
+  ),
+  runs AS MATERIALIZED (
+    SELECT
+      arg_set_id,
+      graph_id,
+      sum(dur) AS dur
+    FROM profinfer_delay
+    GROUP BY arg_set_id, graph_id
+  )
+SELECT
+  t.name,
+  k.op,
+  sum(r.runs) AS runs,
+  round(sum(r.dur) / 1e6, 3) AS delay_ms,
+  round(max(r.max_dur) / 1e6, 3) AS longest_ms,
+  (
+    SELECT
+      coalesce(c.taker_name, '(not recorded)')
+    FROM causes AS c
+    JOIN _operator_kind AS x
+      USING (arg_set_id)
+    JOIN profinfer_tensor AS y
+      USING (tensor_id)
+    WHERE y.name = t.name AND x.op = k.op
+    GROUP BY c.taker_name
+    ORDER BY sum(c.dur) DESC, c.taker_name
+    LIMIT 1
+  ) AS mostly_by,
+  profinfer_scheduling_doubts() AS incomplete
+FROM (
+  SELECT
+    arg_set_id,
+    count() AS runs,
+    sum(dur) AS dur,
+    max(dur) AS max_dur
+  FROM runs
+  WHERE dur > 0
+  GROUP BY arg_set_id
+) AS r
+JOIN _operator_kind AS k
+  USING (arg_set_id)
+JOIN profinfer_tensor AS t
+  USING (tensor_id)
+GROUP BY t.name, k.op
+ORDER BY delay_ms DESC, t.name
+LIMIT 30;
+
+-- outside: what the thread that decodes waited for a CPU while it was in no operator, as between
+-- graphs and while it sampled.
+
+-- title: Tokens that came later (the first 30)
+WITH
+  steps AS MATERIALIZED (
+    SELECT
+      row_number() OVER () AS id,
+      t.request_id,
+      t.step,
+      t.position,
+      t.ts,
+      t.tpot AS dur,
+      t.ubatch_id,
+      t.complete,
+      u.utid
+    FROM profinfer_token AS t
+    JOIN profinfer_ubatch AS u
+      USING (ubatch_id)
+    WHERE t.tpot > 0
+  ),
+  waits AS MATERIALIZED (
+    SELECT
+      i.id_0 AS id,
+      sum(i.dur) AS dur
+    FROM _interval_intersect!(
+      (steps, (SELECT id, ts, dur, utid FROM profinfer_preemption)),
+      (utid)
+    ) AS i
+    GROUP BY i.id_0
+  ),
+  inside AS MATERIALIZED (
+    SELECT
+      g.ubatch_id,
+      sum(h.dur) AS dur
+    FROM _taken_in_operator AS h
+    JOIN profinfer_operator_slice AS o
+      ON o.id = h.slice_id
+    JOIN profinfer_graph AS g
+      ON g.graph_id = o.graph_id AND g.utid = o.utid
+    GROUP BY g.ubatch_id
+  ),
+  causes AS MATERIALIZED (
+    SELECT
+      g.ubatch_id,
+      p.taker_name,
+      sum(d.dur) AS dur
+    FROM profinfer_delay AS d
+    JOIN profinfer_preemption AS p
+      ON p.id = d.preemption_id
+    JOIN profinfer_graph AS g
+      USING (graph_id)
+    GROUP BY g.ubatch_id, p.taker_name
+  ),
+  delays AS (
+    SELECT
+      s.*,
+      coalesce((SELECT sum(c.dur) FROM causes AS c WHERE c.ubatch_id = s.ubatch_id), 0) AS delay,
+      coalesce(w.dur, 0) - coalesce(i.dur, 0) AS outside
+    FROM steps AS s
+    LEFT JOIN waits AS w
+      USING (id)
+    LEFT JOIN inside AS i
+      ON i.ubatch_id = s.ubatch_id
+  )
+SELECT
+  d.request_id AS request,
+  d.step,
+  d.position,
+  round(d.dur / 1e6, 3) AS tpot_ms,
+  round(d.delay / 1e6, 3) AS delay_ms,
+  round(d.outside / 1e6, 3) AS outside_ms,
+  (
+    SELECT
+      coalesce(c.taker_name, '(not recorded)')
+    FROM causes AS c
+    WHERE c.ubatch_id = d.ubatch_id
+    ORDER BY c.dur DESC, c.taker_name
+    LIMIT 1
+  ) AS mostly_by,
+  d.complete AND profinfer_scheduling_doubts() = 0 AS complete
+FROM delays AS d
+WHERE d.delay + d.outside > 0
+ORDER BY d.delay + d.outside DESC, request, d.step
+LIMIT 30;
+
+-- title: Threads while they computed graphs (ms)
+SELECT
+  t.tid,
+  t.name AS thread,
+  round(sum(iif(s.complete, s.dur, NULL)) / 1e6, 2) AS graphs_ms,
+  round(sum(iif(s.complete, s.running_dur, NULL)) / 1e6, 2) AS running_ms,
+  round(sum(iif(s.complete, s.preempted_dur, NULL)) / 1e6, 2) AS preempted_ms,
+  round(sum(iif(s.complete, s.runnable_dur, NULL)) / 1e6, 2) AS runnable_ms,
+  round(sum(iif(s.complete, s.futex_dur, NULL)) / 1e6, 2) AS futex_ms,
+  round(sum(iif(s.complete, s.io_dur, NULL)) / 1e6, 2) AS io_ms,
+  round(sum(iif(s.complete, s.fault_dur, NULL)) / 1e6, 2) AS fault_ms,
+  round(sum(iif(s.complete, s.sleep_dur, NULL)) / 1e6, 2) AS sleep_ms,
+  sum(NOT s.complete) + profinfer_scheduling_doubts() AS incomplete
+FROM profinfer_graph_scheduling AS s
+JOIN thread AS t
+  USING (utid)
+GROUP BY s.utid
+ORDER BY running_ms DESC, t.tid;

@@ -1,0 +1,76 @@
+-- How many bytes do operators have to move, how fast do they, and what do page faults add?
+-- Bytes are expected ones, from shapes, strides and types (profinfer_operator_traffic). gb_per_s is
+-- what they come to per second from the first thread's start to the last one's end: above what the
+-- memory can deliver, they came from a cache. Faults and bytes read from storage are NULL when they
+-- were not recorded (--faults, --block-io).
+
+INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.memory;
+INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.recording;
+INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.traffic;
+
+-- title: Memory by operator (the first 40 by expected bytes)
+WITH
+  runs AS MATERIALIZED (
+    SELECT
+      arg_set_id,
+      name,
+      sum(complete) AS runs,
+      sum(iif(complete, dur, 0)) AS dur,
+      sum(NOT complete) AS incomplete
+    FROM _operator_run
+    GROUP BY arg_set_id
+  ),
+  faults AS MATERIALIZED (
+    SELECT
+      arg_set_id,
+      sum(kind = 'major') AS major,
+      sum(kind = 'minor') AS minor
+    FROM profinfer_fault
+    WHERE arg_set_id IS NOT NULL
+    GROUP BY arg_set_id
+  ),
+  reads AS MATERIALIZED (
+    SELECT
+      arg_set_id,
+      sum(bytes) AS bytes
+    FROM profinfer_file_read
+    WHERE arg_set_id IS NOT NULL
+    GROUP BY arg_set_id
+  )
+SELECT
+  r.name,
+  k.op,
+  k.layer,
+  sum(r.runs) AS runs,
+  round(sum(r.runs * t.weight_bytes) / 1e6, 2) AS weights_mb,
+  round(sum(r.runs * (t.read_bytes + t.written_bytes)) / 1e6, 2) AS expected_mb,
+  round(
+    1.0 * sum(r.runs * (t.read_bytes + t.written_bytes)) / nullif(sum(r.dur), 0), 2
+  ) AS gb_per_s,
+  iif(profinfer_was_asked('faults'), coalesce(sum(f.major), 0), NULL) AS major_faults,
+  iif(profinfer_was_asked('faults'), coalesce(sum(f.minor), 0), NULL) AS minor_faults,
+  iif(
+    profinfer_was_asked('block_io'), round(coalesce(sum(d.bytes), 0) / 1e6, 2), NULL
+  ) AS storage_mb,
+  sum(r.incomplete)
+  + profinfer_unknown_graphs()
+  + profinfer_lost('tensor')
+  + profinfer_lost('node')
+  + profinfer_lost('structure')
+  + profinfer_lost('fault')
+  + profinfer_lost('file_read') AS incomplete
+FROM runs AS r
+LEFT JOIN _operator_kind AS k
+  USING (arg_set_id)
+LEFT JOIN profinfer_operator_traffic AS t
+  USING (arg_set_id)
+LEFT JOIN faults AS f
+  USING (arg_set_id)
+LEFT JOIN reads AS d
+  USING (arg_set_id)
+GROUP BY r.name, k.op
+ORDER BY expected_mb DESC, r.name
+LIMIT 40;

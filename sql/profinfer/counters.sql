@@ -1,0 +1,231 @@
+-- Counters of operators (record --counters), and what follows from them.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.operators;
+
+-- What was counted.
+CREATE PERFETTO TABLE profinfer_counter(
+  -- Number in the recording.
+  counter_id LONG,
+  -- Name, as the event is asked for.
+  name STRING,
+  -- What its values are given in.
+  unit STRING,
+  -- What it stands for: cycles, instructions, stall_backend (cycles), memory_read or memory_write
+  -- (bytes); NULL for none of these.
+  role STRING,
+  -- The first counter of the group with which it shares its hardware; NULL for what the kernel
+  -- counts itself, always.
+  leader STRING,
+  -- What the event is, and who says so.
+  source STRING
+) AS
+WITH
+  named AS (
+    SELECT
+      cast_int!(substr(key, 17, instr(key, ']') - 17)) AS counter_id,
+      substr(key, instr(key, ']') + 2) AS field,
+      nullif(value, '') AS value
+    FROM _recording_arg
+    WHERE key GLOB 'counters.events*' AND event = 'recording started'
+  )
+SELECT
+  counter_id,
+  max(iif(field = 'name', value, NULL)) AS name,
+  max(iif(field = 'unit', value, NULL)) AS unit,
+  max(iif(field = 'role', value, NULL)) AS role,
+  max(iif(field = 'leader', value, NULL)) AS leader,
+  max(iif(field = 'source', value, NULL)) AS source
+FROM named
+GROUP BY counter_id
+ORDER BY counter_id;
+
+-- Readings with the two that follow on the same thread.
+CREATE PERFETTO TABLE _counter_step(
+  -- Time of the reading.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- As in _counter_event.
+  name STRING,
+  -- Its value.
+  value DOUBLE,
+  -- Time of the next.
+  next_ts TIMESTAMP,
+  -- Value of the next.
+  next_value DOUBLE,
+  -- Time of the one after.
+  after_ts TIMESTAMP,
+  -- Value of the one after.
+  after_value DOUBLE
+) AS
+SELECT
+  ts,
+  utid,
+  name,
+  value,
+  lead(ts) OVER steps AS next_ts,
+  lead(value) OVER steps AS next_value,
+  lead(ts, 2) OVER steps AS after_ts,
+  lead(value, 2) OVER steps AS after_value
+FROM _counter_event
+WINDOW
+  steps AS (PARTITION BY utid, name ORDER BY ts)
+ORDER BY ts;
+
+-- What was counted in an operator's work, and in the wait after it: NULL where it was not read.
+CREATE PERFETTO TABLE _operator_step(
+  -- The operator's slice.
+  id JOINID(slice.id),
+  -- As in _counter_event.
+  name STRING,
+  -- Until the wait.
+  value DOUBLE,
+  -- In the wait; 0 where there is none.
+  wait_value DOUBLE
+) AS
+SELECT
+  o.id,
+  s.name,
+  iif(s.next_ts = o.ts + o.busy_dur, s.next_value - s.value, NULL) AS value,
+  CASE
+    WHEN o.wait_dur = 0
+    THEN 0
+    WHEN o.wait_dur > 0 AND s.after_ts = o.ts + o.dur
+    THEN s.after_value - s.next_value
+  END AS wait_value
+FROM profinfer_operator_slice AS o
+JOIN _counter_step AS s
+  ON s.ts = o.ts AND s.utid = o.utid
+ORDER BY o.id;
+
+-- One row per operator, thread and counter.
+CREATE PERFETTO TABLE profinfer_operator_counter(
+  -- The operator's slice.
+  id JOINID(slice.id),
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Graph run.
+  graph_id LONG,
+  -- Arguments of the slice; one set per distinct operator.
+  arg_set_id ARGSETID,
+  -- The counter, as in profinfer_counter.
+  counter_id LONG,
+  -- What it has counted in the operator's work, by this thread alone, in its unit: until the wait
+  -- at the barrier, or, when barriers were not recorded, until the operator's end. NULL when it
+  -- was not read at both ends; a worker's last operator of a graph ends unread without a barrier.
+  value DOUBLE,
+  -- The same of the wait; NULL when barriers were not recorded or it was not read.
+  wait_value DOUBLE,
+  -- Time of the work in which the thread was on a CPU.
+  cpu_dur DURATION,
+  -- The part of it in which the counter counted: less when it had to share its hardware.
+  counted_dur DURATION,
+  -- The value that there would have been, had it counted all of cpu_dur as it did in counted_dur;
+  -- NULL when it did not count at all.
+  estimate DOUBLE,
+  -- Whether the slice is complete and the counter was read at both ends.
+  complete BOOL
+) AS
+WITH
+  counted AS (
+    SELECT
+      o.id,
+      o.utid,
+      o.graph_id,
+      o.arg_set_id,
+      k.counter_id,
+      v.value,
+      v.wait_value,
+      c.value AS cpu_dur,
+      c.value - iif(k.leader IS NULL, 0, m.value) AS counted_dur,
+      o.complete
+    FROM profinfer_operator_slice AS o
+    CROSS JOIN profinfer_counter AS k
+    LEFT JOIN _operator_step AS v
+      ON v.id = o.id AND v.name = k.name
+    LEFT JOIN _operator_step AS c
+      ON c.id = o.id AND c.name = 'CPU time'
+    LEFT JOIN _operator_step AS m
+      ON m.id = o.id AND m.name = 'not counted: ' || k.leader
+  )
+SELECT
+  id,
+  utid,
+  graph_id,
+  arg_set_id,
+  counter_id,
+  value,
+  wait_value,
+  cast_int!(cpu_dur) AS cpu_dur,
+  cast_int!(counted_dur) AS counted_dur,
+  iif(counted_dur = cpu_dur, value, value * cpu_dur / nullif(counted_dur, 0)) AS estimate,
+  complete AND value IS NOT NULL AS complete
+FROM counted;
+
+-- What the counters say of an operator run, all its threads together. NULL where the counters
+-- that it takes were not counted.
+CREATE PERFETTO VIEW profinfer_operator_metric(
+  -- Graph run.
+  graph_id LONG,
+  -- Arguments of its slices; one set per distinct operator.
+  arg_set_id ARGSETID,
+  -- From its start to the end of the last thread's work.
+  work_dur DURATION,
+  -- CPU cycles.
+  cycles DOUBLE,
+  -- Instructions.
+  instructions DOUBLE,
+  -- Instructions per cycle.
+  ipc DOUBLE,
+  -- Cycles in which the back end took no operation, of all cycles.
+  backend_stall_ratio DOUBLE,
+  -- Bytes read from memory.
+  read_bytes DOUBLE,
+  -- Bytes written: which writes, the counter's source says.
+  written_bytes DOUBLE,
+  -- Bytes read and written per second of work_dur.
+  bandwidth DOUBLE,
+  -- Whether every counter was read at both ends on every thread, and no slice is incomplete.
+  complete BOOL,
+  -- Whether some counter did not count all the time, so that its value is an estimate.
+  multiplexed BOOL
+) AS
+WITH
+  summed AS (
+    SELECT
+      c.graph_id,
+      c.arg_set_id,
+      max(s.ts + s.busy_dur) - min(s.ts) AS work_dur,
+      sum(iif(k.role = 'cycles', c.estimate, NULL)) AS cycles,
+      sum(iif(k.role = 'instructions', c.estimate, NULL)) AS instructions,
+      sum(iif(k.role = 'stall_backend', c.estimate, NULL)) AS stalled,
+      sum(iif(k.role = 'memory_read', c.estimate, NULL)) AS read_bytes,
+      sum(iif(k.role = 'memory_write', c.estimate, NULL)) AS written_bytes,
+      min(c.complete AND c.estimate IS NOT NULL) AS complete,
+      max(c.counted_dur < c.cpu_dur) AS multiplexed
+    FROM profinfer_operator_counter AS c
+    JOIN profinfer_counter AS k
+      USING (counter_id)
+    JOIN profinfer_operator_slice AS s
+      USING (id)
+    GROUP BY c.graph_id, c.arg_set_id
+  )
+SELECT
+  graph_id,
+  arg_set_id,
+  work_dur,
+  cycles,
+  instructions,
+  instructions / nullif(cycles, 0) AS ipc,
+  stalled / nullif(cycles, 0) AS backend_stall_ratio,
+  read_bytes,
+  written_bytes,
+  (coalesce(read_bytes, 0) + coalesce(written_bytes, 0)) * 1e9 / iif(
+    read_bytes IS NULL AND written_bytes IS NULL,
+    NULL,
+    nullif(work_dur, 0)
+  ) AS bandwidth,
+  complete,
+  multiplexed
+FROM summed;

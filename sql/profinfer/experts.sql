@@ -1,0 +1,60 @@
+-- Which experts each token was sent to, in mixture-of-experts models. Needs record --experts.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.expert_readings;
+
+-- Weights, by the number of their value.
+CREATE PERFETTO TABLE _expert_weight(
+  -- Number of the value.
+  id LONG,
+  -- What the router gave.
+  weight DOUBLE
+) AS
+SELECT
+  id,
+  weight
+FROM _expert_value
+WHERE what = 'weights'
+ORDER BY id;
+
+-- Tokens that were sent to an expert: one row per token, layer and rank.
+CREATE PERFETTO TABLE profinfer_expert_activation(
+  -- Reading, with graph, micro-batch and time.
+  reading_id LONG,
+  -- Token, NULL when it is not known which it is.
+  token_id LONG,
+  -- Layer number.
+  layer LONG,
+  -- Rank among the experts of this token, from 0.
+  rank LONG,
+  -- Expert, NULL when lost.
+  expert LONG,
+  -- By what the expert's output is multiplied; NULL unless recorded with --expert-weights.
+  weight DOUBLE,
+  -- Either prefill or decode, NULL when lost.
+  phase STRING,
+  -- Whether all ids of its reading are known, and which micro-batch they belong to.
+  complete BOOL
+) AS
+SELECT
+  p.reading_id,
+  coalesce(p.first_token + (v.id - p.first_id) / p.used, o.token_id) AS token_id,
+  p.layer,
+  (v.id - p.first_id) % p.used AS rank,
+  iif(v.expert < 0, NULL, v.expert) AS expert,
+  w.weight,
+  coalesce(p.phase, t.phase) AS phase,
+  p.complete
+-- In this order: a look-up per reading, not one per value.
+FROM _expert_part AS p
+CROSS JOIN _expert_value AS v
+  ON v.arg_set_id = p.arg_set_id
+LEFT JOIN _expert_output AS o
+  ON o.output_key = p.first_output + (v.id - p.first_id) / p.used
+LEFT JOIN _expert_weight AS w
+  ON w.id = v.id + p.to_weight
+LEFT JOIN profinfer_expert_token AS t
+  ON
+    p.phase IS NULL
+    AND t.token_id = coalesce(p.first_token + (v.id - p.first_id) / p.used, o.token_id)
+WHERE v.what = 'ids';

@@ -1,0 +1,286 @@
+-- Page faults and file reads: which operator, which tensor, which expert.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.files;
+INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.recording;
+
+-- Whether something was to be recorded.
+CREATE PERFETTO FUNCTION profinfer_was_asked(
+  -- Setting: faults or block_io.
+  setting STRING
+)
+-- False also for traces that do not say.
+RETURNS BOOL AS
+SELECT
+  EXISTS (
+    SELECT
+      1
+    FROM _recording_arg
+    WHERE key = 'config.' || $setting AND value IN ('1', 'true')
+  );
+
+-- What the kernel itself has counted of the process while it was recorded.
+CREATE PERFETTO FUNCTION profinfer_kernel_count(
+  -- One of minor, major and read_bytes.
+  what STRING
+)
+-- NULL where that could not be read, and when only some micro-batches were recorded.
+RETURNS LONG AS
+SELECT
+  CAST(max(value) AS INTEGER)
+FROM _recording_arg
+WHERE key = 'memory.kernel.' || $what;
+
+-- How many records were lost by which a fault or a read may have missed its operator.
+CREATE PERFETTO FUNCTION profinfer_doubtful_memory()
+-- Records of operators, and of the beginnings of graphs.
+RETURNS LONG AS
+SELECT
+  profinfer_lost('operator') + profinfer_lost('fused') + profinfer_lost('graph_begin');
+
+-- Page faults of the target.
+CREATE PERFETTO TABLE profinfer_fault(
+  -- Slice id.
+  id LONG,
+  -- When it had been served.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Either major (something had to be read) or minor.
+  kind STRING,
+  -- Address that was touched.
+  address LONG,
+  -- File that is mapped there; NULL for other memory, and where it is not known.
+  file LONG,
+  -- Place in that file.
+  offset LONG,
+  -- Tensor of a model that lies there.
+  model_tensor_id LONG,
+  -- Expert that lies there.
+  expert LONG,
+  -- Slice of the operator during which it happened, NULL outside.
+  operator_slice_id LONG,
+  -- Graph run in which it happened, NULL outside operators.
+  graph_id LONG,
+  -- Arguments of the operator's slice, with its description.
+  arg_set_id ARGSETID
+) AS
+WITH
+  faults AS MATERIALIZED (
+    SELECT
+      *
+    FROM _fault_event
+  ),
+  placed AS MATERIALIZED (
+    SELECT
+      id,
+      -- The last piece that begins before it.
+      max(piece_id) OVER (
+        PARTITION BY file ORDER BY offset, id IS NOT NULL ROWS UNBOUNDED PRECEDING
+      ) AS piece_id
+    FROM (
+      SELECT file, offset, piece_id, NULL AS id FROM _model_piece
+      UNION ALL
+      SELECT file, offset, NULL AS piece_id, id FROM faults WHERE file != 0
+    )
+  )
+SELECT
+  f.id,
+  f.ts,
+  f.utid,
+  iif(f.is_major, 'major', 'minor') AS kind,
+  f.address,
+  nullif(f.file, 0) AS file,
+  iif(f.file = 0, NULL, f.offset) AS offset,
+  m.model_tensor_id,
+  m.expert,
+  o.id AS operator_slice_id,
+  o.graph_id,
+  o.arg_set_id
+FROM faults AS f
+LEFT JOIN placed AS p
+  ON p.id = f.id
+LEFT JOIN _model_piece AS m
+  ON m.piece_id = p.piece_id AND f.offset < m.offset + m.bytes
+LEFT JOIN profinfer_operator_slice AS o
+  ON o.id = f.operator_slice_id
+ORDER BY f.ts;
+
+-- Parts of files that came into memory because of the target's threads: by a fault, by a read
+-- call, or ahead of either.
+CREATE PERFETTO TABLE profinfer_file_read(
+  -- Slice id.
+  id LONG,
+  -- When the kernel made room for them; the data comes after.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- File.
+  file LONG,
+  -- Place in the file.
+  offset LONG,
+  -- Length.
+  bytes LONG,
+  -- Slice of the operator during which it happened, NULL outside.
+  operator_slice_id LONG,
+  -- Graph run in which it happened, NULL outside operators.
+  graph_id LONG,
+  -- Arguments of the operator's slice, with its description.
+  arg_set_id ARGSETID
+) AS
+WITH
+  reads AS MATERIALIZED (
+    SELECT
+      *
+    FROM _file_read_event
+  )
+SELECT
+  r.id,
+  r.ts,
+  r.utid,
+  r.file,
+  r.offset,
+  r.bytes,
+  o.id AS operator_slice_id,
+  o.graph_id,
+  o.arg_set_id
+FROM reads AS r
+LEFT JOIN profinfer_operator_slice AS o
+  ON o.id = r.operator_slice_id
+ORDER BY r.ts;
+
+-- Reads of models by what lies there: one row per read and tensor, or expert of a tensor.
+CREATE PERFETTO TABLE profinfer_model_read(
+  -- The read (see profinfer_file_read).
+  file_read_id LONG,
+  -- When the kernel made room for it.
+  ts TIMESTAMP,
+  -- Tensor.
+  model_tensor_id LONG,
+  -- Expert, NULL for a tensor without.
+  expert LONG,
+  -- Bytes of it that were read.
+  bytes LONG,
+  -- Graph run in which it happened, NULL outside operators.
+  graph_id LONG,
+  -- Arguments of the operator's slice, with its description.
+  arg_set_id ARGSETID
+) AS
+WITH
+  placed AS (
+    SELECT
+      id,
+      is_end,
+      max(piece_id) OVER (
+        PARTITION BY file ORDER BY offset, id IS NOT NULL ROWS UNBOUNDED PRECEDING
+      ) AS piece_id
+    FROM (
+      SELECT file, offset, piece_id, NULL AS id, NULL AS is_end FROM _model_piece
+      UNION ALL
+      SELECT file, offset, NULL AS piece_id, id, 0 AS is_end FROM profinfer_file_read
+      UNION ALL
+      SELECT
+        file,
+        offset + bytes - 1 AS offset,
+        NULL AS piece_id,
+        id,
+        1 AS is_end
+      FROM profinfer_file_read
+    )
+  ),
+  spans AS MATERIALIZED (
+    SELECT
+      id,
+      max(iif(is_end, 0, piece_id)) AS first,
+      max(iif(is_end, piece_id, 0)) AS last
+    FROM placed
+    WHERE id IS NOT NULL
+    GROUP BY id
+  )
+SELECT
+  r.id AS file_read_id,
+  r.ts,
+  m.model_tensor_id,
+  m.expert,
+  min(r.offset + r.bytes, m.offset + m.bytes) - max(r.offset, m.offset) AS bytes,
+  r.graph_id,
+  r.arg_set_id
+FROM profinfer_file_read AS r
+JOIN spans AS s
+  ON s.id = r.id
+JOIN _model_piece AS m
+  ON m.piece_id BETWEEN s.first AND s.last
+WHERE
+  m.file = r.file
+  AND m.offset < r.offset + r.bytes
+  AND r.offset < m.offset + m.bytes
+ORDER BY r.ts;
+
+-- What was read during operators and, as far as faults show it, never touched. A fault makes a
+-- neighbourhood of 64 KiB accessible, as far as it is in memory by then; whatever is touched there
+-- later shows no fault. So what has seen a fault in its neighbourhood since it was read counts as
+-- touched.
+CREATE PERFETTO TABLE _untouched_read(
+  -- The read (see profinfer_file_read).
+  file_read_id LONG,
+  -- Bytes of it in whose neighbourhood no fault has come since.
+  bytes LONG
+) AS
+WITH RECURSIVE
+  numbers(n) AS (
+    SELECT
+      0
+    UNION ALL
+    SELECT
+      n + 1
+    FROM numbers
+    WHERE
+      n < (
+        SELECT
+          max(bytes) / 65536
+        FROM profinfer_file_read
+      )
+  ),
+  -- Neighbourhoods are aligned by address, not by place in the file.
+  phases AS MATERIALIZED (
+    SELECT
+      file,
+      min((start - offset) & 65535) AS phase
+    FROM _file_mapping
+    GROUP BY file
+  ),
+  touched AS MATERIALIZED (
+    SELECT
+      f.file,
+      (f.offset + p.phase) >> 16 AS neighbourhood,
+      max(f.ts) AS ts
+    FROM profinfer_fault AS f
+    JOIN phases AS p
+      USING (file)
+    GROUP BY f.file, neighbourhood
+  ),
+  parts AS (
+    SELECT
+      r.id,
+      r.ts,
+      r.file,
+      ((r.offset + p.phase) >> 16) + n.n AS neighbourhood,
+      r.offset + p.phase AS begin,
+      r.offset + p.phase + r.bytes AS end
+    FROM profinfer_file_read AS r
+    JOIN phases AS p
+      USING (file)
+    JOIN numbers AS n
+      ON n.n <= ((r.offset + p.phase + r.bytes - 1) >> 16) - ((r.offset + p.phase) >> 16)
+    WHERE r.operator_slice_id IS NOT NULL
+  )
+SELECT
+  p.id AS file_read_id,
+  sum(min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16)) AS bytes
+FROM parts AS p
+LEFT JOIN touched AS t
+  ON t.file = p.file AND t.neighbourhood = p.neighbourhood
+WHERE t.ts IS NULL OR t.ts < p.ts
+GROUP BY p.id
+ORDER BY p.id;

@@ -1,0 +1,196 @@
+"""A real engine under a memory limit, and with a growing context: what the trace says of faults,
+reads and attention, against the kernel's and the engine's own counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profinfer.trace_processor import open_trace
+from tests.conftest import require
+from tests.kernel.helpers import number, record, rows
+from tests.sql.harness import ready
+
+LIMIT = 160 << 20
+"""What the engine gets: room for itself and less than half of the model."""
+SHAPE = {"layers": 3, "embd": 512, "experts": 60, "used": 4, "width": 768}
+PREDICT = 6
+PREPARE = "INCLUDE PERFETTO MODULE profinfer.memory"
+V1 = Path("/sys/fs/cgroup/memory")
+V2 = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def memory_limit(size: int) -> Iterator[Path]:
+    """A memory cgroup; what writes its pid into cgroup.procs there has `size` bytes."""
+    require("root, which cgroups need", os.geteuid() == 0)
+    is_v2 = (V2 / "cgroup.controllers").is_file()
+    if is_v2:
+        require(
+            "the memory controller of cgroup v2",
+            "memory" in (V2 / "cgroup.subtree_control").read_text().split(), hardware=True,
+        )  # fmt: skip
+    else:
+        require("a memory cgroup (v1 or v2)", (V1 / "cgroup.procs").is_file(), hardware=True)
+    group = (V2 if is_v2 else V1) / f"profinfer-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / ("memory.max" if is_v2 else "memory.limit_in_bytes")).write_text(str(size))
+        yield group
+    finally:
+        group.rmdir()
+
+
+def value(trace: Path, key: str) -> int:
+    [_, [(found,)]] = rows(
+        trace, "INCLUDE PERFETTO MODULE profinfer.recording",
+        f"SELECT value FROM profinfer_recording WHERE key = '{key}'",  # noqa: S608
+    )  # fmt: skip
+    return int(str(found))
+
+
+class Limited:
+    """One request to a model that does not fit into the memory there is."""
+
+    def __init__(self, repo: Path, folder: Path) -> None:
+        self.model, self.trace = folder / "moe.gguf", folder / "t.pftrace"
+        shape = [word for name, size in SHAPE.items() for word in (f"--{name}", str(size))]
+        subprocess.run(
+            [sys.executable, repo / "tools/make_moe_gguf.py", self.model, *shape],
+            check=True, timeout=200,
+        )  # fmt: skip
+        engine = [
+            sys.executable, repo / "tools/engine.py", self.model, "--predict", PREDICT,
+            "--context", 256, "--no-repack", "--io",
+        ]  # fmt: skip
+        with memory_limit(LIMIT) as group:
+            enter = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]
+            done = record(
+                self.trace,
+                ["--faults", "--block-io", "--evict", "--ring-size", "16M"],
+                [*enter, *engine],
+                timeout=250,
+            )
+        answer, facts = map(json.loads, done.stdout.splitlines())
+        self.timings: dict[str, Any] = answer["timings"]
+        self.facts: dict[str, int] = facts["io"]
+
+    def ask(self, *statements: str) -> list[list[tuple[Any, ...]]]:
+        return rows(self.trace, PREPARE, *statements)[1:]
+
+
+@pytest.fixture(scope="module")
+def limited(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Limited:
+    pytest.importorskip("xllamacpp")
+    return Limited(repo, tmp_path_factory.mktemp("limited"))
+
+
+LAST_BYTES, LAST_FAULTS = 1 << 20, 16
+"""What a process may read of its own libraries while it ends."""
+
+
+def test_bytes_read_are_the_kernels_own_count(limited: Limited) -> None:
+    [[(total, model)], losses] = limited.ask(
+        "SELECT sum(bytes), sum(iif(m.file IS NULL, 0, bytes)) FROM profinfer_file_read"
+        " LEFT JOIN profinfer_model AS m USING (file)",
+        "SELECT * FROM profinfer_loss",
+    )
+    assert losses == []
+    kernel = value(limited.trace, "memory.kernel.read_bytes")
+    # What the engine's process says of itself covers the time before it was attached, too, and
+    # not its last moments.
+    assert kernel <= limited.facts["read_bytes"] + LAST_BYTES
+    assert number(total) == pytest.approx(kernel, rel=0.02)
+    # It came back more than once, and nearly all that was read is the model.
+    assert number(model) > 1.5 * limited.model.stat().st_size
+    assert number(model) > 0.95 * number(total)
+
+
+def test_major_faults_are_the_kernels_own_count_and_in_experts(limited: Limited) -> None:
+    [[(recorded, in_models, in_experts)]] = limited.ask(
+        "SELECT count(), count(model_tensor_id), count(expert) FROM profinfer_fault"
+        " WHERE kind = 'major'"
+    )
+    kernel = value(limited.trace, "memory.kernel.major")
+    assert number(recorded) <= kernel <= limited.facts["major_faults"] + LAST_FAULTS
+    # The others are taken on the process's behalf, when the file is mapped.
+    assert number(recorded) > 0.8 * kernel
+    assert number(in_experts) > 0.8 * number(in_models) > 0
+
+
+def test_model_io_attributes_reads_of_operators_to_the_experts_used(limited: Limited) -> None:
+    with open_trace(limited.trace) as session:
+        [total], tensors, experts, _ = ready(session, "model_io").values()
+        kinds, operators, _, unknown = ready(session, "faults").values()
+    assert unknown == []
+    assert total["kernel_count"] == value(limited.trace, "memory.kernel.read_bytes")
+    assert 0 < number(total["in_operators"]) <= number(total["of_models"])
+    # Tensors have their size, whatever was read of them.
+    assert {row["bytes"] for row in tensors if "exps" in str(row["tensor"])} == {
+        SHAPE["experts"] * SHAPE["width"] * SHAPE["embd"] // 32 * 34
+    }
+    assert {row["layer"] for row in experts} <= set(range(SHAPE["layers"]))
+    assert {number(row["expert"]) for row in experts} <= set(range(SHAPE["experts"]))
+    assert experts
+    by_op: dict[object, int] = {}
+    for row in operators:
+        by_op[row["op"]] = by_op.get(row["op"], 0) + number(row["major"])
+    assert max(by_op, key=lambda op: by_op[op] if op else 0) == "MUL_MAT_ID"
+    assert sum(number(row["recorded"]) for row in kinds) > 0
+
+
+def test_what_an_operator_reads_is_mostly_what_it_multiplies(limited: Limited) -> None:
+    # Nearly: what is read ahead may lie in the next tensor.
+    [found] = limited.ask(
+        "INCLUDE PERFETTO MODULE profinfer.tensors;"
+        " SELECT t.name, s.name, sum(r.bytes) FROM profinfer_model_read AS r"
+        " JOIN profinfer_model_tensor AS t USING (model_tensor_id)"
+        " JOIN _operator_kind AS k USING (arg_set_id)"
+        " JOIN profinfer_edge AS e ON e.tensor_id = k.tensor_id AND e.slot = 0"
+        " JOIN profinfer_tensor AS s ON s.tensor_id = e.src_tensor_id"
+        " WHERE k.op = 'MUL_MAT_ID' GROUP BY 1, 2",
+    )
+    same = sum(number(size) for read, used, size in found if read == used)
+    assert same > 0.6 * sum(number(size) for _, _, size in found)
+
+
+@pytest.mark.parametrize("flash", ["on", "off"])
+def test_kv_growth_covers_every_decoded_token(
+    repo: Path, gemma: Path, tmp_path: Path, flash: str
+) -> None:
+    pytest.importorskip("xllamacpp")
+    trace, predict = tmp_path / "t.pftrace", 320
+    done = record(
+        trace,
+        ["--ring-size", "16M", "--operator-ops", "FLASH_ATTN_EXT", "MUL_MAT"],
+        [sys.executable, repo / "tools/engine.py", gemma, "--predict", predict, "--flash", flash],
+        timeout=250,
+    )
+    prompt = json.loads(done.stdout)["timings"]["prompt_n"]
+    with open_trace(trace) as session:
+        total, layers = ready(session, "kv_growth").values()
+    parts = ["FLASH_ATTN_EXT"] if flash == "on" else ["KQ", "KQV"]
+    assert [row["part"] for row in total] == parts
+    for row in total:
+        # The first token comes from the prefill, the last one is never decoded. While it loads,
+        # the server decodes two tokens of its own.
+        assert number(row["tokens"]) - (predict - 1) in (0, 1, 2)
+        assert row["context_to"] == prompt + predict - 1
+        assert number(row["context_from"]) <= prompt + 1
+        # llama.cpp rounds up to 256 cells.
+        assert row["step_cells"] == 256
+        assert row["incomplete"] == 0
+        assert None not in row.values()
+    assert [(row["part"], row["layer"]) for row in layers] == [
+        (part, layer) for part in parts for layer in range(18)
+    ]
+    assert {row["cells_from"] for row in layers} == {256}
+    assert {row["cells_to"] for row in layers} == {512}

@@ -1,0 +1,138 @@
+"""GGUF headers, honest and hostile: a table of tensors, or a sentence; never harm."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from profinfer import models
+from profinfer.mappings import Model
+from profinfer.models import describe_models
+
+STRING, ARRAY, UINT8, UINT32 = 8, 9, 0, 4
+
+
+def described(path: Path) -> dict[str, Any]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        [found] = describe_models([Model(1, 2, str(path), fd)])
+    finally:
+        os.close(fd)
+    return found
+
+
+def text(value: bytes) -> bytes:
+    return struct.pack("<Q", len(value)) + value
+
+
+def header(tensors: int, pairs: int, rest: bytes = b"") -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, pairs) + rest
+
+
+def array(kind: int, count: int, rest: bytes = b"") -> bytes:
+    return header(0, 1, text(b"a") + struct.pack("<IIQ", ARRAY, kind, count) + rest)
+
+
+def tensor(name: bytes, *ne: int, kind: int = 0, offset: int = 0) -> bytes:
+    return text(name) + struct.pack(f"<I{len(ne)}QIQ", len(ne), *ne, kind, offset)
+
+
+def test_tensors_are_those_that_the_package_reads(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_expert_count(6)
+    writer.add_expert_used_count(2)
+    writer.add_token_list([f"word {i}" for i in range(1000)])
+    writer.add_token_scores([0.5] * 1000)
+    writer.add_tensor("blk.3.ffn_down_exps.weight", np.ones((6, 8, 32), np.float32))
+    writer.add_tensor("blk.3.ffn_norm.weight", np.ones(32, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = described(path)
+    tensors = found.pop("tensors")
+    assert found == {
+        "device": 1, "inode": 2, "path": str(path), "error": None, "architecture": "llama",
+        "expert_count": 6, "expert_used_count": 2,
+    }  # fmt: skip
+    reader = gguf.GGUFReader(path)
+    assert [(t["name"], t["type"], t["ne"], t["offset"], t["bytes"]) for t in tensors] == [
+        (t.name, t.tensor_type.name, t.shape.tolist(), t.data_offset, t.n_bytes)
+        for t in reader.tensors
+    ]
+    assert [(t["layer"], t["experts"], t["expert_bytes"]) for t in tensors] == [
+        (3, 6, 1024), (3, None, None),
+    ]  # fmt: skip
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "magic only": lambda: b"GGUF",
+    "no magic": lambda: b"\x7fELF" + bytes(100),
+    "version": lambda: b"GGUF" + struct.pack("<IQQ", 99, 0, 0),
+    "other byte order": lambda: b"GGUF"
+    + struct.pack(">IQQQBIIQ", 3, 0, 1, 1, 97, ARRAY, 0, 9)
+    + bytes(9),
+    "pairs": lambda: header(0, 1 << 63, bytes(200)),
+    "tensors": lambda: header(1 << 63, 0, bytes(200)),
+    "long key": lambda: header(0, 1, struct.pack("<Q", (1 << 64) - 1) + bytes(50)),
+    "long array": lambda: array(UINT8, 1 << 62),
+    "many strings": lambda: array(STRING, 1 << 62, bytes(800)),
+    "long string": lambda: array(STRING, 1, struct.pack("<Q", 1 << 62)),
+    "array of arrays": lambda: array(ARRAY, 1, struct.pack("<IQ", ARRAY, 1) * 4000),
+    "unknown type": lambda: array(77, 1),
+    "tensor beyond the end": lambda: header(1, 0, tensor(b"t", 1 << 40)),
+    "dimensions that overflow": lambda: header(1, 0, tensor(b"t", 1 << 33, 1 << 33, 1 << 33)),
+    "many dimensions": lambda: header(1, 0, text(b"t") + struct.pack("<I", (1 << 32) - 1)),
+    "unknown tensor type": lambda: header(1, 0, tensor(b"t", 4, kind=999) + bytes(100)),
+    "random": lambda: header(3, 3, np.random.default_rng(1).bytes(5000)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_damaged_header_is_a_sentence(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(HOSTILE[name]())
+    found = described(path)
+    assert found["error"]
+    assert found["error"].isprintable()
+    assert found["tensors"] == []
+
+
+def test_a_header_that_takes_forever_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(array(STRING, 1 << 40))
+    os.truncate(path, 1 << 40)  # empty strings, 137 thousand million of them, without a block
+    monkeypatch.setattr(models, "_SECONDS", 1)
+    began = time.monotonic()
+    found = described(path)
+    assert "status -" in found["error"]
+    assert time.monotonic() - began < 60
+
+
+def test_texts_of_a_header_are_clean_and_numbers_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    rest = tensor(b"blk.1.ffn_up_exps.\x1b[31m", 4, 1 << 20) + bytes((16 << 20) + 64)
+    path.write_bytes(header(1, 0, rest))
+    [found] = described(path)["tensors"]
+    assert found["name"].isprintable()
+    assert found["experts"] is None
+
+
+def test_the_reader_is_nobody_and_may_open_nothing(tmp_path: Path) -> None:
+    # The file is root's alone: only the descriptor that it is given leads there.
+    path = tmp_path / "m.gguf"
+    path.write_bytes(header(1, 0, tensor(b"t", 4) + bytes(100)))
+    path.chmod(0o600)
+    assert [t["name"] for t in described(path)["tensors"]] == ["t"]

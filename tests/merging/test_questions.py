@@ -1,0 +1,161 @@
+"""Ready queries and modules answer on a merged trace as on ours alone; several recordings in one
+trace are added up, and flagged."""
+
+# ruff: noqa: S608  SQL is put together here, from words of this file
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from profinfer import query
+from profinfer.errors import TraceError
+from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from tests.captures import convert
+from tests.merging.android import BOOTED
+from tests.merging.inputs import STEPS, android, engine, merged, write_engine
+from tests.replay.recordings import frames
+
+READY = [path.stem for path in query.ready_queries()]
+MODULES = sorted(path.stem for path in (SQL_DIR / "profinfer").glob("*.sql"))
+_TABLE = re.compile(r"CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)")
+TABLES = sorted(
+    {(path.stem, name) for path in (SQL_DIR / "profinfer").glob("*.sql")
+     for name in _TABLE.findall(path.read_text())}
+)  # fmt: skip
+_OF_TRACE_PROCESSOR = {"id", "slice_id", "utid", "upid", "track_id", "arg_set_id", "parent_id"}
+"""Numbers that Trace Processor gives: other ones in every trace."""
+
+
+def answers(session: Session, name: str) -> str:
+    """The tables of a ready query, as JSON."""
+    tables = query.run(session, query.read(query.resolve(name)))
+    return json.dumps([[table.title, table.columns, table.rows] for table in tables], indent=0)
+
+
+def contents(session: Session, module: str, table: str) -> list[tuple[object, ...]]:
+    """The rows of a module's table, without what Trace Processor numbers."""
+    found = session.query(f"INCLUDE PERFETTO MODULE profinfer.{module}; SELECT * FROM {table}")
+    keep = [i for i, name in enumerate(found.columns) if name not in _OF_TRACE_PROCESSOR]
+    return sorted((tuple(row[i] for i in keep) for row in found), key=repr)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """A real recording of the known engine (tests/replay)."""
+    folder = tmp_path_factory.mktemp("alone")
+    with open_trace(
+        convert(frames(folder), folder / "known.pftrace"), trace_processor="wasm"
+    ) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """The same, merged with a system trace."""
+    folder = tmp_path_factory.mktemp("together")
+    ours = convert(frames(folder), folder / "known.pftrace")
+    (folder / "system.pftrace").write_bytes(android().trace())
+    merged(folder / "both.pftrace", ours, folder / "system.pftrace", same_boot=True)
+    with open_trace(folder / "both.pftrace", trace_processor="wasm") as session:
+        assert session.import_errors() == []
+        yield session
+
+
+@pytest.mark.parametrize("name", READY)
+def test_ready_queries_answer_alike(alone: Session, together: Session, name: str) -> None:
+    assert answers(together, name) == answers(alone, name)
+
+
+@pytest.mark.parametrize(("module", "table"), TABLES)
+def test_tables_are_alike(alone: Session, together: Session, module: str, table: str) -> None:
+    assert contents(together, module, table) == contents(alone, module, table)
+
+
+def test_there_is_something_to_compare(alone: Session) -> None:
+    beside = ("counters", "scheduling", "interference", "files", "memory", "traffic", "kv_cache")
+    of_the_engine = [
+        (module, table)
+        for module, table in TABLES
+        if module not in beside and not module.startswith("expert")
+    ]
+    empty = {table for module, table in of_the_engine if not contents(alone, module, table)}
+    # This recording lost nothing, has nothing to be warned of and its costs were not counted.
+    assert empty <= {
+        "profinfer_loss", "profinfer_recording_warning", "profinfer_handler",
+        "profinfer_operator_cost",
+    }  # fmt: skip
+
+
+# ---- Two recordings of ours
+
+
+def test_two_recordings_are_added_up(tmp_path: Path) -> None:
+    one = write_engine(tmp_path / "one.pftrace", engine(boot="a"))
+    two = write_engine(tmp_path / "two.pftrace", engine(boot="a", pid=200))
+    merged(tmp_path / "both.pftrace", one, two)
+    with (
+        open_trace(one, trace_processor="wasm") as first,
+        open_trace(tmp_path / "both.pftrace", trace_processor="wasm") as both,
+    ):
+        assert both.import_errors() == []
+        for module, table in TABLES:
+            if table in ("profinfer_recording_warning", "profinfer_handler", "profinfer_loss",
+                         "profinfer_operator_cost", "profinfer_operator_total"):  # fmt: skip
+                continue
+            count = len(contents(first, module, table))
+            assert len(contents(both, module, table)) == 2 * count, table
+        graphs = "INCLUDE PERFETTO MODULE profinfer.graphs; SELECT {} FROM profinfer_graph"
+        assert both.query(graphs.format("count(DISTINCT graph_id)")).rows() == [(2 * STEPS,)]
+        # Every operator lies in the graph of its own process.
+        strangers = both.query(
+            "INCLUDE PERFETTO MODULE profinfer.operators; INCLUDE PERFETTO MODULE profinfer.graphs;"
+            "SELECT count() FROM profinfer_operator_slice AS o JOIN profinfer_graph AS g "
+            "USING (graph_id) JOIN thread AS a ON a.utid = o.utid JOIN thread AS b "
+            "ON b.utid = g.utid WHERE a.upid IS NOT b.upid "
+            "OR o.ts NOT BETWEEN g.ts AND g.ts + g.dur"
+        ).rows()
+        assert strangers == [(0,)]
+        tensors = both.query(
+            "INCLUDE PERFETTO MODULE profinfer.operators; "
+            "INCLUDE PERFETTO MODULE profinfer.tensors; "
+            "SELECT count() FROM profinfer_operator AS o JOIN profinfer_tensor AS t "
+            "USING (tensor_id) WHERE o.name != t.name"
+        ).rows()
+        assert tensors == [(0,)]
+
+
+def test_several_recordings_are_flagged(tmp_path: Path) -> None:
+    one = write_engine(tmp_path / "one.pftrace", engine(boot="a"))
+    two = write_engine(tmp_path / "two.pftrace", engine(boot="a", pid=200))
+    other = write_engine(tmp_path / "other.pftrace", engine(boot="b"), booted=BOOTED + 10**12)
+    merged(tmp_path / "two+one.pftrace", two, one)
+    merged(tmp_path / "three.pftrace", tmp_path / "two+one.pftrace", other)
+    for path, number in (
+        (one, 1),
+        (tmp_path / "two+one.pftrace", 2),
+        (tmp_path / "three.pftrace", 3),
+    ):
+        with open_trace(path, trace_processor="wasm") as session:
+            assert session.import_errors() == []
+            said = [message for message, _ in query.recording_warnings(session)]
+            several = [message for message in said if "recordings" in message]
+            assert len(several) == (number > 1), said
+            assert all(f"holds {number} recordings" in message for message in several)
+            # What a recording itself costs cannot be told for one of several.
+            answer = answers(session, "overhead")
+            assert answer
+            for name in READY:
+                assert answers(session, name)
+
+
+def test_two_recordings_of_one_thread_at_one_time_are_refused(tmp_path: Path) -> None:
+    one = write_engine(tmp_path / "one.pftrace", engine(boot="a"))
+    two = write_engine(tmp_path / "two.pftrace", engine(boot="a"))
+    with pytest.raises(TraceError, match="recorded process 100 at the same time"):
+        merged(tmp_path / "both.pftrace", one, two)
+    assert not (tmp_path / "both.pftrace").exists()

@@ -1,0 +1,222 @@
+"""Faults and file reads meet tensors, experts and operators: rows worked out by hand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profinfer.capture import Frame, FrameKind, json_frame
+from profinfer.records import Kind
+from profinfer.trace_processor import Session, open_trace
+from tests.captures import BASE, MAIN, WORKER, Capture, T, convert
+from tests.sql.harness import ask, ready
+
+DEVICE, INODE, OTHER = 254 << 20 | 3, 77, 78
+MAPPED = 0x7F00_0000_0000
+TENSORS: list[dict[str, Any]] = [
+    # name, offset, bytes, layer, experts
+    {"name": "blk.0.ffn_up_exps.weight", "type": "Q8_0", "ne": [32, 64, 4], "offset": 0x1_0000,
+     "bytes": 0x4_0000, "layer": 0, "experts": 4, "expert_bytes": 0x1_0000},
+    {"name": "output.weight", "type": "F16", "ne": [64, 64], "offset": 0x6_0000,
+     "bytes": 0x8000, "layer": None, "experts": None, "expert_bytes": None},
+]  # fmt: skip
+LOOK, LAST_LOOK = 45_000, 95_000
+
+
+def mapping(start: int, inode: int, offset: int = 0, size: int = 0x10_0000) -> dict[str, Any]:
+    return {"start": start, "end": start + size, "offset": offset, "device": DEVICE,
+            "inode": inode, "path": f"/models/{inode}.gguf"}  # fmt: skip
+
+
+def model(**facts: Any) -> dict[str, Any]:
+    return {"device": DEVICE, "inode": INODE, "path": f"/models/{INODE}.gguf", "error": None,
+            "architecture": "llama", "tensors": TENSORS} | facts  # fmt: skip
+
+
+def fault(capture: Capture, at: int, tid: int, address: int, *, major: bool = False) -> None:
+    capture.add(Kind.FAULT, at, tid, address, int(major))
+
+
+def read(capture: Capture, at: int, offset: int, order: int, inode: int = INODE) -> None:
+    capture.add(Kind.FILE_READ, at, MAIN, offset >> 12 | DEVICE << 32, inode | order << 58)
+
+
+def small() -> Capture:
+    capture = Capture()
+    capture.at_start = {"config": {**capture.start()["config"], "faults": True, "block_io": True}}
+    capture.at_end = {"memory": {"kernel": {"minor": 9, "major": 2, "read_bytes": 0x3_0000}}}
+    shape = capture.structure(1_000, [T("a-0", "ADD", ("x",)), T("b-0", "MUL", ("a-0",)), T("x")])
+    capture.graph(
+        shape, 10_000, 80_000,
+        {MAIN: [("a-0", 20_000, 38_000), ("b-0", 40_000, 70_000)],
+         WORKER: [("a-0", 20_100, 30_000), ("b-0", 40_100, 60_000)]},
+    )  # fmt: skip
+    read(capture, 20_500, 0x1_0000, 5)  # 128 KiB: experts 0 and 1
+    fault(capture, 21_000, MAIN, MAPPED + 0x1_2345, major=True)  # expert 0
+    fault(capture, 31_000, WORKER, MAPPED + 0x4_FFFF)  # waiting after a-0; expert 3
+    fault(capture, 42_000, WORKER, MAPPED + 0x6_8000)  # behind the last tensor
+    fault(capture, 43_000, MAIN, 0x5000)  # no file
+    read(capture, 41_000, 0x6_0000, 3)  # 32 KiB: the output, never touched
+    fault(capture, 90_000, MAIN, MAPPED + 0x6_0000, major=False)  # outside; a later look
+    read(capture, 5_000, 0x2000, 0, OTHER)  # of a file that is never mapped
+    return capture
+
+
+def look(at: int, new: list[dict[str, Any]], gone: list[dict[str, Any]]) -> Frame:
+    return json_frame(FrameKind.MAPPINGS, BASE + at, {"new": new, "gone": gone})
+
+
+def frames(
+    capture: Capture, models: list[dict[str, Any]] | None = None, last: Frame | None = None
+) -> list[Frame]:
+    """Two looks at the mappings, the first half way."""
+    capture.extra = [look(LOOK, [mapping(MAPPED, INODE)], []), last or look(LAST_LOOK, [], [])]
+    if models:
+        capture.extra.append(json_frame(FrameKind.MODELS, BASE + 99_000, models))
+    return capture.frames([(BASE + LOOK + 1, BASE + LOOK + 1)])
+
+
+@contextmanager
+def trace(these: list[Frame]) -> Iterator[Session]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = convert(these, Path(folder) / "memory.pftrace")
+        with open_trace(path, trace_processor="wasm") as session:
+            yield session
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    with trace(frames(small(), [model()])) as found:
+        yield found
+
+
+def test_a_fault_knows_its_operator_its_tensor_and_its_expert(session: Session) -> None:
+    assert ask(
+        session,
+        """SELECT f.ts - BASE, tid, f.kind, f.offset, t.name, f.expert, s.name
+           FROM profinfer_fault f JOIN thread USING (utid)
+           LEFT JOIN profinfer_model_tensor t USING (model_tensor_id)
+           LEFT JOIN profinfer_operator_slice s ON s.id = f.operator_slice_id ORDER BY f.ts""",
+    ) == [
+        (21_000, MAIN, "major", 0x1_2345, "blk.0.ffn_up_exps.weight", 0, "a-0"),
+        (31_000, WORKER, "minor", 0x4_FFFF, "blk.0.ffn_up_exps.weight", 3, "a-0"),
+        (42_000, WORKER, "minor", 0x6_8000, None, None, "b-0"),
+        (43_000, MAIN, "minor", None, None, None, "b-0"),
+        (90_000, MAIN, "minor", 0x6_0000, "output.weight", None, None),
+    ]
+
+
+def test_a_read_is_split_at_the_bounds_of_tensors_and_experts(session: Session) -> None:
+    assert ask(
+        session,
+        """SELECT r.ts - BASE, t.name, r.expert, r.bytes, r.graph_id FROM profinfer_model_read r
+           JOIN profinfer_model_tensor t USING (model_tensor_id) ORDER BY 1, 3""",
+    ) == [
+        (20_500, "blk.0.ffn_up_exps.weight", 0, 0x1_0000, 1),
+        (20_500, "blk.0.ffn_up_exps.weight", 1, 0x1_0000, 1),
+        (41_000, "output.weight", None, 0x8000, 1),
+    ]
+    assert ask(session, "SELECT path, inode FROM profinfer_file ORDER BY inode") == [
+        ("/models/77.gguf", INODE),
+        (None, OTHER),
+    ]
+
+
+def test_what_no_fault_followed_was_read_for_nothing(session: Session) -> None:
+    # Expert 1, and nothing of the output: its page was touched later, outside the graph.
+    assert ask(session, "SELECT bytes FROM _untouched_read") == [(0x1_0000,)]
+
+
+def test_faults_counts_by_kind_operator_and_tensor(session: Session) -> None:
+    found = list(ready(session, "faults").values())
+    assert [tuple(row.values()) for row in found[0]] == [
+        ("major", 1, 1, 1, 2, 0),
+        ("minor", 4, 3, 2, 9, 0),
+    ]
+    assert [tuple(row.values()) for row in found[1]] == [
+        ("a-0", "ADD", 0, 1, 1, 2, 0),
+        ("b-0", "MUL", 0, 0, 2, 0, 0),
+        ("outside operators", None, None, 0, 1, 1, 0),
+    ]
+    assert [tuple(row.values()) for row in found[2]] == [
+        ("blk.0.ffn_up_exps.weight", 0, "Q8_0", 0x4_0000, 1, 1, 2, 2, 0),
+        ("output.weight", None, "F16", 0x8000, 0, 1, 0, 0, 0),
+    ]
+    assert found[3] == []
+
+
+def test_model_io_counts_bytes_by_tensor_and_expert(session: Session) -> None:
+    total, tensors, experts, files = ready(session, "model_io").values()
+    assert [tuple(row.values()) for row in total] == [
+        (0x2_9000, 0x2_8000, 0x2_8000, 0x1_0000, 0x3_0000, 0)
+    ]
+    assert [tuple(row.values()) for row in tensors] == [
+        ("blk.0.ffn_up_exps.weight", 0, "Q8_0", 0x4_0000, 0x2_0000, 0.5, 0x2_0000, 0x1_0000, 0),
+        ("output.weight", None, "F16", 0x8000, 0x8000, 1.0, 0x8000, 0, 0),
+    ]
+    assert [tuple(row.values()) for row in experts] == [
+        (0, 0, 0x1_0000, 1.0, 1, 0),
+        (0, 1, 0x1_0000, 1.0, 1, 0),
+    ]
+    assert [tuple(row.values()) for row in files] == [
+        ("/models/77.gguf", 0x2_8000, 0x2_8000, 0),
+        (f"device {DEVICE} inode {OTHER}", 0x1000, 0, 0),
+    ]
+
+
+def test_without_such_records_there_are_no_numbers() -> None:
+    capture = Capture()
+    capture.ubatch(0, 1_000)
+    with trace(capture.frames()) as found:
+        kinds, *rest = ready(found, "faults").values()
+        assert [(row["kind"], row["recorded"], row["kernel_count"]) for row in kinds] == [
+            ("major", None, None), ("minor", None, None),
+        ]  # fmt: skip
+        assert rest == [[], [], []]
+        [total] = next(iter(ready(found, "model_io").values()))
+        assert [total[name] for name in ("read_bytes", "of_models", "untouched_bytes")] == [
+            None
+        ] * 3
+
+
+def test_lost_records_stand_in_every_row() -> None:
+    capture = small()
+    capture.lose(lambda row: row.kind == Kind.FAULT and row.ts == BASE + 42_000)
+    with trace(frames(capture)) as found:
+        tables = ready(found, "faults")
+        assert {row["incomplete"] for table in tables.values() for row in table} == {1}
+        # An operator is not damaged by a fault that is missing.
+        assert ask(found, "SELECT DISTINCT complete FROM profinfer_operator_slice") == [(1,)]
+
+
+def test_a_model_that_cannot_be_read_is_named() -> None:
+    bad = model(error="ValueError: GGUF magic invalid", tensors=[])
+    with trace(frames(small(), [bad])) as found:
+        *_, unknown = ready(found, "faults").values()
+        assert [tuple(row.values()) for row in unknown] == [
+            ("/models/77.gguf", "ValueError: GGUF magic invalid")
+        ]
+        assert ask(found, "SELECT count(model_tensor_id) FROM profinfer_fault") == [(0,)]
+
+
+def test_an_address_that_changed_its_file_between_two_looks_is_of_neither() -> None:
+    swap = look(LAST_LOOK, [mapping(MAPPED, OTHER)], [mapping(MAPPED, INODE)])
+    with trace(frames(small(), last=swap)) as session:
+        places = ask(
+            session,
+            "SELECT ts - BASE, file IS NULL FROM profinfer_fault WHERE ts != BASE + 43000",
+        )
+    assert places == [(21_000, 0), (31_000, 0), (42_000, 0), (90_000, 1)]
+
+
+def test_a_mapping_that_is_gone_by_the_next_look_was_there_before_it() -> None:
+    gone = look(LAST_LOOK, [], [mapping(MAPPED, INODE)])
+    with trace(frames(small(), last=gone)) as session:
+        assert ask(session, "SELECT offset FROM profinfer_fault WHERE ts = BASE + 90000") == [
+            (0x6_0000,)
+        ]

@@ -1,0 +1,322 @@
+"""Where operators' time went when their threads did not run, against numbers worked out by hand.
+
+One graph on two threads (units of 10 us; the barrier's entry is in brackets):
+
+    op        main                      worker
+    a ADD     100 (200)                 100 (400): spinner has its CPU from 150 to 350
+    b MUL     410 (500)                 412 (700): a page fault puts it to sleep from 500 to 600
+    c MUL_MAT 705 (800): in a futex     707 (860)
+              from 820, woken at 868,
+              runs at 870
+    d ADD     872                       862
+    graph     50 .. 1000
+"""
+
+# ruff: noqa: S608  SQL is put together here, from words of this file
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from profinfer.trace_processor import Session
+from tests.captures import BASE, MAIN, PID, WORKER, Capture, T
+from tests.sql.harness import ask, opened, ready, rows
+
+UNIT = 10_000
+SPINNER = 500
+FUTEX, FAULT = 202, -1
+RUNS, SLEEPS, WAITS, PREEMPTED = 0, 1, 2, 0x100
+CPU0, CPU1 = MAIN % 4, WORKER % 4
+TENSORS = (
+    T("x"),
+    T("a", "ADD", ("x", "x")),
+    T("b", "MUL", ("a", "x")),
+    T("c", "MUL_MAT", ("x", "b")),
+    T("d", "ADD", ("c", "x")),
+)
+
+
+def schedule(mode: str = "system", *, calls: bool = True) -> Capture:
+    """The recording; `mode` "" for one without the scheduler."""
+    capture = Capture(scheduler=mode, calls=calls, strangers={SPINNER: "spinner"})
+    shape = capture.structure(10 * UNIT, TENSORS)
+    capture.ubatch(20 * UNIT, 30 * UNIT, [(0, 0, 3, 1, 1)])
+    capture.ubatch(40 * UNIT, 1010 * UNIT, [(0, 3, 1, 1, 1)])
+    capture.ubatch(1020 * UNIT, 1030 * UNIT, [(0, 4, 1, 1, 1)])
+    threads = {
+        MAIN: [("a", 100, 200), ("b", 410, 500), ("c", 705, 800), ("d", 872)],
+        WORKER: [("a", 100, 400), ("b", 412, 700), ("c", 707, 860), ("d", 862)],
+    }
+    capture.graph(
+        shape, 50 * UNIT, 1000 * UNIT,
+        {tid: [(name, *(UNIT * t for t in times)) for name, *times in operators]
+         for tid, operators in threads.items()},
+    )  # fmt: skip
+    if not mode:
+        return capture
+
+    def switch(
+        at: int, cpu: int, prev: int, following: int, state: int, call: int | None = None
+    ) -> None:
+        capture.switch(at * UNIT, cpu, prev, following, state, call if calls else None)
+
+    switch(5, CPU0, 0, MAIN, RUNS)
+    switch(6, CPU1, 0, WORKER, RUNS)
+    switch(150, CPU1, WORKER, SPINNER, PREEMPTED)
+    if mode == "system":
+        switch(160, 2, 0, SPINNER + 1, RUNS)  # what has nothing to do with it
+        switch(170, 2, SPINNER + 1, 0, SLEEPS)
+    switch(350, CPU1, SPINNER, WORKER, PREEMPTED)
+    switch(500, CPU1, WORKER, 0, WAITS, FAULT)
+    # A nanosecond before, since no switch comes at the very time of its wake-up.
+    capture.waking(600 * UNIT - 1, CPU0, MAIN, WORKER, CPU1)
+    switch(600, CPU1, 0, WORKER, RUNS)
+    switch(820, CPU0, MAIN, 0, SLEEPS, FUTEX)
+    capture.waking(868 * UNIT, CPU1, WORKER, MAIN, CPU0)
+    switch(870, CPU0, 0, MAIN, RUNS)
+    switch(1050, CPU0, MAIN, 0, SLEEPS, FUTEX)
+    return capture
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[Session]:
+    with opened(schedule()) as session:
+        yield session
+
+
+@pytest.fixture(scope="module", params=["system", "target"])
+def either(request: pytest.FixtureRequest) -> Iterator[Session]:
+    with opened(schedule(request.param)) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def without() -> Iterator[Session]:
+    with opened(schedule("")) as session:
+        yield session
+
+
+SPLIT = (
+    "running_dur", "preempted_dur", "runnable_dur", "futex_dur", "io_dur", "fault_dur", "sleep_dur",
+)  # fmt: skip
+
+
+def split(session: Session) -> dict[tuple[object, object], tuple[object, ...]]:
+    """By operator and thread: the split of its slice in units, and whether that is certain."""
+    columns = ", ".join(f"(p.{name} + {UNIT // 2}) / {UNIT}" for name in SPLIT)
+    found = ask(
+        session,
+        f"SELECT s.name, t.tid, {columns}, p.complete FROM profinfer_operator_scheduling AS p"
+        " JOIN slice AS s USING (id) JOIN profinfer_operator_slice AS o USING (id)"
+        " JOIN thread AS t ON t.utid = o.utid",
+    )
+    return {(name, tid): tuple(row) for name, tid, *row in found}
+
+
+def test_each_operators_time_is_split_into_running_and_the_ways_of_not_running(
+    either: Session,
+) -> None:
+    assert split(either) == {
+        ("a", MAIN): (310, 0, 0, 0, 0, 0, 0, 1),
+        ("a", WORKER): (112, 200, 0, 0, 0, 0, 0, 1),
+        ("b", MAIN): (295, 0, 0, 0, 0, 0, 0, 1),
+        ("b", WORKER): (195, 0, 0, 0, 0, 100, 0, 1),
+        ("c", MAIN): (117, 0, 2, 48, 0, 0, 0, 1),
+        ("c", WORKER): (155, 0, 0, 0, 0, 0, 0, 1),
+        ("d", MAIN): (128, 0, 0, 0, 0, 0, 0, 1),
+        ("d", WORKER): (138, 0, 0, 0, 0, 0, 0, 1),
+    }
+
+
+def test_the_parts_add_up_to_the_slice(either: Session) -> None:
+    total = " + ".join(f"p.{name}" for name in SPLIT)
+    assert ask(
+        either,
+        f"SELECT count(), sum({total} = o.dur) FROM profinfer_operator_scheduling AS p"
+        " JOIN profinfer_operator_slice AS o USING (id)",
+    ) == [(8, 8)]
+
+
+def test_a_threads_states_follow_each_other_without_a_gap(either: Session) -> None:
+    found = ask(
+        either,
+        f"SELECT (ts + 1 - BASE) / {UNIT}, kind, blocked_in FROM profinfer_thread_state"
+        f" JOIN thread USING (utid) WHERE tid = {WORKER} AND ts >= BASE + 6 * {UNIT} ORDER BY ts",
+    )
+    assert found == [
+        (6, "running", None),
+        (150, "preempted", None),
+        (350, "running", None),
+        (500, "fault", "page fault"),
+        (600, "runnable", None),
+        (600, "running", None),
+    ]
+    assert ask(
+        either,
+        "SELECT count() FROM (SELECT ts + dur AS till, lead(ts) OVER (PARTITION BY utid"
+        " ORDER BY ts) AS following FROM profinfer_thread_state) WHERE following != till",
+    ) == [(0,)]
+
+
+def test_stalls_tell_imbalance_from_interference_from_faults(either: Session) -> None:
+    # Wait: of a 210 + 12 units, of b 205 + 7, of c 72 + 2. Without the spinner the worker would
+    # have arrived at a's barrier when main did, without the fault 100 later than it at b's; at c's
+    # it was 60 late. Nobody waits after d.
+    by_op, by_operator = ready(either, "stalls").values()
+    columns = ("op", "wait_ms", "imbalance_ms", "interference_ms", "fault_ms", "blocked_ms",
+               "release_ms", "incomplete")  # fmt: skip
+    assert sorted(rows(by_op, *columns), key=str) == [
+        ("ADD", 2.22, 0.0, 2.0, 0.0, 0.0, 0.22, 0),
+        ("MUL", 2.12, 1.0, 0.0, 1.0, 0.0, 0.12, 0),
+        ("MUL_MAT", 0.74, 0.6, 0.0, 0.0, 0.0, 0.14, 0),
+    ]
+    shares = {row["name"]: row["interference_share"] for row in by_operator}
+    assert shares["a"] == 0.901
+    assert shares["b"] == shares["c"] == 0
+
+
+def test_interference_names_who_took_the_cpu_and_what_came_later(either: Session) -> None:
+    takers, operators, tokens, threads = ready(either, "interference").values()
+    columns = ("thread", "tid", "own", "times", "taken_ms", "longest_ms", "in_work_ms", "delay_ms",
+               "operators", "tokens", "incomplete")  # fmt: skip
+    assert rows(takers, *columns) == [
+        ("spinner", SPINNER, 0, 1, 2.0, 2.0, 2.0, 2.0, 1, 1, 0),
+    ]
+    assert rows(operators, "name", "op", "runs", "delay_ms", "mostly_by", "incomplete") == [
+        ("a", "ADD", 1, 2.0, "spinner", 0),
+    ]
+    assert rows(tokens, "step", "delay_ms", "outside_ms", "mostly_by", "complete") == [
+        (1, 2.0, 0.0, "spinner", 1),
+    ]
+    by_thread = ("tid", "graphs_ms", "running_ms", "preempted_ms", "runnable_ms", "futex_ms",
+               "fault_ms", "incomplete")  # fmt: skip
+    assert sorted(rows(threads, *by_thread), key=str) == [
+        (MAIN, 9.5, 9.0, 0.0, 0.02, 0.48, 0.0, 0),
+        (WORKER, 9.0, 6.0, 2.0, 0.0, 0.0, 1.0, 0),
+    ]
+
+
+def test_the_takers_process_is_named_where_everything_is_recorded(system: Session) -> None:
+    (taker,) = ready(system, "interference")["Who took the CPU (the first 20)"]
+    assert taker["process"] == "/bin/spinner"
+
+
+def test_perfettos_own_tables_are_filled(system: Session) -> None:
+    found = ask(
+        system,
+        f"SELECT t.tid, s.cpu, (s.ts - BASE) / {UNIT}, s.end_state, p.pid FROM sched AS s"
+        " JOIN thread AS t USING (utid) LEFT JOIN process AS p USING (upid)"
+        f" WHERE t.tid IN ({MAIN}, {SPINNER}) AND s.ts >= BASE + 5 * {UNIT} ORDER BY s.ts",
+    )
+    assert found == [
+        (MAIN, CPU0, 5, "S", PID),
+        (SPINNER, CPU1, 150, "R+", SPINNER),
+        (MAIN, CPU0, 870, "S", PID),
+    ]
+    assert ask(
+        system,
+        "INCLUDE PERFETTO MODULE sched.latency;"
+        f"SELECT latency_dur / {UNIT} FROM sched_latency_for_running_interval AS l"
+        f" JOIN thread AS t USING (utid) WHERE t.tid = {MAIN}",
+    ) == [(2,)]
+
+
+# ---- What is not known is not claimed
+
+
+def test_without_the_scheduler_everything_is_answered_as_before(without: Session) -> None:
+    assert set(split(without).values()) == {(None,) * 8}
+    by_op, _ = ready(without, "stalls").values()
+    columns = ("op", "wait_ms", "imbalance_ms", "interference_ms", "fault_ms", "blocked_ms",
+               "release_ms", "incomplete")  # fmt: skip
+    assert sorted(rows(by_op, *columns), key=str) == [
+        ("ADD", 2.22, 2.0, None, None, None, 0.22, 0),
+        ("MUL", 2.12, 2.0, None, None, None, 0.12, 0),
+        ("MUL_MAT", 0.74, 0.6, None, None, None, 0.14, 0),
+    ]
+    takers, operators, tokens, threads = ready(without, "interference").values()
+    assert takers == operators == tokens == []
+    for row in threads:
+        assert [row[name] for name in ("running_ms", "preempted_ms", "futex_ms")] == [None] * 3
+
+
+def test_without_system_calls_sleep_has_no_names() -> None:
+    with opened(schedule(calls=False)) as session:
+        found = split(session)
+        assert found["b", WORKER] == (195, 0, 0, None, 100, None, 0, 1)
+        assert found["c", MAIN] == (117, 0, 2, None, 0, None, 48, 1)
+        by_op, _ = ready(session, "stalls").values()
+        (mul,) = [row for row in by_op if row["op"] == "MUL"]
+        assert (mul["fault_ms"], mul["blocked_ms"], mul["imbalance_ms"]) == (None, 1.0, 1.0)
+
+
+LOST: dict[str, Callable[[int], bool]] = {
+    "the worker's preemption": lambda at: at == 150,
+    "its return": lambda at: at == 350,
+    "both": lambda at: at in (150, 350),
+}
+
+
+@pytest.mark.parametrize("mode", ["system", "target"])
+@pytest.mark.parametrize("what", LOST)
+def test_nothing_certain_spans_a_lost_switch(what: str, mode: str) -> None:
+    capture = schedule(mode)
+    capture.unschedule(lambda row: LOST[what]((row.ts - BASE) // UNIT))
+    drains = [(BASE + t * UNIT, BASE + t * UNIT) for t in (90, 405)]
+    with opened(capture, drains=drains) as session:
+        found = split(session)
+        assert found["a", WORKER][-1] == 0
+        assert {key for key, row in found.items() if row[-1] == 0} <= {
+            ("a", WORKER), ("a", MAIN), ("b", WORKER), ("b", MAIN),
+        }  # fmt: skip
+        assert found["c", MAIN] == (117, 0, 2, 48, 0, 0, 0, 1)
+        by_op, _ = ready(session, "stalls").values()
+        for row in by_op:
+            if row["op"] == "ADD":
+                assert row["interference_ms"] == 0
+                assert int(str(row["incomplete"])) > 0
+        for table in list(ready(session, "interference").values())[:2]:
+            assert all(row["incomplete"] for row in table)
+        lost = ask(session, "SELECT kind, sum(lost) FROM profinfer_loss GROUP BY 1")
+        assert lost == [("switch", len(capture.unscheduled))]
+
+
+def test_a_missing_switch_that_nobody_counted_is_found_by_the_chain() -> None:
+    """The kernel may skip a program and not say so: then who runs is not who was switched to."""
+    capture = schedule()
+    capture.scheduled = [row for row in capture.scheduled if row.ts != BASE + 150 * UNIT]
+    with opened(capture, lossy=True) as session:
+        assert split(session)["a", WORKER][-1] == 0
+        assert ask(session, "SELECT kind, cpu, lost, left_tid, found_tid FROM _scheduler_loss") == [
+            ("switch", CPU1, 1, WORKER, SPINNER)
+        ]
+
+
+def test_a_sleep_whose_wake_up_is_missing_is_not_certain() -> None:
+    """How much of it was waiting for a CPU nobody knows."""
+    capture = schedule()
+    capture.scheduled = [row for row in capture.scheduled if row.ts != BASE + 868 * UNIT]
+    with opened(capture) as session:
+        found = split(session)
+        assert found["c", MAIN] == (117, 0, 0, 50, 0, 0, 0, 0)
+        assert {key for key, row in found.items() if row[-1] == 0} == {("c", MAIN)}
+
+
+def test_who_ran_before_its_first_switch_is_not_claimed() -> None:
+    """Until the first record of its CPU a thread's states are unknown, and the split is NULL."""
+    capture = schedule()
+    capture.scheduled = [row for row in capture.scheduled if row.ts >= BASE + 150 * UNIT]
+    with opened(capture) as session:
+        found = split(session)
+    # Whoever is switched from has run since recording began.
+    assert found["a", WORKER] == (112, 200, 0, 0, 0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("every", [7, 100, 333])
+def test_how_the_recording_was_drained_makes_no_difference(every: int, system: Session) -> None:
+    drains = [(BASE + (t - 3) * UNIT, BASE + t * UNIT) for t in range(40, 1000, every)]
+    with opened(schedule(), drains=drains) as session:
+        assert split(session) == split(system)
+        for name in ("stalls", "interference"):
+            assert ready(session, name) == ready(system, name)
