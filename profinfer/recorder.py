@@ -8,7 +8,6 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from profinfer import kernel, target
@@ -19,55 +18,28 @@ from profinfer.config import Config
 from profinfer.counting import Counting, open_counters
 from profinfer.drain import boot_ns, clock_frame
 from profinfer.drains import Drains
+from profinfer.engine_wait import wait_for_engine
 from profinfer.errors import KernelError, PrivilegeError, ProbeError, TargetError
 from profinfer.evict import evict_mapped, evict_named
 from profinfer.handler_stats import HandlerStats, handlers_json
 from profinfer.hitcost import hit_cost
 from profinfer.kernel_types import scheduler_types
-from profinfer.launch import Launched, describe_status, resume
+from profinfer.launch import Launched, resume
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
 from profinfer.loaded import Loaded, load_handlers
 from profinfer.means import Means, choose_means
 from profinfer.memory_recorder import MemoryRecorder
 from profinfer.metadata import start_json
+from profinfer.pace import Pace
 from profinfer.placement import Choices, Placer
 from profinfer.plan import HOT_HANDLERS, Plan, check, make_plan
-from profinfer.priority import Priority
 from profinfer.records import Kind
+from profinfer.result import Progress, Result
 from profinfer.run_delay import RunDelay
 from profinfer.scheduler import SYSTEM, Scheduler
 from profinfer.stubs import read_redirection
 from profinfer.target import EngineObject, ObjectFinder
-
-_CLOCK_EVERY_NS = 10_000_000_000
-_LOOKS, _HURRIED_LOOKS, _FULL = 4, 64, 0.4
-"""A ring is looked at so many times between drains, and drained early when as full as this: then
-it is looked at more often, until it fills more slowly."""
-
-
-@dataclass
-class Result:
-    """How a recording ended."""
-
-    reason: str
-    records: int = 0
-    lost: int = 0
-    seconds: float = 0.0
-    command_status: int | None = None
-    """Wait status of the launched command."""
-    notes: list[str] = field(default_factory=list)
-    """What a reader has to know beside the losses."""
-
-
-@dataclass
-class Progress:
-    """What a live line shows."""
-
-    seconds: float
-    records: int
-    lost: int
-
 
 Sink = Callable[[Frame], None]
 
@@ -150,7 +122,10 @@ class Recorder:
                 self._config.user,
                 redirect=self._config.redirect,
             )
-            self._wait_for_engine(self._launched)
+            found = wait_for_engine(
+                self._launched, self._finder, self._config, lambda: self._signal is not None
+            )
+            self.pid, self.objects, self.plan = found.pid, found.objects, found.plan
         layout = self._describe()
         cost = hit_cost(means.way)
         self._placer = Placer(cost, self.pid, symbols_only=self._config.probe_symbols)
@@ -203,40 +178,6 @@ class Recorder:
             if mode != "auto":
                 raise
             self._notes.append(f"the scheduler was not recorded: {error.message}")
-
-    def _wait_for_engine(self, launched: Launched) -> None:
-        """Returns with the process stopped in which an engine has appeared."""
-        last: Plan | None = None
-        while True:
-            for pid in launched.wait_stopped(0.2):
-                with contextlib.suppress(TargetError):
-                    # While the loader changes its list, an object is mapped but has no stubs yet;
-                    # the next stop comes before any of its code runs.
-                    if read_redirection(pid).changing:
-                        resume(pid)
-                        continue
-                    objects = self._finder.find(pid)
-                    plan = make_plan(objects, self._config.level) if objects else None
-                    last = plan or last
-                    usable = plan is not None and plan.probes
-                    if plan and (not plan.missing or (self._config.best_effort and usable)):
-                        self.pid, self.objects, self.plan = pid, objects, plan
-                        launched.forget_family(keep=pid)
-                        return
-                resume(pid)
-            if launched.has_ended():
-                status = describe_status(launched.status or 0)
-                command = self._config.command[0]
-                if last and last.missing:
-                    check(last, best_effort=False)
-                raise TargetError(
-                    f"{command} {status} before it loaded any ggml or llama.cpp code",
-                    "record the process that runs the model; profinfer doctor FILE looks into one",
-                )
-            if self._signal is not None:
-                raise TargetError(
-                    f"interrupted before {self._config.command[0]} loaded any ggml code"
-                )
 
     def _start_placing(self) -> Aside[tuple[Plan, Choices]]:
         """The plan for the objects as they are mapped now. What it takes to read machine code would
@@ -338,29 +279,22 @@ class Recorder:
         poll.register(target_fd, select.EPOLLIN)
         if self._launched:
             poll.register(self._launched.stops_fd, select.EPOLLIN)
-        next_clock = boot_ns() + _CLOCK_EVERY_NS
-        next_drain = time.monotonic() + self._config.poll
-        checked = is_hurried = False
-        priority = Priority()
-        try:
+        checked = False
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, target_fd)
+            stack.callback(poll.close)
+            pace = stack.enter_context(Pace(self._config.poll))
             while True:
                 ready: list[tuple[int, int]] = []
                 with contextlib.suppress(InterruptedError):
-                    looks = _HURRIED_LOOKS if is_hurried else _LOOKS
-                    ready = poll.poll(self._config.poll / looks)
+                    ready = poll.poll(pace.nap)
                 if self._launched:
                     self._attach_new(self._launched, attachments)
                 for frame in self._memory.look():  # of a target that ends soon nothing is left
                     sink(frame)
                 ended = any(fd == target_fd for fd, _ in ready)
-                is_filling = drain.fill() >= _FULL
-                is_due = is_filling or time.monotonic() >= next_drain
-                if not (is_due or ended or self._signal is not None):
+                if not pace.is_due(drain.fill(), at_once=ended or self._signal is not None):
                     continue
-                if is_filling != is_hurried:
-                    is_hurried = is_filling
-                    priority.set(is_hurried=is_hurried)
-                next_drain = time.monotonic() + self._config.poll
                 for frame in drain.take(self.objects):
                     sink(frame)
                 stats.tick(drain.engine.records)
@@ -368,9 +302,8 @@ class Recorder:
                 if not (ended or checked) and drain.engine.emitted[Kind.OPERATOR]:
                     checked = True
                     self._check_redirection()
-                if boot_ns() >= next_clock:
+                if pace.is_clock_due():
                     sink(clock_frame())
-                    next_clock += _CLOCK_EVERY_NS
                 seconds = time.monotonic() - began
                 show(Progress(seconds, drain.records, drain.lost))
                 if ended:
@@ -381,10 +314,6 @@ class Recorder:
                     return "the duration is over"
                 if self._config.iterations and loaded.control()["finished"][0]:
                     return "the iterations are complete"
-        finally:
-            priority.set(is_hurried=True)
-            poll.close()
-            os.close(target_fd)
 
     def _check_redirection(self) -> None:
         """Looks again whether calls pass their stubs: now the loader has bound them."""

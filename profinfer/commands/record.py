@@ -18,7 +18,8 @@ from profinfer.launch import describe_status
 from profinfer.output import Output, give_to_caller
 from profinfer.plan import LEVELS
 from profinfer.priority import Priority
-from profinfer.recorder import Progress, Recorder, Result, check_privileges
+from profinfer.recorder import Recorder, check_privileges
+from profinfer.result import Progress, Result
 from profinfer.system_trace import beside
 from profinfer.target import process_name
 from profinfer.trace_writer import TraceWriter
