@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from profinfer.capture import Frame
 from profinfer.drain import Drain
+from profinfer.handler_stats import EventProgram
 from profinfer.loaded import Loaded
 from profinfer.scheduler import Scheduler
 from profinfer.scheduler_drain import SchedulerDrain
@@ -49,6 +50,10 @@ class Drains:
     def lost(self) -> int:
         """Lost so far."""
         return self.engine.lost + (self._of_scheduler.lost if self._of_scheduler else 0)
+
+    def event_programs(self) -> dict[str, EventProgram]:
+        """The scheduler's programs; empty where it is not recorded."""
+        return self._of_scheduler.event_programs() if self._of_scheduler else {}
 
     def scheduler_json(self) -> dict[str, int] | None:
         """What became of the scheduler's records; None where it is not recorded."""

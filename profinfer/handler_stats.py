@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from profinfer import kernel
 from profinfer.records import Kind
@@ -47,6 +48,33 @@ class HandlerStats:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+@dataclass(frozen=True)
+class EventProgram:
+    """A program at an event of the kernel's own, which every process may bring about."""
+
+    fd: int
+    event: str
+    runs: int | None
+    """While it was recorded; None where not every run makes a record."""
+
+
+def event_programs_json(programs: Mapping[str, EventProgram]) -> list[dict[str, object]]:
+    """For the trace, as `handlers_json`: what these cost whoever ran into them."""
+    out: list[dict[str, object]] = []
+    for name, program in programs.items():
+        timed = kernel.program_stats(program.fd)
+        out.append(
+            {
+                "program": name,
+                "event": program.event,
+                "runs": program.runs,
+                "timed_runs": timed.runs,
+                "timed_ns": timed.run_ns,
+            }
+        )
+    return out
 
 
 def handlers_json(

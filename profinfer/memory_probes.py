@@ -15,11 +15,13 @@ from typing import Protocol
 
 from profinfer import kernel
 from profinfer.errors import KernelError
+from profinfer.handler_stats import EventProgram
 from profinfer.programs import PERF_EVENT, TRACEPOINT
 
 _SOFTWARE = 1
 _EVENTS = {"on_minor_fault": 5, "on_major_fault": 6}
 """PERF_COUNT_SW_PAGE_FAULTS_MIN and _MAJ."""
+_EVENT_NAMES = {"on_minor_fault": "minor-faults", "on_major_fault": "major-faults"}
 _READ, _READ_EVENT = "on_file_read", "filemap/mm_filemap_add_to_page_cache"
 _FIELDS = {"PAGE_INODE": ("i_ino", 8), "PAGE_INDEX": ("index", 8), "PAGE_DEVICE": ("s_dev", 4)}
 NO_MEMORY = {"TARGET": 0, "PAGE_ORDER": -1, **dict.fromkeys(_FIELDS, -1)}
@@ -80,6 +82,16 @@ class MemoryProbes:
                     self._attached.append(kernel.run_program(opened, program, what))
         if self.reads:
             self._attached.append(kernel.attach_tracepoint(loaded.program(_READ), _READ_EVENT))
+
+    def event_programs(self, loaded: _Loaded) -> dict[str, EventProgram]:
+        """The programs; they run for everybody's faults and reads."""
+        return {
+            name: EventProgram(loaded.program(name), event, None)
+            for name, event in {
+                **(_EVENT_NAMES if self.faults else {}),
+                **({_READ: _READ_EVENT.partition("/")[2]} if self.reads else {}),
+            }.items()
+        }
 
     def detach(self) -> None:
         """Ends that."""

@@ -21,7 +21,7 @@ from profinfer.drains import Drains
 from profinfer.engine_wait import wait_for_engine
 from profinfer.errors import KernelError, PrivilegeError, ProbeError, TargetError
 from profinfer.evict import evict_mapped, evict_named
-from profinfer.handler_stats import HandlerStats, handlers_json
+from profinfer.handler_stats import HandlerStats, event_programs_json, handlers_json
 from profinfer.hitcost import hit_cost
 from profinfer.kernel_types import scheduler_types
 from profinfer.launch import Launched, resume
@@ -253,6 +253,9 @@ class Recorder:
             "notes": self._notes,
             "seconds": result.seconds,
             "handlers": handlers_json(attachments.programs, drain.engine.emitted, empty),
+            "event_programs": event_programs_json(
+                drain.event_programs() | self._memory.probes.event_programs(loaded)
+            ),
             "recorder_cpu_s": time.process_time() - cpu,
             "threads_waited_s": delay.seconds,
             "memory": self._memory.to_json() if not last else None,

@@ -116,6 +116,11 @@ class Scheduler:
         """The fd of a program of bpf/scheduler.h."""
         return self._programs.program(name)
 
+    def events(self) -> dict[str, tuple[str, SchedulerKind]]:
+        """By program, the tracepoint that it is at and the kind of record that it makes."""
+        reason = {_REASON: (_REASON_EVENT.partition("/")[2], SchedulerKind.REASON)}
+        return _TRACEPOINTS | (reason if self.names_reasons else {})
+
     def losses(self) -> Records:
         """struct loss by CPU and kind as it stands; shape (cpus, SCHEDULER_KINDS)."""
         return self._losses.copy().reshape(self._cpus, SCHEDULER_KINDS)
@@ -124,7 +129,7 @@ class Scheduler:
         """By kind, how often the kernel has skipped a program: it runs none within another one."""
         return {
             kind: kernel.program_misses(self._programs.program(name))
-            for name, kind in self._kinds().items()
+            for name, (_, kind) in self.events().items()
         }
 
     def to_json(self) -> dict[str, object]:
@@ -144,16 +149,12 @@ class Scheduler:
         self._loss_map.close()
         self._programs.close()
 
-    def _kinds(self) -> dict[str, SchedulerKind]:
-        kinds = {name: kind for name, (_, kind) in _TRACEPOINTS.items()}
-        return kinds | ({_REASON: SchedulerKind.REASON} if self.names_reasons else {})
-
     def _attach_all(self, pid: int) -> None:
         """With `pid` for the target."""
         self._control["target"] = pid
         self._control["boot_offset"] = 0 if self._boot_clock else boot_offset()
         self._control["active"] = 1
-        for name in self._kinds().keys() - self._events.keys():
+        for name in self.events().keys() - self._events.keys():
             program = self._programs.program(name)
             self._events[name] = (
                 kernel.attach_tracepoint(program, _REASON_EVENT)

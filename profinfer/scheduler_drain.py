@@ -8,8 +8,16 @@ import numpy.typing as npt
 from profinfer import tasks
 from profinfer.capture import ANY_CPU, LOSS_ENTRY, Frame, FrameKind, json_frame
 from profinfer.drain import HOLD_NS, boot_ns
-from profinfer.records import FIRST_SCHEDULER_KIND, RECORD, Records, SchedulerKind, join
-from profinfer.scheduler import Scheduler
+from profinfer.handler_stats import EventProgram
+from profinfer.records import (
+    FIRST_SCHEDULER_KIND,
+    RECORD,
+    SCHEDULER_KINDS,
+    Records,
+    SchedulerKind,
+    join,
+)
+from profinfer.scheduler import SYSTEM, Scheduler
 
 
 class SchedulerDrain:
@@ -29,6 +37,21 @@ class SchedulerDrain:
         """Lost so far, of all kinds."""
         self.horizon = 0
         """Everything older has been drained."""
+        self._drained = np.zeros(SCHEDULER_KINDS, np.int64)
+
+    def event_programs(self) -> dict[str, EventProgram]:
+        """The scheduler's programs and how often they ran."""
+        scheduler = self._scheduler
+        emitted = self._drained + (self._lost - self._lost_before).sum(axis=0).astype(np.int64)
+        # Where only the target is recorded, others' events end without a record.
+        is_each = scheduler.mode == SYSTEM
+        return {
+            name: EventProgram(
+                scheduler.program(name), event,
+                int(emitted[kind - FIRST_SCHEDULER_KIND]) if is_each else None,
+            )
+            for name, (event, kind) in scheduler.events().items()
+        }  # fmt: skip
 
     def first(self) -> Frame:
         """The processes and threads that there are now."""
@@ -54,6 +77,9 @@ class SchedulerDrain:
             self.horizon = max(self.horizon, horizon)
         records = join(parts)
         self.records += len(records)
+        self._drained += np.bincount(
+            records["kind"] - FIRST_SCHEDULER_KIND, minlength=SCHEDULER_KINDS
+        )
         frames = [*self._strangers(records), *self._loss_frames(newest)]
         return [*frames, Frame(FrameKind.SCHEDULER, self.horizon, records.tobytes())]
 

@@ -189,11 +189,33 @@ GROUP BY r.name, k.op
 ORDER BY percent DESC, overhead_ms DESC, r.name
 LIMIT 30;
 
+-- Beside the probes in the engine: the scheduler's tracepoints, page faults and reads. They run for
+-- every process, and only a part of that delays the engine. cpu_percent: of one CPU.
+
+-- title: Programs at the kernel's own events (all processes and CPUs)
+SELECT
+  program,
+  event,
+  runs,
+  round(run_ns, 1) AS run_ns,
+  round(total_ns / 1e6, 2) AS total_ms,
+  round(
+    100.0 * total_ns / 1e9
+    / (
+      SELECT
+        CAST(max(iif(key = 'seconds', value, NULL)) AS REAL)
+      FROM profinfer_recording
+    ),
+    3
+  ) AS cpu_percent
+FROM profinfer_event_program
+ORDER BY total_ns DESC, program;
+
 -- CPU load P.: the handlers' run time, of all threads, over the recording's time on the most
 -- threads that worked on one graph. The second figure leaves out what an empty handler is counted
 -- with. left_out counts the handlers that are in neither, since their runs or run time are not
--- known: those at graphs, and what never ran while the kernel counted. Where records were lost
--- there may have been more threads than are seen: how many records is in the last column.
+-- known: those at graphs, and what never ran while the kernel counted. Where records of the
+-- engine were lost there may have been more threads than are seen: how many records is in the last column.
 -- recorder_percent: the recorder's own CPU time, from attaching on, of one CPU.
 
 -- title: CPU load of the handlers
@@ -208,7 +230,7 @@ SELECT
   (
     SELECT
       coalesce(sum(lost), 0)
-    FROM profinfer_loss
+    FROM _loss_event
   ) AS incomplete
 FROM (
   SELECT

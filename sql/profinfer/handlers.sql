@@ -123,6 +123,49 @@ SELECT
 FROM costs
 ORDER BY handler;
 
+-- Programs at events of the kernel's own (context switches, page faults, reads), which run in
+-- whatever process brings them about. What the way to them costs was not measured.
+CREATE PERFETTO TABLE profinfer_event_program(
+  -- Program.
+  program STRING,
+  -- The kernel's tracepoint or software event.
+  event STRING,
+  -- Times it ran in the recording, on all CPUs and for all processes; NULL where that is not known
+  -- since not each of its runs makes a record.
+  runs LONG,
+  -- Mean run time as the kernel counts it, in ns; the counting itself is in it.
+  run_ns DOUBLE,
+  -- All runs, summed over CPUs.
+  total_ns DURATION
+) AS
+WITH
+  items AS (
+    SELECT
+      substr(key, 1, instr(key, ']')) AS item,
+      substr(key, instr(key, ']') + 2) AS field,
+      nullif(nullif(value, 'none'), '') AS value
+    FROM _recording_arg
+    WHERE key GLOB 'event_programs[[]*' AND _recordings() = 1
+  ),
+  programs AS (
+    SELECT
+      max(iif(field = 'program', value, NULL)) AS program,
+      max(iif(field = 'event', value, NULL)) AS event,
+      CAST(max(iif(field = 'runs', value, NULL)) AS INTEGER) AS runs,
+      CAST(max(iif(field = 'timed_ns', value, NULL)) AS REAL)
+      / nullif(CAST(max(iif(field = 'timed_runs', value, NULL)) AS INTEGER), 0) AS run_ns
+    FROM items
+    GROUP BY item
+  )
+SELECT
+  program,
+  event,
+  runs,
+  run_ns,
+  CAST(round(iif(runs = 0, 0, runs * run_ns)) AS INTEGER) AS total_ns
+FROM programs
+ORDER BY program;
+
 -- What a hit of the handlers costs that run for every operator and barrier: one row.
 CREATE PERFETTO TABLE _hit_cost(
   -- Way to the handler and back, operator, in ns.
