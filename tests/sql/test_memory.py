@@ -214,6 +214,48 @@ def test_an_address_that_changed_its_file_between_two_looks_is_of_neither() -> N
     assert places == [(21_000, 0), (31_000, 0), (42_000, 0), (90_000, 1)]
 
 
+def places(looks: list[Frame], drains: list[tuple[int, int]]) -> list[tuple[Any, ...]]:
+    """Where each fault in the model's memory lies."""
+    capture = small()
+    capture.extra = looks
+    with trace(capture.frames([(BASE + a, BASE + b) for a, b in drains])) as session:
+        return ask(
+            session,
+            "SELECT ts - BASE, inode, f.offset FROM profinfer_fault AS f"
+            " LEFT JOIN profinfer_file USING (file) WHERE ts != BASE + 43000",
+        )
+
+
+@pytest.mark.parametrize("drains", [[], [(44_000, 44_000)], [(26_000, 26_000), (80_000, 90_000)]])
+def test_a_fault_is_looked_up_in_the_looks_around_it(drains: list[tuple[int, int]]) -> None:
+    # Looks are more frequent than drains; what came later at the address is none of its business.
+    mine, other = mapping(MAPPED, INODE), mapping(MAPPED, OTHER, 0x3000)
+    looks = [
+        look(20_600, [mine], []), look(25_000, [], []), look(26_000, [], [mine]),
+        look(32_000, [other], []), look(50_000, [], []), look(99_000, [mine], [other]),
+    ]  # fmt: skip
+    assert places(looks, drains) == [
+        (21_000, INODE, 0x1_2345),
+        (31_000, OTHER, 0x5_2FFF),  # came between two looks
+        (42_000, OTHER, 0x6_B000),
+        (90_000, None, None),  # it was one of two
+    ]
+
+
+def test_memory_of_no_file_where_a_file_was_is_not_the_file() -> None:
+    mine, fresh = mapping(MAPPED, INODE), mapping(MAPPED, 0) | {"device": 0, "path": ""}
+    looks = [
+        look(15_000, [mine], []), look(25_000, [fresh], [mine]), look(35_000, [], []),
+        look(80_000, [mine], [fresh]),
+    ]  # fmt: skip
+    assert places(looks, []) == [
+        (21_000, None, None),  # a model's page, or a fresh one
+        (31_000, None, None),
+        (42_000, None, None),
+        (90_000, INODE, 0x6_0000),
+    ]
+
+
 def test_a_mapping_that_is_gone_by_the_next_look_was_there_before_it() -> None:
     gone = look(LAST_LOOK, [], [mapping(MAPPED, INODE)])
     with trace(frames(small(), last=gone)) as session:
