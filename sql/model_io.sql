@@ -50,15 +50,13 @@ SELECT
   -- Of a read that spans several tensors, in proportion.
   iif(
     profinfer_was_asked('faults'),
-    CAST(round(coalesce(sum(1.0 * r.bytes * u.bytes / f.bytes), 0)) AS INTEGER),
+    CAST(round(coalesce(sum(r.bytes * u.share), 0)) AS INTEGER),
     NULL
   ) AS untouched_bytes,
   profinfer_doubtful_memory() + profinfer_lost('file_read') + profinfer_lost('fault') AS incomplete
 FROM profinfer_model_read AS r
 JOIN profinfer_model_tensor AS t
   USING (model_tensor_id)
-JOIN profinfer_file_read AS f
-  ON f.id = r.file_read_id
 LEFT JOIN _untouched_read AS u
   ON u.file_read_id = r.file_read_id
 GROUP BY r.model_tensor_id

@@ -108,11 +108,12 @@ LEFT JOIN profinfer_operator_slice AS o
 ORDER BY f.ts;
 
 -- Parts of files that came into memory because of the target's threads: by a fault, by a read
--- call, or ahead of either.
+-- call, or ahead of either. The kernel brings pages; those that came one after another, within 1 ms
+-- and during one operator, are one row.
 CREATE PERFETTO TABLE profinfer_file_read(
-  -- Slice id.
+  -- Slice id of the first page.
   id LONG,
-  -- When the kernel made room for them; the data comes after.
+  -- When the kernel made room for the first page; the data comes after.
   ts TIMESTAMP,
   -- Thread.
   utid JOINID(thread.id),
@@ -130,10 +131,36 @@ CREATE PERFETTO TABLE profinfer_file_read(
   arg_set_id ARGSETID
 ) AS
 WITH
-  reads AS MATERIALIZED (
+  pages AS (
     SELECT
-      *
+      *,
+      lag(file) OVER in_order IS file
+      AND lag(offset + bytes) OVER in_order IS offset
+      AND lag(operator_slice_id) OVER in_order IS operator_slice_id
+      AND ts - lag(ts) OVER in_order < 1000000 AS follows
     FROM _file_read_event
+    WINDOW
+      in_order AS (PARTITION BY utid ORDER BY ts, id)
+  ),
+  numbered AS (
+    SELECT
+      *,
+      sum(NOT coalesce(follows, FALSE)) OVER (
+        PARTITION BY utid ORDER BY ts, id ROWS UNBOUNDED PRECEDING
+      ) AS run
+    FROM pages
+  ),
+  runs AS MATERIALIZED (
+    SELECT
+      min(id) AS id,
+      min(ts) AS ts,
+      utid,
+      file,
+      min(offset) AS offset,
+      sum(bytes) AS bytes,
+      operator_slice_id
+    FROM numbered
+    GROUP BY utid, run
   )
 SELECT
   r.id,
@@ -145,7 +172,7 @@ SELECT
   o.id AS operator_slice_id,
   o.graph_id,
   o.arg_set_id
-FROM reads AS r
+FROM runs AS r
 LEFT JOIN profinfer_operator_slice AS o
   ON o.id = r.operator_slice_id
 ORDER BY r.ts;
@@ -225,23 +252,11 @@ CREATE PERFETTO TABLE _untouched_read(
   -- The read (see profinfer_file_read).
   file_read_id LONG,
   -- Bytes of it in whose neighbourhood no fault has come since.
-  bytes LONG
+  bytes LONG,
+  -- These as a share of the read, 0 to 1.
+  share DOUBLE
 ) AS
 WITH RECURSIVE
-  numbers(n) AS (
-    SELECT
-      0
-    UNION ALL
-    SELECT
-      n + 1
-    FROM numbers
-    WHERE
-      n < (
-        SELECT
-          max(bytes) / 65536
-        FROM profinfer_file_read
-      )
-  ),
   -- Neighbourhoods are aligned by address, not by place in the file.
   phases AS MATERIALIZED (
     SELECT
@@ -260,24 +275,35 @@ WITH RECURSIVE
       USING (file)
     GROUP BY f.file, neighbourhood
   ),
-  parts AS (
+  parts(id, ts, file, neighbourhood, begin, end) AS (
     SELECT
       r.id,
       r.ts,
       r.file,
-      ((r.offset + p.phase) >> 16) + n.n AS neighbourhood,
-      r.offset + p.phase AS begin,
-      r.offset + p.phase + r.bytes AS end
+      (r.offset + p.phase) >> 16,
+      r.offset + p.phase,
+      r.offset + p.phase + r.bytes
     FROM profinfer_file_read AS r
     JOIN phases AS p
       USING (file)
-    JOIN numbers AS n
-      ON n.n <= ((r.offset + p.phase + r.bytes - 1) >> 16) - ((r.offset + p.phase) >> 16)
     WHERE r.operator_slice_id IS NOT NULL
+    UNION ALL
+    SELECT
+      id,
+      ts,
+      file,
+      neighbourhood + 1,
+      begin,
+      end
+    FROM parts
+    WHERE (neighbourhood + 1) << 16 < end
   )
 SELECT
   p.id AS file_read_id,
-  sum(min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16)) AS bytes
+  sum(min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16)) AS bytes,
+  1.0
+  * sum(min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16))
+  / (p.end - p.begin) AS share
 FROM parts AS p
 LEFT JOIN touched AS t
   ON t.file = p.file AND t.neighbourhood = p.neighbourhood

@@ -14,7 +14,8 @@ from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.records import Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import BASE, MAIN, WORKER, Capture, T, convert
-from tests.sql.harness import ask, ready
+from tests.sql.harness import ask, opened, ready
+from tests.sql.test_counters import counted, event
 
 DEVICE, INODE, OTHER = 254 << 20 | 3, 77, 78
 MAPPED = 0x7F00_0000_0000
@@ -167,6 +168,47 @@ def test_model_io_counts_bytes_by_tensor_and_expert(session: Session) -> None:
         ("/models/77.gguf", 0x2_8000, 0x2_8000, 0),
         (f"device {DEVICE} inode {OTHER}", 0x1000, 0, 0),
     ]
+
+
+def test_memory_compares_expected_bytes_with_measured_ones() -> None:
+    with opened(counted()) as session:
+        [table] = ready(session, "memory").values()
+    names = ("op", "runs", "measured_runs", "measured_read_mb", "measured_written_mb",
+             "measured_percent")  # fmt: skip
+    assert sorted(tuple(row[name] for name in names) for row in table) == [
+        # 3,840 bytes where 16 were expected, by both threads together; writes were not counted.
+        ("ADD", 1, 1, 0.0, None, 24_000.0),
+        # Bytes were not counted while the main thread ran it.
+        ("MUL_MAT", 1, None, None, None, None),
+    ]
+
+
+def test_memory_sums_what_was_measured_over_the_same_runs() -> None:
+    """400 KB expected per run, one of three runs not read by the worker."""
+    both = event("in", "in", "memory_read", "bytes"), event("out", "in", "memory_write", "bytes")
+    capture = Capture()
+    shape = capture.structure(
+        0, [T("x", ne=(50_000, 2, 1, 1)), T("a-0", "ADD", ("x",), (10, 1, 1, 1))]
+    )
+    main: dict[int, list[int | None]] = {}
+    worker: dict[int, list[int | None]] = {}
+    for i, unread in enumerate((False, True, False)):
+        at = 10_000 + 100_000 * i
+        capture.graph(
+            shape, at, at + 90_000, {t: [("a-0", at + 1_000, at + 50_000)] for t in (MAIN, WORKER)}
+        )  # fmt: skip
+        main |= {at + 1_000: [at, 0, 0, 0], at + 50_000: [at + 49_000, 300_000, 7_000, 0]}
+        worker |= {
+            at + 1_000: [at, 0, 0, 0],
+            at + 50_000: [at + 49_000, None if unread else 60_000, 3_000, 0],
+        }
+    capture.count(MAIN, main, both)
+    capture.count(WORKER, worker)
+    with opened(capture) as session:
+        [[row]] = ready(session, "memory").values()
+    assert (row["runs"], row["measured_runs"], row["incomplete"]) == (3, 2, 0)
+    assert (row["measured_read_mb"], row["measured_written_mb"]) == (0.72, 0.02)
+    assert row["measured_percent"] == 90.0
 
 
 def test_without_such_records_there_are_no_numbers() -> None:
