@@ -50,6 +50,16 @@ def mappings_of(pid: int) -> list[Mapping] | None:
     return found or None
 
 
+def _overlays(pid: int) -> set[int]:
+    """Devices of the overlay file systems that a process sees."""
+    try:
+        lines = Path(f"/proc/{pid}/mountinfo").read_bytes().split(b"\n")
+    except OSError:
+        return set()
+    places = [line.split()[2] for line in lines if b" - overlay " in line]
+    return {int(a) << 20 | int(b) for a, b in (place.split(b":") for place in places)}
+
+
 @dataclass(frozen=True)
 class Model:
     """A GGUF file that the target has mapped, held open."""
@@ -60,6 +70,9 @@ class Model:
     fd: int | None
     """None when it could not be held open, for the reason in `problem`."""
     problem: str = ""
+    is_overlaid: bool = False
+    """Whether it lies on an overlay file system, as those of containers do: mappings then bear its
+    number, and reads that of the file below it."""
 
 
 class Mappings:
@@ -115,7 +128,12 @@ class Mappings:
             self._add(mapping, None, f"only {_MAX_MODELS} models are looked into")
 
     def _add(self, mapping: Mapping, fd: int | None, problem: str = "") -> None:
-        self.models.append(Model(mapping.device, mapping.inode, mapping.path, fd, problem))
+        self.models.append(
+            Model(
+                mapping.device, mapping.inode, mapping.path, fd, problem,
+                mapping.device in _overlays(self._pid),
+            )
+        )  # fmt: skip
 
     def mappings_of_models(self) -> Iterator[Mapping]:
         """Where models are mapped, as of the last look."""

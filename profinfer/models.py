@@ -32,6 +32,7 @@ def describe_models(models: Sequence[Model]) -> list[dict[str, Any]]:
     return [
         {
             "device": model.device, "inode": model.inode, "path": model.path,
+            "overlaid": model.is_overlaid,
             **_described(model),
         }
         for model in models

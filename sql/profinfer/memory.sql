@@ -177,6 +177,72 @@ LEFT JOIN profinfer_operator_slice AS o
   ON o.id = r.operator_slice_id
 ORDER BY r.ts;
 
+-- What was read during operators and, as far as faults show it, never touched. A fault makes a
+-- neighbourhood of 64 KiB accessible, as far as it is in memory by then; whatever is touched there
+-- later shows no fault. So what has seen a fault in its neighbourhood since it was read counts as
+-- touched.
+CREATE PERFETTO TABLE _untouched_part(
+  -- The read (see profinfer_file_read).
+  file_read_id LONG,
+  -- Place in the file.
+  offset LONG,
+  -- Length.
+  bytes LONG
+) AS
+WITH RECURSIVE
+  -- Neighbourhoods are aligned by address, not by place in the file.
+  phases AS MATERIALIZED (
+    SELECT
+      file,
+      min((start - offset) & 65535) AS phase
+    FROM _file_mapping
+    GROUP BY file
+  ),
+  touched AS MATERIALIZED (
+    SELECT
+      f.file,
+      (f.offset + p.phase) >> 16 AS neighbourhood,
+      max(f.ts) AS ts
+    FROM profinfer_fault AS f
+    JOIN phases AS p
+      USING (file)
+    GROUP BY f.file, neighbourhood
+  ),
+  parts(id, ts, file, phase, neighbourhood, begin, end) AS (
+    SELECT
+      r.id,
+      r.ts,
+      r.file,
+      p.phase,
+      (r.offset + p.phase) >> 16,
+      r.offset + p.phase,
+      r.offset + p.phase + r.bytes
+    FROM profinfer_file_read AS r
+    JOIN phases AS p
+      USING (file)
+    WHERE r.operator_slice_id IS NOT NULL
+    UNION ALL
+    SELECT
+      id,
+      ts,
+      file,
+      phase,
+      neighbourhood + 1,
+      begin,
+      end
+    FROM parts
+    WHERE (neighbourhood + 1) << 16 < end
+  )
+SELECT
+  p.id AS file_read_id,
+  max(p.begin, p.neighbourhood << 16) - p.phase AS offset,
+  min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16) AS bytes
+FROM parts AS p
+LEFT JOIN touched AS t
+  ON t.file = p.file AND t.neighbourhood = p.neighbourhood
+WHERE t.ts IS NULL OR t.ts < p.ts
+ORDER BY p.id;
+
 -- Reads of models by what lies there: one row per read and tensor, or expert of a tensor.
 CREATE PERFETTO TABLE profinfer_model_read(
   -- The read (see profinfer_file_read).
@@ -187,8 +253,13 @@ CREATE PERFETTO TABLE profinfer_model_read(
   model_tensor_id LONG,
   -- Expert, NULL for a tensor without.
   expert LONG,
+  -- Place in the file.
+  offset LONG,
   -- Bytes of it that were read.
   bytes LONG,
+  -- Those of them, read during operators, in whose neighbourhood no fault has followed: read for
+  -- nothing, as far as faults show it. NULL without --faults.
+  untouched_bytes LONG,
   -- Graph run in which it happened, NULL outside operators.
   graph_id LONG,
   -- Arguments of the operator's slice, with its description.
@@ -224,89 +295,45 @@ WITH
     FROM placed
     WHERE id IS NOT NULL
     GROUP BY id
-  )
-SELECT
-  r.id AS file_read_id,
-  r.ts,
-  m.model_tensor_id,
-  m.expert,
-  min(r.offset + r.bytes, m.offset + m.bytes) - max(r.offset, m.offset) AS bytes,
-  r.graph_id,
-  r.arg_set_id
-FROM profinfer_file_read AS r
-JOIN spans AS s
-  ON s.id = r.id
-JOIN _model_piece AS m
-  ON m.piece_id BETWEEN s.first AND s.last
-WHERE
-  m.file = r.file
-  AND m.offset < r.offset + r.bytes
-  AND r.offset < m.offset + m.bytes
-ORDER BY r.ts;
-
--- What was read during operators and, as far as faults show it, never touched. A fault makes a
--- neighbourhood of 64 KiB accessible, as far as it is in memory by then; whatever is touched there
--- later shows no fault. So what has seen a fault in its neighbourhood since it was read counts as
--- touched.
-CREATE PERFETTO TABLE _untouched_read(
-  -- The read (see profinfer_file_read).
-  file_read_id LONG,
-  -- Bytes of it in whose neighbourhood no fault has come since.
-  bytes LONG,
-  -- These as a share of the read, 0 to 1.
-  share DOUBLE
-) AS
-WITH RECURSIVE
-  -- Neighbourhoods are aligned by address, not by place in the file.
-  phases AS MATERIALIZED (
-    SELECT
-      file,
-      min((start - offset) & 65535) AS phase
-    FROM _file_mapping
-    GROUP BY file
   ),
-  touched AS MATERIALIZED (
+  parts AS MATERIALIZED (
     SELECT
-      f.file,
-      (f.offset + p.phase) >> 16 AS neighbourhood,
-      max(f.ts) AS ts
-    FROM profinfer_fault AS f
-    JOIN phases AS p
-      USING (file)
-    GROUP BY f.file, neighbourhood
-  ),
-  parts(id, ts, file, neighbourhood, begin, end) AS (
-    SELECT
-      r.id,
+      r.id AS file_read_id,
       r.ts,
-      r.file,
-      (r.offset + p.phase) >> 16,
-      r.offset + p.phase,
-      r.offset + p.phase + r.bytes
+      m.model_tensor_id,
+      m.expert,
+      max(r.offset, m.offset) AS offset,
+      min(r.offset + r.bytes, m.offset + m.bytes) - max(r.offset, m.offset) AS bytes,
+      r.graph_id,
+      r.arg_set_id
     FROM profinfer_file_read AS r
-    JOIN phases AS p
-      USING (file)
-    WHERE r.operator_slice_id IS NOT NULL
-    UNION ALL
-    SELECT
-      id,
-      ts,
-      file,
-      neighbourhood + 1,
-      begin,
-      end
-    FROM parts
-    WHERE (neighbourhood + 1) << 16 < end
+    JOIN spans AS s
+      ON s.id = r.id
+    JOIN _model_piece AS m
+      ON m.piece_id BETWEEN s.first AND s.last
+    WHERE
+      m.file = r.file
+      AND m.offset < r.offset + r.bytes
+      AND r.offset < m.offset + m.bytes
   )
 SELECT
-  p.id AS file_read_id,
-  sum(min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16)) AS bytes,
-  1.0
-  * sum(min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16))
-  / (p.end - p.begin) AS share
+  p.file_read_id,
+  p.ts,
+  p.model_tensor_id,
+  p.expert,
+  p.offset,
+  p.bytes,
+  iif(
+    profinfer_was_asked('faults'),
+    coalesce((
+      SELECT
+        sum(max(min(u.offset + u.bytes, p.offset + p.bytes) - max(u.offset, p.offset), 0))
+      FROM _untouched_part AS u
+      WHERE u.file_read_id = p.file_read_id
+    ), 0),
+    NULL
+  ) AS untouched_bytes,
+  p.graph_id,
+  p.arg_set_id
 FROM parts AS p
-LEFT JOIN touched AS t
-  ON t.file = p.file AND t.neighbourhood = p.neighbourhood
-WHERE t.ts IS NULL OR t.ts < p.ts
-GROUP BY p.id
-ORDER BY p.id;
+ORDER BY p.ts;

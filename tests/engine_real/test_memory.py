@@ -175,7 +175,7 @@ def test_faults_of_routed_operators_lie_in_the_experts_they_were_sent_to(limited
 
 
 def test_model_io_attributes_reads_of_operators_to_experts(limited: Limited) -> None:
-    [total], tensors, experts, _ = ready(limited.session, "model_io").values()
+    [total], tensors, experts, *_ = ready(limited.session, "model_io").values()
     kinds, operators, _, unknown = ready(limited.session, "faults").values()
     assert unknown == []
     assert total["kernel_count"] == limited.kernel["read_bytes"]

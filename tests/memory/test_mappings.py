@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,3 +119,37 @@ def test_a_model_too_many_is_named(
         (str(paths[0]), False, ""),
         (str(paths[1]), True, "only 1 models are looked into"),
     ]
+
+
+OVERLAY = """if True:
+    import ctypes, os, sys
+    from profinfer.mappings import Mappings
+    import mmap
+    folder = sys.argv[1]
+    libc = ctypes.CDLL(None, use_errno=True)
+    private = 1 << 18 | 1 << 14  # MS_PRIVATE, MS_REC
+    assert not libc.unshare(0x20000) and not libc.mount(b"", b"/", None, private, None)
+    options = f"lowerdir={folder}/low,upperdir={folder}/up,workdir={folder}/work".encode()
+    if libc.mount(b"overlay", f"{folder}/all".encode(), b"overlay", 0, options):
+        sys.exit(3)
+    for place in ("low", "all"):
+        with open(f"{folder}/{place}/m.gguf", "rb") as file:
+            kept = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        looker = Mappings(os.getpid())
+        looker.look(1)
+        print(place, [model.is_overlaid for model in looker.models])
+        looker.close()
+        kept.close()
+"""
+
+
+def test_a_model_on_an_overlay_is_known(tmp_path: Path) -> None:
+    for name in ("low", "up", "work", "all"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "low/m.gguf").write_bytes(b"GGUF" + bytes(SIZE))
+    done = subprocess.run(
+        [sys.executable, "-c", OVERLAY, str(tmp_path)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    require("overlay file systems", done.returncode != 3, hardware=True)
+    assert done.stdout == "low [False]\nall [True]\n", done.stderr

@@ -130,7 +130,10 @@ def test_a_read_is_split_at_the_bounds_of_tensors_and_experts(session: Session) 
 
 def test_what_no_fault_followed_was_read_for_nothing(session: Session) -> None:
     # Expert 1, and nothing of the output: its page was touched later, outside the graph.
-    assert ask(session, "SELECT bytes FROM _untouched_read") == [(0x1_0000,)]
+    assert ask(session, "SELECT offset, bytes FROM _untouched_part") == [(0x2_0000, 0x1_0000)]
+    assert ask(
+        session, "SELECT expert, untouched_bytes FROM profinfer_model_read ORDER BY ts, expert"
+    ) == [(0, 0), (1, 0x1_0000), (None, 0)]
 
 
 def test_faults_counts_by_kind_operator_and_tensor(session: Session) -> None:
@@ -152,7 +155,8 @@ def test_faults_counts_by_kind_operator_and_tensor(session: Session) -> None:
 
 
 def test_model_io_counts_bytes_by_tensor_and_expert(session: Session) -> None:
-    total, tensors, experts, files = ready(session, "model_io").values()
+    total, tensors, experts, files, untold = ready(session, "model_io").values()
+    assert untold == []
     assert [tuple(row.values()) for row in total] == [
         (0x2_9000, 0x2_8000, 0x2_8000, 0x1_0000, 0x3_0000, 0)
     ]
@@ -161,8 +165,8 @@ def test_model_io_counts_bytes_by_tensor_and_expert(session: Session) -> None:
         ("output.weight", None, "F16", 0x8000, 0x8000, 1.0, 0x8000, 0, 0),
     ]
     assert [tuple(row.values()) for row in experts] == [
-        (0, 0, 0x1_0000, 1.0, 1, 0),
-        (0, 1, 0x1_0000, 1.0, 1, 0),
+        (0, 0, 0x1_0000, 1.0, 1, 0, 0),
+        (0, 1, 0x1_0000, 1.0, 1, 0x1_0000, 0),
     ]
     assert [tuple(row.values()) for row in files] == [
         ("/models/77.gguf", 0x2_8000, 0x2_8000, 0),
@@ -234,6 +238,13 @@ def test_lost_records_stand_in_every_row() -> None:
         assert {row["incomplete"] for table in tables.values() for row in table} == {1}
         # An operator is not damaged by a fault that is missing.
         assert ask(found, "SELECT DISTINCT complete FROM profinfer_operator_slice") == [(1,)]
+
+
+def test_a_model_whose_reads_bear_another_number_is_named() -> None:
+    with trace(frames(small(), [model(overlaid=True)])) as found:
+        *_, untold = ready(found, "model_io").values()
+    assert [row["path"] for row in untold] == ["/models/77.gguf"]
+    assert "overlay" in str(untold[0]["reason"])
 
 
 def test_a_model_that_cannot_be_read_is_named() -> None:

@@ -121,6 +121,8 @@ def full() -> Iterator[Session]:
         shape, 5_020_000, 5_900_000,
         {100: [("q-0", 5_030_000), ("kq-0", 5_100_000), ("kqv-0", 5_500_000)]},
     )  # fmt: skip
+    asked = {"faults": True, "block_io": True}
+    capture.at_start["config"] = {**capture.start()["config"], **asked}
     fault(capture, 5_200_000, 100, MAPPED + 0x1_2345, major=True)
     read(capture, 5_210_000, 0x1_0000, 5)
     bad = model(inode=OTHER, path="/other", error="no", tensors=[])
