@@ -48,6 +48,14 @@ BODY void send_experts(void *ctx, struct walk *w) {
   w->rows_filled = 0;
 }
 
+/* Counts the records that what is not read yet would have taken. */
+BODY void lose_rest(struct walk *w) {
+  __u64 whole = ((__u64)w->rows_used * w->rows_tokens + EXPERT_VALUES - 1) / EXPERT_VALUES;
+  __u64 begun = w->rows_sent / EXPERT_VALUES + (w->rows_filled > 0);
+  if (whole > begun)
+    count_losses(bpf_get_smp_processor_id(), w->rows_kind, whole - begun);
+}
+
 /* Reads a piece of a row: rows are usually views, with a distance of their own. */
 BODY void read_row(void *ctx, struct walk *w) {
   __u64 length, at;
@@ -91,7 +99,7 @@ BODY int continue_experts(void *ctx) {
     if (++w->calls < CHAIN_MAX)
       chain_to(ctx, CHAIN_EXPERTS);
     /* More than one chain of calls can read: as good as lost. */
-    count_loss(bpf_get_smp_processor_id(), w->rows_kind);
+    lose_rest(w);
   }
   if (w->rows_flags)
     w->rows_filled = 0;
@@ -119,7 +127,7 @@ BODY void begin_rows(void *ctx, struct walk *w, __u8 kind, __u64 node, __u64 sou
   w->rows_flags = w->rows_data && w->rows_used ? 0 : EXPERTS_UNREAD;
   w->calls = 0;
   chain_to(ctx, CHAIN_EXPERTS);
-  count_loss(bpf_get_smp_processor_id(), kind);
+  lose_rest(w);
 }
 
 /* An operator begins. Its graph reads each ids tensor once: gate, up and down share it. */

@@ -159,8 +159,8 @@ class Converter:
         old = everything["ts"] < (_ALL if last else horizon)
         ready, self._pending = select(everything, old), select(everything, ~old)
         of_memory = (ready["kind"] == Kind.FAULT) | (ready["kind"] == Kind.FILE_READ)
-        if last or bool(of_memory.any()):
-            self._memory.feed(select(ready, of_memory), last=last)
+        self._memory.feed(select(ready, of_memory), horizon, last=last)
+        if bool(of_memory.any()):
             ready = select(ready, ~of_memory)
         count = len(ready)
         newest = int(ready["ts"].max()) if count else 0

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
 from profinfer.lanes import Lanes
-from profinfer.records import EXPERTS_RECORD, EXPERTS_UNREAD, Kind, Records
+from profinfer.records import EXPERT_VALUES, EXPERTS_RECORD, EXPERTS_UNREAD, Kind, Records
 from profinfer.slices import Graph, Ubatch
 from profinfer.structure import Structure, Tensor
 from profinfer.trace_writer import TraceWriter
@@ -22,8 +22,8 @@ from profinfer.trace_writer import TraceWriter
 _INSTANT = pb.TrackEvent.TYPE_INSTANT
 _ROUTED, _IDS = "MUL_MAT_ID", 2
 """The op whose operand with this number are the ids."""
-_MOST = 1 << 24
-"""Values that a reading may have."""
+_MOST = 1 << 20
+"""Values of a reading that are written; the handlers read no more than a quarter of that."""
 
 
 @dataclass
@@ -154,8 +154,10 @@ class Experts:
         route: _Route | None,
     ) -> None:  # fmt: skip
         if reading.unread:
+            is_large = reading.used * reading.rows > _MOST
+            reason = "too many to be read" if is_large else "not in memory that can be read"
             if graph and route:
-                self._write_missing(graph, route, "not in memory that can be read", reading.ts)
+                self._write_missing(graph, route, reason, reading.ts)
             return
         ids = reading.values.astype(np.int32)
         ids[~reading.known] = -1
@@ -218,8 +220,8 @@ def _readings(records: list[Records], kind: Kind) -> list[_Reading]:
                 *key, used, rows, np.zeros(size, np.uint32), np.zeros(size, np.bool_), unread
             )
         reading.unread |= unread
-        first, count = int(record["first"]), int(record["count"])
-        if not unread:
+        first, count = int(record["first"]), min(int(record["count"]), EXPERT_VALUES)
+        if not unread and first < len(reading.known):
             part = slice(first, min(first + count, len(reading.known)))
             reading.values[part] = record["value"][: part.stop - part.start]
             reading.known[part] = True

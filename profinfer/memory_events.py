@@ -1,7 +1,7 @@
 """Page faults, file reads, mappings and models as events of a trace.
 
-A fault's address becomes a place in a file here, because only the order of frames tells which
-mappings were there when: a fault lies between two looks at them and is looked up in both.
+A fault's address becomes a place in a file here, from what was mapped when: a fault lies between
+two looks at the mappings and is looked up in both.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _INODE = (1 << 58) - 1
 """What of an inode's number a KIND_FILE_READ has room for."""
 _MAX_ORDER = 19
 _ADDRESS = _U64((1 << 56) - 1)
+_NOWHERE, _NO_FILE = 0, (1 << 32) - 1
+"""In place of a file's number: nothing is mapped; memory that is of no file."""
 _U = npt.NDArray[np.uint64]
 
 
@@ -37,17 +39,32 @@ class _Table:
     file: _U
 
     def find(self, address: _U) -> tuple[_U, _U]:
-        """(file, offset in it) of each address; file 0 where no file is mapped."""
+        """(file, offset in it) of each address."""
         at = np.searchsorted(self.start, address, "right") - 1
         inside = (at >= 0) & (address < self.end.take(at, mode="clip"))
-        file = np.where(inside, self.file.take(at, mode="clip"), 0)
+        file = np.where(inside, self.file.take(at, mode="clip"), _NOWHERE)
         offset = address - self.start.take(at, mode="clip") + self.offset.take(at, mode="clip")
-        return file, np.where(inside, offset, 0)
+        return file, np.where(file % _NO_FILE > 0, offset, 0)
 
 
 def _table(mappings: dict[int, tuple[int, int, int]]) -> _Table:
-    rows = [(start, *mappings[start]) for start in sorted(mappings)] or [(0, 0, 0, 0)]
+    rows = [(start, *mappings[start]) for start in sorted(mappings)] or [(0, 0, 0, _NOWHERE)]
     return _Table(*np.array(rows, _U64).T)
+
+
+def _place(address: _U, before: _Table, after: _Table) -> tuple[_U, _U]:
+    """(file, offset in it) of faults between two looks; file 0 where none is mapped, or where it is
+    not known which of two: one that was mapped at the first look, and another at the second."""
+    if before is after:
+        file, offset = after.find(address)
+    else:
+        (first, first_offset), (file, offset) = before.find(address), after.find(address)
+        gone = file == _NOWHERE
+        differs = ~gone & (first != _NOWHERE) & ((first != file) | (first_offset != offset))
+        file = np.where(gone, first, np.where(differs, _NO_FILE, file))
+        offset = np.where(gone, first_offset, offset)
+    of_file = file % _NO_FILE > 0
+    return np.where(of_file, file, 0), np.where(of_file, offset, 0)
 
 
 class MemoryEvents:
@@ -59,26 +76,29 @@ class MemoryEvents:
         self._page_size = page_size
         self._files: dict[tuple[int, int], int] = {}
         self._now: dict[int, tuple[int, int, int]] = {}
-        self._before = self._table = _table({})
-        self._looked = 0
+        self._looks: list[tuple[int, _Table]] = []
+        """When, and what was mapped then; the first is before any fault that is still to come."""
         self._told = 0
         self._faults = np.empty(0, RECORD)
 
     def mappings(self, ts: int, content: dict[str, Any]) -> None:
-        """A look at the target's mappings. Faults until then must have been fed."""
-        self._write_faults(before=self._looked)
+        """A look at the target's mappings."""
         for mapping in content["gone"]:
             self._now.pop(int(mapping["start"]), None)
         for mapping in content["new"]:
-            file = self._file(ts, int(mapping["device"]), int(mapping["inode"]))
+            device, inode = int(mapping["device"]), int(mapping["inode"])
             start, end, offset = (int(mapping[name]) for name in ("start", "end", "offset"))
+            if not inode:
+                self._now[start] = (end, 0, _NO_FILE)
+                continue
+            file = self._file(ts, device, inode)
             self._now[start] = (end, offset, file)
             self._tell(ts, str(mapping["path"]), "memory.mapping", {
                 "file": file, "path": str(mapping["path"]), "start": start, "end": end,
                 "offset": offset,
             })  # fmt: skip
-        self._before, self._table = self._table, _table(self._now)
-        self._looked = ts
+        changed = content["gone"] or content["new"] or not self._looks
+        self._looks.append((ts, _table(self._now) if changed else self._looks[-1][1]))
 
     def models(self, ts: int, content: list[dict[str, Any]]) -> None:
         """What the headers of the models say."""
@@ -92,14 +112,23 @@ class MemoryEvents:
             for tensor in tensors:
                 self._tell(ts, str(tensor["name"]), "memory.tensor", {"file": file, **tensor})
 
-    def feed(self, records: Records, *, last: bool) -> None:
-        """Records of any kind, up to some time; with `last`, to the end."""
-        kind = records["kind"]
-        reads = select(records, kind == Kind.FILE_READ)
+    def feed(self, records: Records, horizon: int, *, last: bool) -> None:
+        """Records of faults and reads until `horizon`; with `last`, to the end."""
+        reads = select(records, records["kind"] == Kind.FILE_READ)
         if len(reads):
             self._write_reads(reads)
-        self._faults = join([self._faults, select(records, kind == Kind.FAULT)])
-        self._write_faults(before=None if last else self._looked)
+        faults = join([self._faults, select(records, records["kind"] == Kind.FAULT)])
+        looks = self._looks or [(0, _table({}))]
+        newest = looks[-1][0]
+        # A fault waits for the next look.
+        ready = faults["ts"] <= _U64(newest) if not last else np.ones(len(faults), np.bool_)
+        self._faults = select(faults, ~ready)
+        if ready.any():
+            self._write_faults(select(faults, ready), looks)
+        # Those that wait are from after the newest look, and those to come from after the horizon.
+        done = min(horizon, newest)
+        kept = sum(ts <= done for ts, _ in looks) - 1
+        del self._looks[: max(kept, 0)]
 
     def _file(self, ts: int, device: int, inode: int) -> int:
         key = (device, inode & _INODE)
@@ -115,30 +144,19 @@ class MemoryEvents:
         self._told = max(ts, self._told + 1)
         self._writer.event(_INSTANT, self._told, self._lanes.files, name, category, args)
 
-    def _write_faults(self, before: int | None) -> None:
-        """Those until the last look, or all: where they lie is known by then."""
-        if not len(self._faults):
-            return
-        if before is None:
-            ready, self._faults = self._faults, np.empty(0, RECORD)
-        else:
-            old = self._faults["ts"] <= _U64(before)
-            ready, self._faults = select(self._faults, old), select(self._faults, ~old)
-        if not len(ready):
-            return
-        address = ready["a"] & _ADDRESS
-        file, offset = self._table.find(address)
-        file_before, offset_before = self._before.find(address)
-        gone = (file == 0) & (file_before != 0)
-        file, offset = np.where(gone, file_before, file), np.where(gone, offset_before, offset)
-        # Another file at that address shortly before: which of the two it was is not known.
-        differs = (file_before != 0) & ((file_before != file) | (offset_before != offset))
-        file, offset = np.where(differs, 0, file), np.where(differs, 0, offset)
+    def _write_faults(self, faults: Records, looks: list[tuple[int, _Table]]) -> None:
+        address = faults["a"] & _ADDRESS
+        file, offset = np.zeros(len(faults), _U64), np.zeros(len(faults), _U64)
+        next_look = np.searchsorted(np.array([ts for ts, _ in looks], _U64), faults["ts"], "left")
+        for i in np.unique(next_look).tolist():
+            some = np.flatnonzero(next_look == i)
+            before, after = looks[max(i - 1, 0)][1], looks[min(i, len(looks) - 1)][1]
+            file[some], offset[some] = _place(address[some], before, after)
         names = np.array([self._writer.name(n) for n in ("minor fault", "major fault")], np.uint32)
         self._writer.encoded(
             packets.FAULT.encode(
-                ready["ts"], track=self._tracks(ready), category=self._writer.category("fault"),
-                name=names.take(ready["b"] & _U64(1)), address=address, file=file, offset=offset,
+                faults["ts"], track=self._tracks(faults), category=self._writer.category("fault"),
+                name=names.take(faults["b"] & _U64(1)), address=address, file=file, offset=offset,
             )
         )  # fmt: skip
 

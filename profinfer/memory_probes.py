@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Protocol
 
 from profinfer import kernel
-from profinfer.errors import KernelError
+from profinfer.errors import KernelError, ProfinferError
 from profinfer.handler_stats import EventProgram
 from profinfer.programs import PERF_EVENT, TRACEPOINT
 
 _SOFTWARE = 1
 _EVENTS = {"on_minor_fault": 5, "on_major_fault": 6}
 """PERF_COUNT_SW_PAGE_FAULTS_MIN and _MAJ."""
-_EVENT_NAMES = {"on_minor_fault": "minor-faults", "on_major_fault": "major-faults"}
+_NAMES = {"on_minor_fault": "page-faults-min", "on_major_fault": "page-faults-maj"}
 _READ, _READ_EVENT = "on_file_read", "filemap/mm_filemap_add_to_page_cache"
 _FIELDS = {"PAGE_INODE": ("i_ino", 8), "PAGE_INDEX": ("index", 8), "PAGE_DEVICE": ("s_dev", 4)}
 NO_MEMORY = {"TARGET": 0, "PAGE_ORDER": -1, **dict.fromkeys(_FIELDS, -1)}
@@ -75,10 +75,8 @@ class MemoryProbes:
             for name, event in _EVENTS.items():
                 program = loaded.program(name)
                 for cpu in _online():
-                    # perf_event_attr: type, size, config, sample_period 1
-                    attr = struct.pack("<IIQQ", _SOFTWARE, 128, event, 1)
                     what = f"page fault events on CPU {cpu}"
-                    opened = kernel.perf_event(attr, -1, cpu, what)
+                    opened = kernel.perf_event(_attributes(event), -1, cpu, what)
                     self._attached.append(kernel.run_program(opened, program, what))
         if self.reads:
             self._attached.append(kernel.attach_tracepoint(loaded.program(_READ), _READ_EVENT))
@@ -88,7 +86,7 @@ class MemoryProbes:
         return {
             name: EventProgram(loaded.program(name), event, None)
             for name, event in {
-                **(_EVENT_NAMES if self.faults else {}),
+                **(_NAMES if self.faults else {}),
                 **({_READ: _READ_EVENT.partition("/")[2]} if self.reads else {}),
             }.items()
         }
@@ -98,6 +96,35 @@ class MemoryProbes:
         for fd in self._attached:
             os.close(fd)
         self._attached.clear()
+
+
+def describe_means() -> str:
+    """What of faults and file reads this kernel lets one record, for people; a line each."""
+    lines = []
+    try:
+        for name, event in _EVENTS.items():
+            os.close(kernel.perf_event(_attributes(event), -1, _online()[0], _NAMES[name]))
+        lines.append(f"page faults by the software events {' and '.join(_NAMES.values())}")
+    except ProfinferError as error:
+        lines.append(f"page faults cannot be recorded (--faults): {error.message}")
+        lines += [f"hint: {error.hint}"] if error.hint else []
+    probes = MemoryProbes(reads=True)
+    try:
+        probes.parameters()
+        lines.append(f"file reads by the tracepoint {_READ_EVENT}")
+        lines += probes.notes
+    except KernelError as error:
+        lines.append(f"file reads cannot be recorded (--block-io): {error.message}")
+        lines.append("hint: kernels built with CONFIG_TRACEPOINTS have it; or record without")
+    except ProfinferError as error:  # tracefs is missing, or closed to us
+        lines.append(f"file reads cannot be recorded (--block-io): {error.message}")
+        lines.append(f"hint: {error.hint}")
+    return "\n".join(lines)
+
+
+def _attributes(event: int) -> bytes:
+    # perf_event_attr: type, size, config, sample_period 1
+    return struct.pack("<IIQQ", _SOFTWARE, 128, event, 1)
 
 
 def _order() -> int:

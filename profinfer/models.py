@@ -32,15 +32,18 @@ def describe_models(models: Sequence[Model]) -> list[dict[str, Any]]:
     return [
         {
             "device": model.device, "inode": model.inode, "path": model.path,
-            **_described(model.fd),
+            "overlaid": model.is_overlaid,
+            **_described(model),
         }
         for model in models
     ]  # fmt: skip
 
 
-def _described(fd: int) -> dict[str, Any]:
+def _described(model: Model) -> dict[str, Any]:
+    if model.fd is None:
+        return {"error": clean(model.problem, 200), "tensors": []}
     try:
-        return {"error": None, **_checked(_ask(fd))}
+        return {"error": None, **_checked(_ask(model.fd))}
     except (LookupError, TypeError, ValueError) as error:
         return {"error": clean(str(error), 200), "tensors": []}
 
@@ -81,6 +84,12 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     found["tensors"] = [_tensor(tensor) for tensor in tensors]
     if sum(tensor["experts"] or 1 for tensor in found["tensors"]) > _MAX_PIECES:
         raise ValueError("it claims to have more experts than there can be")
+    # What lies where must have one answer.
+    end = 0
+    for tensor in sorted(found["tensors"], key=lambda t: (t["offset"], t["bytes"])):
+        if tensor["offset"] < end:
+            raise ValueError(f"its tensor {tensor['name'][:100]} overlaps another one")
+        end = tensor["offset"] + tensor["bytes"]
     return found
 
 
@@ -98,10 +107,15 @@ def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
         "ne": ne,
         "offset": _number(tensor["offset"]),
         "bytes": size,
-        "layer": layer_of(name),
+        "layer": _layer(name),
         "experts": experts or None,
         "expert_bytes": size // experts if experts else None,
     }
+
+
+def _layer(name: str) -> int | None:
+    layer = layer_of(name)
+    return layer if layer is not None and layer <= _MAX_TENSORS else None
 
 
 def _number(value: object) -> int:

@@ -1,9 +1,13 @@
 -- How many bytes do operators have to move, how fast do they, and what do page faults add?
--- Bytes are expected ones, from shapes, strides and types (profinfer_operator_traffic). gb_per_s is
--- what they come to per second from the first thread's start to the last one's end: above what the
--- memory can deliver, they came from a cache. Faults and bytes read from storage are NULL when they
--- were not recorded (--faults, --block-io).
+-- expected_mb is what follows from shapes, strides and types (profinfer_operator_traffic). gb_per_s is
+-- what it comes to per second from the first thread's start to the last one's end: above what the
+-- memory can deliver, it came from a cache. measured_read_mb and measured_written_mb are what counters
+-- of bytes say (--counters memory) of those runs of which they were read on every thread, which
+-- measured_runs counts; measured_percent is what was read in percent of what these runs were expected
+-- to read: below 100 the rest came from a cache. Estimates where counters shared their hardware.
+-- NULL is what was not recorded: counters, faults (--faults), bytes read from storage (--block-io).
 
+INCLUDE PERFETTO MODULE profinfer.counters;
 INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.memory;
 INCLUDE PERFETTO MODULE profinfer.operators;
@@ -32,6 +36,30 @@ WITH
     WHERE arg_set_id IS NOT NULL
     GROUP BY arg_set_id
   ),
+  counted AS (
+    SELECT
+      c.arg_set_id,
+      sum(iif(k.role = 'memory_read', c.estimate, NULL)) AS read,
+      sum(iif(k.role = 'memory_write', c.estimate, NULL)) AS written
+    FROM profinfer_operator_counter AS c
+    JOIN profinfer_counter AS k
+      USING (counter_id)
+    JOIN _operator_run AS o
+      ON o.graph_id = c.graph_id AND o.arg_set_id = c.arg_set_id
+    WHERE o.complete AND k.role IN ('memory_read', 'memory_write')
+    GROUP BY c.graph_id, c.arg_set_id
+    HAVING
+      min(c.complete AND c.estimate IS NOT NULL)
+  ),
+  measured AS MATERIALIZED (
+    SELECT
+      arg_set_id,
+      count() AS runs,
+      sum(read) AS read,
+      sum(written) AS written
+    FROM counted
+    GROUP BY arg_set_id
+  ),
   reads AS MATERIALIZED (
     SELECT
       arg_set_id,
@@ -50,6 +78,10 @@ SELECT
   round(
     1.0 * sum(r.runs * (t.read_bytes + t.written_bytes)) / nullif(sum(r.dur), 0), 2
   ) AS gb_per_s,
+  sum(m.runs) AS measured_runs,
+  round(sum(m.read) / 1e6, 2) AS measured_read_mb,
+  round(sum(m.written) / 1e6, 2) AS measured_written_mb,
+  round(100.0 * sum(m.read) / nullif(sum(m.runs * t.read_bytes), 0), 1) AS measured_percent,
   iif(profinfer_was_asked('faults'), coalesce(sum(f.major), 0), NULL) AS major_faults,
   iif(profinfer_was_asked('faults'), coalesce(sum(f.minor), 0), NULL) AS minor_faults,
   iif(
@@ -66,6 +98,8 @@ FROM runs AS r
 LEFT JOIN _operator_kind AS k
   USING (arg_set_id)
 LEFT JOIN profinfer_operator_traffic AS t
+  USING (arg_set_id)
+LEFT JOIN measured AS m
   USING (arg_set_id)
 LEFT JOIN faults AS f
   USING (arg_set_id)

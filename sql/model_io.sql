@@ -22,7 +22,7 @@ SELECT
     (
       SELECT
         coalesce(sum(bytes), 0)
-      FROM _untouched_read
+      FROM _untouched_part
     ),
     NULL
   ) AS untouched_bytes,
@@ -47,20 +47,11 @@ SELECT
   sum(r.bytes) AS read_bytes,
   round(1.0 * sum(r.bytes) / t.bytes, 2) AS times_read,
   sum(iif(r.arg_set_id IS NULL, 0, r.bytes)) AS in_operators,
-  -- Of a read that spans several tensors, in proportion.
-  iif(
-    profinfer_was_asked('faults'),
-    CAST(round(coalesce(sum(1.0 * r.bytes * u.bytes / f.bytes), 0)) AS INTEGER),
-    NULL
-  ) AS untouched_bytes,
+  sum(r.untouched_bytes) AS untouched_bytes,
   profinfer_doubtful_memory() + profinfer_lost('file_read') + profinfer_lost('fault') AS incomplete
 FROM profinfer_model_read AS r
 JOIN profinfer_model_tensor AS t
   USING (model_tensor_id)
-JOIN profinfer_file_read AS f
-  ON f.id = r.file_read_id
-LEFT JOIN _untouched_read AS u
-  ON u.file_read_id = r.file_read_id
 GROUP BY r.model_tensor_id
 ORDER BY read_bytes DESC, tensor
 LIMIT 60;
@@ -72,7 +63,8 @@ SELECT
   sum(r.bytes) AS read_bytes,
   round(1.0 * sum(r.bytes) / min(e.bytes), 2) AS times_read,
   count(DISTINCT r.graph_id) AS graphs,
-  profinfer_doubtful_memory() + profinfer_lost('file_read') AS incomplete
+  sum(r.untouched_bytes) AS untouched_bytes,
+  profinfer_doubtful_memory() + profinfer_lost('file_read') + profinfer_lost('fault') AS incomplete
 FROM profinfer_model_read AS r
 JOIN profinfer_model_tensor AS t
   USING (model_tensor_id)
@@ -103,3 +95,14 @@ JOIN profinfer_file AS f
 GROUP BY r.file
 ORDER BY read_bytes DESC, file
 LIMIT 20;
+
+-- title: Models whose reads cannot be told (none when empty)
+SELECT
+  path,
+  iif(
+    overlaid,
+    'on an overlay file system: what is read of it stands under a file without a path',
+    error
+  ) AS reason
+FROM profinfer_model
+WHERE overlaid OR error IS NOT NULL;

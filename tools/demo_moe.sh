@@ -23,21 +23,22 @@ mkdir "$group"
 trap 'rmdir "$group"' EXIT
 echo "$limit" >"$group/$bound"
 
-flags=(--faults --block-io --evict)
-queries=(faults model_io memory)
-if profinfer record --help | grep -q -- "--experts"; then
-    flags=(--experts "${flags[@]}")
-    queries=(experts expert_reuse "${queries[@]}")
-fi
-
 echo "== recording 12 tokens with $((($(stat -c %s "$model") + 500000) / 1000000)) MB of weights in $((limit / 1000000)) MB of memory"
 # shellcheck disable=SC2016
-profinfer record --force -o out/demo-moe.pftrace "${flags[@]}" -- \
+profinfer record --force -o out/demo-moe.pftrace --experts --faults --block-io --evict --scheduler off -- \
     sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group" \
     python tools/engine.py "$model" --prompt "a b c" --predict 12 --context 256 --no-repack
 
-for query in "${queries[@]}"; do
+# A table's title, its head, and eight of its rows.
+shorten() {
+    awk 'NF == 0 { if (more) printf "(%d more)\n", more; more = line = 0; print; next }
+         ++line <= 11 { print; next }
+         { more++ }
+         END { if (more) printf "(%d more)\n", more }'
+}
+
+for query in experts expert_reuse faults model_io memory; do
     echo
     echo "== profinfer query $query out/demo-moe.pftrace"
-    profinfer query "$query" out/demo-moe.pftrace
+    profinfer query "$query" out/demo-moe.pftrace | shorten
 done

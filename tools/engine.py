@@ -10,8 +10,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
+import time
 from typing import Any
+
+
+def say_io() -> None:
+    """A line of JSON: what the kernel has counted of this process."""
+    time.sleep(0.2)  # the engine's threads have gone to sleep by then
+    # Twice, so that whatever it takes to say it is in memory, and is counted.
+    for _ in range(2):
+        with open("/proc/self/io") as io:
+            facts = {line.split(":")[0]: int(line.split(":")[1]) for line in io}
+        facts["major_faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+        text = json.dumps({"io": facts})
+    print(text, flush=True)
 
 
 def main() -> int:
@@ -27,7 +41,10 @@ def main() -> int:
         "--no-repack", action="store_true", help="use weights as they lie in the file"
     )
     parser.add_argument(
-        "--io", action="store_true", help="print what the kernel has counted of this process"
+        "--io",
+        action="store_true",
+        help="with --serve: print what the kernel has counted of this process, at first and after"
+        " each answer",
     )
     parser.add_argument("--serve", action="store_true")
     args = parser.parse_args()
@@ -64,17 +81,15 @@ def main() -> int:
 
     if not args.serve:
         answer(args.prompt, args.predict)
-        if not args.io:
-            return 0
-        with open("/proc/self/io") as io, open("/proc/self/stat") as stat:
-            facts = {line.split(":")[0]: int(line.split(":")[1]) for line in io}
-            facts["major_faults"] = int(stat.read().rpartition(")")[2].split()[9])
-        print(json.dumps({"io": facts}), flush=True)
         return 0
     print("ready", flush=True)
+    if args.io:
+        say_io()
     for line in sys.stdin:
         request = json.loads(line)
         answer(request["prompt"], request["predict"])
+        if args.io:
+            say_io()
     return 0
 
 

@@ -20,6 +20,7 @@ from profinfer.layout import describe
 from profinfer.layout_data import Layout
 from profinfer.loaded import cpu_count
 from profinfer.means import choose_means
+from profinfer.memory_probes import describe_means
 from profinfer.perf_events import GENERIC
 from profinfer.placement import Placer
 from profinfer.plan import LEVELS, Plan, make_plan
@@ -194,6 +195,8 @@ _HERE: tuple[tuple[str, Callable[[], str]], ...] = (
     ("transport", _transport),
     ("counters", _counters),
     ("scheduler", _scheduler),
+    # A recording without them is one all the same.
+    ("memory", describe_means),
     ("hit cost", _hit_cost),
     ("audit library", _audit),
 )

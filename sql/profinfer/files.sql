@@ -71,6 +71,9 @@ CREATE PERFETTO TABLE profinfer_model(
   expert_used_count LONG,
   -- Tensors.
   tensor_count LONG,
+  -- Whether it lies on an overlay file system, as those of containers do: what is read of it is then
+  -- told of the file below, which is another row of profinfer_file, and so of no tensor.
+  overlaid BOOL,
   -- Why its header could not be read; NULL when it could.
   error STRING
 ) AS
@@ -81,6 +84,7 @@ SELECT
   nullif(max(iif(key = 'expert_count', int_value, NULL)), 0) AS expert_count,
   nullif(max(iif(key = 'expert_used_count', int_value, NULL)), 0) AS expert_used_count,
   max(iif(key = 'tensor_count', int_value, NULL)) AS tensor_count,
+  max(key = 'overlaid' AND int_value = 1) AS overlaid,
   max(iif(key = 'error', string_value, NULL)) AS error
 FROM _memory_arg
 WHERE category = 'memory.model'

@@ -2,6 +2,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.recording;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 INCLUDE PERFETTO MODULE profinfer.tokens;
 
@@ -91,3 +92,190 @@ JOIN profinfer_graph AS g
 JOIN steps AS s
   USING (ubatch_id)
 ORDER BY s.ubatch_id;
+
+-- Lines through the work of attention while tokens were decoded. So that tokens which were disturbed
+-- do not bend them, they lead through medians: of up to 32 parts of the context, and of each number
+-- of cells. NULL where nothing grew.
+CREATE PERFETTO TABLE profinfer_attention_fit(
+  -- As in profinfer_attention.
+  part STRING,
+  -- Layer number; NULL of all layers together, and of those that are not known.
+  layer LONG,
+  -- Whether this is the sum of all layers.
+  of_all_layers BOOL,
+  -- Tokens that were decoded, those that are not complete left out.
+  tokens LONG,
+  -- Shortest context.
+  context_from LONG,
+  -- Longest context.
+  context_to LONG,
+  -- Fewest cells of the cache.
+  cells_from LONG,
+  -- Most cells.
+  cells_to LONG,
+  -- The smallest difference between two numbers of cells: how far engines round up.
+  step_cells LONG,
+  -- Mean work of a token, summed over threads, in ns.
+  mean_dur DOUBLE,
+  -- By how many ns work grows with each token of the context.
+  ns_per_token DOUBLE,
+  -- How much of the variance of the medians this line explains.
+  r2 DOUBLE,
+  -- By how many ns work grows with each cell.
+  ns_per_cell DOUBLE,
+  -- Tokens that are not complete, and records lost by which some may be missing.
+  incomplete LONG
+) AS
+WITH
+  points AS MATERIALIZED (
+    SELECT
+      part,
+      layer,
+      FALSE AS of_all_layers,
+      context,
+      cells,
+      busy_dur AS work,
+      complete
+    FROM profinfer_attention
+    UNION ALL
+    SELECT
+      part,
+      NULL AS layer,
+      TRUE AS of_all_layers,
+      min(context) AS context,
+      max(cells) AS cells,
+      sum(busy_dur) AS work,
+      min(complete) AS complete
+    FROM profinfer_attention
+    GROUP BY part, ubatch_id
+  ),
+  gaps AS (
+    SELECT
+      part,
+      layer,
+      of_all_layers,
+      min(gap) AS step_cells
+    FROM (
+      SELECT
+        part,
+        layer,
+        of_all_layers,
+        cells - lag(cells) OVER (PARTITION BY part, layer, of_all_layers ORDER BY cells) AS gap
+      FROM points
+      GROUP BY part, layer, of_all_layers, cells
+    )
+    GROUP BY part, layer, of_all_layers
+  ),
+  -- What a median is taken of: x is the context, or cells.
+  groups AS (
+    SELECT
+      part,
+      layer,
+      of_all_layers,
+      FALSE AS is_by_cells,
+      ntile(32) OVER (PARTITION BY part, layer, of_all_layers ORDER BY context) AS bin,
+      context AS x,
+      work
+    FROM points
+    WHERE complete
+    UNION ALL
+    SELECT
+      part,
+      layer,
+      of_all_layers,
+      TRUE AS is_by_cells,
+      cells AS bin,
+      cells AS x,
+      work
+    FROM points
+    WHERE complete
+  ),
+  ranked AS (
+    SELECT
+      *,
+      avg(x) OVER same AS mean_x,
+      count() OVER same AS n,
+      row_number() OVER (PARTITION BY part, layer, of_all_layers, is_by_cells, bin ORDER BY work) AS rank
+    FROM groups
+    WINDOW
+      same AS (PARTITION BY part, layer, of_all_layers, is_by_cells, bin)
+  ),
+  medians AS MATERIALIZED (
+    SELECT
+      part,
+      layer,
+      of_all_layers,
+      is_by_cells,
+      min(mean_x) AS x,
+      avg(work) AS y,
+      min(n) AS n
+    FROM ranked
+    WHERE rank IN ((n + 1) / 2, (n + 2) / 2)
+    GROUP BY part, layer, of_all_layers, is_by_cells, bin
+  ),
+  centered AS (
+    SELECT
+      part,
+      layer,
+      of_all_layers,
+      is_by_cells,
+      n,
+      x - sum(n * x) OVER line / sum(n) OVER line AS x,
+      y - sum(n * y) OVER line / sum(n) OVER line AS y
+    FROM medians
+    WINDOW
+      line AS (PARTITION BY part, layer, of_all_layers, is_by_cells)
+  ),
+  fits AS (
+    SELECT
+      part,
+      layer,
+      of_all_layers,
+      sum(iif(is_by_cells, 0, n * x * y)) / nullif(sum(iif(is_by_cells, 0, n * x * x)), 0) AS ns_per_token,
+      pow(sum(iif(is_by_cells, 0, n * x * y)), 2)
+      / nullif(sum(iif(is_by_cells, 0, n * x * x)) * sum(iif(is_by_cells, 0, n * y * y)), 0) AS r2,
+      sum(iif(is_by_cells, n * x * y, 0)) / nullif(sum(iif(is_by_cells, n * x * x, 0)), 0) AS ns_per_cell
+    FROM centered
+    GROUP BY part, layer, of_all_layers
+  ),
+  summed AS (
+    SELECT
+      part,
+      layer,
+      of_all_layers,
+      sum(complete) AS tokens,
+      min(iif(complete, context, NULL)) AS context_from,
+      max(iif(complete, context, NULL)) AS context_to,
+      min(iif(complete, cells, NULL)) AS cells_from,
+      max(iif(complete, cells, NULL)) AS cells_to,
+      avg(iif(complete, work, NULL)) AS mean_dur,
+      sum(NOT complete)
+      + profinfer_lost('ubatch_begin')
+      + profinfer_lost('tokens')
+      + profinfer_lost('tensor')
+      + profinfer_unknown_graphs()
+      + profinfer_doubtful_phases() AS incomplete
+    FROM points
+    GROUP BY part, layer, of_all_layers
+  )
+SELECT
+  s.part,
+  s.layer,
+  s.of_all_layers,
+  s.tokens,
+  s.context_from,
+  s.context_to,
+  s.cells_from,
+  s.cells_to,
+  g.step_cells,
+  s.mean_dur,
+  f.ns_per_token,
+  f.r2,
+  f.ns_per_cell,
+  s.incomplete
+FROM summed AS s
+LEFT JOIN gaps AS g
+  ON g.part = s.part AND g.layer IS s.layer AND g.of_all_layers = s.of_all_layers
+LEFT JOIN fits AS f
+  ON f.part = s.part AND f.layer IS s.layer AND f.of_all_layers = s.of_all_layers
+ORDER BY s.part, s.layer;

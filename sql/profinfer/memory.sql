@@ -108,11 +108,12 @@ LEFT JOIN profinfer_operator_slice AS o
 ORDER BY f.ts;
 
 -- Parts of files that came into memory because of the target's threads: by a fault, by a read
--- call, or ahead of either.
+-- call, or ahead of either. The kernel brings pages; those that came one after another, within 1 ms
+-- and during one operator, are one row.
 CREATE PERFETTO TABLE profinfer_file_read(
-  -- Slice id.
+  -- Slice id of the first page.
   id LONG,
-  -- When the kernel made room for them; the data comes after.
+  -- When the kernel made room for the first page; the data comes after.
   ts TIMESTAMP,
   -- Thread.
   utid JOINID(thread.id),
@@ -130,10 +131,36 @@ CREATE PERFETTO TABLE profinfer_file_read(
   arg_set_id ARGSETID
 ) AS
 WITH
-  reads AS MATERIALIZED (
+  pages AS (
     SELECT
-      *
+      *,
+      lag(file) OVER in_order IS file
+      AND lag(offset + bytes) OVER in_order IS offset
+      AND lag(operator_slice_id) OVER in_order IS operator_slice_id
+      AND ts - lag(ts) OVER in_order < 1000000 AS follows
     FROM _file_read_event
+    WINDOW
+      in_order AS (PARTITION BY utid ORDER BY ts, id)
+  ),
+  numbered AS (
+    SELECT
+      *,
+      sum(NOT coalesce(follows, FALSE)) OVER (
+        PARTITION BY utid ORDER BY ts, id ROWS UNBOUNDED PRECEDING
+      ) AS run
+    FROM pages
+  ),
+  runs AS MATERIALIZED (
+    SELECT
+      min(id) AS id,
+      min(ts) AS ts,
+      utid,
+      file,
+      min(offset) AS offset,
+      sum(bytes) AS bytes,
+      operator_slice_id
+    FROM numbered
+    GROUP BY utid, run
   )
 SELECT
   r.id,
@@ -145,10 +172,76 @@ SELECT
   o.id AS operator_slice_id,
   o.graph_id,
   o.arg_set_id
-FROM reads AS r
+FROM runs AS r
 LEFT JOIN profinfer_operator_slice AS o
   ON o.id = r.operator_slice_id
 ORDER BY r.ts;
+
+-- What was read during operators and, as far as faults show it, never touched. A fault makes a
+-- neighbourhood of 64 KiB accessible, as far as it is in memory by then; whatever is touched there
+-- later shows no fault. So what has seen a fault in its neighbourhood since it was read counts as
+-- touched.
+CREATE PERFETTO TABLE _untouched_part(
+  -- The read (see profinfer_file_read).
+  file_read_id LONG,
+  -- Place in the file.
+  offset LONG,
+  -- Length.
+  bytes LONG
+) AS
+WITH RECURSIVE
+  -- Neighbourhoods are aligned by address, not by place in the file.
+  phases AS MATERIALIZED (
+    SELECT
+      file,
+      min((start - offset) & 65535) AS phase
+    FROM _file_mapping
+    GROUP BY file
+  ),
+  touched AS MATERIALIZED (
+    SELECT
+      f.file,
+      (f.offset + p.phase) >> 16 AS neighbourhood,
+      max(f.ts) AS ts
+    FROM profinfer_fault AS f
+    JOIN phases AS p
+      USING (file)
+    GROUP BY f.file, neighbourhood
+  ),
+  parts(id, ts, file, phase, neighbourhood, begin, end) AS (
+    SELECT
+      r.id,
+      r.ts,
+      r.file,
+      p.phase,
+      (r.offset + p.phase) >> 16,
+      r.offset + p.phase,
+      r.offset + p.phase + r.bytes
+    FROM profinfer_file_read AS r
+    JOIN phases AS p
+      USING (file)
+    WHERE r.operator_slice_id IS NOT NULL
+    UNION ALL
+    SELECT
+      id,
+      ts,
+      file,
+      phase,
+      neighbourhood + 1,
+      begin,
+      end
+    FROM parts
+    WHERE (neighbourhood + 1) << 16 < end
+  )
+SELECT
+  p.id AS file_read_id,
+  max(p.begin, p.neighbourhood << 16) - p.phase AS offset,
+  min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16) AS bytes
+FROM parts AS p
+LEFT JOIN touched AS t
+  ON t.file = p.file AND t.neighbourhood = p.neighbourhood
+WHERE t.ts IS NULL OR t.ts < p.ts
+ORDER BY p.id;
 
 -- Reads of models by what lies there: one row per read and tensor, or expert of a tensor.
 CREATE PERFETTO TABLE profinfer_model_read(
@@ -160,8 +253,13 @@ CREATE PERFETTO TABLE profinfer_model_read(
   model_tensor_id LONG,
   -- Expert, NULL for a tensor without.
   expert LONG,
+  -- Place in the file.
+  offset LONG,
   -- Bytes of it that were read.
   bytes LONG,
+  -- Those of them, read during operators, in whose neighbourhood no fault has followed: read for
+  -- nothing, as far as faults show it. NULL without --faults.
+  untouched_bytes LONG,
   -- Graph run in which it happened, NULL outside operators.
   graph_id LONG,
   -- Arguments of the operator's slice, with its description.
@@ -197,90 +295,45 @@ WITH
     FROM placed
     WHERE id IS NOT NULL
     GROUP BY id
-  )
-SELECT
-  r.id AS file_read_id,
-  r.ts,
-  m.model_tensor_id,
-  m.expert,
-  min(r.offset + r.bytes, m.offset + m.bytes) - max(r.offset, m.offset) AS bytes,
-  r.graph_id,
-  r.arg_set_id
-FROM profinfer_file_read AS r
-JOIN spans AS s
-  ON s.id = r.id
-JOIN _model_piece AS m
-  ON m.piece_id BETWEEN s.first AND s.last
-WHERE
-  m.file = r.file
-  AND m.offset < r.offset + r.bytes
-  AND r.offset < m.offset + m.bytes
-ORDER BY r.ts;
-
--- What was read during operators and, as far as faults show it, never touched. A fault makes a
--- neighbourhood of 64 KiB accessible, as far as it is in memory by then; whatever is touched there
--- later shows no fault. So what has seen a fault in its neighbourhood since it was read counts as
--- touched.
-CREATE PERFETTO TABLE _untouched_read(
-  -- The read (see profinfer_file_read).
-  file_read_id LONG,
-  -- Bytes of it in whose neighbourhood no fault has come since.
-  bytes LONG
-) AS
-WITH RECURSIVE
-  numbers(n) AS (
-    SELECT
-      0
-    UNION ALL
-    SELECT
-      n + 1
-    FROM numbers
-    WHERE
-      n < (
-        SELECT
-          max(bytes) / 65536
-        FROM profinfer_file_read
-      )
   ),
-  -- Neighbourhoods are aligned by address, not by place in the file.
-  phases AS MATERIALIZED (
+  parts AS MATERIALIZED (
     SELECT
-      file,
-      min((start - offset) & 65535) AS phase
-    FROM _file_mapping
-    GROUP BY file
-  ),
-  touched AS MATERIALIZED (
-    SELECT
-      f.file,
-      (f.offset + p.phase) >> 16 AS neighbourhood,
-      max(f.ts) AS ts
-    FROM profinfer_fault AS f
-    JOIN phases AS p
-      USING (file)
-    GROUP BY f.file, neighbourhood
-  ),
-  parts AS (
-    SELECT
-      r.id,
+      r.id AS file_read_id,
       r.ts,
-      r.file,
-      ((r.offset + p.phase) >> 16) + n.n AS neighbourhood,
-      r.offset + p.phase AS begin,
-      r.offset + p.phase + r.bytes AS end
+      m.model_tensor_id,
+      m.expert,
+      max(r.offset, m.offset) AS offset,
+      min(r.offset + r.bytes, m.offset + m.bytes) - max(r.offset, m.offset) AS bytes,
+      r.graph_id,
+      r.arg_set_id
     FROM profinfer_file_read AS r
-    JOIN phases AS p
-      USING (file)
-    JOIN numbers AS n
-      ON n.n <= ((r.offset + p.phase + r.bytes - 1) >> 16) - ((r.offset + p.phase) >> 16)
-    WHERE r.operator_slice_id IS NOT NULL
+    JOIN spans AS s
+      ON s.id = r.id
+    JOIN _model_piece AS m
+      ON m.piece_id BETWEEN s.first AND s.last
+    WHERE
+      m.file = r.file
+      AND m.offset < r.offset + r.bytes
+      AND r.offset < m.offset + m.bytes
   )
 SELECT
-  p.id AS file_read_id,
-  sum(min(p.end, (p.neighbourhood + 1) << 16) - max(p.begin, p.neighbourhood << 16)) AS bytes
+  p.file_read_id,
+  p.ts,
+  p.model_tensor_id,
+  p.expert,
+  p.offset,
+  p.bytes,
+  iif(
+    profinfer_was_asked('faults'),
+    coalesce((
+      SELECT
+        sum(max(min(u.offset + u.bytes, p.offset + p.bytes) - max(u.offset, p.offset), 0))
+      FROM _untouched_part AS u
+      WHERE u.file_read_id = p.file_read_id
+    ), 0),
+    NULL
+  ) AS untouched_bytes,
+  p.graph_id,
+  p.arg_set_id
 FROM parts AS p
-LEFT JOIN touched AS t
-  ON t.file = p.file AND t.neighbourhood = p.neighbourhood
-WHERE t.ts IS NULL OR t.ts < p.ts
-GROUP BY p.id
-ORDER BY p.id;
+ORDER BY p.ts;

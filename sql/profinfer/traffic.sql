@@ -42,9 +42,10 @@ LEFT JOIN profinfer_tensor AS i
   ON i.tensor_id = x.src_tensor_id
 ORDER BY t.tensor_id;
 
--- What an operator reads and writes when every operand is read once: a lower bound for what its
--- threads touch, whether that comes from a cache or from memory. Masked parts of attention are in
--- it although engines skip them.
+-- What an operator reads and writes when every operand is read once, whether it comes from a cache
+-- or from memory: a lower bound for what its threads touch, but for masked parts of attention, which
+-- engines skip, and for experts, of which several tokens are taken to use as many different ones as
+-- they can.
 CREATE PERFETTO TABLE profinfer_operator_traffic(
   -- Arguments of the operator's slices.
   arg_set_id ARGSETID,

@@ -24,6 +24,7 @@ enum ggml_op {
   OP_TRANSPOSE = 4,
   OP_NORM = 6,
   OP_RMS_NORM = 8,
+  OP_MUL_MAT_ID = 10,
   OP_MUL_MAT = 11,
   OP_MUL,
   OP_ADD,
@@ -150,6 +151,7 @@ struct llama_context {
 };
 
 static struct known_config config = KNOWN_DEFAULTS;
+static int32_t *routes; // what the ids of all layers are views of: rows of config.experts
 static struct graph_log {
   const char *backend;
   long ubatch, nodes, executed, views;
@@ -561,6 +563,38 @@ static tensor *cached(struct llama_context *l, context *c, const char *name, int
   tensor *t = named(ggml_new_tensor_1d(c, F16, (int64_t)EMBD * l->params.n_ctx), name, il);
   return ggml_view_1d(c, t, (int64_t)EMBD * l->graph_kv, 0);
 }
+static int n_rows(const struct llama_context *l) {
+  return config.rows ? config.rows : (int)l->graph_tokens;
+}
+// Rows have a distance of their own, as those of an argsort of which the first columns are used.
+static tensor *expert_ids(struct llama_context *l, context *c, int il) {
+  tensor *t = named(ggml_new_tensor_2d(c, I32, config.used, n_rows(l)), "ffn_moe_topk-%d", il);
+  t->nb[1] = config.experts * sizeof *routes;
+  t->data = routes + (size_t)il * n_rows(l) * config.experts;
+  return t;
+}
+static tensor *routed(context *c, tensor *x, int rows, tensor *ids, const char *weight,
+                      const char *name, int il) {
+  tensor *w = named(ggml_new_tensor_3d(c, Q4_K, EMBD, rows, config.experts), weight, il);
+  tensor *t = op(NEW(c, F32, rows, ids->ne[0], ids->ne[1], 1), OP_MUL_MAT_ID, w, x);
+  t->src[2] = ids;
+  return named(t, name, il);
+}
+static tensor *mixture(struct llama_context *l, context *c, tensor *x, int il) {
+  tensor *ids = expert_ids(l, c, il);
+  tensor *up = routed(c, x, FF, ids, "blk.%d.ffn_up_exps.weight", "ffn_moe_up-%d", il);
+  ggml_build_forward_expand(l->graph, up);
+  x = routed(c, x, FF, ids, "blk.%d.ffn_gate_exps.weight", "ffn_moe_gate-%d", il);
+  return routed(c, x, EMBD, ids, "blk.%d.ffn_down_exps.weight", "ffn_moe_down-%d", il);
+}
+// Rank r of row i of layer l in CPU graph g goes to expert (7 i + r + 3 l + 5 g) mod experts.
+static void choose_experts(const struct llama_context *l) {
+  const int e = config.experts, rows = n_rows(l);
+  for (int il = 0; il <= l->model->n_layers; il++)
+    for (int i = 0; i < rows; i++)
+      for (int r = 0; r < config.used; r++)
+        routes[((size_t)il * rows + i) * e + r] = (7L * i + r + 3 * il + 5 * n_cpu_graphs) % e;
+}
 static tensor *layer(struct llama_context *l, context *c, tensor *x, int il) {
   tensor *cur = norm(c, x, "blk.%d.attn_norm.weight", "attn_norm-%d", il);
   tensor *q = linear(c, cur, EMBD, "blk.%d.attn_q.weight", "Qcur-%d", il);
@@ -572,6 +606,8 @@ static tensor *layer(struct llama_context *l, context *c, tensor *x, int il) {
   cur = linear(c, cur, EMBD, "blk.%d.attn_output.weight", "attn_out-%d", il);
   x = named(ggml_add(c, cur, x), "ffn_inp-%d", il);
   cur = norm(c, x, "blk.%d.ffn_norm.weight", "ffn_norm-%d", il);
+  if (config.experts)
+    return named(op(like(c, x), OP_ADD, x, mixture(l, c, cur, il)), "l_out-%d", il);
   cur = linear(c, cur, FF, "blk.%d.ffn_gate.weight", "ffn_gate-%d", il);
   cur = named(ggml_silu(c, cur), "ffn_silu-%d", il);
   cur = linear(c, cur, EMBD, "blk.%d.ffn_down.weight", "ffn_out-%d", il);
@@ -580,6 +616,8 @@ static tensor *layer(struct llama_context *l, context *c, tensor *x, int il) {
 static void build(struct llama_context *l) {
   const int n = l->model->n_layers;
   context *c = ggml_init((struct ggml_init_params){l->mem_size, l->mem, true});
+  if (config.experts)
+    routes = realloc(routes, (n + 1L) * n_rows(l) * config.experts * sizeof *routes);
   l->graph = ggml_new_graph_custom(c, 32 * n + 16, false);
   l->fake_graph = ggml_new_graph_custom(c, 16, false);
   tensor *x = named(ggml_new_tensor_2d(c, F32, EMBD, l->graph_tokens), "inp_embd", 0), *inp = x;
@@ -587,7 +625,10 @@ static void build(struct llama_context *l) {
     x = layer(l, c, x, il);
   x = norm(c, x, "output_norm.weight", "result_norm", n);
   ggml_build_forward_expand(l->graph, linear(c, x, VOCAB, "output.weight", "result_output", 0));
-  x = named(ggml_silu(c, named(ggml_add(c, inp, inp), "fake_add", 0)), "fake_out", 0);
+  x = named(ggml_add(c, inp, inp), "fake_add", 0);
+  if (config.experts)
+    x = routed(c, x, FF, expert_ids(l, c, n), "blk.%d.ffn_up_exps.weight", "ffn_moe_up-%d", n);
+  x = named(ggml_silu(c, x), "fake_out", 0);
   ggml_build_forward_expand(l->fake_graph, x);
   ggml_free(c); // the tensors stay in l->mem
 }
@@ -620,6 +661,8 @@ void *process_ubatch(struct llama_context *l, const ubatch *ub, int type, void *
     n_alloc_graph++;
     ggml_backend_sched_alloc_graph(l, l->graph);
   }
+  if (config.experts)
+    choose_experts(l);
   *status = run(l, l->cpu, l->graph, rebuild);
   if (l->fake)
     *status |= run(l, l->fake, l->fake_graph, rebuild);
@@ -648,7 +691,7 @@ struct llama_context *llama_init_from_model(struct llama_model *m, struct llama_
   l->cpu = ggml_backend_cpu_init();
   l->cpu->n_threads = p.n_threads > 0 ? p.n_threads : config.threads;
   l->fake = config.backend2 ? ggml_backend_fake_init() : NULL;
-  l->mem_size = (m->n_layers * 26 + 16) * ggml_tensor_overhead() +
+  l->mem_size = (m->n_layers * 28 + 20) * ggml_tensor_overhead() +
                 graph_bytes(m->n_layers * 32 + 16) + graph_bytes(16);
   l->mem = malloc(l->mem_size);
   return l;

@@ -34,10 +34,10 @@ void llama_model_free(struct llama_model *model);
 
 struct known_config {
   int threads, layers, work_us, sleep, rebuild, no_fused, backend2, final_barrier, samples, touch,
-      loop;
+      loop, experts, used, rows;
 };
 #define KNOWN_DEFAULTS                                                                             \
-  { .threads = 2, .layers = 3, .work_us = 23, .rebuild = 7, .samples = 1 }
+  { .threads = 2, .layers = 3, .work_us = 23, .rebuild = 7, .samples = 1, .used = 2 }
 struct known_config *known_config(void);
 long known_ubatches(void);                           // micro-batches run so far
 void known_truth(FILE *out, struct llama_context *); // JSON members, without the braces

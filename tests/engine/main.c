@@ -87,6 +87,9 @@ int main(int argc, char **argv) {
               {"samples", 1, &c.samples},
               {"touch", 1, &c.touch},
               {"loop", 1, &c.loop},
+              {"experts", 1, &c.experts},
+              {"used", 1, &c.used},
+              {"rows", 1, &c.rows},
               {"exit-code", 1, &exit_code},
               {"fork", 0, &forks},
               {"wait", 1, NULL}};

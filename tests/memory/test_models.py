@@ -61,8 +61,8 @@ def test_tensors_are_those_that_the_package_reads(tmp_path: Path) -> None:
     found = described(path)
     tensors = found.pop("tensors")
     assert found == {
-        "device": 1, "inode": 2, "path": str(path), "error": None, "architecture": "llama",
-        "expert_count": 6, "expert_used_count": 2,
+        "device": 1, "inode": 2, "path": str(path), "overlaid": False, "error": None,
+        "architecture": "llama", "expert_count": 6, "expert_used_count": 2,
     }  # fmt: skip
     reader = gguf.GGUFReader(path)
     assert [(t["name"], t["type"], t["ne"], t["offset"], t["bytes"]) for t in tensors] == [
@@ -94,6 +94,9 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "dimensions that overflow": lambda: header(1, 0, tensor(b"t", 1 << 33, 1 << 33, 1 << 33)),
     "many dimensions": lambda: header(1, 0, text(b"t") + struct.pack("<I", (1 << 32) - 1)),
     "unknown tensor type": lambda: header(1, 0, tensor(b"t", 4, kind=999) + bytes(100)),
+    "overlapping tensors": lambda: header(
+        2, 0, tensor(b"a", 64) + tensor(b"b", 64, offset=128) + bytes(1000)
+    ),
     "random": lambda: header(3, 3, np.random.default_rng(1).bytes(5000)),
 }  # fmt: skip
 
@@ -128,6 +131,41 @@ def test_texts_of_a_header_are_clean_and_numbers_bounded(tmp_path: Path) -> None
     [found] = described(path)["tensors"]
     assert found["name"].isprintable()
     assert found["experts"] is None
+
+
+@pytest.mark.parametrize(
+    "name", [b"a\0b", b"'; DROP TABLE slice; --", b"<script>alert(1)</script>", b'"', b"\xff\xfe"]
+)
+def test_a_hostile_name_is_only_a_name(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(header(1, 0, tensor(b"blk.99999999999999999999." + name, 4) + bytes(100)))
+    found = described(path)
+    if found["error"] is None:  # the package refuses what is not UTF-8
+        [one] = found["tensors"]
+        assert one["name"].isprintable()
+        assert one["layer"] is None
+    else:
+        assert "utf-8" in found["error"]
+
+
+def test_a_model_that_is_not_held_open_is_named() -> None:
+    [found] = describe_models([Model(1, 2, "/m.gguf", None, "Permission denied")])
+    assert (found["path"], found["error"], found["tensors"]) == ("/m.gguf", "Permission denied", [])
+
+
+def test_a_part_of_a_split_model_has_its_own_tensors(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), "llama", split_max_tensors=2)
+    for i in range(5):
+        writer.add_tensor(f"blk.{i}.ffn_up.weight", np.ones((8, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    parts = sorted(tmp_path.glob("m-*-of-00003.gguf"))
+    found = [described(part) for part in parts]
+    assert [m["error"] for m in found] == [None] * 3
+    assert [t["layer"] for m in found for t in m["tensors"]] == [0, 1, 2, 3, 4]
+    assert {t["bytes"] for m in found for t in m["tensors"]} == {1024}
 
 
 def test_the_reader_is_nobody_and_may_open_nothing(tmp_path: Path) -> None:

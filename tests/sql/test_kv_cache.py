@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.captures import MAIN, Capture, Shape, T
 from tests.sql.harness import ask, opened, ready
 
@@ -20,8 +22,9 @@ def attention(capture: Capture, at: int, cells: int) -> Shape:
     )
 
 
-def grown(steps: int = 40) -> Capture:
-    """KQ takes 5 us and 10 ns per cell, KQV 2 us and 3 ns per token; 32 cells at a time."""
+def grown(steps: int = 40, disturbed: int = 1 << 30) -> Capture:
+    """KQ takes 5 us and 10 ns per cell, KQV 2 us and 3 ns per token; 32 cells at a time. Every
+    how many tokens are `disturbed`, for 50 us each time."""
     capture = Capture()
     capture.ubatch(0, 1_000, [(0, 0, 5, 1, 1)])
     at, cells = 10_000, 0
@@ -32,7 +35,8 @@ def grown(steps: int = 40) -> Capture:
             cells = -(-context // 32) * 32
             shape = attention(capture, at, cells)
             at += 1_000
-        kq, kqv = 5_000 + 10 * cells, 2_000 + 3 * context
+        late = 50_000 if step % disturbed == disturbed - 1 else 0
+        kq, kqv = 5_000 + 10 * cells + late, 2_000 + 3 * context + late
         begin = at + 100
         middle = begin + 500 + kq
         capture.ubatch(at, middle + kqv + 100, [(0, context - 1, 1, 1, 1)])
@@ -57,6 +61,15 @@ def test_kv_growth_finds_slope_and_step() -> None:
         ("KQ", 0, 32, 64), ("KQV", 0, 32, 64),
     ]  # fmt: skip
     assert layers[1]["slope_ns_per_token"] == 3.0
+
+
+def test_tokens_that_were_disturbed_do_not_bend_the_lines() -> None:
+    with opened(grown(320, 7)) as session:
+        kq, kqv = next(iter(ready(session, "kv_growth").values()))
+    assert kq["ns_per_cell"] == pytest.approx(10, rel=0.01)
+    assert kqv["slope_ns_per_token"] == pytest.approx(3, rel=0.05)
+    assert kqv["r2"] == pytest.approx(1, abs=0.01)
+    assert kqv["mean_us"] == pytest.approx(2 + 3e-3 * (6 + 325) / 2 + 50 * 45 / 320, abs=0.1)
 
 
 def test_kv_growth_says_nothing_of_one_token() -> None:

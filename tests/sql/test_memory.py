@@ -14,7 +14,8 @@ from profinfer.capture import Frame, FrameKind, json_frame
 from profinfer.records import Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import BASE, MAIN, WORKER, Capture, T, convert
-from tests.sql.harness import ask, ready
+from tests.sql.harness import ask, opened, ready
+from tests.sql.test_counters import counted, event
 
 DEVICE, INODE, OTHER = 254 << 20 | 3, 77, 78
 MAPPED = 0x7F00_0000_0000
@@ -129,7 +130,10 @@ def test_a_read_is_split_at_the_bounds_of_tensors_and_experts(session: Session) 
 
 def test_what_no_fault_followed_was_read_for_nothing(session: Session) -> None:
     # Expert 1, and nothing of the output: its page was touched later, outside the graph.
-    assert ask(session, "SELECT bytes FROM _untouched_read") == [(0x1_0000,)]
+    assert ask(session, "SELECT offset, bytes FROM _untouched_part") == [(0x2_0000, 0x1_0000)]
+    assert ask(
+        session, "SELECT expert, untouched_bytes FROM profinfer_model_read ORDER BY ts, expert"
+    ) == [(0, 0), (1, 0x1_0000), (None, 0)]
 
 
 def test_faults_counts_by_kind_operator_and_tensor(session: Session) -> None:
@@ -151,7 +155,8 @@ def test_faults_counts_by_kind_operator_and_tensor(session: Session) -> None:
 
 
 def test_model_io_counts_bytes_by_tensor_and_expert(session: Session) -> None:
-    total, tensors, experts, files = ready(session, "model_io").values()
+    total, tensors, experts, files, untold = ready(session, "model_io").values()
+    assert untold == []
     assert [tuple(row.values()) for row in total] == [
         (0x2_9000, 0x2_8000, 0x2_8000, 0x1_0000, 0x3_0000, 0)
     ]
@@ -160,13 +165,54 @@ def test_model_io_counts_bytes_by_tensor_and_expert(session: Session) -> None:
         ("output.weight", None, "F16", 0x8000, 0x8000, 1.0, 0x8000, 0, 0),
     ]
     assert [tuple(row.values()) for row in experts] == [
-        (0, 0, 0x1_0000, 1.0, 1, 0),
-        (0, 1, 0x1_0000, 1.0, 1, 0),
+        (0, 0, 0x1_0000, 1.0, 1, 0, 0),
+        (0, 1, 0x1_0000, 1.0, 1, 0x1_0000, 0),
     ]
     assert [tuple(row.values()) for row in files] == [
         ("/models/77.gguf", 0x2_8000, 0x2_8000, 0),
         (f"device {DEVICE} inode {OTHER}", 0x1000, 0, 0),
     ]
+
+
+def test_memory_compares_expected_bytes_with_measured_ones() -> None:
+    with opened(counted()) as session:
+        [table] = ready(session, "memory").values()
+    names = ("op", "runs", "measured_runs", "measured_read_mb", "measured_written_mb",
+             "measured_percent")  # fmt: skip
+    assert sorted(tuple(row[name] for name in names) for row in table) == [
+        # 3,840 bytes where 16 were expected, by both threads together; writes were not counted.
+        ("ADD", 1, 1, 0.0, None, 24_000.0),
+        # Bytes were not counted while the main thread ran it.
+        ("MUL_MAT", 1, None, None, None, None),
+    ]
+
+
+def test_memory_sums_what_was_measured_over_the_same_runs() -> None:
+    """400 KB expected per run, one of three runs not read by the worker."""
+    both = event("in", "in", "memory_read", "bytes"), event("out", "in", "memory_write", "bytes")
+    capture = Capture()
+    shape = capture.structure(
+        0, [T("x", ne=(50_000, 2, 1, 1)), T("a-0", "ADD", ("x",), (10, 1, 1, 1))]
+    )
+    main: dict[int, list[int | None]] = {}
+    worker: dict[int, list[int | None]] = {}
+    for i, unread in enumerate((False, True, False)):
+        at = 10_000 + 100_000 * i
+        capture.graph(
+            shape, at, at + 90_000, {t: [("a-0", at + 1_000, at + 50_000)] for t in (MAIN, WORKER)}
+        )  # fmt: skip
+        main |= {at + 1_000: [at, 0, 0, 0], at + 50_000: [at + 49_000, 300_000, 7_000, 0]}
+        worker |= {
+            at + 1_000: [at, 0, 0, 0],
+            at + 50_000: [at + 49_000, None if unread else 60_000, 3_000, 0],
+        }
+    capture.count(MAIN, main, both)
+    capture.count(WORKER, worker)
+    with opened(capture) as session:
+        [[row]] = ready(session, "memory").values()
+    assert (row["runs"], row["measured_runs"], row["incomplete"]) == (3, 2, 0)
+    assert (row["measured_read_mb"], row["measured_written_mb"]) == (0.72, 0.02)
+    assert row["measured_percent"] == 90.0
 
 
 def test_without_such_records_there_are_no_numbers() -> None:
@@ -194,6 +240,13 @@ def test_lost_records_stand_in_every_row() -> None:
         assert ask(found, "SELECT DISTINCT complete FROM profinfer_operator_slice") == [(1,)]
 
 
+def test_a_model_whose_reads_bear_another_number_is_named() -> None:
+    with trace(frames(small(), [model(overlaid=True)])) as found:
+        *_, untold = ready(found, "model_io").values()
+    assert [row["path"] for row in untold] == ["/models/77.gguf"]
+    assert "overlay" in str(untold[0]["reason"])
+
+
 def test_a_model_that_cannot_be_read_is_named() -> None:
     bad = model(error="ValueError: GGUF magic invalid", tensors=[])
     with trace(frames(small(), [bad])) as found:
@@ -212,6 +265,48 @@ def test_an_address_that_changed_its_file_between_two_looks_is_of_neither() -> N
             "SELECT ts - BASE, file IS NULL FROM profinfer_fault WHERE ts != BASE + 43000",
         )
     assert places == [(21_000, 0), (31_000, 0), (42_000, 0), (90_000, 1)]
+
+
+def places(looks: list[Frame], drains: list[tuple[int, int]]) -> list[tuple[Any, ...]]:
+    """Where each fault in the model's memory lies."""
+    capture = small()
+    capture.extra = looks
+    with trace(capture.frames([(BASE + a, BASE + b) for a, b in drains])) as session:
+        return ask(
+            session,
+            "SELECT ts - BASE, inode, f.offset FROM profinfer_fault AS f"
+            " LEFT JOIN profinfer_file USING (file) WHERE ts != BASE + 43000",
+        )
+
+
+@pytest.mark.parametrize("drains", [[], [(44_000, 44_000)], [(26_000, 26_000), (80_000, 90_000)]])
+def test_a_fault_is_looked_up_in_the_looks_around_it(drains: list[tuple[int, int]]) -> None:
+    # Looks are more frequent than drains; what came later at the address is none of its business.
+    mine, other = mapping(MAPPED, INODE), mapping(MAPPED, OTHER, 0x3000)
+    looks = [
+        look(20_600, [mine], []), look(25_000, [], []), look(26_000, [], [mine]),
+        look(32_000, [other], []), look(50_000, [], []), look(99_000, [mine], [other]),
+    ]  # fmt: skip
+    assert places(looks, drains) == [
+        (21_000, INODE, 0x1_2345),
+        (31_000, OTHER, 0x5_2FFF),  # came between two looks
+        (42_000, OTHER, 0x6_B000),
+        (90_000, None, None),  # it was one of two
+    ]
+
+
+def test_memory_of_no_file_where_a_file_was_is_not_the_file() -> None:
+    mine, fresh = mapping(MAPPED, INODE), mapping(MAPPED, 0) | {"device": 0, "path": ""}
+    looks = [
+        look(15_000, [mine], []), look(25_000, [fresh], [mine]), look(35_000, [], []),
+        look(80_000, [mine], [fresh]),
+    ]  # fmt: skip
+    assert places(looks, []) == [
+        (21_000, None, None),  # a model's page, or a fresh one
+        (31_000, None, None),
+        (42_000, None, None),
+        (90_000, INODE, 0x6_0000),
+    ]
 
 
 def test_a_mapping_that_is_gone_by_the_next_look_was_there_before_it() -> None:

@@ -17,7 +17,7 @@ from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
 from tests.sql.schedules import small
 from tests.sql.test_counters import counted
-from tests.sql.test_kv_cache import attention
+from tests.sql.test_kv_cache import attention, grown
 from tests.sql.test_memory import INODE, MAPPED, OTHER, fault, look, mapping, model, read
 from tests.sql.test_scheduling import schedule
 
@@ -121,6 +121,8 @@ def full() -> Iterator[Session]:
         shape, 5_020_000, 5_900_000,
         {100: [("q-0", 5_030_000), ("kq-0", 5_100_000), ("kqv-0", 5_500_000)]},
     )  # fmt: skip
+    asked = {"faults": True, "block_io": True}
+    capture.at_start["config"] = {**capture.start()["config"], **asked}
     fault(capture, 5_200_000, 100, MAPPED + 0x1_2345, major=True)
     read(capture, 5_210_000, 0x1_0000, 5)
     bad = model(inode=OTHER, path="/other", error="no", tensors=[])
@@ -149,6 +151,13 @@ def of_counters() -> Iterator[Session]:
         yield session
 
 
+@pytest.fixture(scope="module")
+def growing() -> Iterator[Session]:
+    """A trace in which attention takes longer and longer."""
+    with opened(grown()) as session:
+        yield session
+
+
 def tables_of(*modules: str) -> set[str]:
     """The tables of modules."""
     texts = [(REPO / f"sql/profinfer/{module}.sql").read_text() for module in modules]
@@ -157,7 +166,7 @@ def tables_of(*modules: str) -> set[str]:
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_columns_have_the_declared_types(
-    full: Session, scheduled: Session, of_counters: Session, table: str
+    full: Session, scheduled: Session, of_counters: Session, growing: Session, table: str
 ) -> None:
     columns = TABLES[table]
     assert columns
@@ -166,6 +175,8 @@ def test_columns_have_the_declared_types(
         session = scheduled
     elif table in tables_of("counters"):
         session = of_counters
+    elif table in tables_of("kv_cache"):
+        session = growing
     found = ask(session, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
