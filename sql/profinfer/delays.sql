@@ -1,5 +1,6 @@
 -- By how much operators came later since other threads had their threads' CPUs.
 
+INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.hindrances;
 
 -- By how much operator runs came later than they would have. A part of a run is over when its last
@@ -60,6 +61,7 @@ SELECT
 FROM without;
 
 -- Delays of operator runs by preemptions: each bears its share of how much later a part was done.
+-- Empty where barriers were not recorded: work is then not told from waiting for other threads.
 CREATE PERFETTO TABLE profinfer_delay(
   -- Graph run.
   graph_id LONG,
@@ -83,7 +85,7 @@ WITH
     FROM _hindrance_in_part AS h
     JOIN _hindered_part AS p
       ON p.id = h.part_id
-    WHERE h.kind = 'cpu'
+    WHERE h.kind = 'cpu' AND _has_barriers()
   )
 SELECT
   c.graph_id,

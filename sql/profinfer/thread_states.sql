@@ -189,3 +189,40 @@ SELECT
 FROM profinfer_thread_state
 GROUP BY utid
 ORDER BY utid;
+
+-- What the scheduler's tables cannot tell of this recording, and why.
+CREATE PERFETTO VIEW profinfer_scheduling_gap(
+  -- One sentence.
+  reason STRING
+) AS
+SELECT
+  coalesce(
+    (
+      SELECT
+        min(value)
+      FROM _recording_arg
+      WHERE key GLOB 'notes*' AND value GLOB 'the scheduler was not recorded*'
+    ),
+    'the scheduler was not recorded (record --scheduler)'
+  ) || ': when threads ran, and who took their CPUs, is not known' AS reason
+WHERE
+  NOT EXISTS(SELECT 1 FROM _scheduler)
+  AND EXISTS(SELECT 1 FROM _recording_arg WHERE event = 'recording started')
+UNION ALL
+SELECT
+  'only the target''s switches were recorded (--scheduler target): who took a CPU is known by its '
+  || 'number and name, not its process; and not who ran when a thread was woken' AS reason
+FROM _scheduler
+WHERE mode = 'target'
+UNION ALL
+SELECT
+  'the kernel does not tell in which system call a thread is: futexes and page faults are not told '
+  || 'from other sleep, nor yields from preemptions' AS reason
+FROM _scheduler
+WHERE NOT has_calls
+UNION ALL
+SELECT
+  'barriers were not recorded (record --level barrier): work is not told from waiting for other '
+  || 'threads, so which operators and tokens came later is not known' AS reason
+FROM _scheduler
+WHERE NOT _has_barriers();

@@ -49,9 +49,11 @@ def cpus_fixture() -> tuple[int, int]:
 
 
 @contextmanager
-def pinned(double: Engine, gate: Path, cpus: Sequence[int]) -> Iterator[tuple[Waiting, list[int]]]:
+def pinned(
+    double: Engine, gate: Path, cpus: Sequence[int], arguments: Sequence[object] = ENDLESS
+) -> Iterator[tuple[Waiting, list[int]]]:
     """The engine at work without an end, each of its two threads on a CPU of its own; their ids."""
-    with waiting(double, gate, *ENDLESS) as engine:
+    with waiting(double, gate, *arguments) as engine:
         engine.go()
         wait_for("its threads", lambda: len(threads(engine.pid)) == 2)
         tids = threads(engine.pid)
