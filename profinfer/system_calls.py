@@ -20,7 +20,8 @@ _NAMES: dict[str, dict[int, str]] = {
         98: "futex", 101: "nanosleep", 115: "clock_nanosleep", 124: "sched_yield", 202: "accept",
         203: "connect", 206: "sendto", 207: "recvfrom", 211: "sendmsg", 212: "recvmsg", 214: "brk",
         215: "munmap", 216: "mremap", 222: "mmap", 226: "mprotect", 233: "madvise", 242: "accept4",
-        260: "wait4", 426: "io_uring_enter", 441: "epoll_pwait2", 449: "futex_waitv", 455: "futex_wait",
+        260: "wait4", 426: "io_uring_enter", 441: "epoll_pwait2", 449: "futex_waitv",
+        455: "futex_wait",
     },
 }  # fmt: skip
 

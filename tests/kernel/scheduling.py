@@ -48,6 +48,15 @@ def cpus_fixture() -> tuple[int, int]:
     return found[0], found[1]
 
 
+@pytest.fixture(name="signals")
+def signals_fixture() -> Iterator[None]:
+    """A recorder in this process takes them over."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
 @contextmanager
 def pinned(
     double: Engine, gate: Path, cpus: Sequence[int], arguments: Sequence[object] = ENDLESS

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +28,7 @@ from tests.kernel.scheduling import (
     answer,
     cpus_fixture,
     pinned,
+    signals_fixture,
     spinner_fixture,
     spinning,
     stop,
@@ -42,7 +42,7 @@ from tests.support import (
     waiting,
 )
 
-__all__ = ["cpus_fixture", "double_fixture", "spinner_fixture"]
+__all__ = ["cpus_fixture", "double_fixture", "signals_fixture", "spinner_fixture"]
 
 
 DELAYS = """
@@ -212,15 +212,6 @@ def test_off_records_nothing_of_it_and_the_trace_says_so(double: Engine, tmp_pat
             " WHERE key = 'debug.config.scheduler' AND string_value = 'off')"
         ).rows()
     assert rows == [(0, 1)]
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """A recorder in this process takes them over."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("signals")
