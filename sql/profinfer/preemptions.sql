@@ -30,33 +30,36 @@ WITH
     FROM profinfer_thread_state
     WHERE kind IN ('preempted', 'runnable') AND dur > 0 AND ucpu IS NOT NULL
   ),
-  -- Where everything is recorded.
+  -- Where only the target's switches are recorded, only its threads are among these.
   runs AS MATERIALIZED (
     SELECT
-      s.id,
-      s.ts,
-      iif(s.dur < 0, trace_end() - s.ts, s.dur) AS dur,
-      s.ucpu
-    FROM sched AS s
-    WHERE
-      (
-        SELECT
-          mode
-        FROM _scheduler
-      ) = 'system'
-      AND s.dur != 0
-      AND s.ucpu IN (
+      id,
+      ts,
+      -- Where recordings follow each other, one may end long before the next.
+      iif(dur < 0, next_ts - ts, dur) AS dur,
+      ucpu
+    FROM (
+      SELECT
+        id,
+        ts,
+        dur,
+        ucpu,
+        lead(ts, 1, trace_end()) OVER (PARTITION BY ucpu ORDER BY ts) AS next_ts
+      FROM sched
+      WHERE ucpu IN (
         SELECT
           ucpu
         FROM waits
       )
+    )
+    WHERE dur != 0
   ),
-  -- Where only the target's switches are.
+  -- Who else took a CPU from one of them, where only its switches are recorded.
   takers AS MATERIALIZED (
     SELECT
       id,
       ts,
-      iif(dur < 0, trace_end() - ts, dur) AS dur,
+      iif(dur < 0, lead(ts, 1, trace_end()) OVER (PARTITION BY utid ORDER BY ts) - ts, dur) AS dur,
       utid
     FROM _taker_event
     WHERE dur != 0

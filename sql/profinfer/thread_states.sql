@@ -4,6 +4,35 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 
+-- Time between recordings: what threads did then is not known.
+CREATE PERFETTO TABLE _unrecorded(
+  -- End of a recording.
+  ts TIMESTAMP,
+  -- Beginning of the next one.
+  end_ts TIMESTAMP
+) AS
+WITH
+  bounds AS MATERIALIZED (
+    SELECT DISTINCT
+      ts,
+      event
+    FROM _recording_arg
+  ),
+  counted AS (
+    SELECT
+      ts,
+      event,
+      sum(iif(event = 'recording started', 1, -1)) OVER (ORDER BY ts) AS going_on,
+      lead(ts) OVER (ORDER BY ts) AS next_ts
+    FROM bounds
+  )
+SELECT
+  ts,
+  next_ts AS end_ts
+FROM counted
+WHERE going_on = 0 AND next_ts IS NOT NULL
+ORDER BY ts;
+
 -- Missing records that may make a state of a thread that computed graphs look other than it was.
 CREATE PERFETTO TABLE _state_loss(
   -- Time before which none of these was lost.
@@ -22,6 +51,13 @@ SELECT
   NULL AS tid
 FROM _scheduler_loss
 WHERE kind IN ('switch', 'waking', 'newtask') AND left_tid IS NULL
+UNION ALL
+SELECT
+  ts AS first_ts,
+  end_ts AS ts,
+  NULL AS cpu,
+  NULL AS tid
+FROM _unrecorded
 UNION ALL
 SELECT
   l.first_ts,
@@ -51,7 +87,7 @@ CREATE PERFETTO TABLE profinfer_thread_state(
   -- One of running, preempted (it was switched out though it could run on), runnable (it waited
   -- for a CPU after a wake-up or a yield), futex, io (uninterruptible sleep), fault (asleep in a
   -- page fault), sleep (in another system call, or stopped), ended; NULL when records around it
-  -- were lost. Where system calls were not recorded, futex is among sleep, fault among io, and a
+  -- were lost, or nothing was recorded for a part of it. Where system calls were not recorded, futex is among sleep, fault among io, and a
   -- yield is a preemption.
   kind STRING,
   -- CPU on which it ran, or for which it waited: that on which it was preempted, or on which it
@@ -100,6 +136,13 @@ SELECT
   p.known_dur AS dur,
   p.utid,
   CASE
+    WHEN EXISTS(
+      SELECT
+        1
+      FROM _unrecorded AS u
+      WHERE u.ts < p.ts + p.known_dur AND u.end_ts > p.ts
+    )
+    THEN NULL
     WHEN p.state = 'Running' THEN 'running'
     -- R+ is said only of a thread that was in the kernel. From its own code it leaves as R.
     WHEN p.state = 'R+' OR (p.state = 'R' AND p.has_run AND b.name IS NOT 'sched_yield')

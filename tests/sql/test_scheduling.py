@@ -38,29 +38,33 @@ TENSORS = (
 )
 
 
-def schedule(mode: str = "system", *, calls: bool = True) -> Capture:
-    """The recording; `mode` "" for one without the scheduler."""
+def schedule(mode: str = "system", *, calls: bool = True, later: int = 0) -> Capture:
+    """The recording; `mode` "" for one without the scheduler. All of it so many units `later`."""
+
+    def at(units: int) -> int:
+        return (units + later) * UNIT
+
     capture = Capture(scheduler=mode, calls=calls, strangers={SPINNER: "spinner"})
-    shape = capture.structure(10 * UNIT, TENSORS)
-    capture.ubatch(20 * UNIT, 30 * UNIT, [(0, 0, 3, 1, 1)])
-    capture.ubatch(40 * UNIT, 1010 * UNIT, [(0, 3, 1, 1, 1)])
-    capture.ubatch(1020 * UNIT, 1030 * UNIT, [(0, 4, 1, 1, 1)])
+    shape = capture.structure(at(10), TENSORS)
+    capture.ubatch(at(20), at(30), [(0, 0, 3, 1, 1)])
+    capture.ubatch(at(40), at(1010), [(0, 3, 1, 1, 1)])
+    capture.ubatch(at(1020), at(1030), [(0, 4, 1, 1, 1)])
     threads = {
         MAIN: [("a", 100, 200), ("b", 410, 500), ("c", 705, 800), ("d", 872)],
         WORKER: [("a", 100, 400), ("b", 412, 700), ("c", 707, 860), ("d", 862)],
     }
     capture.graph(
-        shape, 50 * UNIT, 1000 * UNIT,
-        {tid: [(name, *(UNIT * t for t in times)) for name, *times in operators]
+        shape, at(50), at(1000),
+        {tid: [(name, *map(at, times)) for name, *times in operators]
          for tid, operators in threads.items()},
     )  # fmt: skip
     if not mode:
         return capture
 
     def switch(
-        at: int, cpu: int, prev: int, following: int, state: int, call: int | None = None
+        when: int, cpu: int, prev: int, following: int, state: int, call: int | None = None
     ) -> None:
-        capture.switch(at * UNIT, cpu, prev, following, state, call if calls else None)
+        capture.switch(at(when), cpu, prev, following, state, call if calls else None)
 
     switch(5, CPU0, 0, MAIN, RUNS)
     switch(6, CPU1, 0, WORKER, RUNS)
@@ -71,10 +75,10 @@ def schedule(mode: str = "system", *, calls: bool = True) -> Capture:
     switch(350, CPU1, SPINNER, WORKER, PREEMPTED)
     switch(500, CPU1, WORKER, 0, WAITS, FAULT)
     # A nanosecond before, since no switch comes at the very time of its wake-up.
-    capture.waking(600 * UNIT - 1, CPU0, MAIN, WORKER, CPU1)
+    capture.waking(at(600) - 1, CPU0, MAIN, WORKER, CPU1)
     switch(600, CPU1, 0, WORKER, RUNS)
     switch(820, CPU0, MAIN, 0, SLEEPS, FUTEX)
-    capture.waking(868 * UNIT, CPU1, WORKER, MAIN, CPU0)
+    capture.waking(at(868), CPU1, WORKER, MAIN, CPU0)
     switch(870, CPU0, 0, MAIN, RUNS)
     switch(1050, CPU0, MAIN, 0, SLEEPS, FUTEX)
     return capture
@@ -199,6 +203,29 @@ def test_how_a_thread_leaves_its_cpu_tells_what_it_waits_for(
         assert by_kind == dict.fromkeys(SPLIT, 0) | {
             "running_dur": 112, f"{LEAVES[leaves][0]}_dur": 200
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["system", "target"])
+def test_another_thread_of_the_target_is_named_as_its_own(mode: str) -> None:
+    """More threads than CPUs: they take turns."""
+    capture = Capture(scheduler=mode, strangers={SPINNER: "spinner"})
+    shape = capture.structure(10 * UNIT, TENSORS)
+    capture.graph(shape, 50 * UNIT, 500 * UNIT,
+                  {tid: [("a", 60 * UNIT, 400 * UNIT)] for tid in (MAIN, WORKER)})  # fmt: skip
+    capture.switch(5 * UNIT, CPU0, 0, MAIN, RUNS)
+    for at, leaves, comes in (
+        (100, MAIN, WORKER), (150, WORKER, MAIN), (200, MAIN, SPINNER), (210, SPINNER, WORKER),
+        (280, WORKER, MAIN),
+    ):  # fmt: skip
+        capture.switch(at * UNIT, CPU0, leaves, comes, RUNS, FAULT)
+    capture.switch(540 * UNIT, CPU0, MAIN, 0, SLEEPS, FUTEX)
+    with opened(capture) as session:
+        takers = ready(session, "interference")["Who took the CPU (the first 20)"]
+    # The worker waits from 150 on, and once more from 280 to 540.
+    found = {row["tid"]: [row[n] for n in ("own", "times", "taken_ms")] for row in takers}
+    # Of the spinner is known in either mode from whom it took the CPU; who else waited then, not.
+    spinners = [0, 2, 0.2] if mode == "system" else [0, 1, 0.1]
+    assert found == {MAIN: [1, 2, 3.1], WORKER: [1, 2, 1.2], SPINNER: spinners}
 
 
 def late(mode: str) -> Capture:
