@@ -159,7 +159,7 @@ int chain_tokens(struct pt_regs *ctx) { return continue_tokens(ctx); }
 
 int chain_experts(struct pt_regs *ctx) { return continue_experts(ctx); }
 
-int count_switch(struct bpf_raw_tracepoint_args *ctx) { return handle_count_switch(); }
+int count_switch(struct bpf_raw_tracepoint_args *ctx) { return handle_count_switch(ctx->args[2]); }
 
 int count_exit(struct bpf_raw_tracepoint_args *ctx) { return handle_count_exit(); }
 

@@ -7,6 +7,10 @@
  * thread's sum and what was counted since it came make its reading. So nothing need be known of a
  * thread before its first probe, and all differences between two readings of a thread are its own.
  * Kernel code that a switch itself runs after the tracepoint belongs to the thread that comes.
+ *
+ * A kernel may leave out the program at a switch. Then who runs is not who was switched to, or a
+ * thread comes that was not seen leaving: what it has counted before is no base for what it counts
+ * afterwards, and its readings say so by another generation.
  */
 #ifndef PROFINFER_COUNTERS_H
 #define PROFINFER_COUNTERS_H
@@ -23,12 +27,15 @@
  * since only differences count. */
 struct counter_cpu {
   __u64 switches;
+  __u64 running; /* the task_struct of who came */
   __u64 ts;
   struct bpf_perf_event_value at[COUNTER_MAX];
 };
 
 /* A thread, up to when it last left a CPU. */
 struct counter_thread {
+  __u64 generation;
+  __u64 stay; /* CPU and switch since which it was running when last read; 0 since it left */
   __u64 cpu_ns;
   __u64 value[COUNTER_MAX];
   __u64 lacking[COUNTER_MAX]; /* ns of cpu_ns in which the event was not counted */
@@ -59,7 +66,7 @@ BODY void fill_reading(struct counter_thread *t, struct counter_cpu *last, __u32
   __u32 counters = COUNTERS, leaders = COUNTER_LEADERS, always = COUNTER_ALWAYS;
   __u32 sent = 1 + counters;
   __u64 elapsed = bpf_ktime_get_ns() - last->ts;
-  t->reading[0] = t->cpu_ns + elapsed;
+  t->reading[0] = (t->cpu_ns + elapsed) | t->generation << COUNTER_GENERATION;
   ROLLED
   for (__u32 i = 0; i < COUNTER_MAX; i++) {
     if (i >= counters)
@@ -79,6 +86,11 @@ BODY void fill_reading(struct counter_thread *t, struct counter_cpu *last, __u32
   }
 }
 
+/* Whether the thread that runs is not the one that this CPU was seen to switch to. */
+BODY int is_unannounced(struct counter_cpu *last) {
+  return last->running && last->running != bpf_get_current_task();
+}
+
 /* The reading of the running thread; 0 when there can be none. */
 BODY __u64 *read_counters(__u32 cpu) {
   struct counter_thread *t = counter_thread((__u32)bpf_get_current_pid_tgid());
@@ -88,7 +100,13 @@ BODY __u64 *read_counters(__u32 cpu) {
   ROLLED
   for (int i = 0; i < COUNTER_TRIES; i++) {
     __u64 switches = *(volatile __u64 *)&last->switches;
+    __u64 stay = ((__u64)cpu << 48 | switches) + 1;
     ORDERED();
+    if (is_unannounced(last))
+      return 0;
+    if (t->stay && t->stay != stay)
+      t->generation++;
+    t->stay = stay;
     fill_reading(t, last, cpu);
     ORDERED();
     if (*(volatile __u64 *)&last->switches == switches)
@@ -97,8 +115,8 @@ BODY __u64 *read_counters(__u32 cpu) {
   return 0;
 }
 
-/* The running thread leaves this CPU. */
-BODY int handle_count_switch(void) {
+/* The running thread leaves this CPU for another one, the task_struct `next`. */
+BODY int handle_count_switch(__u64 next) {
   __u32 cpu = bpf_get_smp_processor_id(), counters = COUNTERS;
   struct counter_thread *t = counter_thread_known((__u32)bpf_get_current_pid_tgid());
   struct counter_cpu *last = counter_cpu();
@@ -116,8 +134,12 @@ BODY int handle_count_switch(void) {
       count_since(&last->at[i], &now, elapsed, &t->value[i], &t->lacking[i]);
     last->at[i] = now;
   }
-  if (t)
+  if (t) {
     t->cpu_ns += elapsed;
+    t->generation += is_unannounced(last);
+    t->stay = 0;
+  }
+  last->running = next;
   last->ts = ts;
   last->switches++;
   return 0;

@@ -277,7 +277,9 @@ SEC("uprobe") int chain_experts(struct registers *r) { return continue_experts(r
 /* Tracepoints by which others get nothing less, and that nothing keeps from running: those of perf
  * events are passed over while a task that was preempted within a system call on maps is on its
  * CPU. */
-SEC("raw_tracepoint/sched_switch") int count_switch(void *ctx) { return handle_count_switch(); }
+SEC("raw_tracepoint/sched_switch") int count_switch(struct bpf_raw_tracepoint_args *ctx) {
+  return handle_count_switch(ctx->args[2]); /* preempt, prev, next */
+}
 
 SEC("raw_tracepoint/sched_process_exit") int count_exit(void *ctx) { return handle_count_exit(); }
 

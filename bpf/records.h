@@ -38,13 +38,15 @@ static inline int is_wide(unsigned kind) {
 
 /* Counters follow their operator, barrier or graph end, with its time and thread, as
  * COUNTER_RECORDS records: those of one CPU stand in order. What they carry in turn:
- *   the thread's time on CPUs in ns,
+ *   the thread's time on CPUs in ns: 58 bits, lowest first, and its generation: 6 bits,
  *   the value of each event,
  *   for each group of events of a PMU: ns of that time in which it was not counted.
- * All of it goes up from an arbitrary beginning. */
+ * All of it goes up from an arbitrary beginning. Between two generations of a thread a context
+ * switch was missed: nothing can be computed from readings of both. */
 #define COUNTER_MAX 16         /* events */
 #define COUNTER_RECORDS_MAX 17 /* (1 + 16 + 16) / 2, rounded up */
 #define COUNTER_UNKNOWN (~0ULL)
+#define COUNTER_GENERATION 58
 /* Of the scheduler, in rings of their own (scheduler.h). tid is the thread that was running unless
  * it says otherwise. a and b are made of fields of the tracepoints; where several share a word the
  * lowest bits come first. */

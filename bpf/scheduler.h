@@ -23,8 +23,6 @@
 #define STATE_REPORTED 0x7f
 #define STATE_IDLE 0x80
 #define STATE_PREEMPTED 0x100
-/* States in which a task sleeps; what it is else may be preempted. */
-#define SLEEPS 0xff
 /* States that it reports as another. */
 #define TASK_UNINTERRUPTIBLE 0x2
 #define TASK_IDLE 0x402
@@ -117,7 +115,8 @@ BODY int handle_switch(void *ctx) {
     /* Who takes over is followed until it gives the CPU away. */
     *successor = (b >> SWITCH_FROM_TARGET & 1) && !(b >> SWITCH_TO_TARGET & 1);
   }
-  if (CALL_OFFSET >= 0 && (b >> SWITCH_FROM_TARGET & 1) && state & SLEEPS)
+  /* Of one that could run on, too: in which call it is tells whether it has yielded. */
+  if (CALL_OFFSET >= 0 && (b >> SWITCH_FROM_TARGET & 1) && state != STATE_PREEMPTED)
     b |= current_call();
   emit(ctx, KIND_SWITCH, next | (__u64)state << 32 | (__u64)task_u32(task, TASK_PRIO) << 48, b);
   return 0;

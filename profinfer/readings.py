@@ -1,7 +1,8 @@
 """Readings of the counters, kept until the slices that begin or end with them are written.
 
 A reading is the row of records that follows an operator, a barrier or a graph's end, with its time
-and thread (bpf/records.h). Where not all of it arrived it is as if it had not been made.
+and thread (bpf/records.h). Where not all of it arrived it is as if it had not been made; so it is
+with the first of each generation, since what was counted before it is not all the thread's own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.records import COUNTER_UNKNOWN, Records
+from profinfer.records import COUNTER_GENERATION, COUNTER_UNKNOWN, Records
 from profinfer.slices import I64, Threads
 
 U64 = npt.NDArray[np.uint64]
@@ -32,6 +33,8 @@ class Readings:
         first known: only differences mean anything."""
         self._last: dict[tuple[int, int], tuple[int, int]] = {}
         """Of a thread's column the last value as it came, and as it stands here."""
+        self._generation: dict[int, int] = {}
+        """The last one of each thread."""
 
     def add(self, records: Records, threads: Threads) -> None:
         """Takes the next records: those of one reading in order, none without the others."""
@@ -47,7 +50,21 @@ class Readings:
         pairs = np.stack([records["a"].take(rows), records["b"].take(rows)], axis=1)
         raw = pairs.reshape(len(first), 2 * self._records)[:, : self._columns]
         thread, ts = thread.take(first), ts.take(first)
-        self._keep(thread, ts, self._rebased(thread, raw))
+        generation = raw[:, 0] >> np.uint64(COUNTER_GENERATION)
+        raw[:, 0] &= np.uint64((1 << COUNTER_GENERATION) - 1)
+        values = self._rebased(thread, raw)
+        values[self._is_broken(thread, generation.astype(np.int64))] = UNKNOWN
+        self._keep(thread, ts, values)
+
+    def _is_broken(self, thread: I64, generation: I64) -> npt.NDArray[np.bool_]:
+        """Which of the readings begin another generation of their thread than the first."""
+        starts = np.flatnonzero(np.diff(thread, prepend=-1))
+        before = np.append(np.int64(0), generation[:-1])[: len(thread)]
+        for row in starts.tolist():
+            before[row] = self._generation.get(int(thread[row]), int(generation[row]))
+        ends = np.append(starts[1:], len(thread))[: len(starts)] - 1
+        self._generation |= zip(thread[ends].tolist(), generation[ends].tolist(), strict=True)
+        return before != generation
 
     def _keep(self, thread: I64, ts: I64, values: I64) -> None:
         thread, ts = np.append(self._thread, thread), np.append(self._ts, ts)

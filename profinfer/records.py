@@ -48,6 +48,8 @@ KIND_COUNT = 24
 COUNTER_MAX = 16
 COUNTER_UNKNOWN = (1 << 64) - 1
 """In the place of a counter's value."""
+COUNTER_GENERATION = 58
+"""Lowest bit of a reading's generation in its CPU time."""
 FIRST_SCHEDULER_KIND = 32
 SCHEDULER_KINDS = 8
 SWITCH_FROM_TARGET = 32

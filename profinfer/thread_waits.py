@@ -19,13 +19,14 @@ from profinfer.records import (
 )
 from profinfer.slices import I64
 from profinfer.spans import Ended, Spans
-from profinfer.system_calls import call_name
+from profinfer.system_calls import YIELD, call_name
 from profinfer.task_names import TaskNames
 from profinfer.trace_writer import TraceWriter
 from profinfer.words import flag, low, signed, word
 
-_SLEEPS, _ENDED = 0x0F, 0x30
-"""Of the states that a switch reports: asleep or stopped; never to run again."""
+_SLEEPS = 0x03
+"""Of the states that a switch reports. One that is stopped (0x04, 0x08) is so wherever the signal
+met it: that it is in no system call does not say that it takes a fault."""
 
 
 class ThreadWaits:
@@ -52,9 +53,12 @@ class ThreadWaits:
         ts, tid = switch["ts"].astype(np.int64), switch["tid"].astype(np.int64)
         following, state = low(a), word(a, 2)
         is_mine = flag(b, SWITCH_FROM_TARGET)
-        blocks = (state & _SLEEPS != 0) & (state & _ENDED == 0) & flag(b, SWITCH_HAS_CALL)
+        call = signed(low(b), np.int32)
+        # Who could run on is said to wait for a CPU; unless it has yielded, somebody took it.
+        yields = (state == 0) & _is_call(self._machine, YIELD, call)
+        blocks = ((state & _SLEEPS != 0) | yields) & flag(b, SWITCH_HAS_CALL)
         begins = np.flatnonzero(is_mine & blocks)
-        call = signed(low(b), np.int32)[begins]
+        call = call[begins]
         ended = self._blocked.feed(
             tid[begins], ts[begins],
             np.concatenate([following, low(waking["a"])]),
@@ -110,6 +114,11 @@ class ThreadWaits:
             self._writer.encoded(
                 packets.SLICE_END.encode(ended.ts.astype(np.uint64), track=_each(track, ended.tid))
             )
+
+
+def _is_call(machine: str, name: str, call: I64) -> npt.NDArray[np.bool_]:
+    distinct, index = np.unique(call, return_inverse=True)
+    return np.array([call_name(machine, n) == name for n in distinct.tolist()], np.bool_)[index]
 
 
 def _each(of: Callable[[int], int], values: I64) -> npt.NDArray[np.uint64]:

@@ -3,10 +3,11 @@
 -- recorded (level barrier), and whoever else used the CPUs. total is an estimate where
 -- counted_percent is below 100: the counter then shared its hardware with others. unread says how
 -- many slices lack a reading at an end, and incomplete how many may be cut short: neither is in the
--- sums; per_run is the mean of the runs that have none of either. Lost records are those of the
--- whole recording.
+-- sums; per_run is the mean of the runs that have none of either. Lost records are those
+-- of the probes in the engine, in the whole recording.
 
 INCLUDE PERFETTO MODULE profinfer.counters;
+INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.recording;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 
@@ -59,7 +60,7 @@ SELECT
   (
     SELECT
       coalesce(sum(lost), 0)
-    FROM profinfer_loss
+    FROM _loss_event
   ) AS lost_records
 FROM summed AS s
 JOIN profinfer_counter AS n

@@ -1,14 +1,21 @@
 -- Who took the CPU from the target's threads, for how long, and which operators and tokens came later?
 -- Needs a recording of the scheduler (record --scheduler). A thread waits when it could run and
 -- another one has its CPU: preempted, or not yet running after a wake-up or a yield. It matters
--- while the thread has work to do: delay is by how much later the last thread of an operator was
--- done than it would have been. Other threads of the target (own) compete when there are more
--- threads than CPUs. incomplete counts records that were lost and runs that are not certain.
+-- while the thread has work to do, which only a recording at level barrier tells: delay is by how
+-- much later the last thread of an operator was done than it would have been, had each thread done
+-- the work that it did. What others did in its place meanwhile is not in it. Other threads of the
+-- target (own) compete when there are more threads than CPUs. incomplete counts records that were
+-- lost and runs that are not certain.
 
+INCLUDE PERFETTO MODULE profinfer.delays;
+INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.hindrances;
 INCLUDE PERFETTO MODULE profinfer.interference;
+INCLUDE PERFETTO MODULE profinfer.preemptions;
 INCLUDE PERFETTO MODULE profinfer.scheduling;
 INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.thread_states;
 INCLUDE PERFETTO MODULE profinfer.tokens;
 
 -- title: Who took the CPU (the first 20)
@@ -46,10 +53,10 @@ SELECT
   count() AS times,
   round(sum(p.dur) / 1e6, 2) AS taken_ms,
   round(max(p.dur) / 1e6, 2) AS longest_ms,
-  round(coalesce(sum(w.dur), 0) / 1e6, 2) AS in_work_ms,
-  round(coalesce(d.dur, 0) / 1e6, 2) AS delay_ms,
-  coalesce(d.operators, 0) AS operators,
-  coalesce(d.tokens, 0) AS tokens,
+  iif(_has_barriers(), round(coalesce(sum(w.dur), 0) / 1e6, 2), NULL) AS in_work_ms,
+  iif(_has_barriers(), round(coalesce(d.dur, 0) / 1e6, 2), NULL) AS delay_ms,
+  iif(_has_barriers(), coalesce(d.operators, 0), NULL) AS operators,
+  iif(_has_barriers(), coalesce(d.tokens, 0), NULL) AS tokens,
   profinfer_scheduling_doubts() AS incomplete
 FROM profinfer_preemption AS p
 LEFT JOIN work AS w
@@ -118,8 +125,8 @@ GROUP BY t.name, k.op
 ORDER BY delay_ms DESC, t.name
 LIMIT 30;
 
--- outside: what the thread that decodes waited for a CPU while it was in no operator, as between
--- graphs and while it sampled.
+-- outside: what the thread that decodes waited for a CPU while it was in no graph, as while it
+-- sampled. mostly_by: of the delay.
 
 -- title: Tokens that came later (the first 30)
 WITH
@@ -149,15 +156,25 @@ WITH
     ) AS i
     GROUP BY i.id_0
   ),
+  graphs AS MATERIALIZED (
+    SELECT
+      g.graph_id AS id,
+      g.ts,
+      g.dur,
+      g.utid
+    FROM profinfer_graph AS g
+    WHERE g.dur > 0
+  ),
   inside AS MATERIALIZED (
     SELECT
       g.ubatch_id,
-      sum(h.dur) AS dur
-    FROM _taken_in_operator AS h
-    JOIN profinfer_operator_slice AS o
-      ON o.id = h.slice_id
+      sum(i.dur) AS dur
+    FROM _interval_intersect!(
+      (graphs, (SELECT id, ts, dur, utid FROM profinfer_preemption)),
+      (utid)
+    ) AS i
     JOIN profinfer_graph AS g
-      ON g.graph_id = o.graph_id AND g.utid = o.utid
+      ON g.graph_id = i.id_0
     GROUP BY g.ubatch_id
   ),
   causes AS MATERIALIZED (
@@ -175,7 +192,11 @@ WITH
   delays AS (
     SELECT
       s.*,
-      coalesce((SELECT sum(c.dur) FROM causes AS c WHERE c.ubatch_id = s.ubatch_id), 0) AS delay,
+      iif(
+        _has_barriers(),
+        coalesce((SELECT sum(c.dur) FROM causes AS c WHERE c.ubatch_id = s.ubatch_id), 0),
+        NULL
+      ) AS delay,
       coalesce(w.dur, 0) - coalesce(i.dur, 0) AS outside
     FROM steps AS s
     LEFT JOIN waits AS w
@@ -200,8 +221,8 @@ SELECT
   ) AS mostly_by,
   d.complete AND profinfer_scheduling_doubts() = 0 AS complete
 FROM delays AS d
-WHERE d.delay + d.outside > 0
-ORDER BY d.delay + d.outside DESC, request, d.step
+WHERE coalesce(d.delay, 0) + d.outside > 0
+ORDER BY coalesce(d.delay, 0) + d.outside DESC, request, d.step
 LIMIT 30;
 
 -- title: Threads while they computed graphs (ms)
@@ -222,3 +243,8 @@ JOIN thread AS t
   USING (utid)
 GROUP BY s.utid
 ORDER BY running_ms DESC, t.tid;
+
+-- title: What cannot be told, and why
+SELECT
+  reason
+FROM profinfer_scheduling_gap;

@@ -12,6 +12,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.barriers;
 INCLUDE PERFETTO MODULE profinfer.interference;
+INCLUDE PERFETTO MODULE profinfer.thread_states;
 INCLUDE PERFETTO MODULE profinfer.totals;
 
 -- title: Stalls by op (ms, summed over threads)
@@ -84,3 +85,8 @@ LEFT JOIN profinfer_operator_stall AS s
 GROUP BY t.name, t.op
 ORDER BY sum(t.wait_dur) DESC
 LIMIT 30;
+
+-- title: What cannot be told, and why
+SELECT
+  reason
+FROM profinfer_scheduling_gap;

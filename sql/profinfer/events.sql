@@ -581,3 +581,12 @@ SELECT
   count()
 FROM slice
 WHERE category = 'recording' AND name = 'recording started';
+
+-- Whether barriers were recorded.
+CREATE PERFETTO FUNCTION _has_barriers()
+-- True when they were in every recording of the trace: slices do not tell which one they are of.
+RETURNS BOOL AS
+SELECT
+  count(DISTINCT ts) = _recordings()
+FROM _recording_arg
+WHERE key GLOB 'plan.probes*.handler' AND value = 'on_barrier';

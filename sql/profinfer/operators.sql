@@ -32,12 +32,9 @@ CREATE PERFETTO TABLE profinfer_operator_slice(
   complete BOOL
 ) AS
 WITH
-  has_barriers AS (
-    -- In every recording: slices do not tell which one they are of.
+  has_barriers AS MATERIALIZED (
     SELECT
-      count(DISTINCT ts) = _recordings() AS yes
-    FROM _recording_arg
-    WHERE key GLOB 'plan.probes*.handler' AND value = 'on_barrier'
+      _has_barriers() AS yes
   )
 SELECT
   o.id,

@@ -48,10 +48,21 @@ def cpus_fixture() -> tuple[int, int]:
     return found[0], found[1]
 
 
+@pytest.fixture(name="signals")
+def signals_fixture() -> Iterator[None]:
+    """A recorder in this process takes them over."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
 @contextmanager
-def pinned(double: Engine, gate: Path, cpus: Sequence[int]) -> Iterator[tuple[Waiting, list[int]]]:
+def pinned(
+    double: Engine, gate: Path, cpus: Sequence[int], arguments: Sequence[object] = ENDLESS
+) -> Iterator[tuple[Waiting, list[int]]]:
     """The engine at work without an end, each of its two threads on a CPU of its own; their ids."""
-    with waiting(double, gate, *ENDLESS) as engine:
+    with waiting(double, gate, *arguments) as engine:
         engine.go()
         wait_for("its threads", lambda: len(threads(engine.pid)) == 2)
         tids = threads(engine.pid)

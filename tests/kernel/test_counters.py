@@ -7,12 +7,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from profinfer import kernel
+from profinfer.config import Config
+from profinfer.converter import Converter
+from profinfer.counting import Counting
+from profinfer.output import Output
+from profinfer.recorder import Recorder
 from profinfer.trace_processor import Value
+from profinfer.trace_writer import TraceWriter
+from tests.kernel.scheduling import signals_fixture
 from tests.matrix import Matrix
 from tests.support import (
     Engine,
@@ -26,7 +36,7 @@ from tests.support import (
     waiting,
 )
 
-__all__ = ["double_fixture"]
+__all__ = ["double_fixture", "signals_fixture"]
 
 TOUCH = 3
 FAULTS = "{page-faults,sched:sched_switch}"
@@ -95,6 +105,60 @@ def test_page_faults_are_the_threads_own(
         assert recording.rows(
             f"{INCLUDE} SELECT count() FROM profinfer_operator_counter WHERE counted_dur != cpu_dur"
         ) == [(0,)]
+
+
+@pytest.mark.usefixtures("hogs", "signals")
+@pytest.mark.parametrize("loader", ["libbpf", "bcc"])
+def test_what_strangers_count_at_switches_that_are_missed_is_nobodys(
+    loader: str, double: Engine, tmp_path: Path
+) -> None:
+    """A kernel may run no program at a switch: here it has none for a while, again and again."""
+    counting: list[Counting] = []
+    trace = tmp_path / "missed.pftrace"
+    program = ("--touch", TOUCH, "--samples", 0, "--final-barrier", "--threads", 2, "--layers", 2,
+               "--decode", 1_000_000)  # fmt: skip
+    config = Config(
+        level="barrier", counters=("page-faults",), scheduler="off", duration=1.5, poll=0.1,
+        loader=loader,
+    )  # fmt: skip
+
+    def miss(_: object) -> None:
+        (own,) = counting
+        loaded = recorder._loaded
+        assert loaded is not None
+        os.close(own._attached.pop())
+        time.sleep(0.02)
+        fd = kernel.attach_raw_tracepoint(loaded.program("count_switch"), "sched_switch")
+        own._attached.append(fd)
+
+    with waiting(double, tmp_path / "gate", *program) as engine:
+        config = replace(config, pid=engine.pid)
+        output = Output(trace, force=True)
+        converter = Converter(TraceWriter(output))
+        with Recorder(config) as recorder:
+            frames = [recorder.prepare()]
+            counting.append(recorder._counting)
+            engine.go()
+            recorder.run(frames.append, miss)
+        for frame in frames:
+            converter.feed(frame)
+        output.close()
+    recording = Recording(trace, "", "", 0)
+    try:
+        # Some begin in a graph of which the beginning was not recorded.
+        rows = recording.rows(
+            f"{INCLUDE} SELECT tid != pid, c.value, count() FROM profinfer_operator_counter AS c"
+            " JOIN profinfer_operator_slice AS s USING (id)"
+            " JOIN thread ON thread.utid = c.utid JOIN process USING (upid)"
+            " WHERE s.complete AND s.graph_id > 10 GROUP BY 1, 2"
+        )
+    finally:
+        recording.close()
+    known = {row[:2] for row in rows if row[1] is not None}
+    assert known == {(0, TOUCH), (1, 2 * TOUCH)}
+    unread, whole = (sum(as_int(r[2]) for r in rows if (r[1] is None) == none)
+                     for none in (True, False))  # fmt: skip
+    assert 0 < unread < whole / 10
 
 
 def test_cpu_time_and_switches_are_no_more_than_the_kernel_says(

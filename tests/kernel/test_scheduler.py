@@ -3,12 +3,13 @@
 # ruff: noqa: S608  SQL is put together here, from words of this file
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -27,18 +28,45 @@ from tests.kernel.scheduling import (
     answer,
     cpus_fixture,
     pinned,
+    signals_fixture,
     spinner_fixture,
     spinning,
+    stop,
 )
 from tests.support import (
     Engine,
+    as_int,
     attached,
     double_fixture,
     finish,
     waiting,
 )
 
-__all__ = ["cpus_fixture", "double_fixture", "spinner_fixture"]
+__all__ = ["cpus_fixture", "double_fixture", "signals_fixture", "spinner_fixture"]
+
+
+DELAYS = """
+SELECT t.name, coalesce(p.taker_name, '(not recorded)'), sum(d.dur)
+FROM profinfer_delay AS d
+JOIN profinfer_preemption AS p ON p.id = d.preemption_id
+JOIN _operator_kind AS k USING (arg_set_id)
+JOIN profinfer_tensor AS t USING (tensor_id)
+GROUP BY 1, 2 HAVING sum(d.dur) > 0
+"""
+# The same work in each graph, however long it takes: some 100 us, so that many tokens fall between
+# two turns of the spinner.
+COUNTED_WORK = ("--threads", 2, "--layers", 1, "--decode", 1_000_000, "--work-us", 0,
+                "--loop", 2_000, "--final-barrier")  # fmt: skip
+STEPS = """
+INCLUDE PERFETTO MODULE profinfer.delays;
+INCLUDE PERFETTO MODULE profinfer.tokens;
+SELECT t.tpot, coalesce(sum(d.dur), 0)
+FROM profinfer_token AS t
+JOIN profinfer_graph AS g USING (ubatch_id)
+LEFT JOIN profinfer_delay AS d USING (graph_id)
+WHERE t.tpot > 0
+GROUP BY t.ubatch_id
+"""
 
 
 @pytest.mark.parametrize("mode", [SYSTEM, TARGET])
@@ -58,12 +86,15 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
         code, said = finish(recorder)
         assert code == 0, said
     with open_trace(trace) as session:
-        takers, operators, tokens, by_thread = answer(session, "interference")
+        takers, operators, tokens, by_thread, _ = answer(session, "interference")
         stalls = answer(session, "stalls")[0]
         whom = session.query(
             "SELECT DISTINCT t.tid FROM profinfer_preemption AS p JOIN thread AS t USING (utid)"
             f" WHERE p.taker_tid = {intruder}"
         ).rows()
+        delays: dict[object, dict[object, int]] = {}
+        for name, taker, dur in session.query(DELAYS).rows():
+            delays.setdefault(name, {})[taker] = as_int(dur)
     # Whatever else goes on at the time on this machine has rows of its own.
     (row,) = [row for row in takers if row["tid"] == intruder]
     assert (row["thread"], row["own"]) == (SPINNER, 0)
@@ -72,14 +103,70 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
     assert row["operators"] > 0
     assert row["tokens"] > 0
     assert whom == [(tids[1],)], "the thread on its CPU, and no other"
+    # Of each operator the one that has delayed it most; the spinner has delayed some.
+    assert {row["name"] for row in operators} <= delays.keys()
+    for row in operators:
+        by = delays[row["name"]]
+        assert by[row["mostly_by"]] == max(by.values())
+    assert any(SPINNER in by for by in delays.values())
     assert {str(row["name"])[-2:] for row in operators} & {"-0", "-1"}
-    if row["delay_ms"] > sum(taker["delay_ms"] for taker in takers) / 2:  # a quiet machine
-        assert SPINNER in {row["mostly_by"] for row in operators}
-        assert SPINNER in {row["mostly_by"] for row in tokens}
+    assert {row["mostly_by"] for row in tokens if row["delay_ms"]} <= {
+        taker["thread"] for taker in takers
+    }
     states = {row["tid"]: row for row in by_thread}
     assert set(states) == set(tids)
-    assert states[tids[1]]["preempted_ms"] + states[tids[1]]["runnable_ms"] > 0
+    # It leaves its CPU from its own code, as R: preempted all the same.
+    assert states[tids[1]]["preempted_ms"] > 0
     assert sum(row["interference_ms"] for row in stalls) > 0
+
+
+def test_tokens_without_their_delay_are_as_long_as_those_without_any(
+    double: Engine, spinner: str, cpus: tuple[int, int], tmp_path: Path
+) -> None:
+    """Of one recording, some tokens meet the spinner, and some fall between its turns."""
+    trace = tmp_path / "t.pftrace"
+    options = ("--level", "barrier", "--scheduler", SYSTEM, "--duration", 1.5)
+    with (
+        pinned(double, tmp_path / "go", cpus, COUNTED_WORK) as (engine, _),
+        spinning(double, spinner, cpus[1]),
+        attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES) as recorder,
+    ):
+        code, said = finish(recorder)
+        assert code == 0, said
+    with open_trace(trace) as session:
+        steps = [(as_int(tpot), as_int(delay)) for tpot, delay in session.query(STEPS).rows()]
+    usual = sorted(tpot for tpot, _ in steps)[len(steps) // 20]
+    delayed = [(tpot, delay) for tpot, delay in steps if tpot > 3 * usual]
+    assert len(delayed) > 50, "the spinner takes 3 ms of each 5"
+    # What is left when the delay is taken away is a token like any other.
+    assert usual / 2 < median(tpot - delay for tpot, delay in delayed) < 2 * usual
+
+
+def test_a_stopped_target_takes_no_page_faults(double: Engine, tmp_path: Path) -> None:
+    """A signal stops its threads in their own code: they are in no system call then."""
+    trace = tmp_path / "t.pftrace"
+    with (
+        waiting(double, tmp_path / "go", *ENDLESS) as engine,
+        attached(
+            double, engine.pid, trace, "--scheduler", SYSTEM, probes=BARRIER_PROBES - 1
+        ) as recorder,
+    ):
+        engine.go()
+        time.sleep(0.1)
+        for _ in range(5):
+            stop(engine.pid)
+            os.kill(engine.pid, signal.SIGCONT)
+            time.sleep(0.02)
+        code, said = finish(recorder, signal.SIGINT)
+        assert code == 0, said
+    with open_trace(trace) as session:
+        rows = session.query(
+            "INCLUDE PERFETTO MODULE profinfer.thread_states;"
+            "SELECT p.kind, p.blocked_in, count() FROM profinfer_thread_state AS p"
+            " JOIN thread_state AS s USING (id) WHERE s.state GLOB 'T*' GROUP BY 1, 2"
+        ).rows()
+    assert [row[:2] for row in rows] == [("sleep", None)]
+    assert as_int(rows[0][2]) >= 5
 
 
 def test_a_short_lived_process_has_its_name_its_states_and_its_end(
@@ -125,15 +212,6 @@ def test_off_records_nothing_of_it_and_the_trace_says_so(double: Engine, tmp_pat
             " WHERE key = 'debug.config.scheduler' AND string_value = 'off')"
         ).rows()
     assert rows == [(0, 1)]
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """A recorder in this process takes them over."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("signals")

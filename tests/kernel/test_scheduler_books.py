@@ -183,8 +183,9 @@ def test_every_switch_is_the_one_that_ftrace_shows(compared: Compared) -> None:
     mine = records[records["kind"] == SchedulerKind.SWITCH]
     expected = compared.books.switches()
     assert len(expected) > 200
-    # Whether the kernel calls a preempted thread R or R+ depends on where it was.
-    assert {"R", "S"} <= {switch.state[0] for switch in expected}
+    # Whether the kernel calls a preempted thread R or R+ depends on where it was; T is the target's
+    # end.
+    assert {"R", "S", "T"} <= {switch.state[0] for switch in expected}
     for cpu in {switch.cpu for switch in expected}:
         rows = mine[mine["cpu"] == cpu]
         a = rows["a"]

@@ -15,10 +15,11 @@ import pytest
 from profinfer import query
 from profinfer.errors import TraceError
 from profinfer.trace_processor import SQL_DIR, Session, open_trace
-from tests.captures import convert
+from tests.captures import BASE, WORKER, convert
 from tests.merging.android import BOOTED
 from tests.merging.inputs import STEPS, android, engine, merged, write_engine
 from tests.replay.recordings import frames
+from tests.sql.test_scheduling import CPU1, FAULT, RUNS, SPINNER, UNIT, schedule
 
 READY = [path.stem for path in query.ready_queries()]
 MODULES = sorted(path.stem for path in (SQL_DIR / "profinfer").glob("*.sql"))
@@ -27,6 +28,8 @@ TABLES = sorted(
     {(path.stem, name) for path in (SQL_DIR / "profinfer").glob("*.sql")
      for name in _TABLE.findall(path.read_text())}
 )  # fmt: skip
+LATER = 100_000
+"""A second: the first recording has ended by then."""
 _OF_TRACE_PROCESSOR = {"id", "slice_id", "utid", "upid", "track_id", "arg_set_id", "parent_id"}
 """Numbers that Trace Processor gives: other ones in every trace."""
 
@@ -77,7 +80,8 @@ def test_tables_are_alike(alone: Session, together: Session, module: str, table:
 
 
 def test_there_is_something_to_compare(alone: Session) -> None:
-    beside = ("counters", "scheduling", "interference", "files", "memory", "traffic", "kv_cache")
+    beside = ("counters", "thread_states", "scheduling", "preemptions", "delays", "interference",
+              "files", "memory", "traffic", "kv_cache")  # fmt: skip
     of_the_engine = [
         (module, table)
         for module, table in TABLES
@@ -105,7 +109,8 @@ def test_two_recordings_are_added_up(tmp_path: Path) -> None:
         assert both.import_errors() == []
         for module, table in TABLES:
             if table in ("profinfer_recording_warning", "profinfer_handler", "profinfer_loss",
-                         "profinfer_operator_cost", "profinfer_operator_total"):  # fmt: skip
+                         "profinfer_operator_cost", "profinfer_operator_total",
+                         "profinfer_scheduling_gap"):  # fmt: skip
                 continue
             count = len(contents(first, module, table))
             assert len(contents(both, module, table)) == 2 * count, table
@@ -127,6 +132,34 @@ def test_two_recordings_are_added_up(tmp_path: Path) -> None:
             "USING (tensor_id) WHERE o.name != t.name"
         ).rows()
         assert tensors == [(0,)]
+
+
+@pytest.mark.parametrize("modes", [("system", "system"), ("system", "target")], ids="-".join)
+def test_nothing_is_claimed_of_the_time_between_recordings(
+    modes: tuple[str, str], tmp_path: Path
+) -> None:
+    """The worker's CPU was taken at the end of the first, and it runs in the second."""
+    captures = [schedule(mode, later=number * LATER) for number, mode in enumerate(modes)]
+    captures[0].switch(1045 * UNIT, CPU1, WORKER, SPINNER, RUNS, FAULT)
+    parts = []
+    for number, capture in enumerate(captures):
+        capture.at_start = {"boot_id": "a"}
+        found = capture.frames(started=BASE + number * LATER * UNIT)
+        parts.append(convert(found, tmp_path / f"{number}.pftrace"))
+    merged(tmp_path / "both.pftrace", *parts)
+    with open_trace(tmp_path / "both.pftrace", trace_processor="wasm") as session:
+        (takers, *_) = query.run(session, query.read(query.resolve("interference")))
+        # In each of them once as long as in `schedule`, and what was seen of the last one.
+        found_takers = [dict(zip(takers.columns, row, strict=True)) for row in takers.rows]
+        assert [(row["thread"], row["times"], row["taken_ms"]) for row in found_takers] == [
+            ("spinner", 2, 4.0)
+        ]
+        spans = session.query(
+            "INCLUDE PERFETTO MODULE profinfer.thread_states;"
+            "SELECT count(), sum(kind IS NULL AND NOT complete) FROM profinfer_thread_state"
+            f" WHERE ts <= {BASE + 1050 * UNIT} AND ts + dur >= {BASE + LATER * UNIT}"
+        ).rows()
+        assert spans == [(2, 2)]
 
 
 def test_several_recordings_are_flagged(tmp_path: Path) -> None:

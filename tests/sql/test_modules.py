@@ -171,7 +171,9 @@ def test_columns_have_the_declared_types(
     columns = TABLES[table]
     assert columns
     session = full
-    if table in tables_of("scheduling", "interference"):
+    if table in tables_of(
+        "thread_states", "scheduling", "preemptions", "hindrances", "delays", "interference"
+    ) - {"profinfer_scheduling_gap"}:
         session = scheduled
     elif table in tables_of("counters"):
         session = of_counters

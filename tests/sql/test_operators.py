@@ -210,7 +210,7 @@ def test_hotspots() -> None:
 
 def test_stalls() -> None:
     with opened(small()) as session:
-        by_op, by_operator = ready(session, "stalls").values()
+        by_op, by_operator, _ = ready(session, "stalls").values()
         # Three runs each: SILU waits 3 x 140 of 3 x 205 us, MUL_MAT 3 x 125 of 3 x 503.
         assert rows(
             by_op, "op", "runs", "work_ms", "wait_ms", "stall_ratio", "imbalance_ms", "release_ms",

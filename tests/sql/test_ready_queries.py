@@ -86,7 +86,7 @@ def test_summary_lists_every_request_of_every_sequence(tmp_path: Path) -> None:
 
 
 def test_stalls_divides_waiting_into_imbalance_and_release(whole: Session) -> None:
-    by_op, by_operator = answer(whole, "stalls")
+    by_op, by_operator, _ = answer(whole, "stalls")
     assert by_op.columns == [
         "op", "runs", "work_ms", "wait_ms", "stall_ratio", "imbalance_ms", "interference_ms",
         "fault_ms", "blocked_ms", "release_ms", "inside_wait_min_ms", "incomplete",

@@ -1,0 +1,99 @@
+-- By how much operators came later since other threads had their threads' CPUs.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.hindrances;
+
+-- By how much operator runs came later than they would have. A part of a run is over when its last
+-- thread arrives: what would have been is computed from when each would have arrived without what
+-- hindered it.
+CREATE PERFETTO TABLE _late_part(
+  -- Graph run.
+  graph_id LONG,
+  -- Arguments of the operator.
+  arg_set_id ARGSETID,
+  -- Number of the part within the operator.
+  number LONG,
+  -- Whether it ends with the operator's work.
+  is_last BOOL,
+  -- When the last thread arrived.
+  last_arrival TIMESTAMP,
+  -- Later by this much, since threads waited for a CPU that another one had.
+  cpu_dur DURATION,
+  -- And by this much, since they took page faults.
+  fault_dur DURATION,
+  -- And by this much, since they slept otherwise.
+  blocked_dur DURATION
+) AS
+WITH
+  sums AS MATERIALIZED (
+    SELECT
+      part_id,
+      sum(iif(kind = 'cpu', dur, 0)) AS cpu,
+      sum(iif(kind = 'fault', dur, 0)) AS fault,
+      sum(iif(kind = 'blocked', dur, 0)) AS blocked
+    FROM _hindrance_in_part
+    GROUP BY part_id
+  ),
+  without AS (
+    SELECT
+      p.graph_id,
+      p.arg_set_id,
+      p.number,
+      max(p.is_last) AS is_last,
+      max(p.arrival) AS arrival,
+      max(p.arrival - coalesce(s.cpu, 0)) AS cpu,
+      max(p.arrival - coalesce(s.cpu + s.fault, 0)) AS fault,
+      max(p.arrival - coalesce(s.cpu + s.fault + s.blocked, 0)) AS blocked
+    FROM _hindered_part AS p
+    LEFT JOIN sums AS s
+      ON s.part_id = p.id
+    GROUP BY p.graph_id, p.arg_set_id, p.number
+  )
+SELECT
+  graph_id,
+  arg_set_id,
+  number,
+  is_last,
+  arrival AS last_arrival,
+  arrival - cpu AS cpu_dur,
+  cpu - fault AS fault_dur,
+  fault - blocked AS blocked_dur
+FROM without;
+
+-- Delays of operator runs by preemptions: each bears its share of how much later a part was done.
+-- Empty where barriers were not recorded: work is then not told from waiting for other threads.
+CREATE PERFETTO TABLE profinfer_delay(
+  -- Graph run.
+  graph_id LONG,
+  -- Arguments of the operator.
+  arg_set_id ARGSETID,
+  -- Preemption, as in profinfer_preemption.
+  preemption_id LONG,
+  -- How much later the operator's threads were done: less than the preemption where they would have
+  -- had to wait for another thread all the same.
+  dur DURATION
+) AS
+WITH
+  causes AS (
+    SELECT
+      p.graph_id,
+      p.arg_set_id,
+      p.number,
+      h.preemption_id,
+      h.dur,
+      sum(h.dur) OVER (PARTITION BY p.graph_id, p.arg_set_id, p.number) AS total
+    FROM _hindrance_in_part AS h
+    JOIN _hindered_part AS p
+      ON p.id = h.part_id
+    WHERE h.kind = 'cpu' AND _has_barriers()
+  )
+SELECT
+  c.graph_id,
+  c.arg_set_id,
+  c.preemption_id,
+  CAST(round(sum(1.0 * l.cpu_dur * c.dur / c.total)) AS INTEGER) AS dur
+FROM causes AS c
+JOIN _late_part AS l
+  USING (graph_id, arg_set_id, number)
+GROUP BY c.graph_id, c.arg_set_id, c.preemption_id
+ORDER BY c.graph_id;

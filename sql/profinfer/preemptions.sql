@@ -1,0 +1,165 @@
+-- Who took the CPU from the target's threads.
+
+INCLUDE PERFETTO MODULE intervals.intersect;
+INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.thread_states;
+
+-- Pieces of the time in which a thread waited for a CPU, each with the thread that ran on it.
+CREATE PERFETTO TABLE _occupied(
+  -- The waiting thread's state.
+  state_id LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration.
+  dur DURATION,
+  -- Thread that ran there, NULL when only its number is known.
+  utid JOINID(thread.id),
+  -- Its number.
+  tid LONG,
+  -- Its name.
+  name STRING
+) AS
+WITH
+  waits AS MATERIALIZED (
+    SELECT
+      id,
+      ts,
+      dur,
+      utid,
+      ucpu
+    FROM profinfer_thread_state
+    WHERE kind IN ('preempted', 'runnable') AND dur > 0 AND ucpu IS NOT NULL
+  ),
+  -- Where only the target's switches are recorded, only its threads are among these.
+  runs AS MATERIALIZED (
+    SELECT
+      id,
+      ts,
+      -- Where recordings follow each other, one may end long before the next.
+      iif(dur < 0, next_ts - ts, dur) AS dur,
+      ucpu
+    FROM (
+      SELECT
+        id,
+        ts,
+        dur,
+        ucpu,
+        lead(ts, 1, trace_end()) OVER (PARTITION BY ucpu ORDER BY ts) AS next_ts
+      FROM sched
+      WHERE ucpu IN (
+        SELECT
+          ucpu
+        FROM waits
+      )
+    )
+    WHERE dur != 0
+  ),
+  -- Who else took a CPU from one of them, where only its switches are recorded.
+  takers AS MATERIALIZED (
+    SELECT
+      id,
+      ts,
+      iif(dur < 0, lead(ts, 1, trace_end()) OVER (PARTITION BY utid ORDER BY ts) - ts, dur) AS dur,
+      utid
+    FROM _taker_event
+    WHERE dur != 0
+  )
+SELECT
+  i.id_0 AS state_id,
+  i.ts,
+  i.dur,
+  t.utid,
+  t.tid,
+  t.name
+FROM _interval_intersect!((waits, runs), (ucpu)) AS i
+JOIN sched AS s
+  ON s.id = i.id_1
+JOIN thread AS t
+  ON t.utid = s.utid
+-- Neither idle CPUs nor those of which it is not known who ran.
+WHERE t.tid BETWEEN 1 AND 0x3fffffff
+UNION ALL
+SELECT
+  i.id_0 AS state_id,
+  i.ts,
+  i.dur,
+  NULL AS utid,
+  e.tid,
+  e.name
+FROM _interval_intersect!((waits, takers), (utid)) AS i
+JOIN _taker_event AS e
+  ON e.id = i.id_1;
+
+-- Time in which a thread of the target could have run and another thread ran in its place.
+CREATE PERFETTO TABLE profinfer_preemption(
+  -- Number of the row.
+  id LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration.
+  dur DURATION,
+  -- The target's thread.
+  utid JOINID(thread.id),
+  -- Its state, as in profinfer_thread_state: preempted or runnable.
+  state_id LONG,
+  -- The thread that ran. NULL when only its number and name are known (recordings of the target's
+  -- switches), or not even those.
+  taker_utid JOINID(thread.id),
+  -- Its number.
+  taker_tid LONG,
+  -- Its name.
+  taker_name STRING,
+  -- Name of its process.
+  taker_process STRING,
+  -- Whether it is one of the target's own threads.
+  is_own BOOL,
+  -- CPU.
+  ucpu LONG,
+  -- False when records around it may have been lost.
+  complete BOOL
+) AS
+WITH
+  pieces AS (
+    SELECT
+      *
+    FROM _occupied
+    UNION ALL
+    -- Preempted, but by whom is not known.
+    SELECT
+      id AS state_id,
+      ts,
+      dur,
+      NULL AS utid,
+      NULL AS tid,
+      NULL AS name
+    FROM profinfer_thread_state
+    WHERE
+      kind = 'preempted'
+      AND dur > 0
+      AND NOT id IN (
+        SELECT
+          state_id
+        FROM _occupied
+      )
+  )
+SELECT
+  row_number() OVER (ORDER BY p.ts, p.state_id) AS id,
+  p.ts,
+  p.dur,
+  s.utid,
+  p.state_id,
+  p.utid AS taker_utid,
+  p.tid AS taker_tid,
+  p.name AS taker_name,
+  q.name AS taker_process,
+  coalesce(t.upid = (SELECT upid FROM thread WHERE utid = s.utid), FALSE) AS is_own,
+  s.ucpu,
+  s.complete
+FROM pieces AS p
+JOIN profinfer_thread_state AS s
+  ON s.id = p.state_id
+LEFT JOIN thread AS t
+  ON t.utid = p.utid
+LEFT JOIN process AS q
+  ON q.upid = t.upid
+ORDER BY p.ts;
