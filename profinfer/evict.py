@@ -37,6 +37,9 @@ def evict_mapped(pid: int) -> list[dict[str, Any]]:
             raise TargetError(
                 f"process {pid} has no GGUF file mapped, so --evict finds none", _HINT
             )
+        for model in looker.models:
+            if model.fd is not None:
+                _write_through(model.fd)
         pidfd = os.pidfd_open(pid)
         try:
             for mapping in looker.mappings_of_models():
@@ -98,9 +101,14 @@ def _page_out(pidfd: int, start: int, end: int) -> None:
         )
 
 
-def _evict(fd: int, path: str) -> dict[str, Any]:
-    with contextlib.suppress(OSError):  # what has not been written yet cannot be dropped
+def _write_through(fd: int) -> None:
+    """What has not been written yet could not be dropped."""
+    with contextlib.suppress(OSError):
         os.fsync(fd)
+
+
+def _evict(fd: int, path: str) -> dict[str, Any]:
+    _write_through(fd)
     with contextlib.suppress(OSError):
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     size = os.fstat(fd).st_size

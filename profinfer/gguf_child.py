@@ -1,9 +1,10 @@
 """Reads the header of a GGUF file, which may be hostile, in a process of its own.
 
-    python -I -B gguf_child.py SECONDS UID GID < FILE
+    python -I -B gguf_child.py SECONDS BYTES UID GID < FILE
 
 What it needs is imported first; then it becomes somebody else, limited in time and memory, and
-only then looks at the file, which it has been given open. Prints one line of JSON.
+only then looks at the file, which it has been given open. Prints one line of JSON, of at most so
+many bytes.
 """
 
 import ctypes
@@ -54,11 +55,11 @@ class Header(gguf.GGUFReader):
         return at - start
 
 
-def _confine(seconds: int, uid: int, gid: int) -> None:
+def _confine(seconds: int, answer: int, uid: int, gid: int) -> None:
     os.nice(10)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (answer, answer))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if os.geteuid() == 0:
         os.setgroups([])
@@ -96,8 +97,8 @@ def _describe() -> dict[str, Any]:
 
 def main() -> int:
     """0 when it could say something, of the header or of why not."""
-    seconds, uid, gid = map(int, sys.argv[1:4])
-    _confine(seconds, uid, gid)
+    seconds, size, uid, gid = map(int, sys.argv[1:5])
+    _confine(seconds, size, uid, gid)
     try:
         answer = _describe()
     except Exception as error:

@@ -31,14 +31,10 @@ class Mapping:
     """As the target sees it, escaped; display only."""
 
 
-def mappings_of(pid: int) -> list[Mapping] | None:
-    """Every mapping of a process, in order of address; None when it has ended."""
-    try:
-        text = Path(f"/proc/{pid}/maps").read_bytes().decode(errors="replace")
-    except OSError:
-        return None
+def mappings_in(listing: bytes) -> list[Mapping]:
+    """Every mapping of a process, in order of address, from its /proc/PID/maps."""
     found = []
-    for line in text.split("\n")[:-1]:
+    for line in listing.decode(errors="replace").split("\n")[:-1]:
         span, _, offset, place, inode, *path = line.split(maxsplit=5)
         start, end = (int(x, 16) for x in span.split("-"))
         major, minor = (int(x, 16) for x in place.split(":"))
@@ -46,8 +42,7 @@ def mappings_of(pid: int) -> list[Mapping] | None:
         name = path[0].removesuffix(" (deleted)") if path and inode != "0" else ""
         name = name if name.isprintable() else clean(name, len(name))
         found.append(Mapping(start, end, int(offset, 16), device, int(inode), name))
-    # A process that has ended, but is not reaped, has none.
-    return found or None
+    return found
 
 
 def _overlays(pid: int) -> set[int]:
@@ -80,15 +75,24 @@ class Mappings:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._listing = b""
         self._known: set[Mapping] = set()
         self.models: list[Model] = []
 
     def look(self, now: int) -> list[Frame]:
         """A MAPPINGS frame: what has changed since the last look; none when the process has ended.
         `now` in BOOTTIME ns, taken before the call."""
-        found = mappings_of(self._pid)
-        if found is None:
+        try:
+            listing = Path(f"/proc/{self._pid}/maps").read_bytes()
+        except OSError:
             return []
+        # A process that has ended, but is not reaped, has none.
+        if not listing:
+            return []
+        if listing == self._listing:
+            return [json_frame(FrameKind.MAPPINGS, now, {"new": [], "gone": []})]
+        self._listing = listing
+        found = mappings_in(listing)
         fresh = [mapping for mapping in found if mapping not in self._known]
         gone = self._known.difference(found)
         # A file that is held open keeps its number; any other may have been another one's before.

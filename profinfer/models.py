@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,19 +52,23 @@ def _described(model: Model) -> dict[str, Any]:
 def _ask(fd: int) -> dict[str, Any]:
     """ValueError saying what went wrong."""
     uid, gid = nobody()
-    command = [sys.executable, "-I", "-B", str(_CHILD), *map(str, (_SECONDS, uid, gid))]
-    try:
-        done = subprocess.run(
-            command, stdin=fd, capture_output=True, env=_ENVIRONMENT, cwd="/",
-            timeout=2 * _SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"its header was not read within {2 * _SECONDS} s") from None
-    except OSError as error:
-        raise ValueError(f"cannot start {sys.executable}: {error.strerror}") from None
-    if done.returncode or len(done.stdout) > _MAX_ANSWER:
-        raise ValueError(f"reading its header ended with status {done.returncode}")
-    answer = json.loads(done.stdout)
+    limits = map(str, (_SECONDS, _MAX_ANSWER, uid, gid))
+    command = [sys.executable, "-I", "-B", str(_CHILD), *limits]
+    # Into a file, whose size the kernel limits: a header can claim whatever it likes.
+    with tempfile.TemporaryFile() as said:
+        try:
+            done = subprocess.run(
+                command, stdin=fd, stdout=said, stderr=subprocess.DEVNULL, env=_ENVIRONMENT,
+                cwd="/", timeout=2 * _SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"its header was not read within {2 * _SECONDS} s") from None
+        except OSError as error:
+            raise ValueError(f"cannot start {sys.executable}: {error.strerror}") from None
+        if done.returncode:
+            raise ValueError(f"reading its header ended with status {done.returncode}")
+        said.seek(0)
+        answer = json.loads(said.read())
     if not isinstance(answer, dict):
         raise TypeError("its header was not understood")
     if "error" in answer:

@@ -1,6 +1,7 @@
 -- What was read from storage, of which tensors and experts, and how much of it for nothing?
 -- Needs a recording with --block-io. Reads are what came into the page cache because of the target's
--- threads, the kernel's reading ahead included; what another process had read before is not in it.
+-- threads, the kernel's reading ahead included; what another process had read before is not in it,
+-- nor is direct I/O, which kernel_count includes.
 -- untouched_bytes (with --faults) are those read during operators in whose neighbourhood of 64 KiB
 -- no fault followed: wasted, as far as faults show it.
 

@@ -124,6 +124,16 @@ def test_a_header_that_takes_forever_is_given_up(
     assert time.monotonic() - began < 60
 
 
+def test_an_answer_that_is_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(header(1, 0, tensor(b"t" * 5000, 4) + bytes(100)))
+    assert described(path)["error"] is None
+    monkeypatch.setattr(models, "_MAX_ANSWER", 4096)
+    assert "ended with status" in described(path)["error"]
+
+
 def test_texts_of_a_header_are_clean_and_numbers_bounded(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     rest = tensor(b"blk.1.ffn_up_exps.\x1b[31m", 4, 1 << 20) + bytes((16 << 20) + 64)
