@@ -19,8 +19,13 @@ if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
 else
     group=/sys/fs/cgroup/memory/profinfer-demo-$$ bound=memory.limit_in_bytes
 fi
-mkdir "$group"
+mkdir "$group" || { echo "hint: run it as root, where a memory cgroup is mounted" >&2; exit 1; }
 trap 'rmdir "$group"' EXIT
+if [[ ! -e $group/$bound ]]; then
+    echo "demo-moe: ${group%/*} has no memory controller" >&2
+    echo "hint: echo +memory >/sys/fs/cgroup/cgroup.subtree_control" >&2
+    exit 1
+fi
 echo "$limit" >"$group/$bound"
 
 echo "== recording 12 tokens with $((($(stat -c %s "$model") + 500000) / 1000000)) MB of weights in $((limit / 1000000)) MB of memory"
@@ -31,10 +36,12 @@ profinfer record --force -o out/demo-moe.pftrace --experts --faults --block-io -
 
 # A table's title, its head, and eight of its rows.
 shorten() {
-    awk 'NF == 0 { if (more) printf "(%d more)\n", more; more = line = 0; print; next }
+    awk 'function rest() { if (more == 1) print last; else if (more) printf "(%d more)\n", more
+                           more = line = 0 }
+         NF == 0 { rest(); print; next }
          ++line <= 11 { print; next }
-         { more++ }
-         END { if (more) printf "(%d more)\n", more }'
+         { more++; last = $0 }
+         END { rest() }'
 }
 
 for query in experts expert_reuse faults model_io memory; do
