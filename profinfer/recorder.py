@@ -155,15 +155,19 @@ class Recorder:
             start["scheduler"] = self._scheduler.to_json()
         self._notes += self._memory.probes.notes
         if self._config.evict:
-            start["evicted"] = (
-                evict_named(self._config.command) if self._launched else evict_mapped(self.pid)
-            )
-            self._notes += [
-                f"{item['left']} of {item['bytes']} bytes of {item['path']} stay in memory"
-                for item in start["evicted"]
-                if item["left"]
-            ]
+            start["evicted"] = self._evict()
         return json_frame(FrameKind.START, boot_ns(), start)
+
+    def _evict(self) -> list[dict[str, Any]]:
+        """Drops the models' pages from memory; what became of each file."""
+        launched = self._launched
+        found = evict_named(self._config.command) if launched else evict_mapped(self.pid)
+        for item in found:
+            left = "an unknown number" if item["left"] is None else item["left"]
+            if left:
+                of = f"{item['bytes']} bytes of {item['path']}"
+                self._notes.append(f"{left} of {of} stay in memory")
+        return found
 
     def _load_scheduler(self, means: Means, types: Aside[dict[str, int]] | None) -> None:
         mode = self._config.scheduler
