@@ -26,31 +26,31 @@ WITH RECURSIVE
     FROM cached
     WHERE n < most
   ),
-  totals AS MATERIALIZED (
+  depths AS MATERIALIZED (
     SELECT
-      phase,
+      depth,
       count() AS uses
-    FROM _expert_used
-    GROUP BY phase
+    FROM _expert_lru
+    GROUP BY depth
   ),
   lru AS MATERIALIZED (
     SELECT
-      phase,
-      lru_depth AS least,
-      count() AS uses
-    FROM profinfer_expert_depth
-    WHERE lru_depth IS NOT NULL
-    GROUP BY phase, lru_depth
+      CASE depth & 3
+        WHEN 1
+        THEN 'prefill'
+        WHEN 2
+        THEN 'decode'
+      END AS phase,
+      nullif(depth >> 2, 0) AS size,
+      uses
+    FROM depths
   ),
-  lfu AS MATERIALIZED (
+  totals AS MATERIALIZED (
     SELECT
       phase,
-      with_ties,
-      -- With ties the expert itself is among them.
-      ahead + iif(with_ties, 0, 1) AS least,
-      count() AS uses
-    FROM _expert_ahead
-    GROUP BY phase, with_ties, ahead
+      sum(uses) AS uses
+    FROM lru
+    GROUP BY phase
   ),
   sizes AS (
     SELECT
@@ -64,12 +64,12 @@ SELECT
   round(c.n * (SELECT bytes FROM sizes) / 1048576.0, 2) AS ram_mib,
   t.uses,
   round(
-    100.0 * coalesce((SELECT sum(uses) FROM lru WHERE phase IS t.phase AND least <= c.n), 0) / t.uses, 1
+    100.0 * coalesce((SELECT sum(uses) FROM lru WHERE phase IS t.phase AND size <= c.n), 0) / t.uses, 1
   ) AS lru_percent,
   round(
     100.0
     * coalesce(
-      (SELECT sum(uses) FROM lfu WHERE phase IS t.phase AND with_ties AND least <= c.n), 0
+      (SELECT sum(uses) FROM _expert_lfu WHERE phase IS t.phase AND ties_first AND size <= c.n), 0
     )
     / t.uses,
     1
@@ -77,7 +77,7 @@ SELECT
   round(
     100.0
     * coalesce(
-      (SELECT sum(uses) FROM lfu WHERE phase IS t.phase AND NOT with_ties AND least <= c.n), 0
+      (SELECT sum(uses) FROM _expert_lfu WHERE phase IS t.phase AND NOT ties_first AND size <= c.n), 0
     )
     / t.uses,
     1

@@ -416,27 +416,37 @@ FROM slice
 WHERE category IN ('experts', 'experts.missing')
 ORDER BY id;
 
--- Values of the events of routing, in the order of rows and ranks. A view: there can be millions.
-CREATE PERFETTO VIEW _expert_value(
+-- Experts in the events of routing, in the order of rows and ranks. A view: there can be millions.
+CREATE PERFETTO VIEW _expert_id(
   -- Number of the value, consecutive within an argument set.
   id LONG,
   -- Arguments.
   arg_set_id ARGSETID,
-  -- Either ids or weights.
-  what STRING,
   -- Expert, -1 when lost.
-  expert LONG,
+  expert LONG
+) AS
+SELECT
+  id,
+  arg_set_id,
+  int_value AS expert
+FROM args
+WHERE flat_key = 'debug.ids';
+
+-- What the router gave these experts, in the same order.
+CREATE PERFETTO VIEW _expert_weight(
+  -- Number of the value, consecutive within an argument set.
+  id LONG,
+  -- Arguments.
+  arg_set_id ARGSETID,
   -- What the router gave it.
   weight DOUBLE
 ) AS
 SELECT
   id,
   arg_set_id,
-  substr(flat_key, 7) AS what,
-  int_value AS expert,
   real_value AS weight
 FROM args
-WHERE flat_key IN ('debug.ids', 'debug.weights');
+WHERE flat_key = 'debug.weights';
 
 -- Tokens of micro-batches, where experts are recorded.
 CREATE PERFETTO TABLE _expert_token_arg(

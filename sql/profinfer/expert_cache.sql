@@ -1,6 +1,7 @@
 -- Caches of experts, one per layer: which of a run's experts they would have held when it began.
 
 INCLUDE PERFETTO MODULE profinfer.expert_readings;
+INCLUDE PERFETTO MODULE profinfer.expert_turns;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 
 -- What an expert takes in memory.
@@ -34,62 +35,49 @@ JOIN profinfer_tensor AS w
 GROUP BY t.layer
 ORDER BY t.layer;
 
--- The uses of each run in pieces of at most eight experts, each expert a character.
+-- The uses of each run in pieces of at most eight experts, turn by turn: the first row is piece 0.
 CREATE PERFETTO TABLE _expert_piece(
-  -- Number of the piece, from 1: layer by layer, run by run.
-  number LONG,
-  -- Layer number.
+  -- Turn.
+  turn LONG,
+  -- Layer number, -1 when it is not known.
   layer LONG,
-  -- Number of the layer's run.
-  run LONG,
-  -- Phase of all of the run's tokens.
-  phase STRING,
-  -- Whether it is the first of its run.
-  is_first BOOL,
-  -- Whether it is the first of its layer.
-  is_new BOOL,
-  -- The experts; char(256 + expert) each.
+  -- The experts, a character each: char(1 + expert). Most models' take one byte.
   experts STRING
 ) AS
-WITH
-  joined AS (
-    SELECT
-      layer,
-      run,
-      piece,
-      phase,
-      group_concat(char(256 + expert), '') AS experts
-    FROM _expert_used
-    GROUP BY layer, run, piece
-  )
 SELECT
-  row_number() OVER (ORDER BY layer, run, piece) AS number,
-  layer,
-  run,
-  phase,
-  piece = 0 AS is_first,
-  coalesce(lag(layer) OVER (ORDER BY layer, run, piece) IS NOT layer, TRUE) AS is_new,
-  experts
-FROM joined
-ORDER BY number;
+  turn,
+  min(owner >> 32) AS layer,
+  group_concat(char(1 + (owner & 0xFFFFFFFF)), '') AS experts
+FROM _expert_used
+GROUP BY turn, piece;
 
--- What each run found: experts in the order of their last use, the latest first. The engine needs
--- all of a run's experts at once, so none of them is moved before the run is over.
+-- How deep in the stack each run found its experts. The stack has a layer's experts in the order of
+-- their last use, the latest first. The engine needs all of a run's experts at once, so none of
+-- them is moved before the run is over.
 CREATE PERFETTO TABLE _expert_stack(
-  -- Number of the piece.
-  number LONG,
-  -- Experts that were used before, the latest first.
-  before STRING
+  -- Turn.
+  turn LONG,
+  -- The experts, a character each: char(1 + expert).
+  experts STRING,
+  -- For each of them a character: char(1 + its place), the first place is 1; 0 for a first use.
+  depths STRING
 ) AS
 WITH RECURSIVE
-  walk(number, stack, before) AS (
+  walk(piece, turn, layer, experts, before, stack) AS (
     SELECT
-      0,
+      -1,
+      -1,
+      NULL,
+      '',
       '',
       ''
     UNION ALL
     SELECT
-      p.number,
+      p._auto_id,
+      p.turn,
+      p.layer,
+      p.experts,
+      iif(p.turn = w.turn, w.before, iif(p.layer = w.layer, w.stack, '')),
       p.experts
       || replace(
         replace(
@@ -98,7 +86,7 @@ WITH RECURSIVE
               replace(
                 replace(
                   replace(
-                    replace(iif(p.is_new, '', w.stack), substr(p.experts, 1, 1), ''),
+                    replace(iif(p.layer = w.layer, w.stack, ''), substr(p.experts, 1, 1), ''),
                     substr(p.experts, 2, 1), ''
                   ),
                   substr(p.experts, 3, 1), ''
@@ -112,21 +100,29 @@ WITH RECURSIVE
           substr(p.experts, 7, 1), ''
         ),
         substr(p.experts, 8, 1), ''
-      ),
-      iif(p.is_first, iif(p.is_new, '', w.stack), w.before)
+      )
     FROM walk AS w
     JOIN _expert_piece AS p
-      ON p.number = w.number + 1
+      ON p._auto_id = w.piece + 1
   )
 SELECT
-  number,
-  before
+  turn,
+  experts,
+  char(
+    1 + instr(before, substr(experts, 1, 1)),
+    1 + instr(before, substr(experts, 2, 1)),
+    1 + instr(before, substr(experts, 3, 1)),
+    1 + instr(before, substr(experts, 4, 1)),
+    1 + instr(before, substr(experts, 5, 1)),
+    1 + instr(before, substr(experts, 6, 1)),
+    1 + instr(before, substr(experts, 7, 1)),
+    1 + instr(before, substr(experts, 8, 1))
+  ) AS depths
 FROM walk
-WHERE number > 0
-ORDER BY number;
+WHERE piece >= 0;
 
 -- How large a cache must be to hold an expert when a run begins that uses it.
-CREATE PERFETTO TABLE profinfer_expert_depth(
+CREATE PERFETTO VIEW profinfer_expert_depth(
   -- Layer number.
   layer LONG,
   -- Number of the layer's run.
@@ -146,96 +142,224 @@ WITH
     VALUES (1), (2), (3), (4), (5), (6), (7), (8)
   )
 SELECT
-  p.layer,
-  p.run,
-  unicode(substr(p.experts, i, 1)) - 256 AS expert,
-  nullif(instr(s.before, substr(p.experts, i, 1)), 0) AS lru_depth,
-  p.phase
-FROM _expert_piece AS p
-JOIN _expert_stack AS s
-  USING (number)
-JOIN place
-  ON i <= length(p.experts);
+  t.layer,
+  t.run,
+  unicode(substr(s.experts, i, 1)) - 1 AS expert,
+  nullif(unicode(substr(s.depths, i, 1)) - 1, 0) AS lru_depth,
+  t.phase
+FROM _expert_stack AS s
+CROSS JOIN _expert_turn AS t
+  ON t.turn = s.turn
+CROSS JOIN place
+WHERE i <= length(s.experts);
 
--- How often experts had been used: a mark for each time that one reached a number of uses, and a
--- question for each use, about those that had at least as many uses as it before.
-CREATE PERFETTO TABLE _expert_level(
-  -- Layer number.
-  layer LONG,
-  -- Number of uses.
+-- The depths alone, one row for each use.
+CREATE PERFETTO TABLE _expert_lru(
+  -- Depth (0 for a first use), times 4, and the phase as in _expert_count: what is counted by one
+  -- column is counted in half the time.
+  depth LONG
+) AS
+WITH
+  place(i) AS (
+    VALUES (1), (2), (3), (4), (5), (6), (7), (8)
+  )
+SELECT
+  (unicode(substr(s.depths, i, 1)) - 1) * 4
+  + iif(t.phase = 'prefill', 1, iif(t.phase = 'decode', 2, 0)) AS depth
+FROM _expert_stack AS s
+CROSS JOIN _expert_turn AS t
+  ON t.turn = s.turn
+CROSS JOIN place
+WHERE i <= length(s.experts);
+
+-- When experts reached a number of uses.
+CREATE PERFETTO TABLE _expert_count(
+  -- Layer number (-1 when it is not known), times 2^32, and the number of uses.
   level LONG,
-  -- Number of the layer's run.
-  run LONG,
-  -- Expert.
-  expert LONG,
-  -- 1 for a mark, 0 for a question.
-  reached LONG,
-  -- Phase of all of the run's tokens.
-  phase STRING
+  -- Turn, times 4, and its phase: 0 unknown, 1 prefill, 2 decode.
+  moment LONG
 ) AS
 WITH
-  counted AS MATERIALIZED (
+  owners AS MATERIALIZED (
     SELECT
-      layer,
-      run,
-      expert,
-      phase,
-      row_number() OVER (PARTITION BY layer, expert ORDER BY run) AS level
-    FROM _expert_used
+      owner,
+      min(_auto_id) AS first
+    FROM _expert_series
+    GROUP BY owner
   )
 SELECT
-  layer,
-  level,
-  run,
-  expert,
-  1 AS reached,
-  phase
-FROM counted
-UNION ALL
-SELECT
-  layer,
-  level - 1 AS level,
-  run,
-  expert,
-  0 AS reached,
-  phase
-FROM counted
-WHERE level > 1;
+  ((o.owner >> 32) << 32) + s._auto_id - o.first + 1 AS level,
+  s.turn * 4 + iif(t.phase = 'prefill', 1, iif(t.phase = 'decode', 2, 0)) AS moment
+FROM owners AS o
+CROSS JOIN _expert_series AS s
+  ON s.owner = o.owner
+CROSS JOIN _expert_turn AS t
+  ON t.turn = s.turn;
 
--- Experts used more often than one that a run needs, two bounds for each use but an expert's first.
+-- The same level by level, in the order in which they were reached.
+CREATE PERFETTO TABLE _expert_reached(
+  -- Layer and number of uses.
+  level LONG,
+  -- Turn and phase.
+  moment LONG
+) AS
+SELECT
+  level,
+  moment
+FROM _expert_count
+ORDER BY level, moment;
+
+-- Where a level's rows begin in _expert_reached, and how many there are.
+CREATE PERFETTO TABLE _expert_level(
+  -- Layer and number of uses.
+  level LONG,
+  -- Number of the first row.
+  first LONG,
+  -- Rows.
+  experts LONG
+) AS
+SELECT
+  level,
+  min(_auto_id) AS first,
+  count() AS experts
+FROM _expert_reached
+GROUP BY level;
+
+-- How many experts had reached a level before one did, for each time but an expert's first use.
+-- Those that did in the same run are in some order here: see _expert_tie.
 CREATE PERFETTO TABLE _expert_ahead(
-  -- Layer number.
-  layer LONG,
-  -- Number of the layer's run.
-  run LONG,
-  -- Expert.
-  expert LONG,
-  -- Whether those used as often as it count, too (and then it does itself).
-  with_ties BOOL,
-  -- How many had been used more often before the run.
+  -- How many, times 4, and the phase.
+  ahead LONG
+) AS
+SELECT
+  (r._auto_id - l.first) * 4 + (r.moment & 3) AS ahead
+FROM _expert_level AS l
+CROSS JOIN _expert_reached AS r
+  ON r.level = l.level
+WHERE l.level & 0xFFFFFFFF > 1;
+
+-- Experts that reached a level in the same run.
+CREATE PERFETTO TABLE _expert_tie(
+  -- How many had reached it before, times 4, and the phase.
   ahead LONG,
-  -- Phase of all of the run's tokens.
-  phase STRING
+  -- How many did in this run.
+  experts LONG
 ) AS
 WITH
-  counted AS (
+  -- All but the last of each tie.
+  tied AS (
     SELECT
-      *,
-      sum(reached)
-        OVER (
-          PARTITION BY layer, level
-          ORDER BY run
-          RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS ahead
-    FROM _expert_level
+      r._auto_id AS number,
+      r._auto_id - row_number() OVER (ORDER BY r._auto_id) AS tie,
+      r.level,
+      r.moment
+    FROM _expert_reached AS r
+    CROSS JOIN _expert_reached AS following
+      ON following._auto_id = r._auto_id + 1
+    WHERE following.level = r.level AND following.moment = r.moment
   )
 SELECT
-  layer,
-  run,
-  expert,
-  NOT reached AS with_ties,
-  coalesce(ahead, 0) AS ahead,
-  phase
-FROM counted
--- A first use is nobody's hit; its mark was only to be counted.
-WHERE level > 1 OR NOT reached;
+  (min(t.number) - l.first) * 4 + (t.moment & 3) AS ahead,
+  count() + 1 AS experts
+FROM tied AS t
+CROSS JOIN _expert_level AS l
+  ON l.level = t.level
+WHERE t.level & 0xFFFFFFFF > 1
+GROUP BY t.tie, t.level, t.moment;
+
+-- Who else had been used as often as an expert that a run needs, one row for each of them: what of
+-- the level below was reached before, from the place on that the expert has in its own level. So many
+-- are ahead of it anyway: they reached even that one before.
+CREATE PERFETTO TABLE _expert_equal(
+  -- How many had been used as often before this one, times 4, and the phase of the run.
+  ahead LONG
+) AS
+SELECT
+  (e._auto_id - b.first) * 4 + (r.moment & 3) AS ahead
+FROM _expert_level AS l
+CROSS JOIN _expert_level AS b
+  ON b.level = l.level - 1
+CROSS JOIN _expert_reached AS r
+  ON r.level = l.level
+CROSS JOIN _expert_reached AS e
+  ON e._auto_id BETWEEN b.first + r._auto_id - l.first AND b.first + b.experts - 1
+  AND e.moment < r.moment;
+
+-- Uses by the size that a layer's cache must have if it keeps the experts used most often (LFU).
+-- Their sum up to a size is that of the hits; a row alone may be negative.
+CREATE PERFETTO TABLE _expert_lfu(
+  -- Phase of all of the run's tokens.
+  phase STRING,
+  -- Whether of experts used equally often all go before the one that is needed, or all after it.
+  ties_first BOOL,
+  -- Experts that the cache holds.
+  size LONG,
+  -- Uses.
+  uses LONG
+) AS
+WITH RECURSIVE
+  ahead AS MATERIALIZED (
+    SELECT
+      ahead,
+      count() AS uses
+    FROM _expert_ahead
+    GROUP BY ahead
+  ),
+  equal AS MATERIALIZED (
+    SELECT
+      ahead,
+      count() AS uses
+    FROM _expert_equal
+    GROUP BY ahead
+  ),
+  tie AS MATERIALIZED (
+    SELECT
+      ahead,
+      experts,
+      count() AS uses
+    FROM _expert_tie
+    GROUP BY ahead, experts
+  ),
+  later(ahead, number, experts, uses) AS (
+    SELECT
+      ahead,
+      1,
+      experts,
+      uses
+    FROM tie
+    UNION ALL
+    SELECT
+      ahead,
+      number + 1,
+      experts,
+      uses
+    FROM later
+    WHERE number + 1 < experts
+  ),
+  rows AS (
+    -- Ties first: hits where up to the cache's size are ahead, unless the size's one is an equal.
+    SELECT ahead, TRUE AS ties_first, 0 AS more, uses FROM ahead
+    UNION ALL
+    SELECT ahead, TRUE AS ties_first, 0 AS more, -uses AS uses FROM equal
+    UNION ALL
+    SELECT ahead, TRUE AS ties_first, 1 AS more, uses FROM equal
+    UNION ALL
+    -- Ties last: hits where fewer are ahead; of those of one run all have as many as the first.
+    SELECT ahead, FALSE AS ties_first, 1 AS more, uses FROM ahead
+    UNION ALL
+    SELECT ahead, FALSE AS ties_first, 1 AS more, uses * (experts - 1) AS uses FROM tie
+    UNION ALL
+    SELECT ahead, FALSE AS ties_first, number + 1 AS more, -uses AS uses FROM later
+  )
+SELECT
+  CASE ahead & 3
+    WHEN 1
+    THEN 'prefill'
+    WHEN 2
+    THEN 'decode'
+  END AS phase,
+  ties_first,
+  (ahead >> 2) + more AS size,
+  sum(uses) AS uses
+FROM rows
+GROUP BY phase, ties_first, size;

@@ -87,11 +87,132 @@ CREATE PERFETTO TABLE _expert_first(
 ) AS
 SELECT
   arg_set_id,
-  min(iif(what = 'ids', id, NULL)) AS ids,
-  min(iif(what = 'weights', id, NULL)) AS weights
-FROM _expert_value
-GROUP BY arg_set_id
+  i.ids,
+  w.weights
+FROM (
+  SELECT
+    arg_set_id,
+    min(id) AS ids
+  FROM _expert_id
+  GROUP BY arg_set_id
+) AS i
+LEFT JOIN (
+  SELECT
+    arg_set_id,
+    min(id) AS weights
+  FROM _expert_weight
+  GROUP BY arg_set_id
+) AS w
+  USING (arg_set_id)
 ORDER BY arg_set_id;
+
+-- Routing as it was read, in the order of reading: the first row is reading 1.
+CREATE PERFETTO TABLE _expert_read(
+  -- When the ids were read.
+  ts TIMESTAMP,
+  -- Graph run, NULL when its beginning was lost.
+  graph_id LONG,
+  -- Micro-batch, NULL outside any.
+  ubatch_id LONG,
+  -- Layer number, NULL when the structure of the graph is unknown.
+  layer LONG,
+  -- Phase of all of its tokens.
+  phase STRING,
+  -- First operator that took the ids.
+  tensor_id LONG,
+  -- Experts that the layer has.
+  experts LONG,
+  -- Experts that each token is sent to.
+  used LONG,
+  -- Tokens.
+  tokens LONG,
+  -- Whether all ids are known, and which micro-batch they belong to.
+  complete BOOL,
+  -- Why there are no ids.
+  reason STRING,
+  -- Arguments with the values.
+  arg_set_id ARGSETID
+) AS
+WITH
+  doubtful AS MATERIALIZED (
+    SELECT DISTINCT
+      g.graph_id
+    FROM profinfer_graph AS g
+    JOIN _loss_event AS l
+      ON
+        l.kind IN ('graph_begin', 'graph_end', 'ubatch_begin', 'ubatch_end', 'tokens')
+        AND l.first_ts <= g.ts + coalesce(g.dur, 0)
+        AND l.ts >= g.ts
+  )
+SELECT
+  e.ts,
+  e.graph_id,
+  g.ubatch_id,
+  e.layer,
+  u.phase,
+  e.tensor_id,
+  e.experts,
+  e.used,
+  e.rows AS tokens,
+  e.complete
+  AND g.graph_id IS NOT NULL
+  AND NOT g.graph_id IN (SELECT graph_id FROM doubtful) AS complete,
+  e.reason,
+  e.arg_set_id
+FROM _expert_event AS e
+LEFT JOIN profinfer_graph AS g
+  USING (graph_id)
+LEFT JOIN _expert_ubatch AS u
+  USING (ubatch_id)
+ORDER BY e.ts, e.id;
+
+-- The same layer by layer: the first row is turn 0.
+CREATE PERFETTO TABLE _expert_layer(
+  -- Layer number.
+  layer LONG,
+  -- Number of the reading.
+  reading_id LONG,
+  -- Phase of all of its tokens.
+  phase STRING,
+  -- Whether all ids are known.
+  complete BOOL
+) AS
+SELECT
+  layer,
+  _auto_id + 1 AS reading_id,
+  phase,
+  complete
+FROM _expert_read
+ORDER BY layer, reading_id;
+
+-- Where each reading stands in its layer.
+CREATE PERFETTO TABLE _expert_turn(
+  -- Number of the run among those of all layers.
+  turn LONG,
+  -- Layer number.
+  layer LONG,
+  -- Number of the layer's run.
+  run LONG,
+  -- Number of the reading.
+  reading_id LONG,
+  -- Phase of all of its tokens.
+  phase STRING,
+  -- Whether all ids are known.
+  complete BOOL,
+  -- Turn of the layer's last reading that is not complete.
+  gap LONG
+) AS
+SELECT
+  _auto_id AS turn,
+  layer,
+  row_number() OVER earlier AS run,
+  reading_id,
+  phase,
+  complete,
+  max(iif(complete, NULL, _auto_id)) OVER earlier AS gap
+FROM _expert_layer
+WINDOW
+  earlier AS (PARTITION BY layer ORDER BY reading_id);
 
 -- Routing, one row per layer and graph that has experts, read or not.
 CREATE PERFETTO TABLE profinfer_expert_reading(
@@ -124,46 +245,32 @@ CREATE PERFETTO TABLE profinfer_expert_reading(
   reason STRING,
   -- Arguments with the values.
   arg_set_id ARGSETID,
-  -- Readings of the layer so far, this one included, that are not complete.
-  gaps LONG
+  -- Number of the run when those of all layers are counted one after another, layer by layer.
+  turn LONG,
+  -- Turn of the layer's last reading, this one included, that is not complete; NULL when all are.
+  gap LONG
 ) AS
-WITH
-  doubtful AS MATERIALIZED (
-    SELECT DISTINCT
-      g.graph_id
-    FROM profinfer_graph AS g
-    JOIN _loss_event AS l
-      ON
-        l.kind IN ('graph_begin', 'graph_end', 'ubatch_begin', 'ubatch_end', 'tokens')
-        AND l.first_ts <= g.ts + coalesce(g.dur, 0)
-        AND l.ts >= g.ts
-  )
 SELECT
-  *,
-  sum(NOT complete) OVER (PARTITION BY layer ORDER BY reading_id) AS gaps
-FROM (SELECT
-  row_number() OVER (ORDER BY e.ts, e.id) AS reading_id,
-  e.ts,
-  e.graph_id,
-  g.ubatch_id,
-  e.layer,
-  row_number() OVER (PARTITION BY e.layer ORDER BY e.ts, e.id) AS run,
-  u.phase,
-  e.tensor_id,
-  e.experts,
-  e.used,
-  e.rows AS tokens,
-  e.complete
-  AND g.graph_id IS NOT NULL
-  AND NOT g.graph_id IN (SELECT graph_id FROM doubtful) AS complete,
-  e.reason,
-  e.arg_set_id
-FROM _expert_event AS e
-LEFT JOIN profinfer_graph AS g
-  USING (graph_id)
-LEFT JOIN _expert_ubatch AS u
-  USING (ubatch_id))
-ORDER BY reading_id;
+  t.reading_id,
+  r.ts,
+  r.graph_id,
+  r.ubatch_id,
+  r.layer,
+  t.run,
+  r.phase,
+  r.tensor_id,
+  r.experts,
+  r.used,
+  r.tokens,
+  r.complete,
+  r.reason,
+  r.arg_set_id,
+  t.turn,
+  t.gap
+FROM _expert_turn AS t
+CROSS JOIN _expert_read AS r
+  ON r._auto_id = t.reading_id - 1
+ORDER BY t.reading_id;
 
 -- Readings that have ids, by argument set, with what it takes to tell their tokens.
 CREATE PERFETTO TABLE _expert_part(
@@ -181,14 +288,12 @@ CREATE PERFETTO TABLE _expert_part(
   tokens LONG,
   -- Layer number.
   layer LONG,
-  -- Number of the layer's run.
-  run LONG,
+  -- Number of the run among those of all layers.
+  turn LONG,
   -- Phase of all of its tokens.
   phase STRING,
   -- Whether all ids are known.
   complete BOOL,
-  -- Readings of the layer so far that are not complete.
-  gaps LONG,
   -- Token of the first row, NULL when the rows are not those of the micro-batch in a row.
   first_token LONG,
   -- Key in _expert_output of the first row, where the rows are those tokens.
@@ -202,10 +307,9 @@ SELECT
   r.used,
   r.tokens,
   r.layer,
-  r.run,
+  r.turn,
   r.phase,
   r.complete,
-  r.gaps,
   iif(r.tokens = u.tokens, u.first_token, NULL) AS first_token,
   iif(r.tokens != u.tokens AND r.tokens = u.outputs, r.ubatch_id << 32, NULL) AS first_output
 FROM profinfer_expert_reading AS r
@@ -215,66 +319,3 @@ LEFT JOIN _expert_ubatch AS u
   USING (ubatch_id)
 WHERE f.ids IS NOT NULL
 ORDER BY r.arg_set_id;
-
--- Experts used by each run of a layer, of readings that have ids.
-CREATE PERFETTO TABLE _expert_used(
-  -- Reading.
-  reading_id LONG,
-  -- Layer number.
-  layer LONG,
-  -- Number of the layer's run.
-  run LONG,
-  -- Eights of its experts: in the order of ranks for one token, of numbers for several.
-  piece LONG,
-  -- Expert.
-  expert LONG,
-  -- Tokens that were sent to it.
-  tokens LONG,
-  -- Phase of all of the run's tokens.
-  phase STRING,
-  -- Whether all ids of the run are known.
-  complete BOOL,
-  -- Readings of the layer so far that are not complete.
-  gaps LONG
-) AS
-WITH
-  several AS MATERIALIZED (
-    SELECT
-      p.reading_id,
-      v.expert,
-      count() AS tokens
-    -- In this order: a look-up per reading, not one per value.
-    FROM _expert_part AS p
-    CROSS JOIN _expert_value AS v
-      ON v.arg_set_id = p.arg_set_id
-    WHERE v.what = 'ids' AND p.tokens > 1 AND v.expert >= 0
-    GROUP BY p.reading_id, v.expert
-  )
-SELECT
-  p.reading_id,
-  p.layer,
-  p.run,
-  (v.id - p.first_id) / 8 AS piece,
-  v.expert,
-  1 AS tokens,
-  p.phase,
-  p.complete,
-  p.gaps
-FROM _expert_part AS p
-CROSS JOIN _expert_value AS v
-  ON v.arg_set_id = p.arg_set_id
-WHERE v.what = 'ids' AND p.tokens = 1 AND v.expert >= 0
-UNION ALL
-SELECT
-  p.reading_id,
-  p.layer,
-  p.run,
-  (row_number() OVER (PARTITION BY p.reading_id ORDER BY s.expert) - 1) / 8 AS piece,
-  s.expert,
-  s.tokens,
-  p.phase,
-  p.complete,
-  p.gaps
-FROM several AS s
-JOIN (SELECT * FROM _expert_part) AS p
-  USING (reading_id);

@@ -3,20 +3,6 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.expert_readings;
 
--- Weights, by the number of their value.
-CREATE PERFETTO TABLE _expert_weight(
-  -- Number of the value.
-  id LONG,
-  -- What the router gave.
-  weight DOUBLE
-) AS
-SELECT
-  id,
-  weight
-FROM _expert_value
-WHERE what = 'weights'
-ORDER BY id;
-
 -- Tokens that were sent to an expert: one row per token, layer and rank.
 CREATE PERFETTO TABLE profinfer_expert_activation(
   -- Reading, with graph, micro-batch and time.
@@ -47,7 +33,7 @@ SELECT
   p.complete
 -- In this order: a look-up per reading, not one per value.
 FROM _expert_part AS p
-CROSS JOIN _expert_value AS v
+CROSS JOIN _expert_id AS v
   ON v.arg_set_id = p.arg_set_id
 LEFT JOIN _expert_output AS o
   ON o.output_key = p.first_output + (v.id - p.first_id) / p.used
@@ -56,5 +42,4 @@ LEFT JOIN _expert_weight AS w
 LEFT JOIN profinfer_expert_token AS t
   ON
     p.phase IS NULL
-    AND t.token_id = coalesce(p.first_token + (v.id - p.first_id) / p.used, o.token_id)
-WHERE v.what = 'ids';
+    AND t.token_id = coalesce(p.first_token + (v.id - p.first_id) / p.used, o.token_id);

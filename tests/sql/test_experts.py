@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from profinfer.records import EXPERTS_UNREAD, Kind
-from tests.captures import MAIN, Capture, Shape, T
+from tests.captures import BASE, MAIN, Capture, Shape, T
 from tests.sql.harness import ask, opened, ready, rows
 
 MS = 1_000_000
 EXPERTS, USED, LAYERS = 6, 2, 2
 EXPERT_BYTES = 4 * 8 * 8 * 2
 """Two f32 matrices of 8 by 8."""
+BY_LAYER = "Distance, time and faults by layer, decode"
 
 Ids = Sequence[Sequence[int]]
 
@@ -304,12 +305,15 @@ def test_reuse_distance_and_its_correlation_with_time(
                 points.append((float(np.mean(distances)), 2 * durs[run][layer] / 1e3))
             last |= dict.fromkeys(experts, run)
     x, y = np.array(points).T
-    first, *_ = tables["expert_reuse"]["Distance and time by layer, decode"]
+    first, *_ = tables["expert_reuse"][BY_LAYER]
     assert first["layer"] == "all"
     assert first["runs"] == len(points)
     assert first["mean_distance"] == pytest.approx(x.mean(), abs=0.006)
     assert first["mean_us"] == pytest.approx(y.mean(), abs=0.06)
     assert first["correlation"] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=0.0006)
+    unasked = ("major_faults", "minor_faults", "faults_correlation")
+    for table in tables["expert_reuse"].values():
+        assert all(row.get(column) is None for row in table for column in unasked)
     found = {
         row["up_to"]: row["uses"] for row in tables["expert_reuse"]["Uses by distance, decode"]
     }
@@ -318,6 +322,81 @@ def test_reuse_distance_and_its_correlation_with_time(
         small = distance is None or distance <= 8
         expected[distance if small else 1 << math.ceil(math.log2(distance or 1))] += n
     assert found == expected
+
+
+def faulty() -> Recording:
+    """Four runs and the faults of their operators; the second to the fourth are decoded.
+
+    Distances are 1, 2, 3 in layer 0, and 1, 1, never in layer 1.
+    """
+    it = Recording()
+    it.capture.at_start = {"config": {**it.capture.start()["config"], "faults": True}}
+    starts = [it.at + 2 * MS * run + 100 for run in range(4)]
+    it.run([(0, 0, 3, 1, 1)], [[[5, 1], [0, 2], [3, 4]], [[2, 0]]])
+    it.run([decode(3)], [[[1, 2]], [[2, 0]]])
+    it.run([decode(4)], [[[3, 4]], [[0, 2]]])
+    it.run([decode(5)], [[[5, 0]], [[1, 3]]])
+    up, down, weighted, layer = 500, 1_500, 2_500, 300_000
+    for run, after, major in (
+        (0, up, 1),
+        (1, layer + up, 0), (1, weighted, 1),  # not of an operator that takes ids
+        (2, up, 1), (2, up + 9, 0), (2, down, 1), (2, layer + down, 1),
+        (3, down, 1), (3, down + 1, 1), (3, down + 2, 1), (3, down + 3, 1), (3, -95, 1),
+    ):  # fmt: skip
+        it.capture.add(Kind.FAULT, starts[run] + after, MAIN, 0x5000, major)
+    return it
+
+
+def test_faults_stand_next_to_distances() -> None:
+    with opened(faulty().capture) as session:
+        tables = ready(session, "expert_reuse")
+        runs = ask(
+            session,
+            "SELECT graph_id, layer, mean_distance, major_faults, minor_faults"
+            " FROM profinfer_expert_reuse ORDER BY graph_id, layer",
+        )
+    assert runs == [
+        (1, 0, None, 1, 0), (1, 1, None, 0, 0),
+        (2, 0, 1, 0, 0), (2, 1, 1, 0, 1),
+        (3, 0, 2, 2, 1), (3, 1, 1, 1, 0),
+        (4, 0, 3, 4, 0), (4, 1, None, 0, 0),
+    ]  # fmt: skip
+    # (1, 0), (2, 2), (3, 4) are on a line; with (1, 0), (1, 1) 1.16 / sqrt(0.64 * 2.24). Where all
+    # distances are alike there is no correlation.
+    assert rows(
+        tables[BY_LAYER], "layer", "major_faults", "minor_faults", "faults_correlation", "incomplete"
+    ) == [("all", 7, 2, 0.969, 0), ("0", 6, 1, 1.0, 0), ("1", 1, 1, None, 0)]
+    found = rows(
+        tables["Time and faults by operator and distance, decode"],
+        "name", "runs", "mean_distance", "major_faults", "minor_faults",
+    )  # fmt: skip
+    assert sorted(found, key=str) == [
+        ("ffn_moe_down-0", 3, 2.0, 5, 0), ("ffn_moe_down-1", 3, 1.0, 1, 0),
+        ("ffn_moe_up-0", 3, 2.0, 1, 1), ("ffn_moe_up-1", 3, 1.0, 0, 1),
+    ]  # fmt: skip
+    [worst] = [
+        row for row in tables["Longest runs (the first 20), decode"] if row["major_faults"] == 4
+    ]
+    assert (worst["layer"], worst["position"], worst["minor_faults"]) == (0, 5, 0)
+
+
+def test_faults_are_not_claimed_where_records_of_them_may_be_lost() -> None:
+    """The third graph's last fault is lost, of which is known that it was not later."""
+    it = faulty()
+    lost = max(r.ts for r in it.capture.records if r.kind == Kind.FAULT and r.ts < BASE + 15 * MS)
+    it.capture.lose(lambda row: row.kind == Kind.FAULT and row.ts == lost)
+    with opened(it.capture) as session:
+        runs = ask(
+            session,
+            "SELECT graph_id, layer, complete, major_faults, minor_faults"
+            " FROM profinfer_expert_reuse ORDER BY graph_id, layer",
+        )
+        first, *_ = ready(session, "expert_reuse")[BY_LAYER]
+    assert runs == [
+        *((graph, layer, 1, None, None) for graph in (1, 2, 3) for layer in (0, 1)),
+        (4, 0, 1, 4, 0), (4, 1, 1, 0, 0),
+    ]  # fmt: skip
+    assert (first["runs"], first["major_faults"], first["incomplete"]) == (6, 4, 1)
 
 
 def test_hit_curves_are_those_of_simulated_caches(
