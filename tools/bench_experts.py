@@ -3,7 +3,8 @@
     python tools/bench_experts.py
 
 The trace is made of records: 48 layers of 128 experts, 8 for each token, routed with a skew; 2,048
-tokens of prefill in ubatches of 512, then decoding.
+tokens of prefill in ubatches of 512, then decoding. `--prefill 0` is the dearest: every use of an
+expert is a run's own, and each layer takes a page fault in every graph.
 """
 
 from __future__ import annotations
@@ -18,10 +19,19 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from profinfer import query
+from profinfer.records import Kind
 from profinfer.trace_processor import open_trace
-from tests.captures import Capture, Shape, T, convert
+from tests.captures import MAIN, Capture, Shape, T, convert
 
-QUERIES = ("experts.sql", "expert_reuse.sql", "expert_cache.sql")
+QUERIES = (
+    "experts.sql",
+    "expert_reuse.sql",
+    "expert_cache.sql",
+    "faults.sql",
+    "model_io.sql",
+    "memory.sql",
+    "kv_growth.sql",
+)
 LAYERS, EXPERTS, USED, UBATCH = 48, 128, 8, 512
 ACTIVATIONS = 1_000_000
 
@@ -51,6 +61,7 @@ def make(path: Path, prefill: int) -> int:
     """Writes the trace, of so many ubatches of prefill at first; activations in it."""
     rng = np.random.default_rng(1)
     capture = Capture(level="operator", with_experts=True)
+    capture.at_start = {"config": {**capture.start()["config"], "faults": True}}
     popularity = rng.dirichlet(np.full(EXPERTS, 0.5), LAYERS)
     shapes = {n: structure(capture, 1_000 * (i + 1), n) for i, n in enumerate((UBATCH, 1))}
     at, position, count, ubatch = 1_000_000, 0, 0, 0
@@ -70,6 +81,8 @@ def make(path: Path, prefill: int) -> int:
             ids = np.argsort(-noise, axis=1)[:, :USED]
             node = f"ffn_moe_gate-{layer}"
             capture.experts(shapes[tokens], node, at + 1_500 + 1_000_000 * layer, ids.tolist())
+            fault = at + 1_000 + 1_000_000 * layer + 200_000 * int(rng.integers(3)) + 50_000
+            capture.add(Kind.FAULT, fault, MAIN, 0x5000, int(rng.integers(2)))
             count += ids.size
         at, position, ubatch = end + 10_000, position + tokens, ubatch + 1
     convert(capture.frames(), path)

@@ -30,7 +30,6 @@ from tests.support import require_recording
 EXPERTS = "INCLUDE PERFETTO MODULE profinfer.experts"
 PRIME = 61
 MEANS: tuple[list[str], ...] = (
-    [],
     ["--transport", "perf"],
     ["--loader", "bcc"],
     ["--loader", "bcc", "--transport", "perf"],
@@ -115,11 +114,23 @@ def test_ubatches_of_a_batch_are_told_apart(tmp_path: Path) -> None:
     assert activations(tmp_path / "t.pftrace") == (truth.ids, [])
 
 
-def test_weights_are_those_the_engine_sees(tmp_path: Path, truths: dict[str, Truth]) -> None:
+@pytest.fixture(scope="module", name="weighted")
+def weighted_fixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A recording with weights by the usual means: trace and raw capture."""
+    folder = tmp_path_factory.mktemp("weighted")
+    trace, raw = folder / "t.pftrace", folder / "t.raw"
+    record(trace, ["--expert-weights", "--raw", raw], command("60x4", BATCHES))
+    return trace, raw
+
+
+def test_weights_are_those_the_engine_sees(
+    weighted: tuple[Path, Path], truths: dict[str, Truth]
+) -> None:
     truth = truth_of(truths, "60x4")
-    record(tmp_path / "t.pftrace", ["--expert-weights"], command("60x4", BATCHES))
+    trace, _ = weighted
+    assert activations(trace) == (truth.ids, [])
     _, found = rows(
-        tmp_path / "t.pftrace", EXPERTS,
+        trace, EXPERTS,
         "SELECT sequence, position, layer, rank, expert, weight FROM profinfer_expert_activation"
         " JOIN profinfer_expert_token USING (token_id)",
     )  # fmt: skip
@@ -128,17 +139,15 @@ def test_weights_are_those_the_engine_sees(tmp_path: Path, truths: dict[str, Tru
     assert {tuple(row[:4]): row[5] for row in found} == truth.weights
 
 
-def test_each_layer_is_read_once_per_graph(tmp_path: Path, truths: dict[str, Truth]) -> None:
+def test_each_layer_is_read_once_per_graph(
+    weighted: tuple[Path, Path], truths: dict[str, Truth]
+) -> None:
     truth = truth_of(truths, "60x4")
-    record(
-        tmp_path / "t.pftrace", ["--experts", "--raw", tmp_path / "t.raw"],
-        command("60x4", BATCHES),
-    )  # fmt: skip
-    assert kinds(tmp_path / "t.raw")[Kind.EXPERTS] == truth.records(EXPERT_VALUES)
+    trace, raw = weighted
+    assert kinds(raw)[Kind.EXPERTS] == truth.records(EXPERT_VALUES)
     _, found = rows(
-        tmp_path / "t.pftrace", EXPERTS,
-        "SELECT layer, tokens, used FROM profinfer_expert_reading ORDER BY ts",
-    )  # fmt: skip
+        trace, EXPERTS, "SELECT layer, tokens, used FROM profinfer_expert_reading ORDER BY ts"
+    )
     assert found == truth.readings
 
 

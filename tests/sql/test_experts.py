@@ -364,7 +364,12 @@ def test_faults_stand_next_to_distances() -> None:
     # (1, 0), (2, 2), (3, 4) are on a line; with (1, 0), (1, 1) 1.16 / sqrt(0.64 * 2.24). Where all
     # distances are alike there is no correlation.
     assert rows(
-        tables[BY_LAYER], "layer", "major_faults", "minor_faults", "faults_correlation", "incomplete"
+        tables[BY_LAYER],
+        "layer",
+        "major_faults",
+        "minor_faults",
+        "faults_correlation",
+        "incomplete",
     ) == [("all", 7, 2, 0.969, 0), ("0", 6, 1, 1.0, 0), ("1", 1, 1, None, 0)]
     found = rows(
         tables["Time and faults by operator and distance, decode"],

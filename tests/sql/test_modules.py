@@ -116,7 +116,6 @@ def full() -> Iterator[Session]:
     capture.lose(lambda row: row.ts == lost)
     capture.ubatch(5_000_000, 6_000_000, [(0, 4, 1, 1, 1)])
     add_experts(capture)
-    capture.at_start |= {"config": {**capture.start()["config"], "faults": True}}
     shape = attention(capture, 5_010_000, 32)
     capture.graph(
         shape, 5_020_000, 5_900_000,
