@@ -177,26 +177,18 @@ SELECT
   m.complete,
   iif(
     a.yes AND m.complete AND NOT m.graph_id IN (SELECT graph_id FROM _fault_gap),
-    coalesce((
-      SELECT
-        major
-      FROM _expert_fault
-      WHERE operator_key = (m.graph_id << 32) + m.tensor_id
-    ), 0),
+    coalesce(f.major, 0),
     NULL
   ) AS major_faults,
   iif(
     a.yes AND m.complete AND NOT m.graph_id IN (SELECT graph_id FROM _fault_gap),
-    coalesce((
-      SELECT
-        minor
-      FROM _expert_fault
-      WHERE operator_key = (m.graph_id << 32) + m.tensor_id
-    ), 0),
+    coalesce(f.minor, 0),
     NULL
   ) AS minor_faults
 FROM merged AS m
-CROSS JOIN asked AS a;
+CROSS JOIN asked AS a
+LEFT JOIN _expert_fault AS f
+  ON f.operator_key = (m.graph_id << 32) + m.tensor_id;
 
 -- Time and faults of a layer's operators together.
 CREATE PERFETTO TABLE _expert_time(
