@@ -4,7 +4,8 @@
 -- use of all the layer's experts. router_entropy_bits is the mean entropy of what the router gave
 -- the chosen experts of one token (record --expert-weights). Readings that are not complete are
 -- not in the sums; how many there are is in the last column, with the graphs whose layers are not
--- known. Recordings without --experts have no rows.
+-- known. Runs that sent every token to all experts, as llama.cpp's warm-up does, are in none of the
+-- tables. Recordings without --experts have no rows.
 
 INCLUDE PERFETTO MODULE profinfer.expert_readings;
 INCLUDE PERFETTO MODULE profinfer.expert_shares;

@@ -164,6 +164,8 @@ LEFT JOIN profinfer_graph AS g
   USING (graph_id)
 LEFT JOIN _expert_ubatch AS u
   USING (ubatch_id)
+-- llama.cpp warms a model up by sending tokens to all experts: no router has chosen these.
+WHERE NOT coalesce(e.used = e.experts AND e.used > (SELECT min(used) FROM _expert_event), FALSE)
 ORDER BY e.ts, e.id;
 
 -- The same layer by layer: the first row is turn 0.

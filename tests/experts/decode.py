@@ -143,6 +143,7 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("batches")
     parser.add_argument("--dump", action="store_true")
+    parser.add_argument("--warm-up", action="store_true", help="two tokens to all experts, first")
     parser.add_argument("--wait", action="store_true", help="for a line, before the first batch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ubatch", type=int, default=512)
@@ -168,6 +169,16 @@ def main() -> int:
         params.words[at], params.words[at + 1] = pointer & 0xFFFFFFFF, pointer >> 32
     context = engine.lib.llama_init_from_model(model, params)
     assert context, "no context"
+    if args.warm_up:
+        engine.lib.llama_set_warmup.argtypes = [Ptr, ctypes.c_bool]
+        engine.lib.llama_get_memory.argtypes = [Ptr]
+        engine.lib.llama_get_memory.restype = Ptr
+        engine.lib.llama_memory_clear.argtypes = [Ptr, ctypes.c_bool]
+        engine.lib.llama_set_warmup(context, True)
+        one, _kept = batch([[1, 0, 0], [2, 1, 0]])
+        assert engine.lib.llama_decode(context, one) == 0
+        engine.lib.llama_memory_clear(engine.lib.llama_get_memory(context), True)
+        engine.lib.llama_set_warmup(context, False)
     if args.wait:
         print("ready", file=sys.stderr, flush=True)
         sys.stdin.readline()
