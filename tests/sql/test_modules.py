@@ -123,6 +123,10 @@ def full() -> Iterator[Session]:
     )  # fmt: skip
     asked = {"faults": True, "block_io": True}
     capture.at_start["config"] = {**capture.start()["config"], **asked}
+    counted_by = {"runs": 1009, "timed_runs": 11, "timed_ns": 2002}
+    capture.at_end["event_programs"] = [
+        {"program": "on_switch", "event": "sched_switch", **counted_by}
+    ]
     fault(capture, 5_200_000, 100, MAPPED + 0x1_2345, major=True)
     read(capture, 5_210_000, 0x1_0000, 5)
     bad = model(inode=OTHER, path="/other", error="no", tensors=[])
