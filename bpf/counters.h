@@ -8,8 +8,8 @@
  * thread before its first probe, and all differences between two readings of a thread are its own.
  * Kernel code that a switch itself runs after the tracepoint belongs to the thread that comes.
  *
- * A kernel may leave out the program at a switch. Then who runs is not who was switched to, or a
- * thread comes that was not seen leaving: what it has counted before is no base for what it counts
+ * A kernel may leave out the program at a switch. Then who runs is not who was switched to, or has
+ * left its CPU more often than was seen: what it has counted before is no base for what it counts
  * afterwards, and its readings say so by another generation.
  */
 #ifndef PROFINFER_COUNTERS_H
@@ -35,7 +35,7 @@ struct counter_cpu {
 /* A thread, up to when it last left a CPU. */
 struct counter_thread {
   __u64 generation;
-  __u64 stay; /* CPU and switch since which it was running when last read; 0 since it left */
+  __u64 left; /* times that it had left a CPU when last seen, and one; 0 before that */
   __u64 cpu_ns;
   __u64 value[COUNTER_MAX];
   __u64 lacking[COUNTER_MAX]; /* ns of cpu_ns in which the event was not counted */
@@ -91,6 +91,22 @@ BODY int is_unannounced(struct counter_cpu *last) {
   return last->running && last->running != bpf_get_current_task();
 }
 
+/* How often the running thread has left a CPU, and one; 0 where the kernel does not tell. */
+BODY __u64 times_left(void) {
+  __u64 times[2] = {}; /* willingly, and not */
+  if (TASK_NVCSW < 0)
+    return 0;
+  bpf_probe_read_kernel(times, sizeof(times), (void *)(bpf_get_current_task() + TASK_NVCSW));
+  return times[0] + times[1] + 1;
+}
+
+/* A thread has left so many times; that should be `more` than when it was seen before. */
+BODY void see_left(struct counter_thread *t, __u64 left, __u64 more) {
+  if (t->left && left != t->left + more)
+    t->generation++;
+  t->left = left;
+}
+
 /* The reading of the running thread; 0 when there can be none. */
 BODY __u64 *read_counters(__u32 cpu) {
   struct counter_thread *t = counter_thread((__u32)bpf_get_current_pid_tgid());
@@ -100,16 +116,14 @@ BODY __u64 *read_counters(__u32 cpu) {
   ROLLED
   for (int i = 0; i < COUNTER_TRIES; i++) {
     __u64 switches = *(volatile __u64 *)&last->switches;
-    __u64 stay = ((__u64)cpu << 48 | switches) + 1;
+    __u64 left = times_left();
     ORDERED();
     if (is_unannounced(last))
       return 0;
-    if (t->stay && t->stay != stay)
-      t->generation++;
-    t->stay = stay;
+    see_left(t, left, 0);
     fill_reading(t, last, cpu);
     ORDERED();
-    if (*(volatile __u64 *)&last->switches == switches)
+    if (*(volatile __u64 *)&last->switches == switches && times_left() == left)
       return t->reading;
   }
   return 0;
@@ -137,7 +151,7 @@ BODY int handle_count_switch(__u64 next) {
   if (t) {
     t->cpu_ns += elapsed;
     t->generation += is_unannounced(last);
-    t->stay = 0;
+    see_left(t, times_left(), 1); /* the kernel has counted it already */
   }
   last->running = next;
   last->ts = ts;

@@ -53,6 +53,8 @@
   X(COUNTER_LEADERS) /* a bit for each that leads a group on a PMU */                              \
   X(COUNTER_ALWAYS)  /* a bit for each that never waits for hardware: the kernel's own */          \
   X(COUNTER_RECORDS) /* records of a reading, 0 for none */                                        \
+  X(TASK_NVCSW)      /* where a task_struct says how often it left a CPU willingly, then how often \
+                        not; -1: unknown */                                                        \
   X(CPU_COUNT)       /* event i on CPU c is number i * CPU_COUNT + c */                            \
   X(EXPERTS)         /* 1: read which experts tokens are sent to */                                \
   X(EXPERT_WEIGHTS)  /* 1: and what the router gave them */

@@ -50,7 +50,9 @@ class CounterTracks:
         if not self._is_counting:
             return records
         is_counter = records["kind"] == Kind.COUNTERS
-        self._readings.add(select(records, is_counter), self._threads)
+        kind = records["kind"]
+        is_bound = (kind == Kind.OPERATOR) | (kind == Kind.FUSED) | (kind == Kind.GRAPH_END)
+        self._readings.add(select(records, is_counter), select(records, is_bound), self._threads)
         return select(records, ~is_counter)
 
     def forget(self, before: int) -> None:

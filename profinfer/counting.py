@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from profinfer import kernel
+from profinfer.aside import Aside
 from profinfer.counters import Counter, want
+from profinfer.kernel_types import switch_counts
 from profinfer.loaded import NO_COUNTERS, Loaded, cpu_count
 from profinfer.perf_buffer import online_cpus
 from profinfer.perf_events import encode
@@ -85,6 +87,7 @@ class Counting:
             "COUNTER_LEADERS": sum(1 << i for i in self.leaders),
             "COUNTER_ALWAYS": sum(1 << i for i in always),
             "COUNTER_RECORDS": self.records,
+            "TASK_NVCSW": Aside(switch_counts).result(),
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -116,6 +116,17 @@ def scheduler_types(path: Path = _FILE) -> dict[str, int]:
     }
 
 
+def switch_counts(path: Path = _FILE) -> int:
+    """Where a task says how often it has left a CPU, willingly and, right behind, not; -1 where the
+    kernel does not tell."""
+    try:
+        types = KernelTypes(path)
+        willing, forced = (types.offset("task_struct", name) for name in ("nvcsw", "nivcsw"))
+    except KernelError:
+        return -1
+    return willing if forced == willing + 8 else -1
+
+
 def _first(types: KernelTypes, *ways: tuple[str, ...]) -> int:
     """The first that is there: names have changed."""
     for way in ways[:-1]:

@@ -43,6 +43,7 @@ _COUNTING = ("count_switch", "count_exit")
 _COUNTED_THREADS = 4096
 NO_COUNTERS = {
     "COUNTERS": 0, "COUNTER_LEADERS": 0, "COUNTER_ALWAYS": 0, "COUNTER_RECORDS": 0,
+    "TASK_NVCSW": -1,
 }  # fmt: skip
 """Parameters of bpf/counters.h where nothing is counted."""
 _MAPS = {

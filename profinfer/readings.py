@@ -2,7 +2,8 @@
 
 A reading is the row of records that follows an operator, a barrier or a graph's end, with its time
 and thread (bpf/records.h). Where not all of it arrived it is as if it had not been made; so it is
-with the first of each generation, since what was counted before it is not all the thread's own.
+with those of a new generation up to the next beginning of an operator: what was counted before is
+not all the thread's own, and nothing in the trace shall be the difference between the two.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from profinfer.records import COUNTER_GENERATION, COUNTER_UNKNOWN, Records
-from profinfer.slices import I64, Threads
+from profinfer.slices import I64, Mask, Threads
 
 U64 = npt.NDArray[np.uint64]
 UNKNOWN = 0
@@ -35,9 +36,12 @@ class Readings:
         """Of a thread's column the last value as it came, and as it stands here."""
         self._generation: dict[int, int] = {}
         """The last one of each thread."""
+        self._dropping: set[int] = set()
+        """Threads in whose next readings a generation goes on that has begun within an operator."""
 
-    def add(self, records: Records, threads: Threads) -> None:
-        """Takes the next records: those of one reading in order, none without the others."""
+    def add(self, records: Records, bounds: Records, threads: Threads) -> None:
+        """Takes the next records: those of one reading in order, none without the others. `bounds`:
+        the records at which operators begin or graphs end."""
         thread = threads.index(records["tid"])
         ts = records["ts"].astype(np.int64)
         order = np.lexsort((ts, thread))
@@ -53,18 +57,33 @@ class Readings:
         generation = raw[:, 0] >> np.uint64(COUNTER_GENERATION)
         raw[:, 0] &= np.uint64((1 << COUNTER_GENERATION) - 1)
         values = self._rebased(thread, raw)
-        values[self._is_broken(thread, generation.astype(np.int64))] = UNKNOWN
+        values[self._is_dropped(thread, ts, generation.astype(np.int64), bounds, threads)] = UNKNOWN
         self._keep(thread, ts, values)
 
-    def _is_broken(self, thread: I64, generation: I64) -> npt.NDArray[np.bool_]:
-        """Which of the readings begin another generation of their thread than the first."""
-        starts = np.flatnonzero(np.diff(thread, prepend=-1))
-        before = np.append(np.int64(0), generation[:-1])[: len(thread)]
-        for row in starts.tolist():
-            before[row] = self._generation.get(int(thread[row]), int(generation[row]))
-        ends = np.append(starts[1:], len(thread))[: len(starts)] - 1
-        self._generation |= zip(thread[ends].tolist(), generation[ends].tolist(), strict=True)
-        return before != generation
+    def _is_dropped(
+        self, thread: I64, ts: I64, generation: I64, bounds: Records, threads: Threads
+    ) -> Mask:
+        """Which of the readings, ordered by thread and time, are of no use."""
+        dropped = np.zeros(len(thread), np.bool_)
+        bound_thread, bound_ts = threads.index(bounds["tid"]), bounds["ts"].astype(np.int64)
+        for number in sorted(set(thread.tolist())):
+            begin, end = np.searchsorted(thread, [number, number + 1]).tolist()
+            mine = generation[begin:end]
+            before = np.append(np.int64(self._generation.get(number, int(mine[0]))), mine[:-1])
+            self._generation[number] = int(mine[-1])
+            its = np.sort(bound_ts[bound_thread == number])
+            at = np.searchsorted(its, ts[begin:end])
+            is_bound = np.append(its, -1)[at] == ts[begin:end]
+            # The place of the last change up to each reading, and of the last bound before it.
+            change, bound = (0, -1) if number in self._dropping else (-1, 0)
+            place = np.arange(1, len(mine) + 1)
+            changes = np.maximum.accumulate(np.where(before != mine, place, change))
+            bounds_to = np.maximum.accumulate(np.where(is_bound, place, bound))
+            dropped[begin:end] = changes > np.append(np.int64(bound), bounds_to[:-1])
+            self._dropping.discard(number)
+            if changes[-1] > bounds_to[-1]:
+                self._dropping.add(number)
+        return dropped
 
     def _keep(self, thread: I64, ts: I64, values: I64) -> None:
         thread, ts = np.append(self._thread, thread), np.append(self._ts, ts)

@@ -131,6 +131,7 @@ static void set_parameters(struct bpf_object *object, const struct program_optio
   set_parameter(object, "COUNTER_LEADERS", counters->leaders);
   set_parameter(object, "COUNTER_ALWAYS", counters->always);
   set_parameter(object, "COUNTER_RECORDS", counters->records);
+  set_parameter(object, "TASK_NVCSW", -1); /* the kernel's types are too large for this process */
   set_parameter(object, "CPU_COUNT", counters->cpus);
   set_parameter(object, "EXPERTS", options->experts);
   set_parameter(object, "EXPERT_WEIGHTS", options->expert_weights);

@@ -93,8 +93,8 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
             f" WHERE p.taker_tid = {intruder}"
         ).rows()
         delays: dict[object, dict[object, int]] = {}
-        for name, taker, dur in session.query(DELAYS).rows():
-            delays.setdefault(name, {})[taker] = as_int(dur)
+        for operator, taker, dur in session.query(DELAYS).rows():
+            delays.setdefault(operator, {})[taker] = as_int(dur)
     # Whatever else goes on at the time on this machine has rows of its own.
     (row,) = [row for row in takers if row["tid"] == intruder]
     assert (row["thread"], row["own"]) == (SPINNER, 0)

@@ -96,6 +96,42 @@ def test_values_per_operator_and_thread(drains: list[tuple[int, int]]) -> None:
         ]
 
 
+GENERATION = 1 << 58
+
+
+@pytest.mark.parametrize("drains", [[], [62_000], [75_000], [81_000], [62_000, 75_000, 81_000]])
+@pytest.mark.parametrize(("at", "unread"), [
+    # Within an operator, seen at a barrier inside it, or at that after it; and in the wait for it.
+    (60_000, {"b-0", "c-0"}), (80_000, {"b-0", "c-0"}), (90_000, {"c-0"}), (50_000, {"b-0"}),
+])  # fmt: skip
+def test_nothing_is_computed_across_a_missed_switch(
+    at: int, unread: set[str], drains: list[int]
+) -> None:
+    """Main's readings: b-0 has a barrier inside it, at 60 us, and one after it; then comes c-0."""
+    capture = Capture()
+    tensors = [T("x"), T("a-0", "ADD", ("x",)), T("b-0", "MUL_MAT", ("a-0",)),
+               T("c-0", "ADD", ("b-0",))]  # fmt: skip
+    shape = capture.structure(0, tensors)
+    operators = [("a-0", 10_000, 40_000), ("b-0", 50_000, 60_000, 80_000), ("c-0", 90_000, 95_000)]
+    capture.graph(shape, 9_000, 99_000, {MAIN: operators})
+    times = (10_000, 40_000, 50_000, 60_000, 80_000, 90_000, 95_000, 99_000)
+    generation = {t: (3 if t >= at else 2) * GENERATION for t in times}
+    capture.count(
+        MAIN, {t: [generation[t] + FROM + t, t // 1000 + (500 if t >= at else 0)] for t in times},
+        [event("page-faults", "")],
+    )  # fmt: skip
+    with opened(capture, drains=[(BASE + t, BASE + t) for t in drains]) as session:
+        found = ask(
+            session,
+            "SELECT s.name, c.value FROM profinfer_operator_counter AS c JOIN"
+            " profinfer_operator_slice AS s USING (id)",
+        )
+        whole = {"a-0": 30, "b-0": 30, "c-0": 5}
+        assert dict(found) == {  # type: ignore[arg-type]
+            name: None if name in unread else value for name, value in whole.items()
+        }
+
+
 def test_metrics_of_an_operator_run() -> None:
     with opened(counted()) as session:
         assert ask(

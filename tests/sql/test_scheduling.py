@@ -55,7 +55,7 @@ def schedule(mode: str = "system", *, calls: bool = True, later: int = 0) -> Cap
     }
     capture.graph(
         shape, at(50), at(1000),
-        {tid: [(name, *map(at, times)) for name, *times in operators]
+        {tid: [(str(name), *(at(int(t)) for t in times)) for name, *times in operators]
          for tid, operators in threads.items()},
     )  # fmt: skip
     if not mode:
