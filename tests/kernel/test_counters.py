@@ -94,8 +94,13 @@ def test_page_faults_are_the_threads_own(
         truth = recording.truth
         executed = sum(thread["executed"] for thread in truth["threads"])
         fused = sum(thread["fused"] for thread in truth["threads"])
-        # Nothing is missing: norm and mul of a fused pair are one slice.
-        assert len(found) == executed - fused
+        # Nothing is missing: norm and mul of a fused pair are one slice. Without a value are only
+        # those around a switch that the kernel has not reported.
+        assert recording.rows(
+            f"{INCLUDE} SELECT count() FROM profinfer_operator_counter AS c"
+            " JOIN profinfer_counter AS n USING (counter_id) WHERE n.name = 'page-faults'"
+        ) == [(executed - fused,)]
+        assert 0.9 * (executed - fused) <= len(found) <= executed - fused
         # In the first graph a thread also meets its own stack and code for the first time.
         assert {(place, faults) for place, graph, faults in found if graph > 1} == {
             (0, TOUCH),

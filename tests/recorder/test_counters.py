@@ -9,6 +9,7 @@ import pytest
 from profinfer.capture import FrameKind
 from tests.kernel.helpers import rows
 from tests.recorder.recording import convert, drained, frame_json, make_plan, record
+from tests.support import as_int
 
 TOUCH = 3
 ENGINE = ("--threads", 2, "--touch", TOUCH, "--samples", 0, "--final-barrier")
@@ -43,12 +44,13 @@ def test_page_faults_are_the_threads_own(
     assert (start["leaders"], start["records"], len(start["notes"])) == ([], 2, 2)
     seen = drained(capture)
     hits = seen["operator"] + seen["fused"] + seen["barrier"] + seen["graph_end"]
-    assert seen["counters"] == 2 * hits
     *_, found = rows(convert(capture), INCLUDE, FAULTS)
-    assert found == [
-        (0, TOUCH, (GRAPHS - 1) * OPERATORS),
-        (1, 2 * TOUCH, (GRAPHS - 1) * OPERATORS),
-    ]
+    assert [row[:2] for row in found] == [(0, TOUCH), (1, 2 * TOUCH)]
+    # Where the kernel has not reported a switch there is no reading, or none that is believed.
+    few = 2 * hits // 10
+    assert 2 * hits - few <= seen["counters"] <= 2 * hits
+    for row in found:
+        assert 0.9 * (GRAPHS - 1) * OPERATORS <= as_int(row[2]) <= (GRAPHS - 1) * OPERATORS
 
 
 def test_below_operators_nothing_is_counted(
