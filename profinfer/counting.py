@@ -32,7 +32,7 @@ _NO_SUCH_FILTER = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
-class _Tried:
+class Tried:
     """How it went to open a counter on each CPU by itself."""
 
     counter: Counter
@@ -158,12 +158,32 @@ def open_counters(names: Sequence[str]) -> Counting:
         elif each.cpus != online:
             missing = describe_cpus(online - each.cpus)
             notes.append(f"{each.counter.name} is not counted on CPUs {missing}: {each.why}")
-    counting = Counting(tuple(each.counter for each in tried if each.cpus), ())
+    counting = Counting(grouped([each for each in tried if each.cpus], notes), ())
     _limit_files(len(online) * len(counting.counters))
     while not _open_groups(counting, pmus, notes):
         counting.close()
     counting.notes = tuple(notes)
     return counting
+
+
+def grouped(tried: Sequence[Tried], notes: list[str]) -> tuple[Counter, ...]:
+    """The counters; in groups only those that count on the same CPUs. For how long a group was not
+    counted is known of its first one."""
+    found: list[Counter] = []
+    first: dict[int, Tried] = {}
+    alone = 1 + max((each.counter.group for each in tried), default=0)
+    for each in tried:
+        leader = first.setdefault(each.counter.group, each)
+        if leader.cpus == each.cpus:
+            found.append(each.counter)
+            continue
+        notes.append(
+            f"{each.counter.name} is counted by itself: not on the same CPUs as"
+            f" {leader.counter.name}"
+        )
+        found.append(replace(each.counter, group=alone))
+        alone += 1
+    return tuple(found)
 
 
 def check_counters(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -173,7 +193,7 @@ def check_counters(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [counter.name for counter in counting.counters], list(counting.notes)
 
 
-def _try(counter: Counter, pmus: Pmus) -> _Tried:
+def _try(counter: Counter, pmus: Pmus) -> Tried:
     cpus, why = set(), "no PMU has it"
     for cpu in online_cpus(cpu_count()):
         try:
@@ -186,7 +206,7 @@ def _try(counter: Counter, pmus: Pmus) -> _Tried:
         if fd is not None:
             os.close(fd)
             cpus.add(cpu)
-    return _Tried(counter, frozenset(cpus), why)
+    return Tried(counter, frozenset(cpus), why)
 
 
 def _explain(error: OSError) -> str:

@@ -99,9 +99,13 @@ static bool open_groups(struct counters *counters) {
         if (counters->groups[j] == counters->groups[i])
           leader = counters->fds[j * counters->cpus + cpu];
       int fd = event_open(event_of(counters, i), cpu, leader);
-      if (fd < 0 && leader >= 0) {
+      /* Nor is it known of a group when it was not counted, where its first one is not. */
+      if (leader_of(counters, i) != i && (fd < 0) != (leader < 0)) {
+        const char *why = fd < 0 ? strerror(errno) : "not on the same CPUs";
         note(counters, text("%s is counted by itself: not in one group with those before it (%s)",
-                            name_of(counters, i), strerror(errno)));
+                            name_of(counters, i), why));
+        if (fd >= 0)
+          close(fd);
         int last = 0;
         for (size_t j = 0; j < counters->count; j++)
           last = counters->groups[j] > last ? counters->groups[j] : last;
