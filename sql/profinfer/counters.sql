@@ -163,8 +163,9 @@ SELECT
   complete AND value IS NOT NULL AS complete
 FROM counted;
 
--- What the counters say of an operator run, all its threads together. NULL where the counters
--- that it takes were not counted.
+-- What the counters say of an operator run, all its threads together. NULL where a counter that it
+-- takes was not counted, be it on one of the threads. Of several counters that stand for the same the
+-- first is taken.
 CREATE PERFETTO VIEW profinfer_operator_metric(
   -- Graph run.
   graph_id LONG,
@@ -192,20 +193,48 @@ CREATE PERFETTO VIEW profinfer_operator_metric(
   multiplexed BOOL
 ) AS
 WITH
+  taken AS MATERIALIZED (
+    SELECT
+      min(counter_id) AS counter_id,
+      role
+    FROM profinfer_counter
+    WHERE role IS NOT NULL
+    GROUP BY role
+  ),
   summed AS (
     SELECT
       c.graph_id,
       c.arg_set_id,
       max(s.ts + s.busy_dur) - min(s.ts) AS work_dur,
-      sum(iif(k.role = 'cycles', c.estimate, NULL)) AS cycles,
-      sum(iif(k.role = 'instructions', c.estimate, NULL)) AS instructions,
-      sum(iif(k.role = 'stall_backend', c.estimate, NULL)) AS stalled,
-      sum(iif(k.role = 'memory_read', c.estimate, NULL)) AS read_bytes,
-      sum(iif(k.role = 'memory_write', c.estimate, NULL)) AS written_bytes,
+      iif(
+        max(k.role = 'cycles' AND c.estimate IS NULL),
+        NULL,
+        sum(iif(k.role = 'cycles', c.estimate, NULL))
+      ) AS cycles,
+      iif(
+        max(k.role = 'instructions' AND c.estimate IS NULL),
+        NULL,
+        sum(iif(k.role = 'instructions', c.estimate, NULL))
+      ) AS instructions,
+      iif(
+        max(k.role = 'stall_backend' AND c.estimate IS NULL),
+        NULL,
+        sum(iif(k.role = 'stall_backend', c.estimate, NULL))
+      ) AS stalled,
+      iif(
+        max(k.role = 'memory_read' AND c.estimate IS NULL),
+        NULL,
+        sum(iif(k.role = 'memory_read', c.estimate, NULL))
+      ) AS read_bytes,
+      iif(
+        max(k.role = 'memory_write' AND c.estimate IS NULL),
+        NULL,
+        sum(iif(k.role = 'memory_write', c.estimate, NULL))
+      ) AS written_bytes,
       min(c.complete AND c.estimate IS NOT NULL) AS complete,
       max(c.counted_dur < c.cpu_dur) AS multiplexed
     FROM profinfer_operator_counter AS c
-    JOIN profinfer_counter AS k
+    LEFT JOIN taken AS k
       USING (counter_id)
     JOIN profinfer_operator_slice AS s
       USING (id)
