@@ -77,7 +77,7 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
 ) -> None:  # fmt: skip
     trace = tmp_path / "t.pftrace"
     options = ("--level", "barrier", "--scheduler", mode, "--loader", name, "--transport",
-               transport, "--duration", 1)  # fmt: skip
+               transport, "--duration", 2.5)  # fmt: skip
     with (
         pinned(double, tmp_path / "go", cpus) as (engine, tids),
         spinning(double, spinner, cpus[1]) as intruder,

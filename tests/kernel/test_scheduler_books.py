@@ -254,6 +254,33 @@ def scheduled(raw: Path) -> Any:
     return records[np.argsort(records["ts"], kind="stable")]
 
 
+@pytest.mark.parametrize(
+    ("module", "table"),
+    [
+        ("runnable", "sched_previous_runnable_on_thread"),
+        ("latency", "sched_latency_for_running_interval"),
+        ("time_in_state", "sched_time_in_state_for_thread"),
+        ("thread_level_parallelism", "sched_active_cpu_count"),
+        ("with_context", "sched_with_thread_process"),
+    ],
+)
+def test_perfettos_modules_have_rows(compared: Compared, module: str, table: str) -> None:
+    rows = compared.session.query(
+        f"INCLUDE PERFETTO MODULE sched.{module}; SELECT count() FROM {table}"
+    ).rows()
+    assert as_int(rows[0][0]) > 100 or module == "time_in_state"
+    assert as_int(rows[0][0]) > 0
+
+
+def test_states_are_told_in_words(compared: Compared) -> None:
+    rows = compared.session.query(
+        "INCLUDE PERFETTO MODULE sched.states;"
+        "SELECT DISTINCT sched_state_to_human_readable_string(s.state) FROM thread_state AS s"
+        f" JOIN thread USING (utid) WHERE tid = {max(compared.counted)}"
+    ).rows()
+    assert {"Running", "Runnable", "Stopped"} <= {row[0] for row in rows}
+
+
 def test_perfettos_modules_answer_as_on_any_system_trace(compared: Compared) -> None:
     session = compared.session
     (row,) = session.query(

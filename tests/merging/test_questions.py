@@ -91,7 +91,7 @@ def test_there_is_something_to_compare(alone: Session) -> None:
     # This recording lost nothing, has nothing to be warned of and its costs were not counted.
     assert empty <= {
         "profinfer_loss", "profinfer_recording_warning", "profinfer_handler",
-        "profinfer_operator_cost",
+        "profinfer_operator_cost", "profinfer_event_program",
     }  # fmt: skip
 
 
