@@ -50,7 +50,7 @@ def counted() -> Capture:
         80_000: reading(55_000, 125_000, 215_000, 24_500, 51, 3, 10_000, 20_000),
         90_000: reading(65_000, 135_000, 225_000, 24_500, 51, 3, 10_000, 30_000),
     }
-    capture.count(MAIN, main, EVENTS)
+    capture.count(MAIN, main, [dict(each) for each in EVENTS])  # tests change them
     worker = {
         10_000: reading(7, 0, 0, 0, 0, 0, 0, 0),
         40_000: reading(30_007, 60_000, 60_000, 1_000, 10, None, 0, 0),
