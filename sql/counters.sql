@@ -98,6 +98,13 @@ SELECT
   multiplexed,
   runs - whole AS incomplete
 FROM known
+-- Where nothing of the kind was counted, a table of dashes says less than an empty one.
+WHERE EXISTS (
+  SELECT
+    1
+  FROM profinfer_counter
+  WHERE role IS NOT NULL
+)
 ORDER BY work_dur DESC;
 
 -- title: What was counted
