@@ -254,8 +254,12 @@ def describe_ubatch(engine: Engine, channel: int, model: str) -> None:
         # Past the end of the struct there may lie a stale copy of it: all its fields are as far
         # from ours as its `pos` is, and ours comes first.
         copies = [offset - min(common["pos"]) for offset in common["pos"]]
+        end = max(min(common[name], default=0) for name in (*_POINTERS, "seq_id"))
         for name, offsets in common.items():
             firsts = {o for o in offsets if not any(d and o - d in offsets for d in copies)}
+            if name in COUNTS:
+                # Numbers as small as these also turn up by chance, behind the struct.
+                firsts = {o for o in firsts if o < end} or firsts
             found[name] = _choose(engine, name, firsts, len(results) == len(TRIALS))
     emit(channel, {"ubatch": found, "notes": engine.notes})
 

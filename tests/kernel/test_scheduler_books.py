@@ -121,15 +121,18 @@ def test_a_threads_time_on_and_for_a_cpu_is_in_the_kernels_sums(compared: Compar
     wakes and when it switches threads, but not when the switch follows from the wake-up. Then who
     comes is said to run since the wake-up, and who goes to wait: some 20 us are moved each time,
     of the sum nothing but what passes between clock and tracepoint. Time that the host takes is in
-    its waiting only, but is in our running: nobody else ran.
+    its waiting only, but is in our running: nobody else ran. We count waiting from the decision
+    to wake a thread, as Perfetto does, and the kernel from when it stands in line on its CPU: the
+    way there is long where that CPU was idle, and ftrace tells how long.
     """
     for tid, counted in compared.counted.items():
         certain, uncertain = times(compared, tid)
         mine, both = certain["running"] + certain["waiting"], counted.ran_ns + counted.waited_ns
         slack = 10_000 * counted.switches
         stolen = compared.stolen_ns[tid] + STEAL_STEP_NS
-        said = f"{certain}, {uncertain} uncertain, {stolen} stolen, {counted}"
-        assert mine - stolen - slack <= both <= mine + uncertain + slack, said
+        way = 1000 * compared.books.travelled_us(tid)
+        said = f"{certain}, {uncertain} uncertain, {stolen} stolen, {way} on the way, {counted}"
+        assert mine - stolen - way - slack <= both <= mine + uncertain + slack, said
 
 
 def test_turns_last_as_long_as_between_the_switches_that_ftrace_shows(compared: Compared) -> None:

@@ -16,6 +16,9 @@ _LINE = re.compile(
 )
 _WAKING = re.compile(r"\[(\d+)\]\s+\S+\s+([\d.]+): sched_waking: .* pid=(\d+) prio=(-?\d+)")
 
+_WAKEUP = re.compile(r"\[(\d+)\]\s+\S+\s+([\d.]+): sched_wakeup: .* pid=(\d+) prio=(-?\d+)")
+_EVENTS = ("sched_switch", "sched_waking", "sched_wakeup")
+
 
 class Switch(NamedTuple):
     """A context switch."""
@@ -46,11 +49,11 @@ class Tracefs:
         self._folder.rmdir()
 
     def start(self) -> None:
-        for event in ("sched_switch", "sched_waking"):
+        for event in _EVENTS:
             self._write(f"events/sched/{event}/enable", "1")
 
     def stop(self) -> None:
-        for event in ("sched_switch", "sched_waking"):
+        for event in _EVENTS:
             self._write(f"events/sched/{event}/enable", "0")
 
     def lost(self) -> int:
@@ -74,6 +77,18 @@ class Tracefs:
         """Time in us, CPU of the waker, thread that is woken."""
         matches = map(_WAKING.search, self._lines())
         return [(_us(m[2]), int(m[1]), int(m[3])) for m in matches if m]
+
+    def travelled_us(self, tid: int) -> int:
+        """Between the decisions to wake a thread and its standing in line: the way to another CPU."""
+        decided: int | None = None
+        total = 0
+        for line in self._lines():
+            if (match := _WAKING.search(line)) and int(match[3]) == tid:
+                decided = _us(match[2])
+            elif (match := _WAKEUP.search(line)) and int(match[3]) == tid and decided is not None:
+                total += max(_us(match[2]) - decided, 0)
+                decided = None
+        return total
 
     def _lines(self) -> list[str]:
         return (self._folder / "trace").read_text(errors="replace").splitlines()

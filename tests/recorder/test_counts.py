@@ -118,7 +118,7 @@ def test_its_trace_says_what_a_recording_in_python_says(
     assert all(len(found) > 0 for found in ours[1:])
     for kind, absent in (
         (FrameKind.START, {"python", "hit_cost"}),
-        (FrameKind.END, {"memory", "scheduler"}),
+        (FrameKind.END, {"event_programs", "memory", "scheduler"}),
     ):
         check_keys(frame_json(capture, kind), frame_json(raw, kind), absent)
 

@@ -44,7 +44,7 @@ def test_the_demo_shows_experts_reuse_and_reads() -> None:
     found = tables(done.stdout)
     for title in (
         "Experts by layer and phase",
-        "Distance and time by layer, decode",
+        "Distance, time and faults by layer, decode",
         "Faults by tensor of a model (the first 40)",
         "Bytes read by tensor (the first 60)",
         "Memory by operator (the first 40 by expected bytes)",
