@@ -79,7 +79,7 @@ class Tracefs:
         return [(_us(m[2]), int(m[1]), int(m[3])) for m in matches if m]
 
     def travelled_us(self, tid: int) -> int:
-        """Between the decisions to wake a thread and its standing in line: the way to another CPU."""
+        """From decisions to wake a thread to its standing in line: the way to another CPU."""
         decided: int | None = None
         total = 0
         for line in self._lines():
