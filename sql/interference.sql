@@ -189,6 +189,14 @@ WITH
       USING (graph_id)
     GROUP BY g.ubatch_id, p.taker_name
   ),
+  doubtful AS MATERIALIZED (
+    SELECT DISTINCT
+      g.ubatch_id
+    FROM _uncertain_run AS u
+    JOIN profinfer_graph AS g
+      USING (graph_id)
+    WHERE g.ubatch_id IS NOT NULL
+  ),
   delays AS (
     SELECT
       s.*,
@@ -219,7 +227,14 @@ SELECT
     ORDER BY c.dur DESC, c.taker_name
     LIMIT 1
   ) AS mostly_by,
-  d.complete AND profinfer_scheduling_doubts() = 0 AS complete
+  d.complete
+  AND NOT d.ubatch_id IN (SELECT ubatch_id FROM doubtful)
+  AND NOT EXISTS(
+    SELECT
+      1
+    FROM _scheduler_doubt AS l
+    WHERE l.first_ts <= d.ts + d.dur AND l.ts >= d.ts
+  ) AS complete
 FROM delays AS d
 WHERE coalesce(d.delay, 0) + d.outside > 0
 ORDER BY coalesce(d.delay, 0) + d.outside DESC, request, d.step

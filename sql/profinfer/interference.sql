@@ -201,10 +201,16 @@ WHERE
 -- Losses that may have hidden something. Where a single switch was found to be missing, that is so
 -- when it concerns a thread of the target, or a CPU that one was waiting for.
 CREATE PERFETTO TABLE _scheduler_doubt(
+  -- Time before which none of these was lost.
+  first_ts TIMESTAMP,
+  -- Time of the last one.
+  ts TIMESTAMP,
   -- Records lost.
   lost LONG
 ) AS
 SELECT
+  l.first_ts,
+  l.ts,
   l.lost
 FROM _scheduler_loss AS l
 WHERE
