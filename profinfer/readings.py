@@ -53,6 +53,9 @@ class Readings:
         rows = order.take((first[:, None] + np.arange(self._records)).ravel())
         pairs = np.stack([records["a"].take(rows), records["b"].take(rows)], axis=1)
         raw = pairs.reshape(len(first), 2 * self._records)[:, : self._columns]
+        # Where the CPU time is unknown all is: the kernel could not make the reading.
+        is_read = raw[:, 0] != COUNTER_UNKNOWN
+        first, raw = first[is_read], raw[is_read]
         thread, ts = thread.take(first), ts.take(first)
         generation = raw[:, 0] >> np.uint64(COUNTER_GENERATION)
         raw[:, 0] &= np.uint64((1 << COUNTER_GENERATION) - 1)

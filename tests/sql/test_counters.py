@@ -132,6 +132,38 @@ def test_nothing_is_computed_across_a_missed_switch(
         }
 
 
+@pytest.mark.parametrize("drains", [[], [45_000], [62_000], [81_000, 85_000]])
+@pytest.mark.parametrize(("at", "unread"), [
+    (10_000, {"a-0"}), (60_000, set()), (80_000, {"b-0"}), (90_000, {"c-0"}),
+])  # fmt: skip
+def test_what_was_not_read_is_no_number(at: int, unread: set[str], drains: list[int]) -> None:
+    """As above, of one generation, but no value can be read at one of the times."""
+    capture = Capture()
+    tensors = [T("x"), T("a-0", "ADD", ("x",)), T("b-0", "MUL_MAT", ("a-0",)),
+               T("c-0", "ADD", ("b-0",))]  # fmt: skip
+    shape = capture.structure(0, tensors)
+    operators = [("a-0", 10_000, 40_000), ("b-0", 50_000, 60_000, 80_000), ("c-0", 90_000, 95_000)]
+    capture.graph(shape, 9_000, 99_000, {MAIN: operators})
+    times = (10_000, 40_000, 50_000, 60_000, 80_000, 90_000, 95_000, 99_000)
+    readings: dict[int, list[int | None]] = {
+        t: [None, None] if t == at else [2 * GENERATION + FROM + t, t // 1000] for t in times
+    }
+    capture.count(MAIN, readings, [event("page-faults", "")])
+    with opened(capture, drains=[(BASE + t, BASE + t) for t in drains]) as session:
+        found = ask(
+            session,
+            "SELECT s.name, c.value, c.cpu_dur FROM profinfer_operator_counter AS c JOIN"
+            " profinfer_operator_slice AS s USING (id)",
+        )
+        last = ask(session, "SELECT max(value) < 1e6 FROM counter WHERE value IS NOT NULL")
+    whole = {"a-0": 30, "b-0": 30, "c-0": 5}
+    assert sorted(found) == [
+        (name, None, None) if name in unread else (name, value, 1000 * value)
+        for name, value in whole.items()
+    ]
+    assert last == [(1,)]
+
+
 def test_metrics_of_an_operator_run() -> None:
     with opened(counted()) as session:
         assert ask(
