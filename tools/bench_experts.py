@@ -101,7 +101,7 @@ def main() -> int:
         print(f"{count:,} activations, {path.stat().st_size / 1e6:.1f} MB")
         for name in QUERIES:
             begin = time.monotonic()
-            with open_trace(path, trace_processor="wasm") as session:
+            with open_trace(path, trace_processor="wasm", interruptible=False) as session:
                 loaded = time.monotonic()
                 query.run(session, query.read(query.resolve(name)))
             end = time.monotonic()

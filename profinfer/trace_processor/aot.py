@@ -39,26 +39,27 @@ def cache_dir() -> Path | None:
     return path if private and status.st_uid == os.geteuid() else None
 
 
-def image_name(wasm: bytes) -> str:
-    """Return a file name that no other module, wasmtime or processor kind shares."""
+def image_name(wasm: bytes, variant: str = "") -> str:
+    """Return a file name that no other module, variant, wasmtime or processor kind shares."""
     digest = hashlib.sha256(wasm).hexdigest()[:16]
     version = metadata.version("wasmtime")
-    return f"trace_processor-{digest}-wasmtime{version}-{platform.machine()}.cwasm"
+    return f"trace_processor{variant}-{digest}-wasmtime{version}-{platform.machine()}.cwasm"
 
 
 def load_module(
-    engine: wasmtime.Engine, wasm_path: Path, directory: Path | None
+    engine: wasmtime.Engine, wasm_path: Path, directory: Path | None, variant: str = ""
 ) -> wasmtime.Module:
     """Return the module of `wasm_path`, from its image in `directory` where that is sound.
 
     Otherwise the module is compiled and its image saved. `directory` None compiles always.
+    `variant` names the engine's configuration.
     Raises `OSError` when `wasm_path` cannot be read and `wasmtime.WasmtimeError` when it
     cannot be compiled.
     """
     wasm = wasm_path.read_bytes()
     if directory is None:
         return wasmtime.Module(engine, wasm)
-    path = directory / image_name(wasm)
+    path = directory / image_name(wasm, variant)
     # An image of another wasmtime configuration is refused by wasmtime itself.
     with contextlib.suppress(OSError, wasmtime.WasmtimeError):
         image = _read_verified(path)

@@ -41,14 +41,14 @@ def find_shell(wanted: str | None = None) -> Path | None:
     return cached if cached and os.access(cached, os.X_OK) else None
 
 
-def start(wanted: str | None = None) -> Transport:
-    """Start the Trace Processor that `find_shell` chooses.
+def start(wanted: str | None = None, *, interruptible: bool = True) -> Transport:
+    """Start the Trace Processor that `find_shell` chooses; `interruptible` as in WasmTransport.
 
     Raises `TraceProcessorError` when it cannot be started.
     """
     path = find_shell(wanted)
     if path is None:
-        return WasmTransport()
+        return WasmTransport(interruptible=interruptible)
     try:
         return ShellTransport(path)
     except TraceProcessorError as error:

@@ -82,20 +82,25 @@ class Session:
 
 
 def open_trace(
-    path: Path | None, *, trace_processor: str | None = None, sql_dir: Path | None = SQL_DIR
+    path: Path | None,
+    *,
+    trace_processor: str | None = None,
+    sql_dir: Path | None = SQL_DIR,
+    interruptible: bool = True,
 ) -> Session:
     """Parse the trace in `path` (None: no trace) and return it ready for queries.
 
     `trace_processor` is the path of a native shell, `wasm` for the embedded one, or None to
     choose as `find.find_shell` says. The modules below `sql_dir`/profinfer are registered as the
-    PerfettoSQL package `profinfer` (None: not).
+    PerfettoSQL package `profinfer` (None: not). `interruptible` False: the embedded one is faster,
+    but only the end of the process ends a call.
 
     Raises `TraceError` when the file cannot be read or is no trace, and `TraceProcessorError`
     when there is no usable Trace Processor. A truncated trace opens: ask `is_cut`.
     """
     if path is not None:
         trace_file.check_readable(path)
-    transport = find.start(trace_processor)
+    transport = find.start(trace_processor, interruptible=interruptible)
     try:
         return _open(path, transport, sql_dir)
     except BaseException:

@@ -144,13 +144,38 @@ def test_operators_lie_where_the_kernel_says_that_their_thread_ran(recording: Re
     assert placement(recording.session, shift=100_000).edges < 0.5
 
 
+_SWITCHES_TO_OPERATORS = """
+    SELECT count() FROM sched AS s JOIN thread_track AS t USING (utid) JOIN slice AS o
+    ON o.track_id = t.id WHERE o.category = 'operator' AND s.ts < o.ts + o.dur
+    AND (s.dur < 0 OR s.ts + s.dur > o.ts)"""
+TRIES = 5
+
+
 def test_working_operators_lie_in_running_states_whole(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The thread gets its CPU once for all. Where the kernel has not reported that switch (see
+    placement.py) there is nothing to compare: then it is recorded again."""
     monkeypatch.setenv("PROFINFER_PERFETTO", str(PERFETTO))
-    trace, config = tmp_path / "t.pftrace", engine.folder / "system.pbtx"
+    for number in range(TRIES):
+        trace = tmp_path / f"{number}.pftrace"
+        _record_working(engine, tmp_path / f"gate{number}", trace)
+        with open_trace(trace, trace_processor="wasm") as session:
+            assert session.import_errors() == []
+            found = placement(session)
+            assert found.slices > 1_000
+            if session.query(_SWITCHES_TO_OPERATORS).rows() == [(0,)]:
+                continue
+            assert found.inside >= 0.99
+            _all_answer(session)
+            return
+    pytest.fail(f"{TRIES} times the kernel did not report that the thread got its CPU")
+
+
+def _record_working(engine: Engine, gate: Path, trace: Path) -> None:
+    config = engine.folder / "system.pbtx"
     work = ("--threads", 1, "--layers", 3, "--decode", 60, "--work-us", 60)
-    with waiting(engine, tmp_path / "gate", *work) as target:
+    with waiting(engine, gate, *work) as target:
         # Other work on this machine is not to preempt it.
         os.sched_setscheduler(target.pid, os.SCHED_FIFO, os.sched_param(1))
         options = ("--level", "barrier", "--system", config)
@@ -159,12 +184,6 @@ def test_working_operators_lie_in_running_states_whole(
             target.truth()
             code, said = finish(recorder)
     assert code == 0, said
-    with open_trace(trace, trace_processor="wasm") as session:
-        assert session.import_errors() == []
-        found = placement(session)
-        assert found.slices > 1_000
-        assert found.inside >= 0.99
-        _all_answer(session)
 
 
 def _all_answer(session: Session) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -173,6 +175,34 @@ def test_ctrl_c_interrupts_a_query(session: Session) -> None:
     assert time.monotonic() - begin < 5
     with pytest.raises(TraceProcessorError, match="interrupted"):
         session.query("SELECT 1")
+
+
+def test_ctrl_c_ends_the_query_command(trace: Path) -> None:
+    """Which does not listen while Trace Processor works: it is killed."""
+    command = [sys.executable, "-m", "profinfer", "query", "--trace-processor", "wasm"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "--sql", FOREVER, str(trace)], env=environment,
+        # As a shell does it for what runs in the foreground.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(15)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == -signal.SIGINT
+
+
+def test_what_cannot_be_interrupted_answers_alike(trace: Path) -> None:
+    sql = "SELECT name, dur FROM slice ORDER BY id"
+    with open_trace(trace, trace_processor="wasm") as session:
+        expected = session.query(sql).rows()
+    with open_trace(trace, trace_processor="wasm", interruptible=False) as session:
+        assert session.query(sql).rows() == expected
+    assert expected
+    cache = aot.cache_dir()
+    assert cache is not None
+    assert aot.image_name(b"", "-fast") != aot.image_name(b"")
+    assert any("-fast-" in image.name for image in cache.iterdir())
 
 
 def test_closed(trace: Path) -> None:
