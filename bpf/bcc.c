@@ -26,7 +26,7 @@ BPF_TABLE("lru_hash", u32, struct thread_state, threads, 4096);
 BPF_TABLE("lru_hash", u32, struct walk, walks, 1024);
 BPF_TABLE("lru_hash", u64, struct graph_state, graphs, 4096);
 BPF_TABLE("lru_hash", u64, u64, structures, 16384);
-BPF_TABLE("lru_hash", u64, u64, signatures, 131072);
+BPF_TABLE("lru_hash", u64, u64, signatures, ENTRIES_signatures);
 BPF_PERF_ARRAY(counter_events, ENTRIES_counter_events);
 BPF_PERCPU_ARRAY(counter_cpus, struct counter_cpu, 1);
 BPF_TABLE("hash", u32, struct counter_thread, counter_threads, ENTRIES_counter_threads);

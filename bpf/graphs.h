@@ -160,32 +160,45 @@ BODY int handle_graph_end(void *ctx, __u64 entry) {
   return 0;
 }
 
-/* First pass: is this a structure that we have seen? */
+/* First pass: is this a structure that we have seen? One node of it; whether it was the last. */
+BODY int hash_node(struct walk *w) {
+  if (w->node >= w->count)
+    return 1;
+  __u64 h = w->hash;
+  MIX(h, read_tensor(w, read_u64(w->nodes + 8 * (__u64)w->node)));
+  w->hash = h;
+  w->node++;
+  return 0;
+}
+
+/* The structure that has been hashed, if it is known; else the second pass can begin. */
+BODY __u64 *end_hash(struct walk *w) {
+  __u64 *known = structure_of(w->hash);
+  if (!known) {
+    w->structure = boot_ns();
+    w->node = 0;
+    w->source = 0;
+  }
+  return known;
+}
+
 BODY int continue_hash(void *ctx) {
   struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
   int i;
   if (!w)
     return 0;
-  for (i = 0; i < HASH_CHUNK; i++) {
-    if (w->node >= w->count)
+  for (i = 0; i < HASH_CHUNK; i++)
+    if (hash_node(w))
       break;
-    __u64 h = w->hash;
-    MIX(h, read_tensor(w, read_u64(w->nodes + 8 * (__u64)w->node)));
-    w->hash = h;
-    w->node++;
-  }
   if (w->node < w->count) {
     if (++w->calls < CHAIN_MAX / 2)
       chain_to(ctx, CHAIN_HASH);
     /* More nodes than one walk can visit: the structure stays unknown. */
     return begin_graph(ctx, w, 0);
   }
-  __u64 *known = structure_of(w->hash);
+  __u64 *known = end_hash(w);
   if (known)
     return begin_graph(ctx, w, *known);
-  w->structure = boot_ns();
-  w->node = 0;
-  w->source = 0;
   chain_to(ctx, CHAIN_EMIT);
   return begin_graph(ctx, w, 0);
 }
@@ -217,65 +230,80 @@ BODY int end_structure(void *ctx, struct walk *w) {
   return begin_graph(ctx, w, w->structure);
 }
 
+/* The second pass under way. */
+struct emission {
+  void *ctx;
+  struct walk *w;
+  __u32 cpu;
+  __u32 failed; /* the kind of record that did not fit */
+};
+
 /* Second pass: the nodes in order, each followed by its sources; of the tensors only those that
- * are new or changed. One loop over (node, source) keeps the verifier's work linear. */
-BODY int continue_emit(void *ctx) {
-  struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
-  __u32 cpu = bpf_get_smp_processor_id();
-  __u32 failed = 0;
-  int i, s;
-  if (!w)
-    return 0;
-  for (i = 0; i < EMIT_CHUNK; i++) {
-    __u64 tensor;
-    if (w->node >= w->count)
-      break;
-    __u32 source = w->source;
-    if (source == 0)
-      tensor = read_u64(w->nodes + 8 * (__u64)w->node);
-    else
-      tensor = w->src[(source - 1) & 15];
-    if (tensor) {
-      __u64 signature = read_tensor(w, tensor);
-      if (source == 0) {
-        __u32 last = 0;
-        int sources = T_SOURCES;
-        __u64 *src = AT(__u64, T_SRC);
+ * are new or changed. One loop over (node, source) keeps the verifier's work linear: this is one
+ * of them; whether it was the last. */
+BODY int emit_tensor(struct emission *e) {
+  struct walk *w = e->w;
+  __u64 tensor;
+  int s;
+  if (w->node >= w->count)
+    return 1;
+  __u32 source = w->source;
+  if (source == 0)
+    tensor = read_u64(w->nodes + 8 * (__u64)w->node);
+  else
+    tensor = w->src[(source - 1) & 15];
+  if (tensor) {
+    __u64 signature = read_tensor(w, tensor);
+    if (source == 0) {
+      __u32 last = 0;
+      int sources = T_SOURCES;
+      __u64 *src = AT(__u64, T_SRC);
 #pragma unroll
-        for (s = 0; s < SOURCES; s++) {
-          __u64 address = s < sources ? src[s] : 0;
-          w->src[s] = address;
-          /* Branch-free: every branch counts against the verifier's limit. */
-          __u64 negated = -address;
-          OPAQUE(negated);
-          __u64 is_set = (address | negated) >> 63;
-          last += is_set * (s + 1 - last);
-        }
-        w->sources = last;
+      for (s = 0; s < SOURCES; s++) {
+        __u64 address = s < sources ? src[s] : 0;
+        w->src[s] = address;
+        /* Branch-free: every branch counts against the verifier's limit. */
+        __u64 negated = -address;
+        OPAQUE(negated);
+        __u64 is_set = (address | negated) >> 63;
+        last += is_set * (s + 1 - last);
       }
-      __u64 *seen = signature_of(tensor);
-      if (!seen || *seen != signature) {
-        if (send_tensor(ctx, w, tensor)) {
-          failed = KIND_TENSOR;
-          break;
-        }
-        signature_set(tensor, signature);
-      }
-      if (source == 0 && !try_emit(ctx, cpu, KIND_NODE, tensor, w->structure)) {
-        failed = KIND_NODE;
-        break;
-      }
+      w->sources = last;
     }
-    if (source >= w->sources) {
-      w->node++;
-      w->source = 0;
-    } else {
-      w->source = source + 1;
+    __u64 *seen = signature_of(tensor);
+    if (!seen || *seen != signature) {
+      if (send_tensor(e->ctx, w, tensor)) {
+        e->failed = KIND_TENSOR;
+        return 1;
+      }
+      signature_set(tensor, signature);
+    }
+    if (source == 0 && !try_emit(e->ctx, e->cpu, KIND_NODE, tensor, w->structure)) {
+      e->failed = KIND_NODE;
+      return 1;
     }
   }
-  if (failed) {
+  if (source >= w->sources) {
+    w->node++;
+    w->source = 0;
+  } else {
+    w->source = source + 1;
+  }
+  return 0;
+}
+
+BODY int continue_emit(void *ctx) {
+  struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
+  struct emission e = {ctx, w, bpf_get_smp_processor_id(), 0};
+  int i;
+  if (!w)
+    return 0;
+  for (i = 0; i < EMIT_CHUNK; i++)
+    if (emit_tensor(&e))
+      break;
+  if (e.failed) {
     /* The ring is full: the rest would be lost as well. Walked again next time. */
-    count_loss(cpu, failed);
+    count_loss(e.cpu, e.failed);
     return begin_graph(ctx, w, 0);
   }
   if (w->node < w->count) {
@@ -286,5 +314,32 @@ BODY int continue_emit(void *ctx) {
   }
   return end_structure(ctx, w);
 }
+
+#if HAS_LOOPS
+/* Both passes without a chain, where the kernel can call a function again and again: it is verified
+ * once, which takes a hundredth of the time, and no graph is too long. */
+static long hash_each(__u32 index, struct walk **w) { return hash_node(*w); }
+
+static long emit_each(__u32 index, struct emission *e) { return emit_tensor(e); }
+
+BODY int hash_and_emit(void *ctx) {
+  struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
+  struct emission e = {ctx, w, bpf_get_smp_processor_id(), 0};
+  if (!w)
+    return 0;
+  bpf_loop(LOOP_MAX, hash_each, &w, 0);
+  if (w->node < w->count)
+    return begin_graph(ctx, w, 0);
+  __u64 *known = end_hash(w);
+  if (known)
+    return begin_graph(ctx, w, *known);
+  bpf_loop(LOOP_MAX, emit_each, &e, 0);
+  if (e.failed)
+    count_loss(e.cpu, e.failed);
+  if (e.failed || w->node < w->count)
+    return begin_graph(ctx, w, 0);
+  return end_structure(ctx, w);
+}
+#endif
 
 #endif

@@ -20,6 +20,8 @@
 #define EMIT_CHUNK 256
 #define TOKEN_CHUNK 256
 #define CHAIN_MAX 32
+/* Times that a function is called at most where no chain is needed. */
+#define LOOP_MAX (1 << 20)
 #define SAMPLES 8
 
 enum chain { CHAIN_HASH, CHAIN_EMIT, CHAIN_TOKENS, CHAIN_EXPERTS, CHAIN_COUNT };
@@ -31,6 +33,7 @@ enum entry { ENTRY_NONE, ENTRY_BACKEND, ENTRY_CPU };
 struct thread_state {
   __u64 entry;     /* of the graph it is in */
   __u64 ubatch_ts; /* of the ubatch it is in, 0 outside */
+  __u64 tokens;    /* in that */
   __u64 ids;       /* tensor of experts' ids that was read last in this graph */
 };
 

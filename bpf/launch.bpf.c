@@ -3,7 +3,6 @@
 #include "libbpf.h"
 
 PARAMETER(CHILD_OFFSET)
-STAMP;
 
 #include "launch.h"
 
@@ -11,8 +10,15 @@ struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __type(key, __u32);
   __type(value, __u32);
-  __uint(max_entries, 4096);
+  __uint(max_entries, 16384);
 } family SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __type(key, __u32);
+  __type(value, __u64);
+  __uint(max_entries, 1024);
+} held SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
@@ -27,8 +33,14 @@ BODY void family_add(__u32 pid) {
   bpf_map_update_elem(&family, &pid, &one, BPF_ANY);
 }
 
-BODY void tell_stopped(void *ctx, __u32 pid) {
-  bpf_perf_event_output(ctx, &stops, BPF_F_CURRENT_CPU, &pid, sizeof(pid));
+BODY void family_delete(__u32 pid) { bpf_map_delete_elem(&family, &pid); }
+
+BODY long held_add(__u32 pid, __u64 now) { return bpf_map_update_elem(&held, &pid, &now, BPF_ANY); }
+
+BODY void held_delete(__u32 pid) { bpf_map_delete_elem(&held, &pid); }
+
+BODY long tell_stopped(void *ctx, __u32 pid) {
+  return bpf_perf_event_output(ctx, &stops, BPF_F_CURRENT_CPU, &pid, sizeof(pid));
 }
 
 SEC("tracepoint") int on_exec(void *ctx) { return stop_here(ctx); }

@@ -3,7 +3,8 @@
 #include "launch.h"
 #include <uapi/linux/ptrace.h>
 
-BPF_HASH(family, u32, u32, 4096);
+BPF_HASH(family, u32, u32, 16384);
+BPF_HASH(held, u32, u64, 1024);
 BPF_PERF_OUTPUT(stops);
 
 BODY int is_family(__u32 pid) { return family.lookup(&pid) != 0; }
@@ -13,7 +14,13 @@ BODY void family_add(__u32 pid) {
   family.update(&pid, &one);
 }
 
-BODY void tell_stopped(void *ctx, __u32 pid) { stops.perf_submit(ctx, &pid, sizeof(pid)); }
+BODY void family_delete(__u32 pid) { family.delete(&pid); }
+
+BODY long held_add(__u32 pid, __u64 now) { return held.update(&pid, &now); }
+
+BODY void held_delete(__u32 pid) { held.delete(&pid); }
+
+BODY long tell_stopped(void *ctx, __u32 pid) { return stops.perf_submit(ctx, &pid, sizeof(pid)); }
 
 int on_exec(void *ctx) { return stop_here(ctx); }
 

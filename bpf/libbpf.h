@@ -7,6 +7,9 @@
 
 #include <bpf/bpf_helpers.h>
 
+/* Whether this dialect can have the kernel call a function again and again. */
+#define HAS_LOOPS 1
+
 /* Read-only data, set before loading. */
 #define PARAMETER(name) const volatile __s32 name;
 
@@ -32,8 +35,6 @@ struct registers {
 #error "this architecture's arguments are not known yet"
 #endif
 
-/* Says which sources an object was made of: profinfer/libbpf.py compares. */
-#define STAMP const char STAMPED[] SEC(".profinfer") = "profinfer-bpf " DIGEST
 char LICENSE[] SEC("license") = "GPL";
 
 #endif

@@ -60,7 +60,7 @@
   X(EXPERT_WEIGHTS)  /* 1: and what the router gave them */
 
 /* The programs of the scheduler: where fields stand in the kernel's struct task_struct
- * (profinfer/kernel_types.py reads it in the kernel's BTF) and in the record of the one tracepoint
+ * (recorder/kernel_types.c reads it in the kernel's BTF) and in the record of the one tracepoint
  * that is read from there. */
 #define SCHEDULER_PARAMETERS(X)                                                                    \
   X(TASK_PID)                                                                                      \

@@ -10,7 +10,6 @@
 #include "parameters.h"
 
 PARAMETERS(PARAMETER)
-STAMP;
 
 #include "experts.h"
 #include "graphs.h"
@@ -271,6 +270,11 @@ SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
 SEC("uprobe") int chain_emit(struct registers *r) { return continue_emit(r); }
 
 SEC("uprobe") int chain_tokens(struct registers *r) { return continue_tokens(r); }
+
+/* In the place of chain_hash and chain_emit, and of chain_tokens, from Linux 5.17 on. */
+SEC("?uprobe") int loop_graph(struct registers *r) { return hash_and_emit(r); }
+
+SEC("?uprobe") int loop_tokens(struct registers *r) { return all_tokens(r); }
 
 SEC("uprobe") int chain_experts(struct registers *r) { return continue_experts(r); }
 

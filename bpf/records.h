@@ -4,7 +4,7 @@
  *
  * profinfer/records.py restates these structs as numpy dtypes; tests/contract compiles this
  * header and compares. Plain C with fixed-width types, so that both BPF dialects, the tests and
- * a recorder in C can include it.
+ * the recorder can include it.
  */
 #ifndef PROFINFER_RECORDS_H
 #define PROFINFER_RECORDS_H
@@ -193,6 +193,7 @@ struct control {
   __u64 rebuilds;    /* graphs (re)built by the scheduler so far */
   __u64 finished;    /* the range is complete */
   __u64 boot_offset; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC in ns, for kernels that hide the former */
+  __u64 tokens;      /* in ubatches that have ended while recording was on */
 };
 
 /* The same for the programs of the scheduler. */

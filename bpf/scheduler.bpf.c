@@ -5,7 +5,6 @@
 #include "parameters.h"
 
 SCHEDULER_PARAMETERS(PARAMETER)
-STAMP;
 
 #include "scheduler.h"
 

@@ -139,7 +139,8 @@ BODY int handle_waking(void *ctx) {
 
 BODY void emit_name(void *ctx, __u8 kind, __u32 tid, __u64 at) {
   __u64 name[NAME_BYTES / 8] = {};
-  bpf_probe_read_kernel(name, sizeof(name), (void *)at);
+  /* Behind its end there may be anything of the kernel's. */
+  bpf_probe_read_kernel_str(name, sizeof(name), (void *)at);
   emit_of(ctx, kind, tid, name[0], name[1]);
 }
 

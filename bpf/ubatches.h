@@ -62,23 +62,49 @@ BODY void add_token(void *ctx, struct walk *w) {
   w->runs = at + 1;
 }
 
+/* One token; whether it was the last. */
+BODY int next_token(void *ctx, struct walk *w) {
+  if (w->token >= w->tokens)
+    return 1;
+  add_token(ctx, w);
+  w->token++;
+  return 0;
+}
+
 BODY int continue_tokens(void *ctx) {
   struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
   int i;
   if (!w)
     return 0;
-  for (i = 0; i < TOKEN_CHUNK; i++) {
-    if (w->token >= w->tokens)
+  for (i = 0; i < TOKEN_CHUNK; i++)
+    if (next_token(ctx, w))
       break;
-    add_token(ctx, w);
-    w->token++;
-  }
   if (w->token < w->tokens && ++w->calls < CHAIN_MAX)
     chain_to(ctx, CHAIN_TOKENS);
   if (w->runs)
     send_tokens(ctx, w);
   return 0;
 }
+
+#if HAS_LOOPS
+struct tokens_under_way {
+  void *ctx;
+  struct walk *w;
+};
+
+static long token_each(__u32 index, struct tokens_under_way *t) { return next_token(t->ctx, t->w); }
+
+/* The same without a chain (see hash_and_emit). */
+BODY int all_tokens(void *ctx) {
+  struct tokens_under_way t = {ctx, walk_of((__u32)bpf_get_current_pid_tgid())};
+  if (!t.w)
+    return 0;
+  bpf_loop(LOOP_MAX, token_each, &t, 0);
+  if (t.w->runs)
+    send_tokens(ctx, t.w);
+  return 0;
+}
+#endif
 
 BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
   struct control *c = control();
@@ -100,6 +126,7 @@ BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
   w->tokens = U_N_TOKENS >= 0 ? read_u32(ubatch + U_N_TOKENS) : 0;
   __u64 ts = emit(ctx, KIND_UBATCH_BEGIN, w->tokens, context);
   t->ubatch_ts = ts ? ts : boot_ns();
+  t->tokens = w->tokens;
   if (U_N_TOKENS < 0)
     return 0;
   w->tokens_ts = t->ubatch_ts;
@@ -120,8 +147,10 @@ BODY int handle_ubatch_end(void *ctx) {
   if (!c || !t || !t->ubatch_ts)
     return 0;
   t->ubatch_ts = 0;
-  if (c->active)
+  if (c->active) {
     emit(ctx, KIND_UBATCH_END, 0, 0);
+    __sync_fetch_and_add(&c->tokens, t->tokens);
+  }
   if (c->last_ubatch && c->ubatches >= c->last_ubatch) {
     c->active = 0;
     c->finished = 1;

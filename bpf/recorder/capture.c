@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char magic[16] = "ProfInferRaw\0\0\0\1";
+static char magic[16] = CAPTURE_MAGIC;
 
 static struct {
   const char *path;
@@ -21,9 +21,12 @@ static struct {
   bool is_ours; /* did not exist before */
 } file = {.fd = -1};
 
-/* A file that we made and never wrote to is removed again, whatever ended the process. */
+/* A file that we made and never wrote to is removed again, whatever ended the process, unless
+ * something else has taken its place. */
 static void discard_empty(void) {
-  if (file.fd >= 0 && file.size == 0 && file.is_ours)
+  struct stat ours, there;
+  if (file.fd >= 0 && file.size == 0 && file.is_ours && !fstat(file.fd, &ours) &&
+      !lstat(file.path, &there) && ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
     unlink(file.path);
 }
 
@@ -37,14 +40,23 @@ static void give_to_caller(void) {
     warn("%s stays root's: %s", file.path, strerror(errno));
 }
 
-void capture_open(const char *path, bool force) {
+static bool is_empty(const char *path) {
   struct stat status;
+  return !lstat(path, &status) && S_ISREG(status.st_mode) && status.st_size == 0;
+}
+
+void capture_open(const char *path, int fd, bool force) {
+  struct stat status;
+  file.path = path;
+  file.fd = fd;
+  if (fd >= 0)
+    return;
   /* Never follow a link that somebody may have put there: we are root. Nor wait for a pipe. */
   int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_APPEND;
-  file.path = path;
   file.fd = open(path, flags | O_EXCL, 0600);
   file.is_ours = file.fd >= 0;
-  if (file.fd < 0 && errno == EEXIST && force)
+  /* An empty file holds nothing to lose: a killed recorder leaves one. */
+  if (file.fd < 0 && errno == EEXIST && (force || is_empty(path)))
     file.fd = open(path, flags, 0600);
   if (file.fd < 0 && errno == EEXIST)
     fail(EXIT_OUTPUT, "--force overwrites it", "%s exists", path);
@@ -78,28 +90,64 @@ static bool write_all(struct iovec *part, int parts) {
   return true;
 }
 
-void capture_frame(enum frame_kind kind, uint64_t ts, const void *data, size_t length) {
-  struct {
-    uint32_t kind, reserved;
-    uint64_t ts, length;
-  } header = {kind, 0, ts, length};
+/* Back to the frames that are whole. */
+static void cut_back(void) {
+  if (ftruncate(file.fd, file.size))
+    warn("%s ends in the middle of a frame, which its readers leave out", file.path);
+  lseek(file.fd, file.size, SEEK_SET); /* of a file that was opened for us */
+}
+
+static _Noreturn void cannot_write(int error) {
+  cut_back();
+  char *hint = text("what was recorded up to here can be converted (%llu bytes)",
+                    (unsigned long long)file.size);
+  fail(EXIT_OUTPUT, hint, "cannot write %s: %s", file.path, strerror(error));
+}
+
+/* The beginning of a frame of `length` bytes, with the first `given` of them; bytes written. */
+static size_t begin_frame(enum frame_kind kind, uint64_t ts, uint64_t length, const void *data,
+                          size_t given) {
+  magic[sizeof(magic) - 1] = CAPTURE_FORMAT;
+  struct frame_header header = {kind, 0, ts, length};
   struct iovec part[] = {
-      {(void *)magic, sizeof(magic)}, {&header, sizeof(header)}, {(void *)data, length}};
+      {(void *)magic, sizeof(magic)}, {&header, sizeof(header)}, {(void *)data, given}};
   int first = file.size ? 1 : 0; /* the magic stands before the first frame only */
   size_t total = 0;
   for (int i = first; i < 3; i++)
     total += part[i].iov_len;
   /* Not before there is something to put in the place of what was there. */
   bool done = (file.size || !ftruncate(file.fd, 0)) && write_all(part + first, 3 - first);
-  if (!done) {
-    int error = errno;
-    if (ftruncate(file.fd, file.size))
-      warn("%s ends in the middle of a frame, which its readers leave out", file.path);
-    char *hint = text("what was recorded up to here can be converted (%llu bytes)",
-                      (unsigned long long)file.size);
-    fail(EXIT_OUTPUT, hint, "cannot write %s: %s", file.path, strerror(error));
+  if (!done)
+    cannot_write(errno);
+  return total;
+}
+
+void capture_frame(enum frame_kind kind, uint64_t ts, const void *data, size_t length) {
+  file.size += begin_frame(kind, ts, length, data, length);
+}
+
+bool capture_copy(enum frame_kind kind, uint64_t ts, const void *data, size_t length, int source,
+                  uint64_t copied) {
+  static char piece[65536];
+  uint64_t total = begin_frame(kind, ts, length + copied, data, length);
+  for (uint64_t at = 0; at < copied;) {
+    size_t wanted = copied - at < sizeof(piece) ? copied - at : sizeof(piece);
+    ssize_t got = pread(source, piece, wanted, at);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0) {
+      int error = got ? errno : ENODATA; /* it has become shorter */
+      cut_back();
+      errno = error;
+      return false;
+    }
+    struct iovec part = {piece, got};
+    if (!write_all(&part, 1))
+      cannot_write(errno);
+    at += got;
   }
-  file.size += total;
+  file.size += total + copied;
+  return true;
 }
 
 void capture_text(enum frame_kind kind, uint64_t ts, const char *json) {

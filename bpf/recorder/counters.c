@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "counters.h"
+#include "descriptors.h"
 #include "events.h"
 #include "failure.h"
 #include "programs.h"
+#include "rings.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -10,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 static json_object *event_of(const struct counters *counters, size_t number) {
@@ -99,11 +100,17 @@ static bool open_groups(struct counters *counters) {
         if (counters->groups[j] == counters->groups[i])
           leader = counters->fds[j * counters->cpus + cpu];
       int fd = event_open(event_of(counters, i), cpu, leader);
+      if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+        fail(EXIT_KERNEL, "raise the limit of open files (ulimit -Hn), or count less",
+             "cannot count %s on CPU %u: %s", name_of(counters, i), cpu, strerror(errno));
       /* Nor is it known of a group when it was not counted, where its first one is not. */
       if (leader_of(counters, i) != i && (fd < 0) != (leader < 0)) {
-        const char *why = fd < 0 ? strerror(errno) : "not on the same CPUs";
-        note(counters, text("%s is counted by itself: not in one group with those before it (%s)",
-                            name_of(counters, i), why));
+        note(counters,
+             fd < 0 && leader >= 0 && errno == EINVAL
+                 ? text("%s is counted by itself: not in one group with those before it (%s)",
+                        name_of(counters, i), strerror(errno))
+                 : text("%s is counted by itself: not on the same CPUs as %s", name_of(counters, i),
+                        name_of(counters, leader_of(counters, i))));
         if (fd >= 0)
           close(fd);
         int last = 0;
@@ -141,40 +148,41 @@ static void describe(struct counters *counters) {
   counters->records = counters->count ? (1 + counters->count + leaders + 1) / 2 : 0;
 }
 
-static void allow_files(size_t count) {
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= count)
-    return;
-  limit.rlim_cur = limit.rlim_max < count ? limit.rlim_max : count;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-struct counters counters_open(const struct plan *plan, unsigned cpus) {
-  struct counters counters = {.cpus = cpus, .events = json_object_new_array()};
-  json_object *wanted = plan_counters(plan, &counters.notes);
+struct counters counters_open(json_object *wanted, json_object *notes, unsigned cpus) {
+  struct counters counters = {.cpus = cpus, .events = json_object_new_array(), .notes = notes};
   if (!wanted)
     return counters;
   choose(&counters, wanted);
   size_t slots = counters.count * cpus;
+  descriptors_allow_more(slots);
   counters.fds = allocate(slots, sizeof(*counters.fds));
   counters.groups = allocate(counters.count, sizeof(*counters.groups));
   memset(counters.fds, 0xff, slots * sizeof(*counters.fds)); /* -1 */
   for (size_t i = 0; i < counters.count; i++)
     counters.groups[i] = event_number(event_of(&counters, i), "group");
-  allow_files(slots + 512);
   while (!open_groups(&counters))
     close_events(&counters);
   describe(&counters);
   return counters;
 }
 
+void counters_check(const struct counters *counters, json_object *wanted) {
+  if (!wanted || !json_object_array_length(wanted) || counters->count)
+    return;
+  size_t last = json_object_array_length(counters->notes);
+  fail(EXIT_KERNEL, "profinfer doctor shows what can be counted here",
+       "none of the counters can be had: %s",
+       last ? json_object_get_string(json_object_array_get_idx(counters->notes, last - 1)) : "");
+}
+
 /* ---- Counting */
 
-static void attach(const struct programs *programs, const char *program, const char *tracepoint) {
-  int fd = bpf_program__fd(programs_find(programs, program));
-  if (bpf_raw_tracepoint_open(tracepoint, fd) < 0) /* until the process ends */
-    fail(EXIT_KERNEL, "make a plan without --counters", "cannot attach to tracepoint %s: %s",
-         tracepoint, strerror(errno));
+static int attach(const struct programs *programs, const char *program, const char *tracepoint) {
+  int link = bpf_raw_tracepoint_open(tracepoint, programs_find(programs, program));
+  if (link < 0)
+    fail(EXIT_KERNEL, "record without --counters", "cannot attach to tracepoint %s: %s", tracepoint,
+         strerror(errno));
+  return link;
 }
 
 /* Makes each CPU switch tasks once, as far as this process may use it: what the events have counted
@@ -202,14 +210,16 @@ void counters_start(struct counters *counters, const struct programs *programs) 
       fail(EXIT_KERNEL, "", "cannot lend %s to the handlers: %s",
            name_of(counters, i / counters->cpus), strerror(errno));
   close_events(counters); /* the map holds them */
-  attach(programs, "count_exit", "sched_process_exit");
-  attach(programs, "count_switch", "sched_switch");
+  counters->on_exit = attach(programs, "count_exit", "sched_process_exit");
+  counters->on_switch = attach(programs, "count_switch", "sched_switch");
   switch_everywhere(counters->cpus);
 }
 
-void counters_warn(const struct counters *counters) {
-  for (size_t i = 0; counters->notes && i < json_object_array_length(counters->notes); i++)
-    warn("%s", json_object_get_string(json_object_array_get_idx(counters->notes, i)));
+void counters_end(const struct counters *counters) {
+  if (!counters->count)
+    return;
+  close(counters->on_switch);
+  close(counters->on_exit);
 }
 
 void counters_say(const struct counters *counters, json_object *start) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drain.h"
 #include "capture.h"
+#include "checks.h"
 #include "failure.h"
 
 #include <json-c/json.h>
@@ -8,20 +9,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A handler may be interrupted between taking its slot and the time: longer than that is seen as an
- * unfinished slot, which stops the drain. */
-#define HOLD_NS 1000000
+static struct loss *read_losses(const struct handlers *handlers, unsigned cpus) {
+  struct loss *now = allocate(cpus * KIND_COUNT, sizeof(*now));
+  handlers_losses(handlers, now);
+  return now;
+}
 
-struct drain drain_begin(const struct programs *programs, const struct objects *objects,
+struct drain drain_begin(const struct handlers *handlers, const struct objects *objects,
                          struct rings rings) {
-  struct drain drain = {.programs = programs, .objects = objects, .rings = rings};
+  struct drain drain = {.handlers = handlers, .objects = objects, .rings = rings};
+  drain.named = tids_begin();
+  drain.has_names = has_all_pids();
   drain.target_name = target_name(objects->target, 0);
   if (!drain.target_name)
     drain.target_name = "?";
-  drain.losses = allocate(rings.cpus * KIND_COUNT, sizeof(*drain.losses));
-  drain.newest = allocate(rings.cpus, sizeof(*drain.newest));
-  programs_losses(programs, drain.losses);
-  drain.read_at = boot_ns();
+  drain.looks = allocate(rings.cpus + 1, sizeof(*drain.looks));
+  struct loss *now = read_losses(handlers, rings.cpus);
+  drain.losses = losses_begin(rings.cpus, 0, KIND_COUNT, now, boot_ns());
+  free(now);
   return drain;
 }
 
@@ -39,16 +44,16 @@ static void take_records(void *context, const struct record *records, size_t cou
   uint32_t last = 0;
   for (size_t i = 0; i < count; i++) {
     const struct record *record = &records[i];
-    uint64_t *newest = &drain->newest[record->cpu < drain->rings.cpus ? record->cpu : 0];
+    uint64_t *newest = &drain->looks[record->cpu < drain->rings.cpus ? record->cpu : 0].newest;
     *newest = record->ts > *newest ? record->ts : *newest;
     if (record->kind < KIND_COUNT)
       drain->drained[record->kind]++;
-    if (record->tid != last && set_add(&drain->named, record->tid))
+    if (record->tid != last && tids_add(&drain->named, record->tid))
       set_add(&drain->fresh, record->tid);
     last = record->tid;
   }
   drain->records += count;
-  capture_frame(FRAME_RECORDS, drain->horizon, records, count * sizeof(*records));
+  capture_frame(FRAME_RECORDS, drain->horizon.at, records, count * sizeof(*records));
 }
 
 static void name_threads(struct drain *drain) {
@@ -59,8 +64,11 @@ static void name_threads(struct drain *drain) {
     uint32_t tid = drain->fresh.slots[i];
     if (!tid)
       continue;
-    run_delay_add(&drain->delay, tid);
-    char key[16], *name = target_name(drain->objects->target, tid);
+    char key[16], *name = 0;
+    if (drain->has_names) {
+      run_delay_add(&drain->delay, tid);
+      name = target_name(drain->objects->target, tid);
+    }
     snprintf(key, sizeof(key), "%u", tid);
     /* One that has ended already bears its process's. */
     json_object_object_add(names, key, json_object_new_string(name ? name : drain->target_name));
@@ -68,7 +76,7 @@ static void name_threads(struct drain *drain) {
   }
   free(drain->fresh.slots);
   drain->fresh = (struct set){0};
-  json_frame(FRAME_NAMES, drain->horizon, names);
+  json_frame(FRAME_NAMES, drain->horizon.at, names);
 }
 
 /* ---- Wide records */
@@ -91,70 +99,40 @@ static void take_wide(void *context, const unsigned char *rows, size_t count) {
     json_object_object_add(names, key, json_object_new_string(name));
   }
   if (names)
-    json_frame(FRAME_BACKENDS, drain->horizon, names);
+    json_frame(FRAME_BACKENDS, drain->horizon.at, names);
   drain->records += count;
-  capture_frame(FRAME_WIDE, drain->horizon, rows, count * WIDE_SIZE);
+  capture_frame(FRAME_WIDE, drain->horizon.at, rows, count * WIDE_SIZE);
 }
 
-/* ---- Losses */
+/* ---- All of it */
 
-/* What was lost since the last look. Nobody else takes records out: once a ring was full it stayed
- * full until it was drained, so everything drained from it is older than the losses. */
 static void report_losses(struct drain *drain) {
-  size_t total = drain->rings.cpus * KIND_COUNT, count = 0;
-  struct loss *now = allocate(total, sizeof(*now));
-  struct loss_entry *entries = allocate(total, sizeof(*entries));
   uint64_t time = boot_ns();
-  programs_losses(drain->programs, now);
-  for (size_t i = 0; i < total; i++) {
-    unsigned cpu = i / KIND_COUNT, kind = i % KIND_COUNT;
-    if (now[i].lost <= drain->losses[i].lost)
-      continue;
-    uint64_t since = drain->read_at;
-    if (!is_wide(kind) && drain->newest[cpu] > since)
-      since = drain->newest[cpu];
-    if (since > now[i].last_ts)
-      since = now[i].last_ts;
-    entries[count++] = (struct loss_entry){cpu, kind, now[i].lost, since, now[i].last_ts};
-  }
-  free(drain->losses);
-  drain->losses = now;
-  drain->read_at = time;
+  struct loss *now = read_losses(drain->handlers, drain->rings.cpus);
+  struct loss_entry *entries = allocate(losses_room(&drain->losses), sizeof(*entries));
+  size_t count = losses_take(&drain->losses, now, time, drain->looks, entries);
   if (count)
     capture_frame(FRAME_LOSS, time, entries, count * sizeof(*entries));
   free(entries);
+  free(now);
 }
 
-void drain_take(struct drain *drain) {
-  uint64_t horizon = boot_ns() - HOLD_NS;
-  memset(drain->newest, 0, drain->rings.cpus * sizeof(*drain->newest));
-  for (unsigned cpu = 0; cpu < drain->rings.cpus; cpu++) {
-    if (!drain->rings.drain(cpu, take_records, drain))
-      continue;
-    uint64_t newest = drain->rings.in_order ? drain->newest[cpu] : 0;
-    uint64_t until = newest ? newest : drain->horizon;
-    horizon = until < horizon ? until : horizon;
-  }
-  if (horizon < drain->horizon)
-    horizon = drain->horizon;
-  drain->rings.drain_wide(take_wide, drain);
+void drain_take(struct drain *drain, uint64_t limit) {
+  struct rings *rings = &drain->rings;
+  uint64_t now = boot_ns() - HOLD_NS;
+  memset(drain->looks, 0, (rings->cpus + 1) * sizeof(*drain->looks));
+  for (unsigned cpu = 0; cpu < rings->cpus; cpu++)
+    drain->looks[cpu].seen = rings_drain(rings, cpu, take_records, drain);
+  drain->looks[rings->cpus].seen = rings_drain_wide(rings, take_wide, drain);
   name_threads(drain);
   report_losses(drain);
-  drain->horizon = horizon;
-  capture_frame(FRAME_RECORDS, drain->horizon, 0, 0);
+  horizon_move(&drain->horizon, limit < now ? limit : now, drain->looks, rings->cpus + 1);
+  capture_frame(FRAME_RECORDS, drain->horizon.at, 0, 0);
   run_delay_look(&drain->delay, drain->objects->target);
 }
 
 uint64_t drain_lost_of(const struct drain *drain, unsigned kind) {
-  uint64_t lost = 0;
-  for (unsigned cpu = 0; cpu < drain->rings.cpus; cpu++)
-    lost += drain->losses[cpu * KIND_COUNT + kind].lost;
-  return lost;
+  return losses_of(&drain->losses, kind);
 }
 
-uint64_t drain_lost(const struct drain *drain) {
-  uint64_t lost = 0;
-  for (unsigned kind = 0; kind < KIND_COUNT; kind++)
-    lost += drain_lost_of(drain, kind);
-  return lost;
-}
+uint64_t drain_lost(const struct drain *drain) { return losses_total(&drain->losses); }

@@ -3,34 +3,38 @@
 #ifndef PROFINFER_DRAIN_H
 #define PROFINFER_DRAIN_H
 
+#include "handlers.h"
+#include "losses.h"
 #include "objects.h"
-#include "programs.h"
+#include "rings.h"
 #include "run_delay.h"
 #include "set.h"
+#include "tids.h"
 
 struct drain {
-  const struct programs *programs;
+  const struct handlers *handlers;
   const struct objects *objects;
   struct rings rings;
   char *target_name;
-  struct set named;       /* threads */
+  bool has_names;         /* /proc knows the threads by the numbers that they have in records */
+  struct tids named;      /* threads */
   struct set backends;    /* get_name functions */
   struct set fresh;       /* threads that this drain met first; emptied by their NAMES frame */
   struct run_delay delay; /* of the threads that records came from */
-  struct loss *losses;    /* by CPU and kind, as last read */
-  uint64_t *newest;       /* by CPU, the youngest record of this drain; 0 for none */
-  uint64_t read_at;       /* when the losses were read */
-  uint64_t horizon;
+  struct losses losses;
+  struct look *looks; /* by CPU, of this drain; the last one is of the wide records */
+  struct horizon horizon;
   uint64_t drained[KIND_COUNT]; /* records so far, by kind */
   uint64_t records;             /* all of them, wide ones as well */
 };
 
 /* Nothing is read yet. */
-struct drain drain_begin(const struct programs *programs, const struct objects *objects,
+struct drain drain_begin(const struct handlers *handlers, const struct objects *objects,
                          struct rings rings);
 
-/* Writes everything that has been sent into the capture. */
-void drain_take(struct drain *drain);
+/* Writes everything that has been sent into the capture. What is younger than `limit` (UINT64_MAX:
+ * none) is not called complete. */
+void drain_take(struct drain *drain, uint64_t limit);
 
 /* Records that did not fit so far: of one kind, and of all. */
 uint64_t drain_lost_of(const struct drain *drain, unsigned kind);

@@ -12,7 +12,7 @@
 #define MAX_SEGMENTS 1024
 #define MAX_NOTES 65536
 
-static bool read_at(const struct elf_file *elf, void *data, uint64_t length, uint64_t offset) {
+bool elf_file_read_at(const struct elf_file *elf, void *data, uint64_t length, uint64_t offset) {
   return offset <= elf->size && length <= elf->size - offset &&
          pread(elf->fd, data, length, offset) == (ssize_t)length;
 }
@@ -24,13 +24,13 @@ bool elf_file_read(struct elf_file *elf, int fd) {
   if (fstat(fd, &status) || !S_ISREG(status.st_mode))
     return false;
   elf->size = status.st_size;
-  if (!read_at(elf, &head, sizeof(head), 0) || memcmp(head.e_ident, ELFMAG, SELFMAG) ||
+  if (!elf_file_read_at(elf, &head, sizeof(head), 0) || memcmp(head.e_ident, ELFMAG, SELFMAG) ||
       head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_ident[EI_DATA] != ELFDATA2LSB ||
       head.e_phentsize != sizeof(Elf64_Phdr) || head.e_phnum > MAX_SEGMENTS)
     return false;
   elf->segments = allocate(head.e_phnum, sizeof(Elf64_Phdr));
   elf->segment_count = head.e_phnum;
-  return read_at(elf, elf->segments, head.e_phnum * sizeof(Elf64_Phdr), head.e_phoff);
+  return elf_file_read_at(elf, elf->segments, head.e_phnum * sizeof(Elf64_Phdr), head.e_phoff);
 }
 
 void elf_file_close(struct elf_file *elf) {
@@ -73,7 +73,7 @@ void elf_file_build_id(const struct elf_file *elf, char id[BUILD_ID_TEXT]) {
     if (segment->p_type != PT_NOTE || segment->p_filesz > MAX_NOTES)
       continue;
     unsigned char *notes = allocate(segment->p_filesz, 1);
-    if (read_at(elf, notes, segment->p_filesz, segment->p_offset))
+    if (elf_file_read_at(elf, notes, segment->p_filesz, segment->p_offset))
       find_id(notes, segment->p_filesz, id);
     free(notes);
   }

@@ -23,6 +23,9 @@ bool elf_file_read(struct elf_file *elf, int fd);
 /* Closes the file and forgets the headers. */
 void elf_file_close(struct elf_file *elf);
 
+/* Exactly so many bytes of the file; false when it has not as many there. */
+bool elf_file_read_at(const struct elf_file *elf, void *data, uint64_t length, uint64_t offset);
+
 /* The GNU build id in hex, "" where there is none. */
 void elf_file_build_id(const struct elf_file *elf, char id[BUILD_ID_TEXT]);
 

@@ -21,6 +21,10 @@ enum exit_code {
 _Noreturn void fail(enum exit_code code, const char *hint, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* From now on `fail` tells it over a socket instead, as an event "failed" about `verb` (serve.h).
+ */
+void failure_over(int socket, const char *verb);
+
 /* Something to know, on stderr. */
 void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));

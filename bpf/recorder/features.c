@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "features.h"
 #include "failure.h"
-#include "uprobes.h"
+#include "hit_sites.h"
+#include "message.h"
+#include "programs.h"
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <link.h>
+#include <errno.h>
 #include <linux/bpf.h>
 #include <pthread.h>
 #include <string.h>
@@ -16,105 +17,120 @@
 
 #define HITS 3
 
-__attribute__((noinline, noclone)) static void probed(void) { __asm__ volatile("nop\nnop"); }
-
 static void *run_into_probe(void *unused) {
-  for (int i = 0; i < HITS; i++)
-    probed();
+  hit_loop(hit_stepped, HITS);
   return unused;
 }
 
-/* The offset in this program's file of an address in it. */
-static int find_offset(struct dl_phdr_info *program, size_t size, void *offset) {
-  (void)size;
-  uint64_t address = (uintptr_t)probed - program->dlpi_addr;
-  for (int i = 0; i < program->dlpi_phnum; i++) {
-    const ElfW(Phdr) *segment = &program->dlpi_phdr[i];
-    if (segment->p_type == PT_LOAD && address >= segment->p_vaddr &&
-        address < segment->p_vaddr + segment->p_filesz) {
-      *(uint64_t *)offset = address - segment->p_vaddr + segment->p_offset;
-      return 1;
-    }
-  }
-  return 0;
-}
-
-static uint64_t runs(int program) {
-  struct bpf_prog_info info = {0};
-  __u32 size = sizeof(info);
-  return bpf_obj_get_info_by_fd(program, &info, &size) ? 0 : info.run_cnt;
-}
-
-/* Why there are none; "" where there are. */
-static const char *why_no_link(void) {
-  /* r0 = 0; exit. The kernel counts the runs. */
-  const struct bpf_insn nothing[] = {{.code = 0xb7}, {.code = 0x95}};
-  LIBBPF_OPTS(bpf_prog_load_opts, how, .expected_attach_type = UPROBE_MULTI);
-  uint64_t offset = 0;
+static const char *why_no_link_of(int program) {
+  uint64_t offset = hit_offset(hit_stepped);
   pthread_t thread;
-  int program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, 0, "GPL", nothing, 2, &how);
-  int stats = bpf_enable_stats(BPF_STATS_RUN_TIME);
-  int link = -1;
-  const char *why = "uprobe_multi links could not be tried";
-  if (program >= 0 && stats >= 0 && dl_iterate_phdr(find_offset, &offset)) {
-    link = uprobes_link(program, "/proc/self/exe", offset, getpid(), false);
-    if (link < 0)
-      why = "this kernel has no uprobe_multi links";
-  }
-  if (link >= 0 && !pthread_create(&thread, 0, run_into_probe, 0)) {
+  int link = uprobe_link(program, "/proc/self/exe", &offset, 1, getpid(), false);
+  if (link < 0 && (errno == EINVAL || errno == EOPNOTSUPP))
+    return "this kernel has no uprobe_multi links";
+  if (link < 0)
+    return text("uprobe_multi links cannot be made here: %s", strerror(errno));
+  uint64_t before = programs_stats(program).runs;
+  int error = pthread_create(&thread, 0, run_into_probe, 0);
+  if (!error)
     pthread_join(thread, 0);
-    why = runs(program) == HITS
-              ? ""
-              : "this kernel's uprobe_multi links see only a process's first thread";
-  }
-  for (int *fd = (int[]){link, stats, program, -2}; *fd != -2; fd++)
-    if (*fd >= 0)
-      close(*fd);
+  uint64_t seen = programs_stats(program).runs - before;
+  close(link);
+  if (error)
+    return text("uprobe_multi links could not be tried: %s", strerror(error));
+  return seen == HITS ? "" : "this kernel's uprobe_multi links see only a process's first thread";
+}
+
+static const char *why_no_link(const char *wanted, bool by_bcc) {
+  if (!strcmp(wanted, "perf_event"))
+    return "a link is not asked for";
+  if (by_bcc)
+    return "BCC loads no programs for uprobe_multi links";
+  int program = uprobe_nothing(true);
+  if (program < 0)
+    return text("cannot load a BPF program: %s", strerror(errno));
+  int stats = bpf_enable_stats(BPF_STATS_RUN_TIME);
+  const char *why = stats < 0 ? text("uprobe_multi links could not be tried: %s", strerror(errno))
+                              : why_no_link_of(program);
+  close(stats);
+  close(program);
   return why;
 }
 
-/* ---- What the ring transport needs */
+/* ---- What programs can do */
 
-static bool has_atomics(void) {
-  /* *(u64 *)(r10 - 8) = r0; r0 = cmpxchg(r10 - 8, r0, r1); r0 = 0; exit */
-  const struct bpf_insn exchange[] = {
-      {.code = 0xb7},
-      {.code = 0x7b, .dst_reg = 10, .off = -8},
-      {.code = 0xb7, .dst_reg = 1},
-      {.code = 0xdb, .dst_reg = 10, .src_reg = 1, .off = -8, .imm = 0xf1},
-      {.code = 0xb7},
-      {.code = 0x95}};
-  int program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, 0, "GPL", exchange, 6, 0);
+static bool loads(const struct bpf_insn *code, size_t count) {
+  int program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, 0, "GPL", code, count, 0);
   if (program >= 0)
     close(program);
   return program >= 0;
 }
+#define LOADS(...)                                                                                 \
+  loads((const struct bpf_insn[]){__VA_ARGS__},                                                    \
+        sizeof((const struct bpf_insn[]){__VA_ARGS__}) / sizeof(struct bpf_insn))
 
-static bool has_rings(void) {
+#define SET_TO_0(register)                                                                         \
+  { .code = 0xb7, .dst_reg = register }
+#define COPY(to, from)                                                                             \
+  { .code = 0xbf, .dst_reg = to, .src_reg = from }
+#define CALL(helper)                                                                               \
+  { .code = 0x85, .imm = helper }
+#define LEAVE                                                                                      \
+  { .code = 0x95 }
+/* *(u64 *)(r10 - 8) = r0; r0 = cmpxchg(r10 - 8, r0, r1) */
+#define STORE                                                                                      \
+  { .code = 0x7b, .dst_reg = 10, .off = -8 }
+#define EXCHANGE                                                                                   \
+  { .code = 0xdb, .dst_reg = 10, .src_reg = 1, .off = -8, .imm = 0xf1 }
+
+static const char *why_no_ring(void) {
   int map = bpf_map_create(BPF_MAP_TYPE_RINGBUF, 0, 0, 0, sysconf(_SC_PAGESIZE), 0);
   if (map >= 0)
     close(map);
-  return map >= 0 && has_atomics();
+  if (map >= 0 && LOADS(SET_TO_0(0), STORE, SET_TO_0(1), EXCHANGE, SET_TO_0(0), LEAVE))
+    return "";
+  return "this kernel lacks the atomic instructions or the ring buffer of the ring transport";
 }
 
-static enum transport choose(const char *wanted) {
-  if (!strcmp(wanted, "perf"))
-    return TRANSPORT_BY_PERF;
-  if (has_rings())
-    return TRANSPORT_BY_RING;
-  if (!strcmp(wanted, "ring"))
-    fail(EXIT_KERNEL, "--transport perf needs less",
-         "this kernel lacks the atomic instructions or the ring buffer of the ring transport");
-  return TRANSPORT_BY_PERF;
-}
-
-struct features features_find(const char *transport) {
-  const char *why = why_no_link();
-  return (struct features){
-      .transport = choose(transport),
-      .multi = !*why,
-      .why_no_link = why,
-      .boot_clock =
-          libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_ktime_get_boot_ns, 0) == 1,
+struct features features_find(const char *transport, const char *attach, bool by_bcc) {
+  struct features features = {
+      .why_no_ring = why_no_ring(),
+      .why_no_link = why_no_link(attach, by_bcc),
+      .boot_clock = LOADS(CALL(BPF_FUNC_ktime_get_boot_ns), SET_TO_0(0), LEAVE),
+      .task_registers = LOADS(CALL(BPF_FUNC_get_current_task_btf), COPY(1, 0),
+                              CALL(BPF_FUNC_task_pt_regs), SET_TO_0(0), LEAVE),
   };
+  bool has_ring = !*features.why_no_ring;
+  features.multi = !*features.why_no_link;
+  if (!features.multi && !strcmp(attach, "uprobe_multi"))
+    fail(EXIT_KERNEL, "record --attach auto", "no probes by uprobe_multi link: %s",
+         features.why_no_link);
+  if (!has_ring && !strcmp(transport, "ring"))
+    fail(EXIT_KERNEL, "record --transport perf", "%s", features.why_no_ring);
+  features.transport =
+      has_ring && strcmp(transport, "perf") ? TRANSPORT_BY_RING : TRANSPORT_BY_PERF;
+  return features;
+}
+
+struct features features_said(json_object *said) {
+  const char *reason = message_text(said, "attach_reason");
+  return (struct features){
+      .transport =
+          strcmp(message_text(said, "transport"), "perf") ? TRANSPORT_BY_RING : TRANSPORT_BY_PERF,
+      .why_no_ring = "",
+      .multi = !strcmp(message_text(said, "attach"), "uprobe_multi"),
+      .why_no_link = text("%s", reason),
+      .boot_clock = message_flag(said, "boot_clock"),
+      .task_registers = message_flag(said, "task_registers"),
+  };
+}
+
+void features_say(const struct features *features, json_object *in) {
+  bool by_perf = features->transport == TRANSPORT_BY_PERF;
+  json_object_object_add(in, "transport", json_object_new_string(by_perf ? "perf" : "ring"));
+  json_object_object_add(in, "attach",
+                         json_object_new_string(features->multi ? "uprobe_multi" : "perf_event"));
+  json_object_object_add(in, "attach_reason", json_object_new_string(features->why_no_link));
+  json_object_object_add(in, "boot_clock", json_object_new_boolean(features->boot_clock));
+  json_object_object_add(in, "task_registers", json_object_new_boolean(features->task_registers));
 }

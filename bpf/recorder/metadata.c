@@ -73,12 +73,18 @@ static json_object *command_line(const struct target *target) {
   return words;
 }
 
-static void set_target(json_object *start, const struct objects *objects) {
-  json_object *target = section(start, "target"), *files = json_object_new_array();
+/* Where profinfer asks, it has named the files itself; in a plan from elsewhere they are copies. */
+static void set_target(json_object *start, const struct options *options,
+                       const struct objects *objects) {
+  json_object *target = section(start, "target"), *files = 0;
   char *name = target_name(objects->target, 0);
   set(target, "pid", number(objects->target->pid));
   set(target, "name", string(name ? name : "?"));
   set(target, "command", command_line(objects->target));
+  free(name);
+  if (options->plan_fd >= 0 && json_object_object_get_ex(target, "objects", &files))
+    return;
+  files = json_object_new_array();
   for (size_t i = 0; i < objects->count; i++) {
     json_object *file = json_object_new_object();
     const struct plan_object *planned = &objects->plan->objects[objects->found[i].planned];
@@ -87,7 +93,6 @@ static void set_target(json_object *start, const struct objects *objects) {
     json_object_array_add(files, file);
   }
   set(target, "objects", files);
-  free(name);
 }
 
 /* Without the probes above the level that is recorded. */
@@ -107,8 +112,22 @@ static void set_plan(json_object *start, enum level level) {
     set(plan, "missing", json_object_new_object());
 }
 
+/* Of the command line: ended by 0; none where there is no command. */
+static json_object *words_of(char **command) {
+  json_object *words = json_object_new_array();
+  for (; command && *command; command++) {
+    char *valid = utf8(*command, strlen(*command));
+    json_object_array_add(words, string(valid));
+    free(valid);
+  }
+  return words;
+}
+
+/* Where profinfer asks, the whole configuration is its own. */
 static void set_config(json_object *start, const struct options *options, enum level level) {
   json_object *config = section(start, "config"), *filter = 0;
+  if (options->plan_fd >= 0)
+    return;
   static const char *const filters[] = {"operator_names", "operator_ops"};
   set(config, "pid", number(options->pid));
   set(config, "output", string(options->output));
@@ -120,29 +139,43 @@ static void set_config(json_object *start, const struct options *options, enum l
   set(config, "experts", json_object_new_boolean(options->experts));
   set(config, "expert_weights", json_object_new_boolean(options->expert_weights));
   set(config, "transport", string(options->transport));
+  set(config, "attach", string(options->attach));
+  set(config, "scheduler", string(options->scheduler));
+  set(config, "faults", json_object_new_boolean(options->faults));
+  set(config, "block_io", json_object_new_boolean(options->block_io));
+  set(config, "evict", json_object_new_boolean(options->evict));
+  set(config, "empty_handlers", json_object_new_boolean(options->empty_handlers));
+  set(config, "iterations", options->iterations ? string(options->iterations) : 0);
+  set(config, "command", words_of(options->command));
   for (size_t i = 0; i < 2; i++)
     if (!json_object_object_get_ex(config, filters[i], &filter))
       set(config, filters[i], json_object_new_array());
 }
 
-void metadata_start(const struct plan *plan, const struct objects *objects,
-                    const struct options *options, enum level level,
-                    const struct programs *programs, const struct counters *counters) {
+void metadata_start(const struct options *options, const struct plan *plan,
+                    const struct objects *objects, enum level level,
+                    const struct handlers *handlers, const struct counters *counters,
+                    const struct scheduler *scheduler, json_object *evicted) {
   struct utsname name;
   uname(&name);
-  json_object *start = plan->start, *system = section(start, "uname");
-  set_target(start, objects);
+  json_object *start = plan->start, *system = section(start, "uname"), *redirection = 0;
+  set_target(start, options, objects);
   set_plan(start, level);
   set_config(start, options, level);
   counters_say(counters, start);
-  set(start, "loader", string("libbpf"));
+  if (scheduler)
+    set(start, "scheduler", scheduler_json(scheduler));
+  if (evicted)
+    set(start, "evicted", evicted);
+  set(start, "loader", string(options->by_bcc ? "bcc" : "libbpf"));
   set(start, "recorder", string("profinfer-recorder " PROFINFER_VERSION));
-  const struct features *features = &programs->features;
+  const struct features *features = &handlers->features;
   set(start, "transport", string(features->transport == TRANSPORT_BY_PERF ? "perf" : "ring"));
   set(start, "attach", string(features->multi ? "uprobe_multi" : "perf_event"));
   set(start, "attach_reason", string(features->why_no_link));
   set(start, "boot_clock", json_object_new_boolean(features->boot_clock));
-  set(start, "redirection", string("stubs are not looked for by this recorder"));
+  if (!json_object_object_get_ex(start, "redirection", &redirection))
+    set(start, "redirection", string("stubs are not looked for by this recorder"));
   set(system, "sysname", string(name.sysname));
   set(system, "version", string(name.version));
   set(system, "release", string(name.release));
@@ -150,7 +183,7 @@ void metadata_start(const struct plan *plan, const struct objects *objects,
   set(start, "host", string(name.nodename));
   set(start, "boot_id", boot_id());
   set(start, "cpu_model", string(cpu_model(name.machine)));
-  set(start, "cpus", number(programs->cpus));
+  set(start, "cpus", number(handlers->cpus));
   set(start, "page_size", number(sysconf(_SC_PAGESIZE)));
   capture_text(FRAME_START, boot_ns(),
                json_object_to_json_string_ext(start, JSON_C_TO_STRING_PLAIN));
@@ -166,54 +199,57 @@ static const struct {
                  {"on_ubatch", KIND_UBATCH_BEGIN},
                  {"on_ubatch_return", KIND_UBATCH_END}};
 
-static json_object *handler(const char *name, const struct drain *drain) {
+/* Runs that were timed and their time in ns. */
+static void set_timed(json_object *said, int program) {
+  struct program_stats stats = programs_stats(program);
+  set(said, "timed_runs", number(stats.runs));
+  set(said, "timed_ns", number(stats.run_ns));
+}
+
+/* Of a handler; with all its runs while recording was on, where each makes one record. */
+static json_object *handler(const struct handler_program *of, const struct drain *drain) {
   json_object *said = json_object_new_object();
-  struct bpf_prog_info info = {0};
-  __u32 size = sizeof(info);
-  int fd = bpf_program__fd(programs_find(drain->programs, name));
-  bool is_known = !bpf_obj_get_info_by_fd(fd, &info, &size);
-  set(said, "handler", string(name));
+  set(said, "handler", string(of->handler));
   set(said, "runs", 0);
-  for (size_t i = 0; i < sizeof(record_of) / sizeof(*record_of); i++)
-    if (!strcmp(record_of[i].handler, name)) {
+  for (size_t i = 0; !of->is_empty && i < sizeof(record_of) / sizeof(*record_of); i++)
+    if (!strcmp(record_of[i].handler, of->handler)) {
       unsigned kind = record_of[i].kind;
       set(said, "runs", number(drain->drained[kind] + drain_lost_of(drain, kind)));
     }
-  set(said, "timed_runs", is_known ? number(info.run_cnt) : 0);
-  set(said, "timed_ns", is_known ? number(info.run_time_ns) : 0);
+  set_timed(said, of->program);
   return said;
 }
 
-static bool is_attached(const struct objects *objects, const struct plan_probe *probe,
-                        enum level level) {
-  for (size_t i = 0; i < objects->count; i++)
-    if (probe->level <= level && objects->found[i].planned == probe->object)
-      return true;
-  return false;
+static json_object *scheduler_totals(const struct scheduler *scheduler) {
+  json_object *said = json_object_new_object();
+  set(said, "drained", number(scheduler_records(scheduler)));
+  set(said, "lost", number(scheduler_lost(scheduler)));
+  return said;
 }
 
-void metadata_end(const struct plan *plan, const struct drain *drain, enum level level,
-                  const char *reason, double seconds, double cpu_seconds) {
-  json_object *end = json_object_new_object(), *handlers = json_object_new_array();
-  for (size_t i = 0; i < plan->probe_count; i++) {
-    bool is_new = is_attached(drain->objects, &plan->probes[i], level);
-    for (size_t j = 0; j < i; j++)
-      if (!strcmp(plan->probes[i].handler, plan->probes[j].handler) &&
-          is_attached(drain->objects, &plan->probes[j], level))
-        is_new = false;
-    if (is_new)
-      json_object_array_add(handlers, handler(plan->probes[i].handler, drain));
-  }
-  set(end, "reason", string(reason));
-  set(end, "notes", json_object_new_array());
-  set(end, "seconds", json_object_new_double(seconds));
+void metadata_end(const struct metadata_totals *totals) {
+  const struct drain *drain = totals->drain;
+  const struct uprobes *uprobes = totals->uprobes;
+  json_object *end = json_object_new_object(), *handlers = json_object_new_array(),
+              *events = json_object_new_array();
+  for (size_t i = 0; i < uprobes->handler_count; i++)
+    json_object_array_add(handlers, handler(&uprobes->handlers[i], drain));
+  if (totals->scheduler)
+    scheduler_event_programs(totals->scheduler, events);
+  memory_event_programs(totals->programs_of_memory, drain->handlers->programs, events);
+  set(end, "reason", string(totals->reason));
+  set(end, "notes", json_object_get(totals->notes));
+  set(end, "seconds", json_object_new_double(totals->seconds));
   set(end, "handlers", handlers);
-  set(end, "recorder_cpu_s", json_object_new_double(cpu_seconds));
+  set(end, "event_programs", events);
+  set(end, "recorder_cpu_s", json_object_new_double(totals->cpu_seconds));
   double waited = run_delay_seconds(&drain->delay);
   set(end, "threads_waited_s", waited < 0 ? 0 : json_object_new_double(waited));
+  set(end, "memory", totals->memory ? memory_json(totals->memory) : 0);
   set(end, "drained", number(drain->records));
   set(end, "lost", number(drain_lost(drain)));
-  set(end, "command_status", 0);
+  set(end, "scheduler", totals->scheduler ? scheduler_totals(totals->scheduler) : 0);
+  set(end, "command_status", totals->command_status);
   capture_text(FRAME_END, boot_ns(), json_object_to_json_string_ext(end, JSON_C_TO_STRING_PLAIN));
   json_object_put(end);
 }

@@ -4,6 +4,7 @@
 #include "failure.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,12 +15,16 @@ static const char *base_name(const char *path) {
 }
 
 /* The plan's object that this file is, or object_count. */
-static size_t planned_object(const struct plan *plan, const struct elf_file *elf) {
+static size_t planned_object(const struct plan *plan, const struct mapping *mapping,
+                             const struct elf_file *elf) {
   char id[BUILD_ID_TEXT], sum[65] = "";
   elf_file_build_id(elf, id);
   for (size_t i = 0; i < plan->object_count; i++) {
     const struct plan_object *object = &plan->objects[i];
-    if (*object->build_id) {
+    if (*object->device) {
+      if (object->inode == mapping->inode && !strcmp(object->device, mapping->device))
+        return i;
+    } else if (*object->build_id) {
       if (!strcmp(object->build_id, id))
         return i;
     } else if (!*id && object->size == elf->size) {
@@ -38,7 +43,7 @@ static void note_namesake(const struct objects *objects, const struct mapping *m
   char id[BUILD_ID_TEXT];
   for (size_t i = 0; i < plan->object_count; i++) {
     const struct plan_object *object = &plan->objects[i];
-    if (namesakes[i] || strcmp(object->name, base_name(mapping->path)))
+    if (namesakes[i] || *object->device || strcmp(object->name, base_name(mapping->path)))
       continue;
     elf_file_build_id(elf, id);
     namesakes[i] =
@@ -76,10 +81,19 @@ static void add_base(struct object *object, uint64_t base) {
   object->bases[object->base_count++] = base;
 }
 
+/* Another descriptor of the same file. */
+static int again(int fd) {
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0)
+    fail(EXIT_KERNEL, "raise the limit of open files (ulimit -n)", "cannot keep a file open: %s",
+         strerror(errno));
+  return copy;
+}
+
 static void examine(struct objects *objects, const struct mapping *mapping, char **namesakes) {
   struct elf_file elf = {.fd = -1};
   struct object *object = known(objects, mapping);
-  int fd = object ? dup(object->fd) : target_open_mapped(objects->target, mapping);
+  int fd = object ? again(object->fd) : target_open_mapped(objects->target, mapping);
   if (fd < 0 && errno == EPERM)
     fail(EXIT_PRIVILEGE, "run it as root", "not allowed to open what process %d has mapped: %s",
          objects->target->pid, mapping->path);
@@ -87,14 +101,14 @@ static void examine(struct objects *objects, const struct mapping *mapping, char
     return; /* unmapped meanwhile */
   if (elf_file_read(&elf, fd)) {
     uint64_t vaddr;
-    size_t planned = object ? object->planned : planned_object(objects->plan, &elf);
+    size_t planned = object ? object->planned : planned_object(objects->plan, mapping, &elf);
     if (planned == objects->plan->object_count) {
       note_namesake(objects, mapping, &elf, namesakes);
     } else if (elf_file_vaddr_of(&elf, mapping->offset, &vaddr)) {
       if (!object) {
         object = &objects->found[objects->count++];
-        *object = (struct object){.planned = planned, .fd = dup(fd), .inode = mapping->inode};
-        object->path = mapping->path;
+        *object = (struct object){.planned = planned, .fd = again(fd), .inode = mapping->inode};
+        object->path = text("%s", mapping->path);
         memcpy(object->device, mapping->device, sizeof(object->device));
       }
       add_base(object, mapping->start - vaddr);
@@ -127,15 +141,65 @@ static bool has_level(const struct objects *objects, enum level level, const cha
   return !*lacking;
 }
 
-struct objects objects_find(const struct plan *plan, const struct target *target,
-                            enum level level) {
+/* `namesakes`: by planned object, what is wrong with one that only has its name. */
+static struct objects find_mapped(const struct plan *plan, const struct target *target,
+                                  char **namesakes) {
   struct objects objects = {.plan = plan, .target = target};
   size_t count;
-  struct mapping *mappings = target_mappings(target, &count);
-  char **namesakes = allocate(plan->object_count, sizeof(*namesakes));
+  struct mapping *mappings = target_try_mappings(target, &count);
   objects.found = allocate(count, sizeof(*objects.found));
   for (size_t i = 0; i < count; i++)
     examine(&objects, &mappings[i], namesakes);
+  mappings_free(mappings, count);
+  return objects;
+}
+
+static void free_all(char **texts, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    free(texts[i]);
+  free(texts);
+}
+
+void objects_close(struct objects *objects) {
+  for (size_t i = 0; i < objects->count; i++) {
+    close(objects->found[i].fd);
+    free(objects->found[i].bases);
+    free(objects->found[i].path);
+  }
+  free(objects->found);
+  objects->found = 0;
+  objects->count = 0;
+}
+
+void objects_check(const struct objects *objects, enum level level) {
+  const struct plan *plan = objects->plan;
+  for (size_t i = 0; i < plan->probe_count; i++)
+    for (size_t j = 0; j < objects->count; j++)
+      if (plan->probes[i].level <= level && objects->found[j].planned == plan->probes[i].object)
+        check_code(objects, &objects->found[j], &plan->probes[i]);
+}
+
+bool objects_try(const struct plan *plan, const struct target *target, enum level level,
+                 struct objects *objects) {
+  char **namesakes = allocate(plan->object_count, sizeof(*namesakes));
+  *objects = find_mapped(plan, target, namesakes);
+  free_all(namesakes, plan->object_count);
+  bool has_all = objects->count > 0;
+  const char *lacking;
+  for (enum level l = 0; l <= level; l++)
+    has_all &= has_level(objects, l, &lacking);
+  if (!has_all)
+    objects_close(objects);
+  return has_all;
+}
+
+struct objects objects_find(const struct plan *plan, const struct target *target,
+                            enum level level) {
+  char **namesakes = allocate(plan->object_count, sizeof(*namesakes));
+  size_t mapped;
+  struct mapping *mappings = target_mappings(target, &mapped);
+  mappings_free(mappings, mapped); /* it has said why, where they cannot be read */
+  struct objects objects = find_mapped(plan, target, namesakes);
   for (size_t i = 0; i < plan->object_count; i++)
     if (namesakes[i] && !is_found(&objects, i))
       fail(EXIT_PROBES, "make the plan from the files that the process has mapped", "%s",
@@ -150,10 +214,8 @@ struct objects objects_find(const struct plan *plan, const struct target *target
            "process %d has not mapped %s, which %s needs for level %s", target->pid, lacking,
            plan->path, level_names[l]);
   }
-  for (size_t i = 0; i < plan->probe_count; i++)
-    for (size_t j = 0; j < objects.count; j++)
-      if (plan->probes[i].level <= level && objects.found[j].planned == plan->probes[i].object)
-        check_code(&objects, &objects.found[j], &plan->probes[i]);
+  objects_check(&objects, level);
+  free_all(namesakes, plan->object_count);
   return objects;
 }
 

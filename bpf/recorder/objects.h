@@ -13,8 +13,8 @@ struct object {
   int fd;
   uint64_t inode;
   char device[16];
-  const char *path; /* as the target sees it; display only */
-  uint64_t *bases;  /* load addresses of virtual address 0 */
+  char *path;      /* as the target sees it; display only */
+  uint64_t *bases; /* load addresses of virtual address 0 */
   size_t base_count;
 };
 
@@ -30,6 +30,18 @@ struct objects {
  * mapped file has the name of a planned one but is another, and when the code at a probe is not
  * what the plan says. */
 struct objects objects_find(const struct plan *plan, const struct target *target, enum level level);
+
+/* Lets go of their files. */
+void objects_close(struct objects *objects);
+
+/* The same, but whether there is what every level up to `level` needs: a process may not have
+ * loaded it yet, or end just now. Where there is not, nothing is to be closed. Code is not looked
+ * at. */
+bool objects_try(const struct plan *plan, const struct target *target, enum level level,
+                 struct objects *objects);
+
+/* EXIT_PROBES when the code at a probe is not what the plan says. */
+void objects_check(const struct objects *objects, enum level level);
 
 /* The name of the backend whose get_name function has this address, or 0: by the plan's list, else
  * by the file that the address lies in. */

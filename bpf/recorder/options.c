@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "options.h"
 #include "failure.h"
+#include "help.h"
+#include "message.h"
+#include "plan.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -8,40 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char help[] =
-    "usage: profinfer-recorder --pid PID --plan FILE -o FILE [options]\n"
-    "\n"
-    "Records a running engine into a raw capture, without Python. Make the plan where Python is,\n"
-    "from copies of the engine's files, and the trace from the capture:\n"
-    "\n"
-    "  profinfer plan --target libllama.so libggml*.so -o plan.json     (on the host)\n"
-    "  profinfer-recorder --pid 1234 --plan plan.json -o capture.raw    (on the board, as root)\n"
-    "  profinfer convert capture.raw trace.pftrace                      (on the host)\n"
-    "\n"
-    "  --pid PID             the process to record\n"
-    "  --plan FILE           what profinfer plan has made of its files\n"
-    "  -o, --output FILE     the capture, readable by you alone\n"
-    "  --force               overwrite it\n"
-    "  --level LEVEL         token, graph, operator or barrier: at most the plan's (default)\n"
-    "  --duration S          end after this many seconds (default: at Ctrl-C or the target's end)\n"
-    "  --transport ring|perf mapped rings (Linux 5.12), or perf buffers (Linux 5.5) (default: "
-    "ring)\n"
-    "  --ring-size SIZE      bytes of each CPU's ring, a power of two (default: 512K)\n"
-    "  --structure-ring-size SIZE\n"
-    "                        bytes of the ring for graph structure; of each CPU's with perf\n"
-    "                        (default: 1M)\n"
-    "  --poll S              seconds between drains (default: 0.5)\n"
-    "  --experts             which experts each token is sent to\n"
-    "  --expert-weights      and what the router gave them\n"
-    "  --object FILE         use this BPF object, not the one inside\n"
-    "  --version, --help\n"
-    "\n"
-    "Whatever ends it, the capture is valid up to its last frame, and the probes are gone.\n"
-    "\n"
-    "exit codes:\n"
-    "  2 usage           3 privileges      4 the kernel lacks something, or refuses\n"
-    "  5 the target      6 the plan does not fit the target's files\n"
-    "  7 output          8 the plan is not one, or of another version\n";
+#define LEAST_POLL 1e-3
+#define MOST_POLL 10
 
 static _Noreturn void usage(const char *message) {
   fail(EXIT_USAGE, "profinfer-recorder --help lists the options", "%s", message);
@@ -90,7 +61,15 @@ enum {
   OBJECT,
   VERSION,
   EXPERTS,
-  WEIGHTS
+  WEIGHTS,
+  ITERATIONS,
+  SCHEDULER,
+  ATTACH,
+  FAULTS,
+  BLOCK_IO,
+  EVICT,
+  EMPTY,
+  SERVE
 };
 
 static const struct option known[] = {
@@ -107,10 +86,46 @@ static const struct option known[] = {
     {"object", 1, 0, OBJECT},
     {"experts", 0, 0, EXPERTS},
     {"expert-weights", 0, 0, WEIGHTS},
+    {"iterations", 1, 0, ITERATIONS},
+    {"scheduler", 1, 0, SCHEDULER},
+    {"attach", 1, 0, ATTACH},
+    {"faults", 0, 0, FAULTS},
+    {"block-io", 0, 0, BLOCK_IO},
+    {"evict", 0, 0, EVICT},
+    {"empty-handlers", 0, 0, EMPTY},
+    {"serve", 1, 0, SERVE}, /* profinfer's own affair: not in the help */
     {"version", 0, 0, VERSION},
     {"help", 0, 0, 'h'},
     {0, 0, 0, 0},
 };
+
+/* The option's value, which must be one of the words of a sentence. */
+static const char *one_of(const char *what, const char *words) {
+  const char *found = strstr(words, optarg);
+  size_t length = strlen(optarg);
+  bool is_whole = found && length && (found == words || found[-1] == ' ') &&
+                  (!found[length] || found[length] == ',' || found[length] == ' ') &&
+                  strcmp(optarg, "or");
+  if (!is_whole)
+    usage(text("there is no %s %s: %s", what, optarg, words));
+  return optarg;
+}
+
+/* "100" (one), "100-199", or "100-" (all from there). */
+static void iterations(struct options *options, const char *given) {
+  char *end;
+  unsigned long long first = strtoull(given, &end, 10), last = first;
+  bool is_range = end != given && *end == '-' && given[0] != '-';
+  if (is_range)
+    last = end[1] ? strtoull(end + 1, &end, 10) : (1ull << 62) - 2;
+  else if (end == given)
+    end = "?";
+  if ((*end && !(is_range && !end[1])) || given[0] == '-' || last < first || last >> 62)
+    usage(text("--iterations %s is not a range: write 100, 100-199 or 100-", given));
+  options->iterations = given;
+  options->first_ubatch = first;
+  options->last_ubatch = last + 1;
+}
 
 static void take(struct options *options, int option) {
   switch (option) {
@@ -135,9 +150,31 @@ static void take(struct options *options, int option) {
     options->duration = seconds("duration", optarg, 1e-3, 1e9);
     break;
   case TRANSPORT:
-    options->transport = optarg;
-    if (strcmp(optarg, "auto") && strcmp(optarg, "ring") && strcmp(optarg, "perf"))
-      usage(text("there is no transport %s: auto, ring or perf", optarg));
+    options->transport = one_of("transport", "auto, ring or perf");
+    break;
+  case SCHEDULER:
+    options->scheduler = one_of("scheduler mode", "auto, system, target or off");
+    break;
+  case ATTACH:
+    options->attach = one_of("way to attach", "auto, uprobe_multi or perf_event");
+    break;
+  case ITERATIONS:
+    iterations(options, optarg);
+    break;
+  case FAULTS:
+    options->faults = true;
+    break;
+  case BLOCK_IO:
+    options->block_io = true;
+    break;
+  case EVICT:
+    options->evict = true;
+    break;
+  case EMPTY:
+    options->empty_handlers = true;
+    break;
+  case SERVE:
+    options->serve = atoi(optarg);
     break;
   case RING:
     options->ring_size = size("ring-size", optarg);
@@ -146,7 +183,7 @@ static void take(struct options *options, int option) {
     options->structure_ring_size = size("structure-ring-size", optarg);
     break;
   case POLL:
-    options->poll = seconds("poll", optarg, 1e-3, 10);
+    options->poll = seconds("poll", optarg, LEAST_POLL, MOST_POLL);
     break;
   case OBJECT:
     options->object = optarg;
@@ -167,16 +204,82 @@ static void take(struct options *options, int option) {
   }
 }
 
+static struct options defaults(void) {
+  return (struct options){
+      .serve = -1,
+      .socket = -1,
+      .plan_fd = -1,
+      .capture_fd = -1,
+      .transport = "auto",
+      .attach = "auto",
+      .scheduler = "auto",
+      .poll = 0.5,
+      .ring_size = 4 << 20,
+      .scheduler_ring_size = 1 << 20,
+      .structure_ring_size = 4 << 20,
+  };
+}
+
 struct options options_parse(int argc, char **argv) {
-  struct options options = {
-      .transport = "auto", .poll = 0.5, .ring_size = 512 << 10, .structure_ring_size = 1 << 20};
+  struct options options = defaults();
   int option;
-  while ((option = getopt_long(argc, argv, "o:h", known, 0)) != -1)
+  while ((option = getopt_long(argc, argv, "+o:h", known, 0)) != -1)
     take(&options, option);
+  if (options.serve >= 0)
+    return options;
   if (optind < argc)
-    usage(text("%s is no option; a command cannot be launched, only recorded by its --pid",
-               argv[optind]));
-  if (!options.pid || !options.plan || !options.output || !*options.output)
-    usage("--pid, --plan and -o are needed");
+    options.command = argv + optind;
+  if ((!options.pid && !options.command) || !options.plan || !options.output || !*options.output)
+    usage("--pid or a command, --plan and -o are needed");
+  if (options.pid && options.command)
+    usage(text("%s is no option; it is either --pid or a command", *options.command));
+  size_t page = sysconf(_SC_PAGESIZE);
+  options.scheduler_ring_size = options.ring_size / 4 > page ? options.ring_size / 4 : page;
+  return options;
+}
+
+static size_t bytes(json_object *message, const char *name, size_t otherwise) {
+  double given = message_number(message, name);
+  size_t size = given >= 4096 && given <= 1 << 30 ? given : otherwise;
+  return size & (size - 1) ? otherwise : size;
+}
+
+static const char *word(json_object *message, const char *name, const char *otherwise) {
+  const char *given = message_text(message, name);
+  return *given ? text("%s", given) : otherwise;
+}
+
+struct options options_of(json_object *message) {
+  struct options options = defaults();
+  json_object *range = message_list(message, "iterations");
+  options.pid = message_integer(message, "pid", INT32_MAX);
+  options.level = word(message, "level", 0);
+  options.transport = word(message, "transport", options.transport);
+  options.attach = word(message, "attach", options.attach);
+  options.scheduler = word(message, "scheduler", options.scheduler);
+  options.duration = message_number(message, "duration");
+  double poll = message_number(message, "poll");
+  if (poll >= LEAST_POLL && poll <= MOST_POLL)
+    options.poll = poll;
+  options.ring_size = bytes(message, "ring_size", options.ring_size);
+  options.scheduler_ring_size = bytes(message, "scheduler_ring_size", options.scheduler_ring_size);
+  options.structure_ring_size = bytes(message, "structure_ring_size", options.structure_ring_size);
+  if (range && json_object_array_length(range) == 2) {
+    options.first_ubatch = json_object_get_int64(json_object_array_get_idx(range, 0));
+    options.last_ubatch = json_object_get_int64(json_object_array_get_idx(range, 1));
+  }
+  options.experts = message_flag(message, "experts");
+  options.expert_weights = message_flag(message, "expert_weights");
+  options.faults = message_flag(message, "faults");
+  options.block_io = message_flag(message, "block_io");
+  options.evict = message_flag(message, "evict");
+  options.empty_handlers = message_flag(message, "empty_handlers");
+  options.by_bcc = !strcmp(message_text(message, "loader"), "bcc");
+  if (json_object_object_get_ex(message, "means", &options.means))
+    options.means =
+        json_object_is_type(options.means, json_type_object) ? json_object_get(options.means) : 0;
+  options.shows_progress = message_flag(message, "progress");
+  if (options.level && level_named(options.level) == LEVEL_COUNT)
+    usage(text("there is no level %s", options.level));
   return options;
 }

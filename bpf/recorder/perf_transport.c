@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The perf transport: the kernel's perf buffers, two per CPU (linux/perf_event.h says how they are
- * shared), for kernels that lack what the rings need. They drop a record that does not fit, and the
- * handler counts it.
+ * The perf transport: the kernel's perf buffers, one or two per CPU (linux/perf_event.h says how
+ * they are shared), for kernels that lack what the rings need. They drop a record that does not
+ * fit, and the handler counts it.
  */
 #include "failure.h"
 #include "rings.h"
@@ -26,13 +26,14 @@ struct buffer {
   struct perf_event_mmap_page *page; /* or 0 */
   unsigned char *data;
   size_t size;
+  uint64_t dropped; /* records, as far as the kernel has said so */
 };
 
-static struct {
+struct perf_rings {
   unsigned cpus;
   struct ring_head *heads;
-  struct buffer *records, *wide; /* by CPU */
-} perf;
+  struct buffer *records, *wide; /* by CPU; wide: 0 where there are none */
+};
 
 /* Makes the buffer of one CPU; false when that CPU is not there. */
 static bool open_buffer(struct buffer *buffer, int map_fd, unsigned cpu, size_t size) {
@@ -58,7 +59,8 @@ static bool open_buffer(struct buffer *buffer, int map_fd, unsigned cpu, size_t 
          strerror(errno));
   if (bpf_map_update_elem(map_fd, &cpu, &fd, BPF_ANY) || ioctl(fd, PERF_EVENT_IOC_ENABLE, 0))
     fail(EXIT_KERNEL, "", "cannot use a perf buffer on CPU %u: %s", cpu, strerror(errno));
-  *buffer = (struct buffer){start, (unsigned char *)start + page, size};
+  close(fd); /* the map of events and the mapping hold it */
+  *buffer = (struct buffer){start, (unsigned char *)start + page, size, 0};
   return true;
 }
 
@@ -69,10 +71,12 @@ static double filled(const struct buffer *buffer) {
   return (double)(head - buffer->page->data_tail) / buffer->size;
 }
 
-static double fill(void) {
+static double fill(void *state) {
+  const struct perf_rings *perf = state;
   double most = 0;
-  for (unsigned cpu = 0; cpu < perf.cpus; cpu++) {
-    double records = filled(&perf.records[cpu]), wide = filled(&perf.wide[cpu]);
+  for (unsigned cpu = 0; cpu < perf->cpus; cpu++) {
+    double records = filled(&perf->records[cpu]);
+    double wide = perf->wide ? filled(&perf->wide[cpu]) : 0;
     most = records > most ? records : most;
     most = wide > most ? wide : most;
   }
@@ -88,9 +92,15 @@ static void copy(const struct buffer *buffer, uint64_t at, void *to, size_t leng
   memcpy((char *)to + part, buffer->data, length - part);
 }
 
+/* What the kernel puts where it has dropped records. */
+struct lost_record {
+  struct perf_event_header header;
+  uint64_t id, lost;
+};
+
 /* Copies samples of `size` bytes each from `tail` to `head`, at most `room`, and returns how many.
- * What else the kernel writes there, such as its own count of losses, is passed over. */
-static size_t copy_samples(const struct buffer *buffer, uint64_t *tail, uint64_t head, void *to,
+ * Of what else the kernel writes there only its count of losses is looked at. */
+static size_t copy_samples(struct buffer *buffer, uint64_t *tail, uint64_t head, void *to,
                            size_t size, size_t room) {
   size_t count = 0;
   struct perf_event_header header;
@@ -99,6 +109,10 @@ static size_t copy_samples(const struct buffer *buffer, uint64_t *tail, uint64_t
     /* A sample has the length of its bytes in 4 bytes, then these. */
     if (header.type == PERF_RECORD_SAMPLE && header.size >= sizeof(header) + 4 + size)
       copy(buffer, *tail + sizeof(header) + 4, (char *)to + size * count++, size);
+    struct lost_record lost = {0};
+    if (header.type == PERF_RECORD_LOST && header.size >= sizeof(lost))
+      copy(buffer, *tail, &lost, sizeof(lost));
+    buffer->dropped += lost.lost;
     *tail += header.size;
   }
   return count;
@@ -120,12 +134,14 @@ static bool is_inside(const struct ring_head *state) {
   return true;
 }
 
-static bool drain(unsigned cpu, records_fn *take, void *context) {
+static enum seen drain(void *state, unsigned cpu, records_fn *take, void *context) {
   static struct record records[COPY_RECORDS];
-  struct buffer *buffer = &perf.records[cpu];
-  bool inside = is_inside(&perf.heads[cpu]);
+  struct perf_rings *perf = state;
+  struct buffer *buffer = &perf->records[cpu];
+  /* Since when is not known. */
+  enum seen seen = is_inside(&perf->heads[cpu]) ? SEEN_UNTIL_OLD : SEEN_ALL;
   if (!buffer->page)
-    return inside;
+    return seen;
   uint64_t tail = buffer->page->data_tail;
   uint64_t head = __atomic_load_n(&buffer->page->data_head, __ATOMIC_ACQUIRE);
   bool has_any = tail < head;
@@ -137,13 +153,14 @@ static bool drain(unsigned cpu, records_fn *take, void *context) {
   }
   if (has_any)
     forget_pages(buffer);
-  return inside;
+  return seen;
 }
 
-static void drain_wide(wide_fn *take, void *context) {
+static enum seen drain_wide(void *state, wide_fn *take, void *context) {
   static unsigned char rows[COPY_ROWS * WIDE_SIZE];
-  for (unsigned cpu = 0; cpu < perf.cpus; cpu++) {
-    struct buffer *buffer = &perf.wide[cpu];
+  struct perf_rings *perf = state;
+  for (unsigned cpu = 0; perf->wide && cpu < perf->cpus; cpu++) {
+    struct buffer *buffer = &perf->wide[cpu];
     if (!buffer->page)
       continue;
     uint64_t tail = buffer->page->data_tail;
@@ -158,22 +175,38 @@ static void drain_wide(wide_fn *take, void *context) {
     if (has_any)
       forget_pages(buffer);
   }
+  return SEEN_ALL; /* whoever was at one was seen before, with the others */
+}
+
+static uint64_t dropped(void *state) {
+  const struct perf_rings *perf = state;
+  uint64_t all = 0;
+  for (unsigned cpu = 0; cpu < perf->cpus; cpu++)
+    all += perf->records[cpu].dropped + (perf->wide ? perf->wide[cpu].dropped : 0);
+  return all;
 }
 
 struct rings perf_transport(int ring_heads, int record_events, int structure_events, unsigned cpus,
                             size_t ring_size, size_t structure_ring_size) {
+  struct perf_rings *perf = allocate(1, sizeof(*perf));
   size_t page = sysconf(_SC_PAGESIZE), online = 0;
   size_t length = (cpus * sizeof(struct ring_head) + page - 1) & ~(page - 1);
-  perf.cpus = cpus;
-  perf.records = allocate(cpus, sizeof(*perf.records));
-  perf.wide = allocate(cpus, sizeof(*perf.wide));
-  perf.heads = mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, ring_heads, 0);
-  if (perf.heads == MAP_FAILED)
+  struct rings rings = {cpus, perf, fill, drain, drain_wide, dropped};
+  perf->cpus = cpus;
+  perf->records = allocate(cpus, sizeof(*perf->records));
+  if (structure_events != NO_WIDE)
+    perf->wide = allocate(cpus, sizeof(*perf->wide));
+  perf->heads = mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, ring_heads, 0);
+  if (perf->heads == MAP_FAILED)
     fail(EXIT_KERNEL, "", "cannot map the CPUs' counts: %s", strerror(errno));
-  for (unsigned cpu = 0; cpu < cpus; cpu++)
-    if (open_buffer(&perf.records[cpu], record_events, cpu, ring_size))
-      online += open_buffer(&perf.wide[cpu], structure_events, cpu, structure_ring_size);
+  for (unsigned cpu = 0; cpu < cpus; cpu++) {
+    if (!open_buffer(&perf->records[cpu], record_events, cpu, ring_size))
+      continue;
+    online++;
+    if (perf->wide)
+      open_buffer(&perf->wide[cpu], structure_events, cpu, structure_ring_size);
+  }
   if (!online)
     fail(EXIT_KERNEL, "", "no CPU has a perf buffer");
-  return (struct rings){cpus, false, fill, drain, drain_wide};
+  return rings;
 }

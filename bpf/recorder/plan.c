@@ -74,8 +74,9 @@ static json_object *item(json_object *of, const char *name, size_t at, char wher
   return found;
 }
 
-static char *read_file(const char *path, size_t *length) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+static char *read_file(const char *path, int fd, size_t *length) {
+  if (fd < 0)
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0)
     fail(EXIT_PLAN, "profinfer plan makes one", "cannot read the plan %s: %s", path,
          strerror(errno));
@@ -95,9 +96,9 @@ static char *read_file(const char *path, size_t *length) {
   return data;
 }
 
-static json_object *parse(const char *path) {
+static json_object *parse(const char *path, int fd) {
   size_t length;
-  char *data = read_file(path, &length);
+  char *data = read_file(path, fd, &length);
   json_tokener *tokener = json_tokener_new();
   if (!tokener)
     fail(EXIT_KERNEL, "", "out of memory");
@@ -127,8 +128,11 @@ static void read_objects(struct plan *plan) {
         .sha256 = string_or_empty(from, "sha256"),
         .backend = string_or_empty(from, "backend"),
         .size = number(from, where, "size", INT64_MAX),
+        .device = string_or_empty(from, "device"),
     };
-    if (!*plan->objects[i].build_id && strlen(plan->objects[i].sha256) != 64)
+    if (*plan->objects[i].device)
+      plan->objects[i].inode = number(from, where, "inode", INT64_MAX);
+    else if (!*plan->objects[i].build_id && strlen(plan->objects[i].sha256) != 64)
       bad(where, "sha256", "is needed where there is no build id");
   }
 }
@@ -186,9 +190,33 @@ static void read_backends(struct plan *plan) {
   }
 }
 
-struct plan plan_read(const char *path) {
+static void read_calls(struct plan *plan) {
+  char where[64];
+  json_object *all;
+  if (!json_object_object_get_ex(plan->root, "calls", &all))
+    return;
+  plan->call_count = list(plan->root, "calls", &all);
+  plan->calls = allocate(plan->call_count, sizeof(*plan->calls));
+  for (size_t i = 0; i < plan->call_count; i++) {
+    json_object *from = item(all, "calls", i, where);
+    plan->calls[i] = (struct plan_call){
+        .name = string(from, where, "name"),
+        .path = string(from, where, "path"),
+        .address = number(from, where, "address", INT64_MAX),
+    };
+    json_object *values = member(from, where, "values", json_type_array);
+    size_t count = json_object_array_length(values);
+    if (count > CALL_VALUES)
+      bad(where, "values", "has too many entries");
+    for (size_t j = 0; j < count; j++)
+      plan->calls[i].values[j] = json_object_get_uint64(json_object_array_get_idx(values, j));
+    plan->calls[i].value_count = count;
+  }
+}
+
+struct plan plan_read(const char *path, int fd) {
   reading = path;
-  struct plan plan = {.path = path, .root = parse(path)};
+  struct plan plan = {.path = path, .root = parse(path, fd)};
   uint64_t format = number(plan.root, "", "format", INT64_MAX);
   if (format != PLAN_FORMAT)
     fail(EXIT_PLAN, "use profinfer plan and profinfer-recorder of one version",
@@ -204,7 +232,17 @@ struct plan plan_read(const char *path) {
   read_objects(&plan);
   read_probes(&plan);
   read_backends(&plan);
+  read_calls(&plan);
   return plan;
+}
+
+void plan_close(struct plan *plan) {
+  json_object_put(plan->root);
+  free(plan->objects);
+  free(plan->probes);
+  free(plan->backends);
+  free(plan->calls);
+  *plan = (struct plan){0};
 }
 
 int32_t plan_parameter(const struct plan *plan, const char *name) {

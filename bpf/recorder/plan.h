@@ -14,6 +14,7 @@
 
 #define PLAN_FORMAT 1
 #define CODE_MAX 16
+#define CALL_VALUES 4
 
 enum level { LEVEL_TOKEN, LEVEL_GRAPH, LEVEL_OPERATOR, LEVEL_BARRIER, LEVEL_COUNT };
 extern const char *const level_names[LEVEL_COUNT];
@@ -25,6 +26,9 @@ struct plan_object {
   const char *sha256;
   const char *backend; /* what the file's name says of its backend, "" for nothing */
   uint64_t size;
+  const char *device; /* of the very file in a running process, as /proc/PID/maps has it; "": the
+                         file is known by the above */
+  uint64_t inode;
 };
 
 struct plan_probe {
@@ -46,6 +50,15 @@ struct plan_backend {
   const char *name;
 };
 
+/* A word in the target's memory by which calls of a function pass a stub of ours. */
+struct plan_call {
+  const char *name; /* of the function */
+  const char *path; /* of the file with the word */
+  uint64_t address;
+  uint64_t values[CALL_VALUES]; /* it may hold one of these: the stub, or what is not bound yet */
+  size_t value_count;
+};
+
 struct plan {
   const char *path;
   json_object *root; /* owns every string */
@@ -55,10 +68,15 @@ struct plan {
   struct plan_object *objects;
   struct plan_probe *probes;
   struct plan_backend *backends;
-  size_t object_count, probe_count, backend_count;
+  struct plan_call *calls;
+  size_t object_count, probe_count, backend_count, call_count;
 };
 
-struct plan plan_read(const char *path);
+/* The plan in a file, or, where `fd` is none of -1, in what that descriptor is of. */
+struct plan plan_read(const char *path, int fd);
+
+/* Lets go of it. */
+void plan_close(struct plan *plan);
 
 /* A parameter of the handlers; EXIT_PLAN when the plan lacks it. */
 int32_t plan_parameter(const struct plan *plan, const char *name);

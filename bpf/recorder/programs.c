@@ -1,26 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "programs.h"
-#include "../parameters.h"
-#include "capture.h"
 #include "embedded.h"
 #include "failure.h"
+#include "message.h"
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
+#include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
-static const char *const chain[] = {"chain_hash", "chain_emit", "chain_tokens", "chain_experts"};
-#define CHAIN_EXPERTS 3
-static const char *const counting[] = {"count_switch", "count_exit"};
+struct descriptor {
+  char *name;
+  int fd;
+};
 
-/* Threads whose counts are kept. */
-#define COUNTED_THREADS 4096
+struct programs {
+  struct descriptor programs[SOURCE_ITEMS], maps[SOURCE_ITEMS];
+  size_t program_count, map_count;
+};
 
-#define CHAIN_COUNT (sizeof(chain) / sizeof(*chain))
+static int bcc = -1;             /* a socket, where BCC is to load */
+static const char *other_object; /* a file in the place of the embedded object */
+
+void programs_use(int bcc_socket) { bcc = bcc_socket; }
+
+void programs_use_object(const char *path) { other_object = path; }
+
+static void keep(struct descriptor *items, size_t *count, const char *name, int fd) {
+  if (*count < SOURCE_ITEMS)
+    items[(*count)++] = (struct descriptor){text("%s", name), fd};
+}
+
+/* ---- libbpf */
 
 /* The end of what libbpf complained of, the verifier's log with it: said only when something
  * fails. */
@@ -39,58 +55,35 @@ static int keep_complaints(enum libbpf_print_level level, const char *format, va
   return 0;
 }
 
-static _Noreturn void refused(const char *what, int error) {
-  if (error == EPERM) /* EACCES is the verifier's */
-    fail(EXIT_PRIVILEGE, "run it as root", "not allowed to %s: %s", what, strerror(error));
-  fputs(complaints, stderr);
-  fail(EXIT_KERNEL, "--transport perf needs less of a kernel than ring does",
-       "this kernel does not %s: %s", what, strerror(error));
+/* Says why a source was not loaded: in *why, or for good. */
+static struct programs *refuse(char **why, enum exit_code code, const char *hint, char *reason) {
+  if (!why) {
+    fputs(complaints, stderr);
+    fail(code, hint, "%s", reason);
+  }
+  *why = reason;
+  return 0;
 }
 
-unsigned programs_cpus(void) {
-  char line[256] = "";
-  FILE *file = fopen("/sys/devices/system/cpu/possible", "re");
-  if (!file || !fgets(line, sizeof(line), file))
-    fail(EXIT_KERNEL, "mount /sys", "cannot read /sys/devices/system/cpu/possible");
-  fclose(file);
-  /* "0-3,8-11": the last number is the highest. */
-  const char *last = line + strcspn(line, "\n");
-  while (last > line && strchr("0123456789", last[-1]))
-    last--;
-  return atoi(last) + 1;
-}
-
-static struct bpf_object *open_object(const struct program_options *options, bool by_perf) {
-  LIBBPF_OPTS(bpf_object_open_opts, how, .object_name = "profinfer");
+/* `embedded` is what libbpf reads in until the object is closed. */
+static struct bpf_object *open_object(const struct source *source, void **embedded) {
+  LIBBPF_OPTS(bpf_object_open_opts, how, .object_name = source->name);
+  const char *path = strcmp(source->name, "profinfer") ? 0 : other_object;
   struct bpf_object *object;
-  if (options->object) {
-    object = bpf_object__open_file(options->object, &how);
+  *embedded = 0;
+  if (path) {
+    object = bpf_object__open_file(path, &how);
   } else {
     size_t size;
-    void *embedded = embedded_object(by_perf, &size); /* libbpf reads in it until it is loaded */
-    object = bpf_object__open_mem(embedded, size, &how);
+    *embedded = embedded_object(source->name, source->has_transport && source->by_perf, &size);
+    object = bpf_object__open_mem(*embedded, size, &how);
   }
   if (!object) {
     fputs(complaints, stderr);
-    fail(EXIT_KERNEL, "", "cannot read %s: %s",
-         options->object ? options->object : "the embedded BPF object", strerror(errno));
+    fail(EXIT_KERNEL, "", "cannot read %s: %s", path ? path : "an embedded BPF object",
+         strerror(errno));
   }
   return object;
-}
-
-/* Where a parameter stands in the object's read-only data; -1 for nowhere. */
-static int offset_of(const struct btf *btf, const char *name) {
-  int id = btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC);
-  if (id < 0)
-    return -1;
-  const struct btf_type *section = btf__type_by_id(btf, id);
-  const struct btf_var_secinfo *variable = btf_var_secinfos(section);
-  for (int i = 0; i < btf_vlen(section); i++) {
-    const struct btf_type *type = btf__type_by_id(btf, variable[i].type);
-    if (!strcmp(btf__name_by_offset(btf, type->name_off), name))
-      return variable[i].offset;
-  }
-  return -1;
 }
 
 static struct bpf_map *read_only_data(struct bpf_object *object) {
@@ -104,158 +97,200 @@ static struct bpf_map *read_only_data(struct bpf_object *object) {
   fail(EXIT_KERNEL, "", "the BPF object has no parameters");
 }
 
-static void set_parameter(struct bpf_object *object, const char *name, int32_t value) {
-  size_t size;
-  struct bpf_map *map = read_only_data(object);
-  char *data = (char *)bpf_map__initial_value(map, &size);
-  int offset = offset_of(bpf_object__btf(object), name);
-  if (!data || offset < 0 || offset + sizeof(value) > size)
-    fail(EXIT_KERNEL, "use an object of the same version", "the BPF object has no parameter %s",
-         name);
-  memcpy(data + offset, &value, sizeof(value));
+/* Sets all of the object's parameters, and no others. Where each stands its BTF says. */
+static void set_parameters(struct bpf_object *object, const struct source *source) {
+  size_t size, set = 0;
+  char *data = (char *)bpf_map__initial_value(read_only_data(object), &size);
+  const struct btf *btf = bpf_object__btf(object);
+  int id = btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC);
+  if (!data || id < 0)
+    fail(EXIT_KERNEL, "", "the BPF object has no parameters");
+  const struct btf_type *section = btf__type_by_id(btf, id);
+  const struct btf_var_secinfo *variable = btf_var_secinfos(section);
+  for (int i = 0; i < btf_vlen(section); i++) {
+    const struct btf_type *type = btf__type_by_id(btf, variable[i].type);
+    const char *name = btf__name_by_offset(btf, type->name_off);
+    size_t at = 0;
+    while (at < source->parameter_count && strcmp(source->parameters[at].name, name))
+      at++;
+    if (at == source->parameter_count || variable[i].offset + sizeof(int32_t) > size)
+      fail(EXIT_KERNEL, "use an object of the same version", "nothing sets parameter %s", name);
+    memcpy(data + variable[i].offset, &(int32_t){source->parameters[at].value}, sizeof(int32_t));
+    set++;
+  }
+  if (set != source->parameter_count)
+    fail(EXIT_KERNEL, "use an object of the same version",
+         "the BPF object has %zu parameters, not %zu", set, source->parameter_count);
 }
 
-static int32_t binary_logarithm(size_t power) { return 63 - __builtin_clzll(power); }
-
-/* Every parameter of bpf/parameters.h: our own, and the engine's layout from the plan. */
-static void set_parameters(struct bpf_object *object, const struct program_options *options,
-                           const struct plan *plan, bool has_boot_clock) {
-#define FROM_PLAN(name) set_parameter(object, #name, plan_parameter(plan, #name));
-  LAYOUT_PARAMETERS(FROM_PLAN)
-#undef FROM_PLAN
-  size_t records = options->ring_size / sizeof(struct record);
-  set_parameter(object, "RING_SHIFT", binary_logarithm(records));
-  set_parameter(object, "BOOT_CLOCK", has_boot_clock);
-  const struct counters *counters = options->counters;
-  set_parameter(object, "COUNTERS", counters->count);
-  set_parameter(object, "COUNTER_LEADERS", counters->leaders);
-  set_parameter(object, "COUNTER_ALWAYS", counters->always);
-  set_parameter(object, "COUNTER_RECORDS", counters->records);
-  set_parameter(object, "TASK_NVCSW", -1); /* the kernel's types are too large for this process */
-  set_parameter(object, "CPU_COUNT", counters->cpus);
-  set_parameter(object, "EXPERTS", options->experts);
-  set_parameter(object, "EXPERT_WEIGHTS", options->expert_weights);
-  if (plan_parameter(plan, "T_SIZE") > TENSOR_MAX)
-    fail(EXIT_PLAN, "", "the engine's tensors have %d bytes; there is room for %d",
-         plan_parameter(plan, "T_SIZE"), TENSOR_MAX);
-}
-
-static void set_size(struct bpf_object *object, const char *name, size_t entries) {
-  struct bpf_map *map = bpf_object__find_map_by_name(object, name);
-  if (!map || bpf_map__set_max_entries(map, entries))
-    fail(EXIT_KERNEL, "use an object of the same version", "the BPF object has no map %s", name);
-}
-
-static bool is_needed(const struct bpf_program *program, const struct plan *plan,
-                      const struct program_options *options) {
-  const char *name = bpf_program__name(program);
-  for (size_t i = 0; options->counters->count && i < sizeof(counting) / sizeof(*counting); i++)
-    if (!strcmp(name, counting[i]))
-      return true;
-  for (size_t i = 0; i < CHAIN_COUNT; i++)
-    if (!strcmp(name, chain[i]))
-      return i != CHAIN_EXPERTS || options->experts;
-  for (size_t i = 0; i < plan->probe_count; i++)
-    if (plan->probes[i].level <= options->level && !strcmp(name, plan->probes[i].handler))
-      return true;
-  return false;
-}
-
-static void fill_chain(const struct programs *programs, const struct program_options *options) {
-  int map = programs_map(programs, "chain");
-  for (__u32 i = 0; i < CHAIN_COUNT; i++) {
-    if (i == CHAIN_EXPERTS && !options->experts)
-      continue;
-    int fd = bpf_program__fd(programs_find(programs, chain[i]));
-    if (bpf_map_update_elem(map, &i, &fd, BPF_ANY))
-      refused("chain the BPF programs", errno);
+static void set_sizes(struct bpf_object *object, const struct source *source) {
+  for (size_t i = 0; i < source->size_count; i++) {
+    const char *name = source->sizes[i].name;
+    struct bpf_map *map = bpf_object__find_map_by_name(object, name);
+    if (!map || bpf_map__set_max_entries(map, source->sizes[i].value))
+      fail(EXIT_KERNEL, "use an object of the same version", "the BPF object has no map %s", name);
   }
 }
 
-struct programs programs_load(const struct program_options *options,
-                              const struct features *features, const struct plan *plan) {
-  bool by_perf = features->transport == TRANSPORT_BY_PERF;
-  libbpf_set_print(keep_complaints);
-  struct programs programs = {.features = *features, .cpus = programs_cpus()};
-  struct bpf_object *object = programs.object = open_object(options, by_perf);
-  set_parameters(object, options, plan, features->boot_clock);
-  set_size(object, "ring_heads", programs.cpus);
-  set_size(object, "loss_map", programs.cpus * KIND_COUNT);
-  /* Tensors that are known: enough for ten graphs of large models, in a quarter of the memory. */
-  set_size(object, "signatures", 32768);
-  size_t counted = options->counters->count;
-  set_size(object, "counter_events", counted ? counted * programs.cpus : 1);
-  set_size(object, "counter_threads", counted ? COUNTED_THREADS : 1);
-  if (!by_perf) {
-    set_size(object, "ring_slots", programs.cpus * (options->ring_size / sizeof(struct record)));
-    set_size(object, "structure_ring", options->structure_ring_size);
-  } else {
-    set_size(object, "record_events", programs.cpus);
-    set_size(object, "structure_events", programs.cpus);
-  }
+static void choose_programs(struct bpf_object *object, const struct source *source) {
   struct bpf_program *program;
-  bpf_object__for_each_program(program, object) {
-    bpf_program__set_autoload(program, is_needed(program, plan, options));
-    if (features->multi && bpf_program__type(program) == BPF_PROG_TYPE_KPROBE)
-      bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
+  bpf_object__for_each_program(program, object) bpf_program__set_autoload(program, false);
+  for (size_t i = 0; i < source->program_count; i++) {
+    const char *name = source->programs[i].name;
+    program = bpf_object__find_program_by_name(object, name);
+    if (!program)
+      fail(EXIT_PLAN, "use profinfer plan and profinfer-recorder of one version",
+           "this recorder has no handler %s", name);
+    bpf_program__set_autoload(program, true);
+    if (source->attach_type && source->programs[i].value == AT_UPROBE)
+      bpf_program__set_expected_attach_type(program, source->attach_type);
   }
-  for (size_t i = 0; i < plan->probe_count; i++)
-    programs_find(&programs, plan->probes[i].handler);
-  if (bpf_object__load(object))
-    refused("load the BPF programs", errno);
-  fill_chain(&programs, options);
+}
+
+/* A descriptor of our own: closing the object closes its. */
+static int own(int fd) {
+  int ours = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (ours < 0)
+    fail(EXIT_KERNEL, "raise the limit of open files (ulimit -n)", "cannot keep a descriptor: %s",
+         strerror(errno));
+  return ours;
+}
+
+static struct programs *load_by_libbpf(const struct source *source, char **why) {
+  libbpf_set_print(keep_complaints);
+  *complaints = 0;
+  void *embedded;
+  struct bpf_object *object = open_object(source, &embedded);
+  set_parameters(object, source);
+  set_sizes(object, source);
+  choose_programs(object, source);
+  if (bpf_object__load(object)) {
+    int error = errno;
+    bpf_object__close(object);
+    free(embedded);
+    if (error == EPERM) /* EACCES is the verifier's */
+      return refuse(why, EXIT_PRIVILEGE, "run it as root",
+                    text("not allowed to load the BPF programs: %s", strerror(error)));
+    if (error == EMFILE)
+      return refuse(why, EXIT_KERNEL, "raise the limit of open files (ulimit -n)",
+                    text("cannot load the BPF programs: %s", strerror(error)));
+    return refuse(why, EXIT_KERNEL, "--transport perf needs less of a kernel than ring does",
+                  text("this kernel does not load the BPF programs: %s", strerror(error)));
+  }
+  struct programs *programs = allocate(1, sizeof(*programs));
+  for (size_t i = 0; i < source->program_count; i++) {
+    const char *name = source->programs[i].name;
+    int fd = bpf_program__fd(bpf_object__find_program_by_name(object, name));
+    keep(programs->programs, &programs->program_count, name, own(fd));
+  }
+  for (size_t i = 0; i < source->map_count; i++) {
+    const char *name = source->maps[i].name;
+    int fd = bpf_object__find_map_fd_by_name(object, name);
+    if (fd < 0)
+      fail(EXIT_KERNEL, "use an object of the same version", "the BPF object has no map %s", name);
+    keep(programs->maps, &programs->map_count, name, own(fd));
+  }
+  bpf_object__close(object);
+  free(embedded);
   return programs;
 }
 
-struct bpf_program *programs_find(const struct programs *programs, const char *name) {
-  struct bpf_program *found = bpf_object__find_program_by_name(programs->object, name);
-  if (!found)
-    fail(EXIT_PLAN, "use profinfer plan and profinfer-recorder of one version",
-         "this recorder has no handler %s", name);
-  return found;
+/* ---- BCC, in a process of profinfer's */
+
+static json_object *source_json(const struct source *source) {
+  json_object *said = json_object_new_object(), *programs = json_object_new_object(),
+              *maps = json_object_new_array(), *parameters = json_object_new_object(),
+              *sizes = json_object_new_object();
+  for (size_t i = 0; i < source->program_count; i++)
+    message_set_number(programs, source->programs[i].name, source->programs[i].value);
+  for (size_t i = 0; i < source->map_count; i++)
+    json_object_array_add(maps, json_object_new_string(source->maps[i].name));
+  for (size_t i = 0; i < source->parameter_count; i++)
+    message_set_number(parameters, source->parameters[i].name, source->parameters[i].value);
+  for (size_t i = 0; i < source->size_count; i++)
+    message_set_number(sizes, source->sizes[i].name, source->sizes[i].value);
+  message_set_text(said, "name", source->name);
+  if (source->has_transport)
+    message_set_number(said, "transport", source->by_perf);
+  json_object_object_add(said, "programs", programs);
+  json_object_object_add(said, "maps", maps);
+  json_object_object_add(said, "parameters", parameters);
+  json_object_object_add(said, "entries", sizes);
+  return said;
+}
+
+/* Puts the descriptors that a list of names speaks of, from `first` on, where they belong. */
+static size_t keep_all(json_object *names, size_t first, const int *fds, size_t count,
+                       struct descriptor *items, size_t *kept) {
+  size_t here = names ? json_object_array_length(names) : 0;
+  for (size_t i = 0; i < here && first + i < count; i++)
+    keep(items, kept, json_object_get_string(json_object_array_get_idx(names, i)), fds[first + i]);
+  return first + here;
+}
+
+static struct programs *load_by_bcc(const struct source *source, char **why) {
+  int fds[MESSAGE_FDS];
+  size_t count;
+  json_object *request = message_event("load");
+  json_object_object_add(request, "source", source_json(source));
+  message_send(bcc, request);
+  json_object *answer = message_receive(bcc, fds, &count);
+  if (!answer)
+    fail(EXIT_KERNEL, "", "BCC's process did not answer");
+  const char *reason = message_text(answer, "message");
+  if (*reason)
+    return refuse(why, EXIT_KERNEL, text("%s", message_text(answer, "hint")), text("%s", reason));
+  struct programs *programs = allocate(1, sizeof(*programs));
+  size_t next = keep_all(message_list(answer, "programs"), 0, fds, count, programs->programs,
+                         &programs->program_count);
+  keep_all(message_list(answer, "maps"), next, fds, count, programs->maps, &programs->map_count);
+  json_object_put(answer);
+  return programs;
+}
+
+struct programs *programs_load(const struct source *source, char **why) {
+  return bcc < 0 ? load_by_libbpf(source, why) : load_by_bcc(source, why);
+}
+
+/* ---- What was loaded */
+
+static int find(const struct descriptor *items, size_t count, const char *name) {
+  for (size_t i = 0; i < count; i++)
+    if (!strcmp(items[i].name, name))
+      return items[i].fd;
+  fail(EXIT_KERNEL, "use parts of one version", "%s was not loaded", name);
+}
+
+int programs_find(const struct programs *programs, const char *name) {
+  return find(programs->programs, programs->program_count, name);
 }
 
 int programs_map(const struct programs *programs, const char *name) {
-  int fd = bpf_object__find_map_fd_by_name(programs->object, name);
-  if (fd < 0)
-    fail(EXIT_KERNEL, "use an object of the same version", "the BPF object has no map %s", name);
-  return fd;
+  return find(programs->maps, programs->map_count, name);
 }
 
-struct rings programs_rings(const struct programs *programs,
-                            const struct program_options *options) {
-  int heads = programs_map(programs, "ring_heads");
-  if (programs->features.transport == TRANSPORT_BY_RING)
-    return ring_transport(heads, programs_map(programs, "ring_slots"),
-                          programs_map(programs, "structure_ring"), programs->cpus,
-                          options->ring_size, options->structure_ring_size);
-  return perf_transport(heads, programs_map(programs, "record_events"),
-                        programs_map(programs, "structure_events"), programs->cpus,
-                        options->ring_size, options->structure_ring_size);
+struct program_stats programs_stats(int program) {
+  /* Headers may be too old for the last of its members, the kernel too. */
+  union {
+    struct bpf_prog_info info;
+    uint64_t word[32];
+  } told = {0};
+  __u32 size = sizeof(told);
+  if (bpf_obj_get_info_by_fd(program, &told.info, &size))
+    return (struct program_stats){0};
+  return (struct program_stats){
+      .runs = told.word[25], .run_ns = told.word[24], .misses = told.word[26]};
 }
 
-void programs_activate(const struct programs *programs, bool active) {
-  struct control control = {.active = active};
-  __u32 zero = 0;
-  struct timespec monotonic;
-  if (!programs->features.boot_clock) {
-    clock_gettime(CLOCK_MONOTONIC, &monotonic);
-    control.boot_offset = boot_ns() - (monotonic.tv_sec * 1000000000ull + monotonic.tv_nsec);
+static void close_all(struct descriptor *items, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    close(items[i].fd);
+    free(items[i].name);
   }
-  if (bpf_map_update_elem(programs_map(programs, "control_map"), &zero, &control, BPF_ANY))
-    refused("switch the handlers on", errno);
 }
 
-void programs_losses(const struct programs *programs, struct loss *losses) {
-  __u32 total = programs->cpus * KIND_COUNT, count = total, position;
-  static __u32 *keys;
-  if (!keys)
-    keys = allocate(total, sizeof(*keys));
-  int map = programs_map(programs, "loss_map");
-  /* ENOENT is how the kernel says that there is nothing after these. */
-  if (!bpf_map_lookup_batch(map, 0, &position, keys, losses, &count, 0) || errno == ENOENT)
-    return;
-  for (__u32 i = 0; i < total; i++) /* a kernel before 5.6 */
-    if (bpf_map_lookup_elem(map, &i, &losses[i]))
-      refused("read the losses", errno);
+void programs_close(struct programs *programs) {
+  close_all(programs->programs, programs->program_count);
+  close_all(programs->maps, programs->map_count);
+  free(programs);
 }

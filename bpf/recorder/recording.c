@@ -1,28 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recording.h"
+#include "calls.h"
 #include "capture.h"
+#include "checks.h"
+#include "clocks.h"
+#include "evict.h"
 #include "failure.h"
+#include "handlers.h"
+#include "listener.h"
+#include "memory.h"
+#include "metadata.h"
+#include "pace.h"
+#include "priority.h"
+#include "run_stats.h"
+#include "scheduler.h"
+#include "uprobes.h"
 
-#include <bpf/bpf.h>
-#include <poll.h>
-#include <sched.h>
+#include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
-
-#define CLOCK_EVERY_NS 10000000000ull
-/* A ring is looked at so many times between drains, and drained early when as full as this: then it
- * is looked at more often, until it fills more slowly. */
-#define LOOKS 16
-#define HURRIED_LOOKS 64
-#define FULL 0.2
-/* Counting what handlers cost costs more than a handler: it is on until there are so many records,
- * then in one interval of so many. */
-#define ENOUGH_RECORDS 20000
-#define COUNT_EVERY 8
-#define NICE 10
 
 static volatile sig_atomic_t received; /* the signal that ends the recording */
 
@@ -39,79 +37,253 @@ void recording_catch_signals(void) {
   sigaction(SIGPIPE, &action, 0);
 }
 
-/* Drains when the target leaves a CPU idle, as between graphs, rather than in its place: its
- * threads wait for each other, so that to stop one is to stop all. When a ring fills up meanwhile
- * it runs as it was started. Where neither may be chosen, nothing is lost but manners. */
-static void give_way(bool is_hurried) {
-  static int usual = -1, nice = 0;
-  struct sched_param none = {0};
-  if (usual < 0) {
-    usual = sched_getscheduler(0);
-    nice = getpriority(PRIO_PROCESS, 0);
+/* What was found and loaded, and is being recorded. */
+struct recording {
+  const struct options *options;
+  struct plan plan;
+  enum level level;
+  struct target target;
+  struct objects objects;
+  struct handlers handlers;
+  struct counters counters;
+  struct memory *memory;
+  struct scheduler *scheduler; /* 0: not recorded */
+  struct uprobes uprobes;
+  struct drain drain;
+  struct listener listener;
+  json_object *notes;
+  double began, cpu; /* seconds */
+};
+
+static uint64_t all_records(const struct recording *recording) {
+  return recording->drain.records + scheduler_records(recording->scheduler);
+}
+
+static uint64_t all_lost(const struct recording *recording) {
+  return drain_lost(&recording->drain) + scheduler_lost(recording->scheduler);
+}
+
+static double fill(const struct recording *recording) {
+  double engine = rings_fill(&recording->drain.rings);
+  double scheduler = scheduler_fill(recording->scheduler);
+  return engine > scheduler ? engine : scheduler;
+}
+
+/* Writes everything that has been sent into the capture. */
+static void take(struct recording *recording) {
+  memory_look(recording->memory);
+  /* The scheduler's first: a thread's beginning must be known before what it does. */
+  uint64_t horizon = recording->scheduler ? scheduler_take(recording->scheduler) : UINT64_MAX;
+  drain_take(&recording->drain, horizon);
+}
+
+static void load(struct recording *recording) {
+  const struct options *options = recording->options;
+  json_object *wanted, *notes;
+  recording->plan = plan_read(options->plan, options->plan_fd);
+  recording->level = check_level(options, &recording->plan);
+  check_machine(&recording->plan);
+  check_privileges();
+  check_pids(options, recording->notes);
+  recording->target = target_open(options->pid);
+  recording->objects = objects_find(&recording->plan, &recording->target, recording->level);
+  capture_open(options->output, options->capture_fd, options->force);
+  struct features features =
+      options->means ? features_said(options->means)
+                     : features_find(options->transport, options->attach, options->by_bcc);
+  wanted = plan_counters(&recording->plan, &notes);
+  if (recording->level >= LEVEL_OPERATOR) {
+    recording->counters = counters_open(wanted, notes, handlers_cpus());
+    counters_check(&recording->counters, wanted);
+    for (size_t i = 0; notes && i < json_object_array_length(notes); i++)
+      json_object_array_add(recording->notes, json_object_get(json_object_array_get_idx(notes, i)));
   }
-  if (usual != SCHED_OTHER)
-    return; /* whoever chose another knows better */
-  setpriority(PRIO_PROCESS, 0, is_hurried || nice > NICE ? nice : NICE);
-  sched_setscheduler(0, is_hurried ? SCHED_OTHER : SCHED_BATCH, &none);
+  recording->memory = memory_open(&recording->target, options->faults, options->block_io);
+  memory_notes(recording->memory, recording->notes);
+  recording->handlers = handlers_load(options, recording->level, &features, &recording->plan,
+                                      &recording->counters, recording->memory);
+  recording->scheduler = scheduler_load(options->scheduler, &features, options->scheduler_ring_size,
+                                        options->pid, recording->notes);
 }
 
-void recording_count_runs(const struct drain *drain, uint64_t ticks) {
-  static int fd = -1; /* counting ends with it; stays -1 where the kernel cannot */
-  bool wanted = drain->records < ENOUGH_RECORDS || ticks % COUNT_EVERY == 0;
-  if (wanted && fd < 0)
-    fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
-  if (!wanted && fd >= 0) {
-    close(fd);
-    fd = -1;
+static void attach(struct recording *recording) {
+  if (!uprobes_attach(&recording->uprobes, &recording->objects, recording->level))
+    fail(EXIT_TARGET, "", "process %d ended while probes were being attached",
+         recording->target.pid);
+}
+
+static void begin(struct recording *recording) {
+  const struct options *options = recording->options;
+  json_object *evicted = options->evict ? evict(&recording->target, recording->notes) : 0;
+  metadata_start(options, &recording->plan, &recording->objects, recording->level,
+                 &recording->handlers, &recording->counters, recording->scheduler, evicted);
+  capture_clocks();
+  recording->drain = drain_begin(&recording->handlers, &recording->objects,
+                                 handlers_rings(&recording->handlers, options));
+  counters_start(&recording->counters, recording->handlers.programs);
+  handlers_activate(&recording->handlers, options);
+  run_stats_set(true);
+  recording->uprobes = uprobes_begin(&recording->handlers, options->pid, options->empty_handlers);
+  attach(recording);
+  if (recording->scheduler)
+    scheduler_attach(recording->scheduler);
+  memory_begin(recording->memory, recording->handlers.programs);
+  malloc_trim(0); /* loading took some memory that recording does not */
+}
+
+/* More of the plan's files may have been mapped, or a new plan may name more. Of a process that
+ * ends just now nothing is mapped any more: then nothing changes, and its end is noticed soon. */
+static void attach_more(struct recording *recording, int plan_fd) {
+  struct plan plan = plan_fd < 0 ? recording->plan : plan_read("the new plan", plan_fd);
+  struct objects objects;
+  if (objects_try(&plan, &recording->target, recording->level, &objects)) {
+    objects_check(&objects, recording->level);
+    if (plan_fd >= 0)
+      plan_close(&recording->plan);
+    objects_close(&recording->objects);
+    /* Others look at both where they are. */
+    recording->plan = plan;
+    recording->objects = objects;
+    recording->objects.plan = &recording->plan;
+    uprobes_attach(&recording->uprobes, &recording->objects, recording->level);
+  } else if (plan_fd >= 0) {
+    plan_close(&plan);
   }
+  listener_attached(&recording->listener, recording->uprobes.count);
 }
 
-double clock_s(int clock) {
-  struct timespec now;
-  clock_gettime(clock, &now);
-  return now.tv_sec + now.tv_nsec / 1e9;
-}
-
-/* Waits so long, or less when the target ends or a signal comes. */
-static void wait_for(const struct target *target, double seconds) {
-  struct pollfd ended = {target->pidfd, POLLIN, 0}; /* -1 is passed over */
-  poll(&ended, 1, seconds * 1e3 < 1 ? 1 : seconds * 1e3);
-}
-
-static const char *why_over(const struct options *options, const struct target *target,
-                            double seconds) {
-  if (target_has_ended(target))
+static const char *why_over(struct recording *recording, double seconds) {
+  const struct options *options = recording->options;
+  if (target_has_ended(&recording->target))
     return "the target ended";
+  if (recording->listener.reason)
+    return recording->listener.reason;
   if (received)
     return text("SIG%s received", sigabbrev_np(received));
   if (options->duration && seconds >= options->duration)
     return "the duration is over";
+  if (options->last_ubatch && handlers_control(&recording->handlers).finished)
+    return "the iterations are complete";
   return 0;
 }
 
-const char *recording_run(const struct options *options, const struct target *target,
-                          struct drain *drain, double began) {
-  uint64_t next_clock = boot_ns() + CLOCK_EVERY_NS, ticks = 0;
-  double next_drain = began + options->poll;
-  bool is_hurried = false;
-  give_way(is_hurried);
+/* Right after a drain: between two of them nothing would seem to happen. */
+static void show(struct recording *recording, double seconds) {
+  if (listener_is_due(&recording->listener, seconds))
+    listener_progress(&recording->listener, seconds, all_records(recording), all_lost(recording),
+                      handlers_control(&recording->handlers).tokens, capture_size());
+}
+
+/* Drains until something ends the recording; what that was. */
+static const char *record(struct recording *recording) {
+  struct pace pace = pace_begin(recording->options->poll, recording->began, boot_ns());
+  bool has_checked_calls = false;
+  priority_give_way(false);
   for (;;) {
-    wait_for(target, options->poll / (is_hurried ? HURRIED_LOOKS : LOOKS));
+    listener_wait(&recording->listener, recording->target.pidfd, pace_nap(&pace));
+    memory_glance(recording->memory); /* of a target that ends soon nothing is left */
+    if (recording->listener.wants_more)
+      attach_more(recording, listener_take_plan(&recording->listener));
     double now = clock_s(CLOCK_MONOTONIC);
-    const char *over = why_over(options, target, now - began);
-    bool is_filling = drain->rings.fill() >= FULL;
-    if (!over && !is_filling && now < next_drain)
+    const char *over = why_over(recording, now - recording->began);
+    bool was_hurried = pace.is_hurried;
+    if (!pace_is_due(&pace, now, fill(recording), over))
       continue;
-    if (is_filling != is_hurried)
-      give_way(is_hurried = is_filling);
-    next_drain = now + options->poll;
-    drain_take(drain);
+    if (pace.is_hurried != was_hurried)
+      priority_give_way(pace.is_hurried);
+    take(recording);
+    show(recording, now - recording->began);
+    run_stats_set(pace_counts_runs(&pace, recording->drain.records));
+    if (!over && !has_checked_calls && recording->drain.drained[KIND_OPERATOR]) {
+      has_checked_calls = true;
+      calls_check(&recording->plan, &recording->target, recording->notes);
+    }
+    if (pace_is_clock_due(&pace, boot_ns()))
+      capture_clocks();
     if (over)
       return over;
-    recording_count_runs(drain, ++ticks);
-    if (boot_ns() >= next_clock) {
-      capture_clocks();
-      next_clock += CLOCK_EVERY_NS;
-    }
   }
+}
+
+/* What the kernel has dropped the programs have counted, or our sums are wrong. */
+static void note_dropped(struct recording *recording) {
+  const struct scheduler *scheduler = recording->scheduler;
+  uint64_t dropped = rings_dropped(&recording->drain.rings);
+  dropped += scheduler ? rings_dropped(&scheduler->rings) : 0;
+  if (dropped > all_lost(recording))
+    json_object_array_add(
+        recording->notes,
+        json_object_new_string(text("the kernel dropped %llu records, %llu were counted",
+                                    (unsigned long long)dropped,
+                                    (unsigned long long)all_lost(recording))));
+}
+
+/* Whatever comes: the probes go first. */
+static void end(struct recording *recording) {
+  priority_give_way(true);
+  handlers_deactivate(&recording->handlers);
+  memory_end(recording->memory);
+  uprobes_detach(&recording->uprobes);
+  counters_end(&recording->counters);
+  if (recording->scheduler)
+    scheduler_detach(recording->scheduler);
+  usleep(5000); /* a handler that had begun ends meanwhile */
+  take(recording);
+  note_dropped(recording);
+  run_stats_set(false);
+  memory_models(recording->memory);
+  capture_clocks();
+}
+
+static void report(const struct recording *recording, const char *reason, double seconds) {
+  uint64_t records = all_records(recording), lost = all_lost(recording);
+  tell("%s: %.1f MB, %llu records in %.1f s, %llu lost (%s)", recording->options->output,
+       capture_size() / 1e6, (unsigned long long)records, seconds, (unsigned long long)lost,
+       reason);
+  for (size_t i = 0; i < json_object_array_length(recording->notes); i++)
+    warn("%s", json_object_get_string(json_object_array_get_idx(recording->notes, i)));
+  if (lost) {
+    warn("records were lost: the rings were full");
+    fputs("hint: a larger --ring-size, a shorter --poll, or a lower --level loses fewer\n", stderr);
+  }
+}
+
+void recording_run(const struct options *options) {
+  struct recording recording = {
+      .options = options,
+      .notes = json_object_new_array(),
+      .listener = {.socket = options->socket, .is_shown = options->shows_progress},
+  };
+  programs_use(options->by_bcc ? options->socket : -1);
+  programs_use_object(options->object);
+  load(&recording);
+  begin(&recording);
+  recording.began = clock_s(CLOCK_MONOTONIC);
+  recording.cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
+  if (options->socket < 0 || options->is_alone)
+    tell("recording %s (%d), %zu probes, level %s: Ctrl-C ends it", recording.drain.target_name,
+         recording.target.pid, recording.uprobes.count, level_names[recording.level]);
+  listener_attached(&recording.listener, recording.uprobes.count);
+  const char *reason = record(&recording);
+  end(&recording);
+  double seconds = clock_s(CLOCK_MONOTONIC) - recording.began;
+  json_object *status = listener_over(&recording.listener, reason);
+  metadata_end(&(struct metadata_totals){
+      .drain = &recording.drain,
+      .uprobes = &recording.uprobes,
+      .memory = options->last_ubatch ? 0 : recording.memory,
+      .programs_of_memory = recording.memory,
+      .scheduler = recording.scheduler,
+      .notes = recording.notes,
+      .reason = reason,
+      .seconds = seconds,
+      .cpu_seconds = clock_s(CLOCK_PROCESS_CPUTIME_ID) - recording.cpu,
+      .command_status = status,
+  });
+  capture_close();
+  if (options->socket < 0 || options->is_alone)
+    report(&recording, reason, seconds);
+  listener_ended(&recording.listener, reason, seconds, all_records(&recording),
+                 all_lost(&recording), recording.notes,
+                 clock_s(CLOCK_PROCESS_CPUTIME_ID) - recording.cpu);
 }

@@ -21,17 +21,17 @@
 #define BUSY (1u << 31)
 #define DISCARDED (1u << 30)
 
-static struct {
+struct mapped_rings {
   unsigned cpus;
-  size_t page;
   struct ring_head *heads;
+  uint64_t *until; /* by CPU: the number that the next record had at the last drain */
   int slots_fd;
   uint64_t slots; /* records of each ring */
-  int wide_fd;
+  int wide_fd;    /* or NO_WIDE */
   uint64_t *wide_taken;
   const uint64_t *wide_next;
   size_t wide_size;
-} ring;
+};
 
 struct window {
   void *start;
@@ -46,10 +46,15 @@ static void *map(int fd, size_t length, int protection, uint64_t offset) {
   return start;
 }
 
+static size_t whole_pages(size_t length) {
+  size_t page = sysconf(_SC_PAGESIZE);
+  return (length + page - 1) & ~(page - 1);
+}
+
 static struct window open_window(int fd, uint64_t offset, size_t length) {
   struct window window;
-  size_t before = offset & (ring.page - 1);
-  window.length = (before + length + ring.page - 1) & ~(ring.page - 1);
+  size_t before = offset & (sysconf(_SC_PAGESIZE) - 1);
+  window.length = whole_pages(before + length);
   window.start = map(fd, window.length, PROT_READ, offset - before);
   window.data = (char *)window.start + before;
   return window;
@@ -57,13 +62,16 @@ static struct window open_window(int fd, uint64_t offset, size_t length) {
 
 static void close_window(struct window window) { munmap(window.start, window.length); }
 
-static double fill(void) {
-  double most = (double)(__atomic_load_n(ring.wide_next, __ATOMIC_ACQUIRE) - *ring.wide_taken) /
-                ring.wide_size;
-  for (unsigned cpu = 0; cpu < ring.cpus; cpu++) {
-    const struct ring_head *head = &ring.heads[cpu];
+static double fill(void *state) {
+  const struct mapped_rings *ring = state;
+  double most = 0;
+  if (ring->wide_fd != NO_WIDE)
+    most = (double)(__atomic_load_n(ring->wide_next, __ATOMIC_ACQUIRE) - *ring->wide_taken) /
+           ring->wide_size;
+  for (unsigned cpu = 0; cpu < ring->cpus; cpu++) {
+    const struct ring_head *head = &ring->heads[cpu];
     uint64_t next = __atomic_load_n(&head->next, __ATOMIC_RELAXED);
-    double full = (double)(next - head->taken) / ring.slots;
+    double full = (double)(next - head->taken) / ring->slots;
     most = full > most ? full : most;
   }
   return most;
@@ -77,28 +85,37 @@ static size_t finished(const struct record *records, size_t count, uint8_t mark)
   return i;
 }
 
-static bool drain(unsigned cpu, records_fn *take, void *context) {
-  struct ring_head *head = &ring.heads[cpu];
-  uint64_t taken = head->taken, until = __atomic_load_n(&head->next, __ATOMIC_ACQUIRE);
+/* Where it stopped: at what was begun since the drain before, which ended at `before`, or not. */
+static enum seen seen_until(uint64_t taken, uint64_t until, uint64_t before) {
+  if (taken == until)
+    return SEEN_ALL;
+  return taken >= before ? SEEN_UNTIL_NEW : SEEN_UNTIL_OLD;
+}
+
+static enum seen drain(void *state, unsigned cpu, records_fn *take, void *context) {
+  struct mapped_rings *ring = state;
+  struct ring_head *head = &ring->heads[cpu];
+  uint64_t before = ring->until[cpu], taken = head->taken;
+  uint64_t until = ring->until[cpu] = __atomic_load_n(&head->next, __ATOMIC_ACQUIRE);
   while (taken < until) {
-    uint64_t at = taken & (ring.slots - 1), count = until - taken;
-    if (count > ring.slots - at)
-      count = ring.slots - at;
+    uint64_t at = taken & (ring->slots - 1), count = until - taken;
+    if (count > ring->slots - at)
+      count = ring->slots - at;
     if (count > WINDOW_RECORDS)
       count = WINDOW_RECORDS;
     struct window window =
-        open_window(ring.slots_fd, (cpu * ring.slots + at) * sizeof(struct record),
+        open_window(ring->slots_fd, (cpu * ring->slots + at) * sizeof(struct record),
                     count * sizeof(struct record));
-    size_t whole = finished(window.data, count, taken / ring.slots + 1);
+    size_t whole = finished(window.data, count, taken / ring->slots + 1);
     if (whole)
       take(context, window.data, whole);
     close_window(window);
     taken += whole;
     __atomic_store_n(&head->taken, taken, __ATOMIC_RELEASE);
     if (whole < count)
-      return true;
+      break;
   }
-  return false;
+  return seen_until(taken, until, before);
 }
 
 /* Copies records without their headers, as far as they are finished; the bytes that they take up
@@ -116,37 +133,51 @@ static size_t copy_rows(const unsigned char *from, size_t length, unsigned char 
   return at;
 }
 
-static void drain_wide(wide_fn *take, void *context) {
+static enum seen drain_wide(void *state, wide_fn *take, void *context) {
   static unsigned char rows[WIDE_ROWS * WIDE_SIZE];
-  uint64_t taken = *ring.wide_taken, until = __atomic_load_n(ring.wide_next, __ATOMIC_ACQUIRE);
+  struct mapped_rings *ring = state;
+  if (ring->wide_fd == NO_WIDE)
+    return SEEN_ALL;
+  uint64_t taken = *ring->wide_taken, until = __atomic_load_n(ring->wide_next, __ATOMIC_ACQUIRE);
   while (taken < until) {
     size_t length = until - taken, count;
     if (length > WIDE_ROWS * WIDE_STRIDE)
       length = WIDE_ROWS * WIDE_STRIDE;
-    struct window window =
-        open_window(ring.wide_fd, 2 * ring.page + (taken & (ring.wide_size - 1)), length);
+    struct window window = open_window(
+        ring->wide_fd, 2 * sysconf(_SC_PAGESIZE) + (taken & (ring->wide_size - 1)), length);
     size_t done = copy_rows(window.data, length, rows, &count);
     close_window(window);
     if (count)
       take(context, rows, count);
     taken += done;
-    __atomic_store_n(ring.wide_taken, taken, __ATOMIC_RELEASE);
+    __atomic_store_n(ring->wide_taken, taken, __ATOMIC_RELEASE);
     if (done < length)
-      break;
+      return SEEN_UNTIL_OLD; /* some bear the time of what they belong to */
   }
+  return SEEN_ALL;
+}
+
+/* Only the handlers count. */
+static uint64_t dropped(void *state) {
+  (void)state;
+  return 0;
 }
 
 struct rings ring_transport(int ring_heads, int ring_slots, int structure_ring, unsigned cpus,
                             size_t ring_size, size_t structure_ring_size) {
-  ring.page = sysconf(_SC_PAGESIZE);
-  ring.cpus = cpus;
-  ring.slots_fd = ring_slots;
-  ring.slots = ring_size / sizeof(struct record);
-  size_t heads = (cpus * sizeof(struct ring_head) + ring.page - 1) & ~(ring.page - 1);
-  ring.heads = map(ring_heads, heads, PROT_READ | PROT_WRITE, 0);
-  ring.wide_fd = structure_ring;
-  ring.wide_size = structure_ring_size;
-  ring.wide_taken = map(structure_ring, ring.page, PROT_READ | PROT_WRITE, 0);
-  ring.wide_next = map(structure_ring, ring.page, PROT_READ, ring.page);
-  return (struct rings){cpus, true, fill, drain, drain_wide};
+  struct mapped_rings *ring = allocate(1, sizeof(*ring));
+  size_t page = sysconf(_SC_PAGESIZE), heads = whole_pages(cpus * sizeof(struct ring_head));
+  struct rings rings = {cpus, ring, fill, drain, drain_wide, dropped};
+  ring->cpus = cpus;
+  ring->until = allocate(cpus, sizeof(*ring->until));
+  ring->heads = map(ring_heads, heads, PROT_READ | PROT_WRITE, 0);
+  ring->slots_fd = ring_slots;
+  ring->slots = ring_size / sizeof(struct record);
+  ring->wide_fd = structure_ring;
+  if (structure_ring == NO_WIDE)
+    return rings;
+  ring->wide_size = structure_ring_size;
+  ring->wide_taken = map(structure_ring, page, PROT_READ | PROT_WRITE, 0);
+  ring->wide_next = map(structure_ring, page, PROT_READ, page);
+  return rings;
 }

@@ -8,11 +8,15 @@
 
 struct run_delay {
   struct thread_delay {
-    uint32_t tid; /* 0: it has ended */
+    uint32_t tid;
     bool is_known;
     uint64_t first, last; /* ns that it has waited in all, by the kernel's count */
   } * threads;
   size_t count, room;
+  struct {
+    bool is_known;
+    uint64_t ns;
+  } ended; /* what those have waited that are no more: an engine may make threads for each graph */
 };
 
 /* A thread to be watched from the next look on. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A set of numbers other than 0: threads that have been named, backends that have been seen. */
+/* A set of numbers other than 0: files that have been looked into, backends that have been seen. */
 #ifndef PROFINFER_SET_H
 #define PROFINFER_SET_H
 

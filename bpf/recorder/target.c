@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "target.h"
 #include "failure.h"
+#include "regions.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,9 +36,27 @@ struct target target_open(pid_t pid) {
          "%d is not a process but a thread of process %d", pid, tgid);
   free(status);
   target.pidfd = syscall(SYS_pidfd_open, pid, 0);
-  if (target.pidfd < 0 && errno == ESRCH)
+  bool is_gone = target.pidfd < 0 && errno == ESRCH;
+  /* Whose folder is still there has not lent its PID to another one before that. */
+  status = is_gone ? 0 : target_read(&target, "status", 0);
+  if (!status)
     has_ended(&target);
+  free(status);
   return target;
+}
+
+bool target_try(pid_t pid, struct target *target) {
+  char *path = text("/proc/%d", pid);
+  *target = (struct target){.pid = pid, .pidfd = -1};
+  target->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  free(path);
+  return target->folder >= 0;
+}
+
+void target_close(struct target *target) {
+  close(target->folder);
+  if (target->pidfd >= 0)
+    close(target->pidfd);
 }
 
 bool target_has_ended(const struct target *target) {
@@ -113,15 +132,23 @@ static bool parse_mapping(const char *line, struct mapping *found) {
 }
 
 struct mapping *target_mappings(const struct target *target, size_t *count) {
-  size_t length, room = 64;
-  char *maps = target_read(target, "maps", &length);
-  if (!maps && errno == EACCES)
+  errno = 0;
+  struct mapping *found = target_try_mappings(target, count);
+  if (!found && errno == EACCES)
     fail(EXIT_PRIVILEGE, "run it as root", "not allowed to read /proc/%d/maps", target->pid);
-  if (!maps)
+  if (!found)
     has_ended(target);
-  struct mapping *found = allocate(room, sizeof(*found));
+  return found;
+}
+
+struct mapping *target_try_mappings(const struct target *target, size_t *count) {
+  static struct listing listing;
+  size_t length, room = 64;
   *count = 0;
-  for (char *rest = maps, *line; (line = strsep(&rest, "\n"));) {
+  if (!listing_open(&listing, target))
+    return 0;
+  struct mapping *found = allocate(room, sizeof(*found));
+  for (char *line; (line = listing_next(&listing, &length));) {
     if (*count == room) {
       found = reallocarray(found, room *= 2, sizeof(*found));
       if (!found)
@@ -129,8 +156,14 @@ struct mapping *target_mappings(const struct target *target, size_t *count) {
     }
     *count += parse_mapping(line, &found[*count]);
   }
-  free(maps);
+  listing_close(&listing);
   return found;
+}
+
+void mappings_free(struct mapping *mappings, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    free(mappings[i].path);
+  free(mappings);
 }
 
 int target_open_mapped(const struct target *target, const struct mapping *mapping) {

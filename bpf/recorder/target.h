@@ -29,6 +29,10 @@ struct mapping {
 /* EXIT_TARGET when there is no such process, or it is one thread of another. */
 struct target target_open(pid_t pid);
 
+/* The same, but whether there is one to be looked at; `target_close` lets go of it. */
+bool target_try(pid_t pid, struct target *target);
+void target_close(struct target *target);
+
 /* Whether all of its threads have ended. */
 bool target_has_ended(const struct target *target);
 
@@ -40,6 +44,12 @@ char *target_read(const struct target *target, const char *name, size_t *length)
 
 /* Its executable mappings of files in order of address; EXIT_TARGET when it has ended. */
 struct mapping *target_mappings(const struct target *target, size_t *count);
+
+/* The same, but none when it has ended, or they cannot be read. */
+struct mapping *target_try_mappings(const struct target *target, size_t *count);
+
+/* Lets go of them. */
+void mappings_free(struct mapping *mappings, size_t count);
 
 /* Opens the file that is mapped there; -1 when it cannot. */
 int target_open_mapped(const struct target *target, const struct mapping *mapping);

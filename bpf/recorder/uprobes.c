@@ -2,129 +2,157 @@
 #include "uprobes.h"
 #include "failure.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/bpf.h>
-#include <linux/perf_event.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-/* The part of union bpf_attr that BPF_LINK_CREATE reads for such a link (Linux 6.6). */
-struct multi_link {
-  __u32 program, target, attach_type, flags;
-  __u64 path, offsets, reference_counters, cookies;
-  __u32 count, multi_flags, pid, padding;
+/* A handler at a place of a file. */
+struct placed {
+  uint64_t inode, offset;
+  char device[16];
+  const char *handler;
 };
-#define MULTI_AT_RETURN 1
 
-int uprobes_link(int program, const char *path, uint64_t offset, pid_t pid, bool at_return) {
-  struct multi_link link = {
-      .program = program,
-      .attach_type = UPROBE_MULTI,
-      .path = (uintptr_t)path,
-      .offsets = (uintptr_t)&offset,
-      .count = 1,
-      .multi_flags = at_return ? MULTI_AT_RETURN : 0,
-      .pid = pid,
-  };
-  return syscall(SYS_bpf, BPF_LINK_CREATE, &link, sizeof(link));
+static const char *const hot[] = {"on_operator", "on_fused", "on_barrier"};
+
+static bool is_hot(const char *handler) {
+  for (size_t i = 0; i < sizeof(hot) / sizeof(*hot); i++)
+    if (!strcmp(handler, hot[i]))
+      return true;
+  return false;
 }
 
-/* ---- One perf event per probe, where there are no such links */
-
-/* A number in a file of the uprobe event source, after a prefix. */
-static int event_source(const char *name, const char *prefix) {
-  char path[128], line[64] = "";
-  snprintf(path, sizeof(path), "/sys/bus/event_source/devices/uprobe/%s", name);
-  FILE *file = fopen(path, "re");
-  if (!file || !fgets(line, sizeof(line), file) || strncmp(line, prefix, strlen(prefix)))
-    fail(EXIT_KERNEL, "use a kernel with CONFIG_UPROBE_EVENTS, and mount /sys",
-         "this kernel has no uprobe events (cannot read %s)", path);
-  fclose(file);
-  return atoi(line + strlen(prefix));
-}
-
-static int attach_event(int program, const char *path, uint64_t offset, pid_t pid, bool at_return) {
-  struct perf_event_attr attr = {
-      .size = sizeof(attr),
-      .type = event_source("type", ""),
-      .config = at_return ? 1ull << event_source("format/retprobe", "config:") : 0,
-      .config1 = (uintptr_t)path,
-      .config2 = offset,
-  };
-  int fd = syscall(SYS_perf_event_open, &attr, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
-  if (fd < 0)
-    return -1;
-  if (ioctl(fd, PERF_EVENT_IOC_SET_BPF, program) || ioctl(fd, PERF_EVENT_IOC_ENABLE, 0)) {
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-  }
-  return fd;
-}
-
-/* ---- The plan */
-
-static _Noreturn void refused(const struct objects *objects, const struct object *object,
-                              const struct plan_probe *probe) {
-  int error = errno;
-  char *what =
-      text("the %s probe of %s in %s at offset %#llx", probe->at_return ? "return" : "entry",
-           probe->symbol, object->path, (unsigned long long)probe->offset);
-  if (target_has_ended(objects->target))
-    fail(EXIT_TARGET, "", "process %d ended while probes were being attached",
-         objects->target->pid);
-  if (error == EACCES || error == EPERM)
-    fail(EXIT_PRIVILEGE, "run it as root", "not allowed to attach %s: %s", what, strerror(error));
-  fail(EXIT_PROBES, error == EINVAL ? "another tracer may hold a probe at the same place" : "",
-       "cannot attach %s: %s", what, strerror(error));
-}
-
-struct uprobes uprobes_attach(const struct programs *programs, const struct objects *objects,
-                              enum level level) {
-  const struct plan *plan = objects->plan;
-  struct uprobes uprobes = {allocate(plan->probe_count * objects->count, sizeof(int)), 0};
-  for (size_t i = 0; i < plan->probe_count; i++)
-    for (size_t j = 0; j < objects->count; j++) {
-      const struct plan_probe *probe = &plan->probes[i];
-      const struct object *object = &objects->found[j];
-      if (probe->level > level || object->planned != probe->object)
-        continue;
-      char path[32];
-      snprintf(path, sizeof(path), "/proc/self/fd/%d", object->fd);
-      int program = bpf_program__fd(programs_find(programs, probe->handler));
-      int fd = (programs->features.multi ? uprobes_link : attach_event)(
-          program, path, probe->offset, objects->target->pid, probe->at_return);
-      if (fd < 0)
-        refused(objects, object, probe);
-      uprobes.fds[uprobes.count++] = fd;
-    }
+struct uprobes uprobes_begin(const struct handlers *handlers, pid_t pid, bool empty_handlers) {
+  struct uprobes uprobes = {.programs = handlers->programs,
+                            .pid = pid,
+                            .by_link = handlers->features.multi,
+                            .nothing = -1};
+  if (empty_handlers && (uprobes.nothing = uprobe_nothing(uprobes.by_link)) < 0)
+    fail(EXIT_KERNEL, "", "cannot load a BPF program: %s", strerror(errno));
   return uprobes;
 }
 
-static void *close_one(void *fd) {
-  close(*(int *)fd);
-  return 0;
+/* Room for `more` behind what is there. */
+static void *grown(void *memory, size_t count, size_t more, size_t size) {
+  memory = reallocarray(memory, count + more ? count + more : 1, size);
+  if (!memory)
+    fail(EXIT_KERNEL, "", "out of memory");
+  return memory;
 }
 
-/* Side by side: the kernel takes its time (0.1 s) for each. */
+static int program_of(struct uprobes *uprobes, const char *handler) {
+  for (size_t i = 0; i < uprobes->handler_count; i++)
+    if (!strcmp(uprobes->handlers[i].handler, handler))
+      return uprobes->handlers[i].program;
+  bool is_empty = uprobes->nothing >= 0 && is_hot(handler);
+  int program = is_empty ? uprobes->nothing : programs_find(uprobes->programs, handler);
+  uprobes->handlers =
+      grown(uprobes->handlers, uprobes->handler_count, 1, sizeof(struct handler_program));
+  uprobes->handlers[uprobes->handler_count++] =
+      (struct handler_program){text("%s", handler), program, is_empty};
+  return program;
+}
+
+/* Notes a probe as placed; whether it was not. */
+static bool place(struct uprobes *uprobes, const struct object *object,
+                  const struct plan_probe *probe) {
+  for (size_t i = 0; i < uprobes->count; i++) {
+    const struct placed *placed = &uprobes->placed[i];
+    if (placed->inode == object->inode && placed->offset == probe->offset &&
+        !strcmp(placed->device, object->device) && !strcmp(placed->handler, probe->handler))
+      return false;
+  }
+  uprobes->placed = grown(uprobes->placed, uprobes->count, 1, sizeof(struct placed));
+  struct placed *placed = &uprobes->placed[uprobes->count++];
+  *placed = (struct placed){object->inode, probe->offset, "", text("%s", probe->handler)};
+  memcpy(placed->device, object->device, sizeof(placed->device));
+  return true;
+}
+
+/* What is attached together, and taken away together. */
+struct group {
+  const struct object *object;
+  const char *handler;
+  bool at_return;
+  uint64_t *offsets;
+  size_t count;
+  char *symbols; /* for messages */
+};
+
+/* The probes of one handler in one object, from `first` on, that are not in place. */
+static struct group gather(struct uprobes *uprobes, const struct plan *plan, size_t first,
+                           const struct object *object, enum level level) {
+  struct group group = {object,
+                        plan->probes[first].handler,
+                        plan->probes[first].at_return,
+                        allocate(plan->probe_count, sizeof(uint64_t)),
+                        0,
+                        text("%s", "")};
+  for (size_t i = first; i < plan->probe_count; i++) {
+    const struct plan_probe *probe = &plan->probes[i];
+    if (probe->level > level || probe->object != object->planned ||
+        probe->at_return != group.at_return || strcmp(probe->handler, group.handler) ||
+        !place(uprobes, object, probe))
+      continue;
+    char *symbols = text("%s%s%s (offset %#llx)", group.symbols, group.count ? ", " : "",
+                         probe->symbol, (unsigned long long)probe->offset);
+    free(group.symbols);
+    group.symbols = symbols;
+    group.offsets[group.count++] = probe->offset;
+  }
+  return group;
+}
+
+static _Noreturn void refused(const struct group *group, int error) {
+  char *what = text("the %s probe of %s in %s", group->at_return ? "return" : "entry",
+                    group->symbols, group->object->path);
+  if (error == EACCES || error == EPERM)
+    fail(EXIT_PRIVILEGE, "run it as root", "not allowed to attach %s: %s", what, strerror(error));
+  fail(EXIT_PROBES,
+       error == EINVAL ? "another tracer may hold a probe at the same place (see dmesg)" : "",
+       "cannot attach %s: %s", what, strerror(error));
+}
+
+static bool attach(struct uprobes *uprobes, const struct group *group) {
+  char path[32];
+  snprintf(path, sizeof(path), "/proc/self/fd/%d", group->object->fd);
+  int program = program_of(uprobes, group->handler);
+  uprobes->fds = grown(uprobes->fds, uprobes->fd_count, group->count, sizeof(int));
+  int *fds = &uprobes->fds[uprobes->fd_count];
+  if (uprobes->by_link) {
+    *fds = uprobe_link(program, path, group->offsets, group->count, uprobes->pid, group->at_return);
+    uprobes->fd_count += *fds >= 0;
+    return *fds >= 0;
+  }
+  size_t attached = uprobe_events(program, path, group->offsets, group->count, uprobes->pid,
+                                  group->at_return, fds);
+  uprobes->fd_count += attached;
+  return attached == group->count;
+}
+
+bool uprobes_attach(struct uprobes *uprobes, const struct objects *objects, enum level level) {
+  const struct plan *plan = objects->plan;
+  for (size_t i = 0; i < plan->probe_count; i++)
+    for (size_t j = 0; j < objects->count; j++) {
+      if (plan->probes[i].level > level || objects->found[j].planned != plan->probes[i].object)
+        continue;
+      struct group group = gather(uprobes, plan, i, &objects->found[j], level);
+      bool is_attached = !group.count || attach(uprobes, &group);
+      int error = errno;
+      /* A process that is about to end is none any more for the kernel. */
+      if (!is_attached && (error == ESRCH || target_has_ended(objects->target)))
+        return false;
+      if (!is_attached)
+        refused(&group, error);
+      free(group.offsets);
+      free(group.symbols);
+    }
+  return true;
+}
+
 void uprobes_detach(struct uprobes *uprobes) {
-  pthread_t *threads = allocate(uprobes->count, sizeof(*threads));
-  size_t started = 0;
-  while (started < uprobes->count &&
-         !pthread_create(&threads[started], 0, close_one, &uprobes->fds[started]))
-    started++;
-  for (size_t i = started; i < uprobes->count; i++)
-    close(uprobes->fds[i]);
-  for (size_t i = 0; i < started; i++)
-    pthread_join(threads[i], 0);
-  free(threads);
-  uprobes->count = 0;
+  uprobe_close(uprobes->fds, uprobes->fd_count);
+  uprobes->fd_count = 0;
 }

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the running kernel tells of its own types: where the fields of a task stand, and what a
+ * tracepoint hands over. */
+#ifndef PROFINFER_KERNEL_TYPES_H
+#define PROFINFER_KERNEL_TYPES_H
+
+#include <stddef.h>
+
+struct kernel_types {
+  /* Of struct task_struct, in bytes. */
+  int task_pid, task_prio, task_comm, task_state, task_exit_state, task_cpu;
+  int switch_tells_state; /* 1: sched_switch hands over the state that it read */
+  char problem[160];      /* why one of the above cannot be told; else "" */
+  int switch_counts;      /* where a task says how often it has left a CPU, willingly and, right
+                             behind, not; -1 where the kernel does not tell */
+};
+
+/* All of it, found in the bytes of a BTF file. */
+void kernel_types_find(const void *btf, size_t size, struct kernel_types *found);
+
+/* This kernel's. They are read once, in a process of its own that has ended when this returns: the
+ * file has more bytes than all the rest of a recorder. */
+const struct kernel_types *kernel_types(void);
+
+/* `switch_counts` of them: TASK_NVCSW of bpf/parameters.h. */
+int kernel_switch_counts(void);
+
+/* The most memory that the process which read them has had, in kB; 0 when none did. */
+long kernel_types_peak_kb(void);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launch.h"
+#include "checks.h"
+#include "command.h"
+#include "descriptors.h"
+#include "failure.h"
+#include "guard.h"
+#include "handlers.h"
+#include "loader_watch.h"
+#include "programs.h"
+#include "tracepoints.h"
+#include "wakeups.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FORK "sched/sched_process_fork"
+#define EXEC "sched/sched_process_exec"
+
+/* Somebody who does not stand still yet is looked at again after this. */
+#define AGAIN_NS 1000000
+
+static struct {
+  struct programs *programs; /* 0: not open */
+  int held;                  /* the map */
+  int on_fork, on_exec;      /* the tracepoints; -1: only one process is watched */
+  int timer, events;         /* epoll: the timer, the wake-ups */
+  pid_t kept;                /* the only one that is watched; 0: all are */
+} launch = {.on_fork = -1, .on_exec = -1, .timer = -1, .events = -1};
+
+/* Who has been told of, and is in the map still. */
+static struct held told[HELD_MAX];
+static size_t told_count;
+
+struct source launch_source(void) {
+  struct source source = {.name = "launch"};
+  source_program(&source, "on_objects_changed", AT_UPROBE);
+  source_program(&source, "on_fork", AT_TRACEPOINT);
+  source_program(&source, "on_exec", AT_TRACEPOINT);
+  source_map(&source, "family");
+  source_map(&source, "held");
+  source_map(&source, "stops");
+  source_parameter(&source, "CHILD_OFFSET", tracepoint_need_field(FORK, "child_pid", 4, 0));
+  source_size(&source, "stops", handlers_cpus());
+  return source;
+}
+
+void launch_open(void) {
+  /* With other PIDs than the kernel's programs see, these would stop strangers. */
+  if (!has_all_pids())
+    fail(EXIT_KERNEL, HINT_ALL_PIDS, "a command cannot be launched in a PID namespace of its own");
+  descriptors_allow();
+  struct source source = launch_source();
+  launch.programs = programs_load(&source, 0);
+  launch.held = programs_map(launch.programs, "held");
+  launch.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  launch.events = epoll_create1(EPOLL_CLOEXEC);
+  struct epoll_event readable = {.events = EPOLLIN};
+  if (launch.timer < 0 || epoll_ctl(launch.events, EPOLL_CTL_ADD, launch.timer, &readable))
+    fail(EXIT_KERNEL, "", "cannot wait for stopped processes: %s", strerror(errno));
+  wakeups_open(programs_map(launch.programs, "stops"), handlers_cpus(), launch.events);
+  guard_start(launch.held);
+  launch.on_fork = tracepoint_attach(programs_find(launch.programs, "on_fork"), FORK);
+  launch.on_exec = tracepoint_attach(programs_find(launch.programs, "on_exec"), EXEC);
+}
+
+static void enter_family(pid_t pid) {
+  int family = programs_map(launch.programs, "family");
+  if (bpf_map_update_elem(family, &(uint32_t){pid}, &(uint32_t){1}, BPF_ANY))
+    fail(EXIT_KERNEL, "", "cannot watch process %d: %s", pid, strerror(errno));
+}
+
+pid_t launch_start(const struct launch_request *request) {
+  return command_start(request, enter_family);
+}
+
+int launch_fd(void) { return launch.events; }
+
+/* ---- Who is stopped */
+
+static bool was_told(const struct held *held) {
+  for (size_t i = 0; i < told_count; i++)
+    if (told[i].pid == held->pid && told[i].since == held->since)
+      return true;
+  return false;
+}
+
+/* Those that are told of and were stopped later, or let go by somebody else, are told of anew. */
+static void forget_told(const struct held *list, size_t count) {
+  size_t kept = 0;
+  for (size_t i = 0; i < told_count; i++)
+    for (size_t j = 0; j < count; j++)
+      if (told[i].pid == list[j].pid && told[i].since == list[j].since)
+        told[kept++] = told[i];
+  told_count = kept;
+}
+
+static void look_again(void) {
+  struct itimerspec soon = {.it_value.tv_nsec = AGAIN_NS};
+  timerfd_settime(launch.timer, 0, &soon, 0);
+}
+
+/* Lets those go whom nobody wants, and returns whether somebody else is to be told of. */
+static bool is_to_be_told(const struct held *held) {
+  switch (held_look(held)) {
+  case HELD_GONE:
+    held_delete(launch.held, held);
+    return false;
+  case HELD_MOVING:
+    look_again();
+    return false;
+  case HELD_STILL:
+    break;
+  }
+  if (launch.kept && held->pid != launch.kept) {
+    guard_let_go(launch.held, held);
+    return false;
+  }
+  return !was_told(held);
+}
+
+size_t launch_take(pid_t *pids, size_t room) {
+  static struct held list[HELD_MAX];
+  uint64_t times;
+  ssize_t unused = read(launch.timer, &times, sizeof(times));
+  (void)unused;
+  guard_check(launch.held);
+  size_t count = held_list(launch.held, list), taken = 0;
+  forget_told(list, count);
+  for (size_t i = 0; i < count; i++) {
+    if (!is_to_be_told(&list[i]))
+      continue;
+    if (taken == room) {
+      look_again();
+      break;
+    }
+    loader_watch(programs_find(launch.programs, "on_objects_changed"), list[i].pid);
+    told[told_count++] = list[i];
+    pids[taken++] = list[i].pid;
+  }
+  return taken;
+}
+
+void launch_go(pid_t pid) {
+  struct held held;
+  if (launch.programs && held_find(launch.held, pid, &held))
+    guard_let_go(launch.held, &held);
+}
+
+/* ---- Its end */
+
+static void close_one(int *fd) {
+  if (*fd >= 0)
+    close(*fd);
+  *fd = -1;
+}
+
+/* Nobody else is stopped from now on, and whoever is goes on. */
+static void watch_only(pid_t pid) {
+  static struct held list[HELD_MAX];
+  launch.kept = pid;
+  close_one(&launch.on_fork);
+  close_one(&launch.on_exec);
+  loader_watch_only(pid);
+  size_t count = held_list(launch.held, list);
+  for (size_t i = 0; i < count; i++)
+    is_to_be_told(&list[i]);
+}
+
+/* A process that holds all that we hold until the pipe's end that is returned is closed. */
+static int start_holder(void) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC))
+    return -1;
+  pid_t between = fork(); /* so that it is nobody's child */
+  if (between == 0) {
+    char byte;
+    if (fork() == 0 && close(ends[1]) == 0)
+      while (read(ends[0], &byte, 1) < 0)
+        ;
+    _exit(0);
+  }
+  if (between > 0)
+    waitpid(between, 0, 0);
+  close(ends[0]);
+  return ends[1];
+}
+
+/* The kernel takes 0.1 s to take a probe away, while whoever closes it last waits: not us, for a
+ * process is stopped that waits for us. */
+void launch_keep(pid_t pid) {
+  int holder = start_holder();
+  watch_only(pid);
+  close_one(&holder);
+}
+
+void launch_close(void) {
+  static struct held list[HELD_MAX];
+  if (!launch.programs)
+    return;
+  watch_only(-1); /* nobody has that PID */
+  while (held_list(launch.held, list)) {
+    usleep(AGAIN_NS / 1000);
+    launch_take(0, 0);
+  }
+  guard_end();
+  launch_leave();
+}
+
+void launch_leave(void) {
+  if (!launch.programs)
+    return;
+  close_one(&launch.on_fork);
+  close_one(&launch.on_exec);
+  close_one(&launch.timer);
+  close_one(&launch.events);
+  loader_watch_leave();
+  wakeups_close();
+  guard_leave();
+  programs_close(launch.programs);
+  launch.programs = 0;
+}

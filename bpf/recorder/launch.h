@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Launching a command so that probes are in place before an engine's first instruction runs: it
+ * and its descendants are stopped (SIGSTOP, by bpf/launch.h) after each exec and whenever their
+ * dynamic loader has changed the list of objects. Whoever is told of such a process looks at it,
+ * attaches what is to be attached, and lets it go on.
+ */
+#ifndef PROFINFER_LAUNCH_H
+#define PROFINFER_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "source.h"
+
+struct launch_request {
+  char **argv;       /* 0 at the end */
+  const char *audit; /* what LD_AUDIT is to be, our library last; "" leaves it as it is */
+  bool has_user;     /* another one's */
+  uid_t uid;
+  gid_t gid;
+  gid_t *groups;
+  size_t group_count;
+};
+
+/* What is to be loaded. EXIT_KERNEL where this kernel lacks the tracepoint. */
+struct source launch_source(void);
+
+/* Loads it and starts the guard (guard.h). */
+void launch_open(void);
+
+/* Starts a command: our child, in our process group, with our standard streams. Its PID;
+ * EXIT_TARGET when it cannot be run. */
+pid_t launch_start(const struct launch_request *request);
+
+/* Readable when a process has been stopped: then launch_take. */
+int launch_fd(void);
+
+/* Those that have been stopped and stand still now, at most `room`; each is told once. */
+size_t launch_take(pid_t *pids, size_t room);
+
+/* Lets a stopped process go on; any other is left alone. */
+void launch_go(pid_t pid);
+
+/* Watches only this one from now on; all others that are stopped go on. */
+void launch_keep(pid_t pid);
+
+/* Watches nobody any more; everybody goes on. */
+void launch_close(void);
+
+/* In a forked child, first of all: closes what would keep others stopped, or our programs loaded.
+ */
+void launch_leave(void);
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory.h"
+#include "descriptors.h"
+#include "failure.h"
+#include "handlers.h"
+#include "mappings.h"
+#include "perf_event.h"
+#include "tracepoints.h"
+
+#include <inttypes.h>
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const struct fault_event fault_events[FAULT_EVENTS] = {
+    {"on_minor_fault", "page-faults-min", PERF_COUNT_SW_PAGE_FAULTS_MIN},
+    {"on_major_fault", "page-faults-maj", PERF_COUNT_SW_PAGE_FAULTS_MAJ},
+};
+
+const struct read_field read_fields[READ_FIELDS] = {
+    {"PAGE_INODE", "i_ino", 8}, {"PAGE_INDEX", "index", 8}, {"PAGE_DEVICE", "s_dev", 4}};
+
+#define READ_PROGRAM "on_file_read"
+
+/* What the kernel has counted of a process until now. */
+struct kernel_counts {
+  bool is_known; /* a process that has ended has its counts until it is reaped */
+  int64_t minor, major;
+  int64_t read_bytes; /* fetched from storage because of it; -1 where the kernel does not tell */
+};
+
+struct memory {
+  const struct target *target;
+  bool faults, reads;
+  struct mappings mappings;
+  struct kernel_counts before, after;
+  int *events; /* that run the programs */
+  size_t event_count;
+};
+
+struct memory *memory_open(const struct target *target, bool faults, bool reads) {
+  struct memory *memory = allocate(1, sizeof(*memory));
+  memory->target = target;
+  memory->faults = faults;
+  memory->reads = reads;
+  memory->mappings = mappings_open(target);
+  return memory;
+}
+
+static bool is_wanted(const struct memory *memory) { return memory->faults || memory->reads; }
+
+/* ---- What is loaded */
+
+/* Where the tracepoint tells how much was read; -1 where it does not. */
+static int order_field(void) { return tracepoint_field(READ_TRACEPOINT, "order", 1); }
+
+void memory_source(const struct memory *memory, struct source *source) {
+  if (memory->faults)
+    for (size_t i = 0; i < FAULT_EVENTS; i++)
+      source_program(source, fault_events[i].program, AT_PERF_EVENT);
+  if (memory->reads)
+    source_program(source, READ_PROGRAM, AT_TRACEPOINT);
+  source_parameter(source, "TARGET", memory->target->pid);
+  source_parameter(source, "PAGE_ORDER", memory->reads ? order_field() : -1);
+  for (size_t i = 0; i < READ_FIELDS; i++) {
+    struct problem why = {0};
+    int offset = -1;
+    if (memory->reads)
+      offset =
+          tracepoint_need_field(READ_TRACEPOINT, read_fields[i].field, read_fields[i].size, &why);
+    if (why.message)
+      fail(why.code, why.code == EXIT_KERNEL ? "record without --block-io" : why.hint, "%s",
+           why.message);
+    source_parameter(source, read_fields[i].parameter, offset);
+  }
+}
+
+/* ---- Attaching */
+
+static void keep(struct memory *memory, int event) {
+  memory->events = reallocarray(memory->events, memory->event_count + 1, sizeof(int));
+  if (!memory->events)
+    fail(EXIT_KERNEL, "", "out of memory");
+  memory->events[memory->event_count++] = event;
+}
+
+static void attach_fault(struct memory *memory, const struct fault_event *event, int program,
+                         long cpu) {
+  char *what = text("page fault events on CPU %ld", cpu);
+  int opened = perf_event_open(PERF_TYPE_SOFTWARE, event->number, cpu, what, 0);
+  perf_event_run(opened, program, what);
+  keep(memory, opened);
+  free(what);
+}
+
+/* On every CPU that is online: a list such as "0-3,8". */
+static void attach_faults(struct memory *memory, const struct fault_event *event, int program) {
+  char line[4096] = "", *at = line;
+  FILE *file = fopen("/sys/devices/system/cpu/online", "re");
+  if (!file || !fgets(line, sizeof(line), file))
+    fail(EXIT_KERNEL, "mount /sys", "cannot read which CPUs are online");
+  fclose(file);
+  while (*at >= '0' && *at <= '9') {
+    long first = strtol(at, &at, 10), last = *at == '-' ? strtol(at + 1, &at, 10) : first;
+    for (long cpu = first; cpu <= last; cpu++)
+      attach_fault(memory, event, program, cpu);
+    at += *at == ',';
+  }
+}
+
+/* ---- The kernel's own counts */
+
+static struct kernel_counts count(const struct target *target) {
+  struct kernel_counts counts = {.read_bytes = -1};
+  char *stat = target_read(target, "stat", 0), *io = target_read(target, "io", 0);
+  const char *fields = stat ? strrchr(stat, ')') : 0;
+  const char *read_bytes = io ? strstr(io, "\nread_bytes:") : 0;
+  /* ") state parent group session terminal terminal_group flags minor of_children major ..." */
+  counts.is_known =
+      fields && sscanf(fields, ") %*s %*s %*s %*s %*s %*s %*s %" SCNd64 " %*s %" SCNd64,
+                       &counts.minor, &counts.major) == 2;
+  if (!read_bytes || sscanf(read_bytes, "\nread_bytes: %" SCNd64, &counts.read_bytes) != 1)
+    counts.read_bytes = -1;
+  free(stat);
+  free(io);
+  return counts;
+}
+
+json_object *memory_json(const struct memory *memory) {
+  const struct kernel_counts *before = &memory->before, *after = &memory->after;
+  json_object *said = json_object_new_object(), *counts = 0;
+  if (!is_wanted(memory)) {
+    json_object_put(said);
+    return 0;
+  }
+  if (before->is_known && after->is_known) {
+    counts = json_object_new_object();
+    json_object_object_add(counts, "minor", json_object_new_int64(after->minor - before->minor));
+    json_object_object_add(counts, "major", json_object_new_int64(after->major - before->major));
+    if (before->read_bytes >= 0 && after->read_bytes >= 0)
+      json_object_object_add(counts, "read_bytes",
+                             json_object_new_int64(after->read_bytes - before->read_bytes));
+  }
+  json_object_object_add(said, "kernel", counts);
+  return said;
+}
+
+/* ---- Recording */
+
+void memory_begin(struct memory *memory, const struct programs *programs) {
+  if (!is_wanted(memory))
+    return;
+  memory->before = count(memory->target);
+  descriptors_allow_more(FAULT_EVENTS * handlers_cpus());
+  for (size_t i = 0; memory->faults && i < FAULT_EVENTS; i++)
+    attach_faults(memory, &fault_events[i], programs_find(programs, fault_events[i].program));
+  if (memory->reads)
+    keep(memory, tracepoint_attach(programs_find(programs, READ_PROGRAM), READ_TRACEPOINT));
+}
+
+void memory_look(struct memory *memory) {
+  if (is_wanted(memory))
+    mappings_look(&memory->mappings);
+}
+
+void memory_glance(struct memory *memory) {
+  if (is_wanted(memory))
+    mappings_glance(&memory->mappings);
+}
+
+void memory_end(struct memory *memory) {
+  if (!is_wanted(memory))
+    return;
+  for (size_t i = 0; i < memory->event_count; i++)
+    close(memory->events[i]);
+  memory->event_count = 0;
+  memory->after = count(memory->target);
+}
+
+void memory_models(struct memory *memory) {
+  models_write(&memory->mappings.models);
+  mappings_close(&memory->mappings);
+}
+
+static void add_event_program(const struct programs *programs, const char *name, const char *event,
+                              json_object *list) {
+  struct program_stats stats = programs_stats(programs_find(programs, name));
+  json_object *said = json_object_new_object();
+  json_object_object_add(said, "program", json_object_new_string(name));
+  json_object_object_add(said, "event", json_object_new_string(event));
+  json_object_object_add(said, "runs", 0); /* not every run makes a record */
+  json_object_object_add(said, "timed_runs", json_object_new_int64(stats.runs));
+  json_object_object_add(said, "timed_ns", json_object_new_int64(stats.run_ns));
+  json_object_array_add(list, said);
+}
+
+void memory_event_programs(const struct memory *memory, const struct programs *programs,
+                           json_object *list) {
+  for (size_t i = 0; memory->faults && i < FAULT_EVENTS; i++)
+    add_event_program(programs, fault_events[i].program, fault_events[i].name, list);
+  if (memory->reads)
+    add_event_program(programs, READ_PROGRAM, READ_EVENT, list);
+}
+
+const char *memory_note(void) {
+  return order_field() < 0 ? "this kernel does not tell the size of what it reads: of larger parts "
+                             "than a page only the first page is counted"
+                           : 0;
+}
+
+void memory_notes(const struct memory *memory, json_object *notes) {
+  const char *note = memory->reads ? memory_note() : 0;
+  if (note)
+    json_object_array_add(notes, json_object_new_string(note));
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The server: profinfer asks, it obeys. It launches and holds a command, and has each process
+ * recorded by a child of its own, so that whatever becomes of one recording becomes of no other.
+ *
+ * A message is a JSON object (message.h). Over the server's own socket profinfer asks with a
+ * "verb", and each is answered once, {"answer": VERB, ...}, or {"event": "failed", "verb", "code",
+ * "message", "hint"}:
+ *
+ *   means       loader, transport, attach
+ *                 -> transport, attach, attach_reason, boot_clock, task_registers: what a recording
+ *                 is made with here
+ *   hit_costs   attach
+ *                 -> sites, empty_handler_ns (hit_cost.h)
+ *   counters    events, notes (as in a plan)
+ *                 -> events, notes: those that can be counted here
+ *   scheduler   transport
+ *   memory        -> what of these can be recorded here
+ *   launch      argv, audit, user, loader
+ *                 -> pid: the command, stopped before its first instruction
+ *   go          pid
+ *                 -> it goes on
+ *   keep        pid
+ *                 -> it alone is watched from now on
+ *   terminate     -> the command is asked to end, after 5 s made to
+ *   record      options.h, with descriptors: a socket for this recording, its plan, its capture
+ *                 -> pid: of who records
+ *
+ * Beside answers come events: stopped {pid} (a process of the command's family stands still: it has
+ * been started, or has loaded something), exited {status} (the command; as wait() has it),
+ * recorder_exited {pid, status}, load (below).
+ *
+ * Over a recording's socket come: attached {probes}, progress {seconds, records, lost, tokens,
+ * bytes}, over {reason}: the probes are gone, ended {reason, seconds, records, lost, notes, cpu_s,
+ * peak_kb, types_peak_kb}: the capture is whole, failed, and load {source}, where BCC is to load:
+ * it is answered by {"verb": "loaded", "programs": [names], "maps": [names]} with their descriptors
+ * in that order, or with "message" and "hint". Profinfer says: more (a new plan may ride along:
+ * files were loaded later; answered by attached), stop {reason}, finish {command_status} in answer
+ * to over. The socket's end is a stop and a finish.
+ *
+ * When the server's own socket ends, everything that is held goes on and everything that records
+ * ends as it should.
+ */
+#ifndef PROFINFER_SERVE_H
+#define PROFINFER_SERVE_H
+
+/* Obeys until the socket ends. */
+void serve(int socket);
+
+#endif
