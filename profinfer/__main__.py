@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
+import resource
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Protocol
 
 from profinfer import __version__
-from profinfer.errors import ProfinferError
+from profinfer.errors import KernelError, ProfinferError
 
 _EXIT_CODES = """\
 exit codes:
@@ -62,6 +65,8 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line; the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    # Who ignores it, as whoever has started us may, cannot wait for any child.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         args = _parser(argv).parse_args(argv)
         code: int = args.run(args)
@@ -78,6 +83,16 @@ def main(argv: list[str] | None = None) -> int:
         # The reader has gone (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        print(
+            f"profinfer: {error.strerror}: this process may have {soft}\n"
+            "hint: raise the limit (ulimit -n), best to 1024",
+            file=sys.stderr,
+        )
+        return KernelError.exit_code
 
 
 if __name__ == "__main__":

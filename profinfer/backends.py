@@ -7,11 +7,9 @@ symbol names the backend or, where that is stripped, the file it stands in.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from profinfer.elf import Elf
-from profinfer.target import EngineObject
 
 _FUNCTION = re.compile(r"ggml_backend_(?:\w+?_)??(\w+?)_(?:backend_)?(?:get_)?name")
 _FILE = re.compile(r"libggml-([a-z0-9]+)")
@@ -34,14 +32,3 @@ def backend_of_file(path: str) -> str:
     """The backend that a file's name speaks of; "" when it speaks of none."""
     match = _FILE.search(Path(path).name)
     return _NAMES.get(match[1], match[1]) if match and match[1] != "base" else ""
-
-
-def backend_name(function: int, objects: Iterable[EngineObject]) -> str | None:
-    """The name of the backend whose get_name is loaded at an address; None: it is in none of
-    the objects, or in one that says nothing."""
-    for item in objects:
-        for base in item.bases:
-            if item.elf.is_loaded(function - base):
-                named = backend_functions(item.elf).get(function - base)
-                return named or backend_of_file(item.path) or None
-    return None

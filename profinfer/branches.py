@@ -17,7 +17,6 @@ from profinfer.errors import TargetError
 
 _Ints = npt.NDArray[np.integer[Any]]
 
-_PT_LOAD, _PF_X = 1, 1
 _CHUNK = (1 << 18) - 16
 _OVERLAP = 16
 # Far above any real engine (15 MB of code, 500,000 references), far below what would hurt.
@@ -58,8 +57,7 @@ def references(elf: Elf) -> tuple[_Ints, _Ints]:
         if elf.machine not in ("x86-64", "aarch64"):
             raise TargetError(f"{elf.path}: code for {elf.machine} is not understood")
         scan = _scan_x86 if elf.machine == "x86-64" else _scan_arm
-        loaded = elf.segments[elf.segments["type"] == _PT_LOAD]
-        spans = [(int(s["vaddr"]), int(s["filesz"])) for s in loaded if s["flags"] & _PF_X]
+        spans = [(s.vaddr, s.filesz) for s in elf.segments if s.is_code]
         size = sum(size for _, size in spans)
         if size > _MAX_CODE or len(spans) > _MAX_SPANS or any(s >> 62 for s, _ in spans):
             raise TargetError(f"{elf.path} cannot be searched: implausible segments of code")

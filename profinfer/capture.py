@@ -1,9 +1,7 @@
 """Frames: what the recorder drains, and the only thing that the trace is made from.
 
 A raw capture is the frames of a recording in a file, so `convert` and `record` run the same
-code on the same bytes. Any recorder that writes frames can be converted.
-
-File: MAGIC, then frames. Frame: u32 kind, u32 reserved, u64 ts (BOOTTIME ns), u64 length, bytes.
+code on the same bytes. bpf/capture_format.h says what stands in it, for both ends.
 """
 
 from __future__ import annotations
@@ -22,7 +20,10 @@ import numpy as np
 from profinfer.errors import TraceError
 from profinfer.records import RECORD, WIDE_SIZE
 
-MAGIC = b"ProfInferRaw\0\0\0\1"
+FORMAT, _OLDEST = 2, 1
+"""CAPTURE_FORMAT, and the oldest one that can be read."""
+_NAME = b"ProfInferRaw\0\0\0"
+MAGIC = _NAME + bytes([FORMAT])
 _HEADER = struct.Struct("<IIQQ")
 _MAX_FRAME = 1 << 30
 
@@ -49,12 +50,17 @@ class FrameKind(IntEnum):
     SCHEDULER = 9
     """Records of the scheduler's rings; ts: nothing older than this can come any more."""
     TASKS = 10
-    """JSON: processes and threads of the machine (tasks.py); with "since" in the first one: from
+    """JSON: processes and threads of the machine (tasks.c); with "since" in the first one: from
     when on the scheduler is recorded."""
     MAPPINGS = 20
-    """JSON: files that the target has mapped since the last look, and mappings that are gone."""
+    """JSON: what the target has mapped since the last look, and mappings that are gone. When it is
+    much, several frames of one time are one look."""
     MODELS = 21
-    """JSON: the tensors of the GGUF files that it had mapped, or why they cannot be told."""
+    """JSON: the tensors of the GGUF files that it had mapped, or why they cannot be told. Only
+    captures of before have it."""
+    MODEL = 22
+    """u32: bytes of the JSON text that follows, which names a GGUF file that the target had mapped;
+    then the file's header (models.py)."""
 
 
 LOSS_ENTRY = np.dtype(
@@ -103,8 +109,7 @@ def read_capture(path: Path) -> Iterator[Frame]:
         raise TraceError(f"cannot read {path}: {error.strerror}") from None
     with file:
         size = os.fstat(file.fileno()).st_size
-        if file.read(len(MAGIC)) != MAGIC:
-            raise TraceError(f"{path} is not a raw capture", "record --raw FILE makes one")
+        _check_format(path, file.read(len(MAGIC)))
         while len(head := file.read(_HEADER.size)) == _HEADER.size:
             kind, _, ts, length = _HEADER.unpack(head)
             if length > _MAX_FRAME or kind not in FrameKind.__members__.values():
@@ -114,6 +119,17 @@ def read_capture(path: Path) -> Iterator[Frame]:
             data = file.read(length)
             _check(path, kind, length)
             yield Frame(FrameKind(kind), ts, data)
+
+
+def _check_format(path: Path, magic: bytes) -> None:
+    if magic[:-1] != _NAME:
+        raise TraceError(f"{path} is not a raw capture", "record --raw FILE makes one")
+    if not _OLDEST <= magic[-1] <= FORMAT:
+        raise TraceError(
+            f"{path} is a raw capture of format {magic[-1]}; this profinfer reads {_OLDEST} to"
+            f" {FORMAT}",
+            "convert it with the version of profinfer that has recorded it",
+        )
 
 
 def _check(path: Path, kind: int, length: int) -> None:

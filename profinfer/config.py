@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from profinfer.errors import UsageError
-from profinfer.plan import LEVELS
+from profinfer.points import LEVELS
+
+if TYPE_CHECKING:
+    import yaml
 
 SCHEDULERS = ("auto", "system", "target", "off")
 LOADERS = ("auto", "libbpf", "bcc")
@@ -144,10 +145,6 @@ class Config:
             raise UsageError(f"iterations {self.iterations!r} ends before it begins")
         return first, last + 1
 
-    def expert_parameters(self) -> dict[str, int]:
-        """Parameters of bpf/experts.h."""
-        return {"EXPERTS": int(self.experts), "EXPERT_WEIGHTS": int(self.expert_weights)}
-
     def to_json(self) -> dict[str, Any]:
         """For the trace's metadata."""
         return asdict(self)
@@ -187,6 +184,8 @@ _ALSO_NUMBERS = {"iterations", "ring_size", "structure_ring_size"}
 
 def load_config(path: Path) -> dict[str, Any]:
     """Settings of a YAML file. UsageError, with the line, for anything that is not a setting."""
+    import yaml  # here: who gives flags only does without
+
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -225,6 +224,8 @@ def load_config(path: Path) -> dict[str, Any]:
 
 
 def _plain(node: yaml.Node, where: str) -> Any:
+    import yaml
+
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)

@@ -18,6 +18,7 @@ from profinfer.lanes import Lanes
 from profinfer.layout_data import Layout
 from profinfer.losses import Losses
 from profinfer.memory_events import MemoryEvents
+from profinfer.models import describe_model
 from profinfer.records import RECORD, Kind, join, select
 from profinfer.scheduling import Scheduling
 from profinfer.sequences import Sequences
@@ -87,6 +88,8 @@ class Converter:
             self._memory.mappings(frame.ts, frame.json())
         elif frame.kind == FrameKind.MODELS:
             self._memory.models(frame.ts, frame.json())
+        elif frame.kind == FrameKind.MODEL:
+            self._memory.models(frame.ts, [describe_model(frame.data)])
         elif frame.kind == FrameKind.END:
             self._end(frame.ts, frame.json())
         self._writer.flush()

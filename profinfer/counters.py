@@ -59,6 +59,11 @@ class Wanted:
     counters: tuple[Counter, ...]
     notes: tuple[str, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """For a plan."""
+        events = [counter.to_json() for counter in self.counters]
+        return {"events": events, "notes": list(self.notes)}
+
 
 def want(
     names: Sequence[str], pmus: Pmus, models: dict[int, frozenset[str]], *, foreign: bool = False

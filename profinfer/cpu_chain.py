@@ -14,12 +14,18 @@ import numpy as np
 
 from profinfer.ftrace import I64
 
-STAND_IN = 1 << 30
-"""Thread id of CPU 0's stand-in; above every real one."""
-STAND_IN_NAME = "(not recorded)"
-SLEEPING, UNKNOWN = 1, 0xFE00
-"""States: of a stand-in that is left, and one that the tracepoint never reports."""
+STAND_IN = 5_000_000
+"""Thread id of CPU 0's stand-in, CPU 1's is the next; above every real one (Linux: 2^22)."""
+SLEEPING, UNKNOWN = 1, 0xFF
+"""States: of a stand-in that is left, and of a thread of which nothing is known. That is every
+state at once, which no switch reports: Trace Processor has no word for a state that is unknown,
+and counts a value without a meaning as an error of the trace. It writes the first three: SDT."""
 PRIORITY = 120
+
+
+def stand_in_name(cpu: int) -> str:
+    """What a CPU's stand-in is called."""
+    return f"(not recorded, CPU {cpu})"
 
 
 @dataclass

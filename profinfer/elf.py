@@ -16,12 +16,12 @@ import struct
 import weakref
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple
 
 from profinfer.errors import TargetError
-from profinfer.symbols import Symbol, SymbolTable
+
+if TYPE_CHECKING:
+    from profinfer.symbols import SymbolTable
 
 MACHINES = {62: "x86-64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
 
@@ -39,18 +39,57 @@ _MAX_NOTE = 1 << 20
 _MAX_CODE = 1 << 20
 _MAX_FILE = 8 << 30
 
-_SYM = np.dtype(
-    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"),
-     ("value", "<u8"), ("size", "<u8")]
-)  # fmt: skip
-_PHDR = np.dtype(
-    [("type", "<u4"), ("flags", "<u4"), ("offset", "<u8"), ("vaddr", "<u8"), ("paddr", "<u8"),
-     ("filesz", "<u8"), ("memsz", "<u8"), ("align", "<u8")]
-)  # fmt: skip
-_SHDR = np.dtype(
-    [("name", "<u4"), ("type", "<u4"), ("flags", "<u8"), ("addr", "<u8"), ("offset", "<u8"),
-     ("size", "<u8"), ("link", "<u4"), ("info", "<u4"), ("align", "<u8"), ("entsize", "<u8")]
-)  # fmt: skip
+_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
+_SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+
+
+class Segment(NamedTuple):
+    """A program header."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    align: int
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it is loaded to be executed."""
+        return self.type == _PT_LOAD and bool(self.flags & _PF_X)
+
+
+class _Section(NamedTuple):
+    name: int
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entsize: int
+
+
+class Symbol(NamedTuple):
+    """A defined function: `value` is its virtual address and `size` its bytes, as linked."""
+
+    name: str
+    value: int
+    size: int
+    exported: bool
+
+
+class SymbolBytes(NamedTuple):
+    """A symbol table as it stands in the file."""
+
+    entries: bytes
+    strings: bytes
+    dynamic: bool
 
 
 class Elf:
@@ -82,7 +121,8 @@ class Elf:
         (self.type, machine, _, self.entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum,
          _) = struct.unpack_from("<HHIQQQIHHHHHH", head, 16)  # fmt: skip
         self.machine: str = MACHINES.get(machine, f"machine {machine}")
-        self.segments = self._table(phoff, phnum, phentsize, _PHDR, "program headers")
+        rows = self._table(phoff, phnum, phentsize, _PROGRAM_HEADER, "program headers")
+        self.segments = [Segment(*row) for row in rows]
         self._sections = self._section_table(shoff, shnum, shentsize)
 
     def close(self) -> None:
@@ -107,25 +147,26 @@ class Elf:
         return data
 
     def _table(
-        self, offset: int, count: int, entry: int, dtype: np.dtype[np.void], what: str
-    ) -> npt.NDArray[np.void]:
+        self, offset: int, count: int, entry: int, kind: struct.Struct, what: str
+    ) -> list[tuple[int, ...]]:
         if count == 0 or offset == 0:
-            return np.empty(0, dtype)
-        if entry != dtype.itemsize:
+            return []
+        if entry != kind.size:
             raise self._bad(f"{what} have entries of {entry} bytes")
         raw = self._read(offset, count * entry, _MAX_HEADERS * entry, what)
-        return np.frombuffer(raw, dtype)
+        return list(kind.iter_unpack(raw))
 
-    def _section_table(self, offset: int, count: int, entry: int) -> npt.NDArray[np.void]:
+    def _section_table(self, offset: int, count: int, entry: int) -> list[_Section]:
         if count == 0 and offset != 0:
             # More than 65,279 sections: the count moves into the first header.
-            count = int(self._table(offset, 1, entry, _SHDR, "section headers")["size"][0])
-        return self._table(offset, count, entry, _SHDR, "section headers")
+            [first] = self._table(offset, 1, entry, _SECTION_HEADER, "section headers")
+            count = _Section(*first).size
+        rows = self._table(offset, count, entry, _SECTION_HEADER, "section headers")
+        return [_Section(*row) for row in rows]
 
     def _segments_of(self, kind: int) -> list[tuple[int, int, int]]:
         """(file offset, virtual address, bytes in the file) of each segment of that kind."""
-        found = self.segments[self.segments["type"] == kind]
-        return [(int(s["offset"]), int(s["vaddr"]), int(s["filesz"])) for s in found]
+        return [(s.offset, s.vaddr, s.filesz) for s in self.segments if s.type == kind]
 
     @cached_property
     def note_id(self) -> str:
@@ -175,9 +216,8 @@ class Elf:
     def _dynamic(self) -> list[tuple[int, int]]:
         for offset, _, size in self._segments_of(_PT_DYNAMIC):
             raw = self._read(offset, size & ~15, 1 << 20, "the dynamic section")
-            tags = np.frombuffer(raw, "<u8").reshape(-1, 2).tolist()
-            end = next((i for i, (tag, _) in enumerate(tags) if tag == 0), len(tags))
-            return [(int(tag), int(value)) for tag, value in tags[:end]]
+            tags = [(tag, value) for tag, value in struct.iter_unpack("<QQ", raw)]
+            return tags[: next((i for i, (tag, _) in enumerate(tags) if tag == 0), len(tags))]
         return []
 
     @property
@@ -213,47 +253,55 @@ class Elf:
             raise self._bad("a name has no end")
         return strings[at:end]
 
-    def _symbol_tables(self) -> list[tuple[npt.NDArray[np.void], bytes, bool]]:
-        """(symbols, their strings, is dynamic) for .dynsym and .symtab, the dynamic one first."""
+    def symbol_tables(self) -> list[SymbolBytes]:
+        """.dynsym and .symtab, the dynamic one first."""
         found = []
         for kind in (_SHT_DYNSYM, _SHT_SYMTAB):
-            for section in self._sections[self._sections["type"] == kind][:1]:
-                count, link = int(section["size"]) // _SYM.itemsize, int(section["link"])
-                if link >= len(self._sections):
+            for section in [s for s in self._sections if s.type == kind][:1]:
+                count = section.size // _SYMBOL.size
+                if section.link >= len(self._sections):
                     raise self._bad("a symbol table without names")
-                names = self._sections[link]
-                raw = self._read(int(section["offset"]), count * _SYM.itemsize,
-                                 _MAX_SYMBOLS * _SYM.itemsize, "a symbol table")  # fmt: skip
-                strings = self._read(int(names["offset"]), int(names["size"]), _MAX_STRINGS,
-                                     "symbol names")  # fmt: skip
-                found.append((np.frombuffer(raw, _SYM), strings, kind == _SHT_DYNSYM))
+                names = self._sections[section.link]
+                raw = self._read(section.offset, count * _SYMBOL.size,
+                                 _MAX_SYMBOLS * _SYMBOL.size, "a symbol table")  # fmt: skip
+                strings = self._read(names.offset, names.size, _MAX_STRINGS, "symbol names")
+                found.append(SymbolBytes(raw, strings, kind == _SHT_DYNSYM))
         values = self.dynamic if not found else {}
         size = values.get(_DT_STRTAB, 0) - values.get(_DT_SYMTAB, 0)
         if size > 0 and _DT_SYMTAB in values:
             # No section headers (sstrip): linkers put the strings right after the symbols.
-            count = size // _SYM.itemsize
-            raw = self._read(self.file_offset(values[_DT_SYMTAB]), count * _SYM.itemsize,
-                             _MAX_SYMBOLS * _SYM.itemsize, "the dynamic symbols")  # fmt: skip
-            found.append((np.frombuffer(raw, _SYM), self._dynamic_strings(), True))
+            count = size // _SYMBOL.size
+            raw = self._read(self.file_offset(values[_DT_SYMTAB]), count * _SYMBOL.size,
+                             _MAX_SYMBOLS * _SYMBOL.size, "the dynamic symbols")  # fmt: skip
+            found.append(SymbolBytes(raw, self._dynamic_strings(), True))
         return found
 
     @cached_property
     def symbols(self) -> SymbolTable:
         """Every defined function of .dynsym and .symtab."""
+        from profinfer.symbols import SymbolTable  # here: it takes numpy, which not all need
+
         try:
-            return SymbolTable(self._symbol_tables())
+            return SymbolTable(self.symbol_tables())
         except ValueError as error:
             raise self._bad(str(error)) from None
+
+    def may_name(self, part: bytes) -> bool:
+        """Whether some symbol's name may hold these bytes: quick, and never wrongly False."""
+        return any(part in table.strings for table in self.symbol_tables())
 
     def dynamic_named(self, name: str) -> dict[int, Symbol]:
         """What .dynsym holds under that name, of whatever kind, by index; value 0: imported."""
         wanted = name.encode() + b"\0"
-        for table, strings, dynamic in self._symbol_tables()[:1]:
+        for entries, strings, dynamic in self.symbol_tables()[:1]:
+            if not dynamic or wanted not in strings:
+                continue
             # Linkers let a name share the end of a longer one, so it may begin anywhere.
-            starts = [found.start() for found in re.finditer(re.escape(wanted), strings)]
-            hits = np.flatnonzero(np.isin(table["name"], starts) & dynamic).tolist()
+            starts = {found.start() for found in re.finditer(re.escape(wanted), strings)}
             return {
-                i: Symbol(name, int(table["value"][i]), int(table["size"][i]), True) for i in hits
+                index: Symbol(name, value, size, True)
+                for index, (at, _, _, _, value, size) in enumerate(_SYMBOL.iter_unpack(entries))
+                if at in starts
             }
         return {}
 
@@ -266,12 +314,6 @@ class Elf:
             if start <= vaddr < start + size:
                 return vaddr - start + offset
         raise self._bad(f"no segment holds the address {vaddr:#x}")
-
-    def is_loaded(self, vaddr: int) -> bool:
-        """Whether a segment that is loaded holds the virtual address."""
-        loaded = self.segments[self.segments["type"] == _PT_LOAD]
-        spans = [(int(s["vaddr"]), int(s["memsz"])) for s in loaded]
-        return any(start <= vaddr < start + size for start, size in spans)
 
     def data_at(self, vaddr: int, count: int, limit: int, what: str) -> bytes:
         """Exactly `count` bytes at a virtual address, at most `limit`; or TargetError."""
@@ -287,12 +329,9 @@ class Elf:
 
     def vaddr_of(self, offset: int) -> int:
         """The virtual address of a file offset in code, where an executable mapping begins."""
-        code = self.segments[
-            (self.segments["type"] == _PT_LOAD) & (self.segments["flags"] & _PF_X != 0)
-        ]
-        for segment in code:
-            start, size = int(segment["offset"]), int(segment["filesz"])
+        for segment in self.segments:
             # A mapping begins at a page boundary, which may lie before the segment's first byte.
-            if start & -mmap.PAGESIZE <= offset < start + size:
-                return offset - start + int(segment["vaddr"])
+            start = segment.offset & -mmap.PAGESIZE
+            if segment.is_code and start <= offset < segment.offset + segment.filesz:
+                return offset - segment.offset + segment.vaddr
         raise self._bad(f"no segment of code holds the file offset {offset:#x}")

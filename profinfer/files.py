@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from profinfer.description import is_engine
 from profinfer.emulator import find_emulator, is_native
 from profinfer.errors import TargetError
 from profinfer.hitcost import HitCost
@@ -13,7 +14,7 @@ from profinfer.layout_data import Layout
 from profinfer.placement import Placer
 from profinfer.plan import Plan, make_plan
 from profinfer.ranks import RANKS
-from profinfer.target import EngineObject, file_object, is_engine
+from profinfer.target import EngineObject, file_object
 
 _HOME = "ggml_init"
 _ELF = b"\x7fELF"

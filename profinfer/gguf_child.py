@@ -1,10 +1,10 @@
 """Reads the header of a GGUF file, which may be hostile, in a process of its own.
 
-    python -I -B gguf_child.py SECONDS BYTES UID GID < FILE
+    python -I -B gguf_child.py SECONDS BYTES UID GID HEADER < FILE
 
 What it needs is imported first; then it becomes somebody else, limited in time and memory, and
-only then looks at the file, which it has been given open. Prints one line of JSON, of at most so
-many bytes.
+only then looks at the file, which it has been given open: HEADER bytes, and then nothing up to its
+size. Prints one line of JSON, of at most so many bytes.
 """
 
 import ctypes
@@ -28,6 +28,9 @@ _OF_ARCHITECTURE = ("expert_count", "expert_used_count", "block_count")
 class Header(gguf.GGUFReader):
     """The package's reader, but it walks over arrays: a vocabulary takes it 12 s and 700 MB."""
 
+    size = 0
+    """Bytes of the header: no array goes on behind it."""
+
     def _get_field_parts(
         self, orig_offs: int, raw_type: int
     ) -> tuple[int, list[Any], list[int], list[GGUFValueType]]:
@@ -39,7 +42,7 @@ class Header(gguf.GGUFReader):
         if self.byte_order != "I":
             raise ValueError("the byte order is another machine's")
         kind, count = struct.unpack_from("<IQ", memoryview(self.data.data), start)
-        at, end = start + 12, len(self.data)
+        at = start + 12
         scalar = self.gguf_scalar_to_np.get(GGUFValueType(kind))
         if scalar is not None:
             at += count * scalar().itemsize
@@ -48,10 +51,12 @@ class Header(gguf.GGUFReader):
             length = struct.Struct("<Q").unpack_from
             for _ in range(count):
                 at += 8 + length(view, at)[0]
+                if at > self.size:
+                    break
         else:
             raise ValueError("an array of arrays")
-        if at > end:
-            raise ValueError("an array is longer than the file")
+        if at > self.size:
+            raise ValueError("an array is longer than the header")
         return at - start
 
 
@@ -97,7 +102,7 @@ def _describe() -> dict[str, Any]:
 
 def main() -> int:
     """0 when it could say something, of the header or of why not."""
-    seconds, size, uid, gid = map(int, sys.argv[1:5])
+    seconds, size, uid, gid, Header.size = map(int, sys.argv[1:6])
     _confine(seconds, size, uid, gid)
     try:
         answer = _describe()

@@ -164,6 +164,11 @@ def clean(value: object, limit: int) -> str:
     return "".join(c if " " <= c <= "~" else "?" for c in value[:limit])
 
 
+def printable(name: str) -> str:
+    """A name as it is, where no character of it could do anything to a terminal; else clean."""
+    return name if name.isprintable() else clean(name, len(name))
+
+
 def _refuse(reason: str) -> NoReturn:
     raise ProbeError(f"the layout data is not usable: {reason}")
 

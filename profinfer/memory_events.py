@@ -15,6 +15,7 @@ import numpy.typing as npt
 from perfetto_protos import trace_pb2 as pb
 from profinfer import packets
 from profinfer.lanes import Lanes
+from profinfer.layout_data import printable
 from profinfer.records import RECORD, Kind, Records, join, select
 from profinfer.trace_writer import Arguments, TraceWriter
 
@@ -93,12 +94,15 @@ class MemoryEvents:
                 continue
             file = self._file(ts, device, inode)
             self._now[start] = (end, offset, file)
-            self._tell(ts, str(mapping["path"]), "memory.mapping", {
-                "file": file, "path": str(mapping["path"]), "start": start, "end": end,
-                "offset": offset,
+            path = printable(str(mapping["path"]))
+            self._tell(ts, path, "memory.mapping", {
+                "file": file, "path": path, "start": start, "end": end, "offset": offset,
             })  # fmt: skip
         changed = content["gone"] or content["new"] or not self._looks
-        self._looks.append((ts, _table(self._now) if changed else self._looks[-1][1]))
+        table = _table(self._now) if changed else self._looks[-1][1]
+        if self._looks and self._looks[-1][0] == ts:  # a look's further frame
+            self._looks.pop()
+        self._looks.append((ts, table))
 
     def models(self, ts: int, content: list[dict[str, Any]]) -> None:
         """What the headers of the models say."""

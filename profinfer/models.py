@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from profinfer.layout_data import clean
+from profinfer.errors import TraceError
+from profinfer.layout_data import clean, printable
 from profinfer.layout_sandbox import nobody
-from profinfer.mappings import Model
 from profinfer.structure import layer_of
 
 _CHILD = Path(__file__).with_name("gguf_child.py")
-_SECONDS = 20
+_SECONDS, _PATIENCE = 20, 40
+"""Of CPU time, and until it is given up: others may want the CPU, too."""
 _MAX_TENSORS = 1 << 17
 _MAX_ANSWER = 64 << 20
 _MAX_BYTES = 1 << 55
@@ -27,44 +29,62 @@ _EXPERTS = re.compile(r"_exps\.")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def describe_models(models: Sequence[Model]) -> list[dict[str, Any]]:
-    """What each file's header says: `error` is None where it could be read. Its texts are clean
-    and its numbers plausible, whatever the file holds; JSON."""
-    return [
-        {
-            "device": model.device, "inode": model.inode, "path": model.path,
-            "overlaid": model.is_overlaid,
-            **_described(model),
-        }
-        for model in models
-    ]  # fmt: skip
-
-
-def _described(model: Model) -> dict[str, Any]:
-    if model.fd is None:
-        return {"error": clean(model.problem, 200), "tensors": []}
+def describe_model(frame: bytes) -> dict[str, Any]:
+    """What the header in a MODEL frame says: `error` is None where it could be read. Its texts are
+    clean and its numbers plausible, whatever the file holds; JSON. TraceError when the frame is
+    damaged."""
     try:
-        return {"error": None, **_checked(_ask(model.fd))}
+        [length] = struct.unpack_from("<I", frame)
+        model = json.loads(frame[4 : 4 + length])
+        found = {
+            "device": int(model["device"]), "inode": int(model["inode"]),
+            "path": printable(str(model["path"])), "overlaid": bool(model["overlaid"]),
+        }  # fmt: skip
+        problem, size = model["problem"], int(model["size"])
+    except (LookupError, TypeError, ValueError, struct.error):
+        raise TraceError("a MODEL frame of the capture is damaged") from None
+    if problem is not None:
+        return {**found, "error": clean(str(problem), 200), "tensors": []}
+    try:
+        return {**found, "error": None, **_checked(_ask(frame[4 + length :], size))}
     except (LookupError, TypeError, ValueError) as error:
-        return {"error": clean(str(error), 200), "tensors": []}
+        return {**found, "error": clean(str(error), 200), "tensors": []}
 
 
-def _ask(fd: int) -> dict[str, Any]:
+def _file(header: bytes, size: int) -> int:
+    """A file of that size that begins so, for the reader: it says where tensors lie. ValueError."""
+    if size < len(header):
+        raise ValueError("its header is longer than the file")
+    fd = os.memfd_create("header")
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(header)
+        os.truncate(fd, size)  # without a page for what was not written
+    except (OSError, OverflowError):
+        os.close(fd)
+        raise ValueError(f"its size cannot be: {size} bytes") from None
+    return fd
+
+
+def _ask(header: bytes, size: int) -> dict[str, Any]:
     """ValueError saying what went wrong."""
     uid, gid = nobody()
-    limits = map(str, (_SECONDS, _MAX_ANSWER, uid, gid))
+    limits = map(str, (_SECONDS, _MAX_ANSWER, uid, gid, len(header)))
     command = [sys.executable, "-I", "-B", str(_CHILD), *limits]
+    fd = _file(header, size)
     # Into a file, whose size the kernel limits: a header can claim whatever it likes.
     with tempfile.TemporaryFile() as said:
         try:
             done = subprocess.run(
                 command, stdin=fd, stdout=said, stderr=subprocess.DEVNULL, env=_ENVIRONMENT,
-                cwd="/", timeout=2 * _SECONDS, check=False,
+                cwd="/", timeout=_PATIENCE, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise ValueError(f"its header was not read within {2 * _SECONDS} s") from None
+            raise ValueError(f"its header was not read within {_PATIENCE} s") from None
         except OSError as error:
             raise ValueError(f"cannot start {sys.executable}: {error.strerror}") from None
+        finally:
+            os.close(fd)
         if done.returncode:
             raise ValueError(f"reading its header ended with status {done.returncode}")
         said.seek(0)

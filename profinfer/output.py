@@ -85,6 +85,33 @@ class Output:
             self._fd = -1
 
 
+class Lent(Output):
+    """A file that another process writes, which has been given its descriptor."""
+
+    def __init__(self, path: Path, *, force: bool, mode: int) -> None:
+        super().__init__(path, force=force, mode=mode)
+        self._before = self._stamp()
+
+    def _stamp(self) -> tuple[int, int]:
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def look(self) -> None:
+        """Takes the size that it has; 0 when nothing has been written yet."""
+        now = self._stamp()
+        self.size = 0 if now == self._before else now[0]
+
+    def close(self) -> None:
+        """As above."""
+        if self._fd >= 0:
+            self.look()
+        super().close()
+
+
 class Replacement(Output):
     """A file that takes its name when it is whole: until then, what has that name stays there."""
 

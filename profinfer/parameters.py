@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from profinfer.errors import ProbeError
 from profinfer.layout_data import Layout
-from profinfer.records import SOURCES
 
+SOURCES = 10
+"""As many of a tensor's sources are recorded."""
 TENSOR_MAX = 512
 """The longest struct ggml_tensor that bpf/ has room for, in bytes."""
 

@@ -84,11 +84,6 @@ class Event:
     by_default: bool = False
     """Whether `exclude` was not asked for: a PMU that cannot tell modes apart counts all."""
 
-    def unfiltered(self) -> Event:
-        """The same in all modes."""
-        name, _, _ = self.name.rpartition(":")
-        return replace(self, name=name, exclude="", by_default=False)
-
     @property
     def is_software(self) -> bool:
         """Whether the kernel itself counts it, and so always."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from profinfer.description import Function
 from profinfer.elf import Elf
 from profinfer.hitcost import HitCost
-from profinfer.sites import Site, cheapest, direct_references, entry_sites
+from profinfer.points import REDIRECTED
+from profinfer.sites import Site, cheapest, entry_sites
 from profinfer.stubs import STUBS_SYMBOL, Redirection, Stub, bypasses
-from profinfer.symbols import Symbol
 from profinfer.target import EngineObject
 
 STUB, DIRECT = "stub", "direct"
@@ -49,15 +50,16 @@ class Place:
         return f"{self.path}+{self.offset:#x}{site}" + (f" ({self.why})" if self.why else "")
 
 
-@dataclass
-class Choices:
-    """What has been chosen in one process: plain data. A choice stays: a function probed in two
-    ways would be counted twice."""
+@dataclass(frozen=True)
+class Call:
+    """A word in the process's memory by which a function is called that has its probe on a stub."""
 
-    places: dict[tuple[str, tuple[int, ...], str], tuple[Place, ...]] = field(default_factory=dict)
-    """By path and load addresses of the object, and function."""
-    stubs: list[tuple[str, int, str, Stub]] = field(default_factory=list)
-    """Path and load address of the object, function, and the stub that has the probe."""
+    name: str
+    path: str
+    """Of the object that calls it."""
+    address: int
+    values: tuple[int, ...]
+    """What it may hold."""
 
 
 class Placer:
@@ -81,7 +83,9 @@ class Placer:
         self.redirection = Redirection(None)
         """What the audit library does in the process; set anew when its objects change."""
         self._stub_site: Site | None = None
-        self.choices = Choices()
+        # A choice stays: a function probed in two ways would be counted twice.
+        self._places: dict[tuple[str, tuple[int, ...], str], tuple[Place, ...]] = {}
+        self._stubs: list[tuple[EngineObject, Function, dict[int, Stub]]] = []
 
     def _ns(self, kind: str) -> float | None:
         return self._cost.sites.get(kind) if self._cost else None
@@ -93,41 +97,40 @@ class Placer:
         # What the kernel refuses must not be taken for what it single-steps.
         return {kind: math.inf if ns is None else ns for kind, ns in known.items()}
 
-    def places(
-        self, item: EngineObject, symbol: Symbol, *, with_return: bool, redirected: bool
-    ) -> tuple[Place, ...]:
+    def places(self, item: EngineObject, function: Function) -> tuple[Place, ...]:
         """Where the calls of a function are seen, each once; nowhere if no instruction at its
-        entry can bear a probe. `with_return`: a return probe sits
-        there as well. `redirected`: the audit library knows the function."""
-        key = (item.path, item.bases, symbol.name)
-        if key not in self.choices.places:
-            stubs, why = self._find_stubs(item, symbol) if redirected else ([], "")
-            self.choices.places[key] = (
-                tuple(self._at_stub(stub) for stub in stubs)
-                if stubs
-                else self._direct(item, symbol, with_return, why)
-            )
-        return self.choices.places[key]
+        entry can bear a probe."""
+        key = (item.path, item.bases, function.name)
+        if key not in self._places:
+            stubs: dict[int, Stub] = {}
+            why = ""
+            if function.name in REDIRECTED:
+                stubs, why = self._find_stubs(item, function)
+            if stubs:
+                self._stubs.append((item, function, stubs))
+                self._places[key] = tuple(self._at_stub(stub) for stub in stubs.values())
+            else:
+                self._places[key] = self._direct(item, function, why)
+        return self._places[key]
 
-    def _find_stubs(self, item: EngineObject, symbol: Symbol) -> tuple[list[Stub], str]:
-        """The stubs that every call passes, one per copy of the object; or why there are none."""
+    def _find_stubs(self, item: EngineObject, function: Function) -> tuple[dict[int, Stub], str]:
+        """The stubs that every call passes, by the load address of each copy of the object; or why
+        there are none."""
         if not self.redirection.stubs:
-            return [], self.redirection.reason
-        found = []
+            return {}, self.redirection.reason
+        found = {}
         for base in item.bases:
-            stub = self.redirection.stubs.get((base, symbol.name))
+            stub = self.redirection.stubs.get((base, function.name))
             if stub is None:
-                return [], "the audit library does not redirect it"
-            why = bypasses(self._pid, item.elf, base, symbol.name, stub)
+                return {}, "the audit library does not redirect it"
+            if function.problem:
+                return {}, f"whether calls pass the stub cannot be read: {function.problem}"
+            why = bypasses(self._pid, item.elf, base, function.name, stub, function.words)
             if why:
-                return [], why
-            found.append(stub)
-        calls = direct_references(item.elf, symbol.value)
-        if calls:
-            return [], f"called without the linkage table, at {calls[0]:#x} for one"
-        self.choices.stubs += [
-            (item.path, base, symbol.name, s) for base, s in zip(item.bases, found, strict=True)
-        ]
+                return {}, why
+            found[base] = stub
+        if function.direct is not None:
+            return {}, f"called without the linkage table, at {function.direct:#x} for one"
         return found, ""
 
     def _at_stub(self, stub: Stub) -> Place:
@@ -142,33 +145,28 @@ class Placer:
         offset = stub.offset + site.offset
         return Place(self.redirection.path, library, offset, STUB, site.kind, self._ns(site.kind))
 
-    def _direct(
-        self, item: EngineObject, symbol: Symbol, with_return: bool, why: str
-    ) -> tuple[Place, ...]:
+    def _direct(self, item: EngineObject, function: Function, why: str) -> tuple[Place, ...]:
         """The one place in the function itself; none where it has no instruction for a probe."""
         # The kernel turns a NOP of five bytes into a call, which writes below the stack pointer:
         # only at the very beginning can a function have nothing there.
-        sites = [
-            site
-            for site in entry_sites(item.elf, symbol, at_return=with_return)
-            if site.kind != "nop5" or site.offset <= _ENDBR
-        ]
+        sites = [site for site in function.sites if site.kind != "nop5" or site.offset <= _ENDBR]
         if not sites:
             return ()
         costs = self._costs()
         site = cheapest(sites, costs) if costs and not self._symbols_only else sites[0]
-        offset = item.elf.file_offset(symbol.value) + site.offset
+        offset = function.offset + site.offset
         place = Place(item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why)
         return (place,)
 
-    def problems(self, objects: list[EngineObject]) -> list[str]:
-        """Redirected functions of which some call may have passed by: empty, or a wrong count.
-        `objects`: those of the process that are mapped still."""
-        found = []
-        for path, base, name, stub in self.choices.stubs:
-            for item in objects:
-                if item.path == path and base in item.bases:
-                    why = bypasses(self._pid, item.elf, base, name, stub)
-                    if why:
-                        found.append(f"{name} in {path}: {why}")
-        return found
+    def calls(self, objects: list[EngineObject]) -> list[Call]:
+        """The words by which functions are called that have their probes on stubs. What leads
+        elsewhere once the loader has bound them passes by, and makes a wrong count. `objects`:
+        those of the process that are mapped still."""
+        mapped = {(item.path, base) for item in objects for base in item.bases}
+        return [
+            Call(function.name, item.path, base + word.offset, word.values(base, stub.address))
+            for item, function, stubs in self._stubs
+            for base, stub in stubs.items()
+            if (item.path, base) in mapped
+            for word in function.words
+        ]

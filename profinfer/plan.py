@@ -6,43 +6,14 @@ target's objects is reported with what was looked for and what was found instead
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
-from profinfer.elf import Elf
+from profinfer.description import describe
 from profinfer.errors import ProbeError
 from profinfer.placement import Place, Placer
+from profinfer.points import LEVELS, POINTS, REQUIRED, Point
 from profinfer.target import EngineObject
-
-LEVELS = ("token", "graph", "operator", "barrier")
-
-
-class _Point(NamedTuple):
-    level: str
-    handler: str
-    symbol: str
-    """A regular expression that a function's whole name matches."""
-    at_return: bool = False
-    required: bool = True
-    """Without any required point of a level, the level cannot be recorded."""
-
-
-# On survival of these symbols in shipped builds, see ARCHITECTURE.md.
-_PROCESS_UBATCH = r"_ZN13llama_context14process_ubatchE\w+"
-_POINTS = (
-    _Point("token", "on_ubatch", _PROCESS_UBATCH),
-    _Point("token", "on_ubatch_return", _PROCESS_UBATCH, at_return=True),
-    _Point("graph", "on_backend_graph", "ggml_backend_graph_compute_async"),
-    _Point("graph", "on_backend_graph_return", "ggml_backend_graph_compute_async", at_return=True),
-    _Point("graph", "on_cpu_graph", "ggml_graph_compute"),
-    _Point("graph", "on_cpu_graph_return", "ggml_graph_compute", at_return=True),
-    _Point("graph", "on_rebuild", "ggml_backend_sched_alloc_graph", required=False),
-    _Point("operator", "on_operator", "ggml_cpu_extra_compute_forward"),
-    _Point("operator", "on_fused", "ggml_compute_forward_rms_norm_mul_fused", required=False),
-    _Point("barrier", "on_barrier", "ggml_barrier"),
-)
 
 
 @dataclass(frozen=True)
@@ -93,37 +64,25 @@ class Plan:
         return "\n".join(lines)
 
 
-HANDLERS = tuple(dict.fromkeys(point.handler for point in _POINTS))
-"""Every program that a plan can ask for."""
-REQUIRED = frozenset(point.handler for point in _POINTS if point.required)
-"""Of these each level needs one at least."""
-_RETURNS = {point.symbol for point in _POINTS if point.at_return}
-HOT_HANDLERS = ("on_operator", "on_fused", "on_barrier")
-"""What runs for every operator: the audit library (audit/) puts stubs before their functions."""
-
-
-def _find(point: _Point, objects: Iterable[EngineObject], placer: Placer | None) -> list[Probe]:
+def _find(point: Point, objects: Iterable[EngineObject], placer: Placer | None) -> list[Probe]:
     found = []
     for item in objects:
-        elf: Elf = item.elf
-        for symbol in elf.symbols.whole(point.symbol):
-            if placer is None:
-                places: tuple[Place, ...] = (
-                    Place(item.path, item.access, elf.file_offset(symbol.value)),
-                )
-            else:
-                places = placer.places(
-                    item, symbol, with_return=point.symbol in _RETURNS,
-                    redirected=point.handler in HOT_HANDLERS,
-                )  # fmt: skip
+        for function in describe(item.elf).named(point.symbol):
+            places = (
+                placer.places(item, function)
+                if placer
+                else (Place(item.path, item.access, function.offset),)
+            )
             found += [
-                Probe(symbol.name, point.handler, point.level, point.at_return, place)
+                Probe(function.name, point.handler, point.level, point.at_return, place)
                 for place in places
             ]
     return found
 
 
-def _similar(point: _Point, objects: Iterable[EngineObject]) -> str:
+def _similar(point: Point, objects: Iterable[EngineObject]) -> str:
+    import difflib  # here: as a rule nothing is missing
+
     names = {name for item in objects for name in item.elf.symbols.names()}
     wanted = point.symbol.replace(r"E\w+", "")
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
@@ -136,7 +95,7 @@ def make_plan(objects: list[EngineObject], level: str, placer: Placer | None = N
     probes: list[Probe] = []
     missing: dict[str, str] = {}
     for name in LEVELS[: LEVELS.index(level) + 1]:
-        points = [p for p in _POINTS if p.level == name]
+        points = [p for p in POINTS if p.level == name]
         found = [probe for point in points for probe in _find(point, objects, placer)]
         if REQUIRED & {probe.handler for probe in found}:
             probes += found

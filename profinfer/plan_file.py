@@ -1,26 +1,35 @@
-"""plan.json: what a recorder without Python needs to know of an engine before it sees one.
+"""plan.json: what the recorder needs to know of an engine.
 
 One object: the machine; the integers that the handlers are loaded with; the files, known again by
-build id; the probes; which function names which backend; and the START frame (capture.py) as far
-as it is known. bpf/recorder/plan.c reads it.
+build id, or where a process has mapped them already by device and inode; the probes; which function
+names which backend; and the START frame (capture.py) as far as it is known. bpf/recorder/plan.c
+reads it.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from profinfer.backends import backend_functions, backend_of_file
+from profinfer.backends import backend_of_file
 from profinfer.config import Config
-from profinfer.counters import Wanted
-from profinfer.files import FileTarget
+from profinfer.description import describe
+from profinfer.elf import Elf
 from profinfer.layout_data import Layout
 from profinfer.metadata import known_json
 from profinfer.parameters import layout_parameters
-from profinfer.plan import REQUIRED, Plan, Probe
+from profinfer.placement import Call
+from profinfer.plan import Plan, Probe
+from profinfer.points import REQUIRED
 from profinfer.ranks import describe_ranks
+from profinfer.stubs import Redirection
 from profinfer.target import EngineObject
+
+if TYPE_CHECKING:
+    from profinfer.counters import Wanted
+    from profinfer.files import FileTarget
 
 FORMAT = 1
 _CODE = 16
@@ -31,26 +40,51 @@ def plan_json(
     target: FileTarget, plan: Plan, layout: Layout, config: Config, counted: Wanted | None = None
 ) -> dict[str, Any]:
     """The content of plan.json. TargetError when a file is damaged. `counted`: the counters."""
-    found = {
+    cost = "not measured: instructions chosen by kind, " + (
+        "the first" if config.probe_symbols else describe_ranks(target.machine)
+    )
+    start = known_json(target.objects, layout, plan, config)
+    objects = [_object_json(item) | {"sha256": item.elf.sha256()} for item in target.objects]
+    found = _plan_json(target.machine, cost, target.objects, plan, layout, start, objects)
+    return found | ({"counters": counted.to_json()} if counted else {})
+
+
+def live_plan(
+    objects: list[EngineObject], plan: Plan, layout: Layout, start: dict[str, Any],
+    redirection: Redirection, calls: list[Call],
+) -> dict[str, Any]:  # fmt: skip
+    """The same for a process, with `start` as far as it is known. `redirection`: of the process, in
+    whose audit library probes may sit; `calls`: by which functions are called that have them there.
+    """
+    mapped = [_object_json(item) | _identity(item.identity) for item in objects]
+    if redirection.library:
+        # An object of the plan, but not one of the engine.
+        library = {"name": Path(redirection.path).name, "build_id": "", "size": 0, "backend": ""}
+        mapped.append(library | _identity(redirection.identity) | {"stubs": True})
+    machine = objects[0].elf.machine
+    found = _plan_json(machine, "measured", objects, plan, layout, start, mapped)
+    return found | {"calls": [asdict(call) for call in calls]}
+
+
+def _plan_json(
+    machine: str, cost: str, objects: list[EngineObject], plan: Plan, layout: Layout,
+    start: dict[str, Any], listed: list[dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    return {
         "format": FORMAT,
-        "machine": target.machine.replace("x86-64", "x86_64"),
+        "machine": machine.replace("x86-64", "x86_64"),
         "level": plan.level,
-        "cost": "not measured: instructions chosen by kind, "
-        + ("the first" if config.probe_symbols else describe_ranks(target.machine)),
+        "cost": cost,
         "parameters": layout_parameters(layout),
-        "objects": [_object_json(item) for item in target.objects],
-        "probes": [_probe_json(probe, target.objects) for probe in plan.probes],
+        "objects": listed,
+        "probes": [_probe_json(probe, objects) for probe in plan.probes],
         "backends": [
             {"object": index, "vaddr": vaddr, "name": name}
-            for index, item in enumerate(target.objects)
-            for vaddr, name in sorted(backend_functions(item.elf).items())
+            for index, item in enumerate(objects)
+            for vaddr, name in sorted(describe(item.elf).backends.items())
         ],
-        "start": known_json(target.objects, layout, plan, config),
+        "start": start,
     }
-    if counted:
-        events = [counter.to_json() for counter in counted.counters]
-        found["counters"] = {"events": events, "notes": list(counted.notes)}
-    return found
 
 
 def dump(plan: dict[str, Any]) -> bytes:
@@ -65,26 +99,31 @@ def dump(plan: dict[str, Any]) -> bytes:
 
 
 def _object_json(item: EngineObject) -> dict[str, Any]:
-    """A file, as a recorder finds it among what a process has mapped; `backend` names what has
-    its get_name in it, where no entry of `backends` does."""
+    """A file; `backend` names what has its get_name in it, where no entry of `backends` does."""
     return {
         "name": Path(item.path).name,
         "build_id": item.elf.note_id,
         "size": item.elf.size,
-        "sha256": item.elf.sha256(),
         "backend": backend_of_file(item.path),
     }
+
+
+def _identity(identity: tuple[str, int]) -> dict[str, Any]:
+    """As /proc/PID/maps has it."""
+    device, inode = identity
+    return {"device": device, "inode": inode, "sha256": ""}
 
 
 def _probe_json(probe: Probe, objects: list[EngineObject]) -> dict[str, Any]:
     """A probe; `offset` in the file. Of each level's probes that are `required` a recorder must
     be able to attach one at least."""
-    index = next(i for i, item in enumerate(objects) if item.path == probe.place.path)
-    code = objects[index].elf.bytes_at(probe.place.offset, _CODE)
+    place = probe.place
+    item = next((item for item in objects if item.access == place.access), None)
+    elf = item.elf if item else Elf(place.access)
     found = probe.to_json()
     del found["why"]
     return found | {
-        "object": index,
+        "object": objects.index(item) if item else len(objects),
         "required": probe.handler in REQUIRED,
-        "code": code.hex(),
+        "code": elf.bytes_at(place.offset, _CODE).hex(),
     }

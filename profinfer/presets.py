@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -105,8 +104,3 @@ def planned_pmus(machine: str) -> Pmus:
     core = Pmu("core", RAW, None, is_core=True, counts_threads=True, formats=formats,
                events=known["events"])  # fmt: skip
     return Pmus([core])
-
-
-def machine_name() -> str:
-    """uname's name of this machine."""
-    return platform.machine()

@@ -7,6 +7,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from profinfer.parameters import SOURCES
+
 
 class Kind(IntEnum):
     """enum record_kind."""
@@ -57,7 +59,6 @@ SWITCH_TO_TARGET = 33
 SWITCH_HAS_CALL = 34
 WIDE_SIZE = 320
 NAME_SIZE = 64
-SOURCES = 10
 RUNS = 12
 EXPERT_VALUES = 64
 EXPERTS_UNREAD = 1
@@ -157,6 +158,7 @@ CONTROL = np.dtype(
         ("rebuilds", "<u8"),
         ("finished", "<u8"),
         ("boot_offset", "<u8"),
+        ("tokens", "<u8"),
     ]
 )
 

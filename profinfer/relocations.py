@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
-from profinfer.elf import Elf
+from profinfer.elf import Elf, Symbol
 from profinfer.errors import TargetError
 
 _DT_PLTRELSZ, _DT_RELA, _DT_RELASZ, _DT_RELAENT, _DT_JMPREL = 2, 7, 8, 9, 23
-_RELA = np.dtype([("offset", "<u8"), ("kind", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
-_MAX_SIZE = (8 << 20) * _RELA.itemsize
+_RELA = struct.Struct("<QIIq")
+"""Offset, kind, symbol, addend."""
+_MAX_SIZE = (8 << 20) * _RELA.size
 """The largest engine libraries (with CUDA kernels) have some 100,000 relocations."""
 
 
@@ -41,6 +42,42 @@ class Relocation(NamedTuple):
     """Whether only calls by the procedure linkage table use it."""
 
 
+@dataclass(frozen=True)
+class Word:
+    """A word of an object by which it calls a function."""
+
+    offset: int
+    """Virtual address, as linked."""
+    where: str
+    """Its relocation, for messages."""
+    jump_slot: bool
+    """Whether only calls by the procedure linkage table use it."""
+    linked: int
+    """What the file holds there: it stays until the loader binds it."""
+
+    def values(self, base: int, stub: int) -> tuple[int, int, int]:
+        """What it may hold in an object loaded at `base` whose calls pass the stub at that address.
+        A word that is not bound yet is fine, for the audit library will be asked; the loader may
+        even not have come to it."""
+        return stub, self.linked, self.linked + base & (1 << 64) - 1
+
+
+def linkage_words(elf: Elf, function: str) -> list[Word]:
+    """Every word of an object that the loader fills with the function's address. TargetError."""
+    return [
+        Word(r.offset, f"{r.kind} at {r.offset:#x}", r.jump_slot, _linked_word(elf, r.offset))
+        for r in relocations_of(elf, function)
+    ]
+
+
+def _linked_word(elf: Elf, vaddr: int) -> int:
+    """What the file holds there; 0 where the loader adds zeros."""
+    try:
+        return int.from_bytes(elf.data_at(vaddr, 8, 8, "a word"), "little")
+    except TargetError:
+        return 0
+
+
 def relocations_of(elf: Elf, function: str) -> list[Relocation]:
     """Every relocation that stores the address of `function`, in order of the words.
 
@@ -54,20 +91,19 @@ def relocations_of(elf: Elf, function: str) -> list[Relocation]:
     found: dict[int, Relocation] = {}
     # Some linkers let the first table contain the second.
     for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
-        rows = _read(elf, table, size) if named else np.empty(0, _RELA)
-        # A word with the definition's own address names no symbol.
-        relative = (rows["kind"] == kinds.relative) & np.isin(rows["addend"], list(values))
-        for row in rows[np.isin(rows["symbol"], list(named)) | relative]:
-            kind, offset = int(row["kind"]), int(row["offset"])
-            name = kinds.names.get(kind, f"relocation {kind}")
-            found[offset] = Relocation(offset, name, kind == kinds.jump_slot)
+        for offset, kind, symbol, addend in _RELA.iter_unpack(_read(elf, table, size, named)):
+            # A word with the definition's own address names no symbol.
+            if symbol in named or (kind == kinds.relative and addend in values):
+                name = kinds.names.get(kind, f"relocation {kind}")
+                found[offset] = Relocation(offset, name, kind == kinds.jump_slot)
     return [found[offset] for offset in sorted(found)]
 
 
-def _read(elf: Elf, table: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+def _read(elf: Elf, table: int, size: int, named: dict[int, Symbol]) -> bytes:
+    if not named:
+        return b""
     values = elf.dynamic
-    if values.get(_DT_RELAENT, _RELA.itemsize) != _RELA.itemsize:
+    if values.get(_DT_RELAENT, _RELA.size) != _RELA.size:
         raise TargetError(f"{elf.path}: relocations of {values[_DT_RELAENT]} bytes are not known")
-    count = values.get(size, 0) // _RELA.itemsize if table in values else 0
-    raw = elf.data_at(values.get(table, 0), count * _RELA.itemsize, _MAX_SIZE, "the relocations")
-    return np.frombuffer(raw, _RELA)
+    count = values.get(size, 0) // _RELA.size if table in values else 0
+    return elf.data_at(values.get(table, 0), count * _RELA.size, _MAX_SIZE, "the relocations")

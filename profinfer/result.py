@@ -21,8 +21,11 @@ class Result:
 
 @dataclass
 class Progress:
-    """What a live line shows."""
+    """What a live line shows; in all so far."""
 
-    seconds: float
-    records: int
-    lost: int
+    seconds: float = 0.0
+    tokens: int = 0
+    records: int = 0
+    lost: int = 0
+    bytes: int = 0
+    """Of the capture."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.cpu_chain import PRIORITY, SLEEPING, STAND_IN, STAND_IN_NAME, CpuChain, Links
+from profinfer.cpu_chain import PRIORITY, SLEEPING, STAND_IN, CpuChain, Links, stand_in_name
 from profinfer.ftrace import NONE, Switches, Wakings, bundle
 from profinfer.lanes import Lanes
 from profinfer.losses import Losses
@@ -44,6 +44,8 @@ class Scheduling:
         self._names = TaskNames()
         self._waits = ThreadWaits(writer, lanes, self._names, machine, takers=not self._is_all)
         self._pending = np.empty(0, RECORD)
+        self._fresh: list[Records] = []
+        self._horizon = 0
         self._since = 0
         self._chains: dict[int, CpuChain] = {}
         self._seen: dict[int, int] = {}
@@ -52,7 +54,7 @@ class Scheduling:
         self.records = 0
 
     def add_tasks(self, ts: int, tasks: dict[str, Any]) -> None:
-        """Processes and threads that were there at a time (tasks.py)."""
+        """Processes and threads that were there at a time (tasks.c)."""
         self._since = int(tasks.get("since", self._since))
         threads = [(int(tid), int(pid), str(name)) for tid, pid, name in tasks["threads"]]
         self._names.add_known((tid, name) for tid, _, name in threads)
@@ -78,7 +80,12 @@ class Scheduling:
             raise ValueError("a time beyond 2^63")
         self.records += len(fresh)
         self._losses.count_scheduler(fresh)
-        everything = join([self._pending, fresh])
+        self._fresh.append(fresh)
+        if horizon is not None and horizon <= self._horizon:
+            return  # more of a drain that is not over, and names may follow
+        self._horizon = horizon or self._horizon
+        everything = join([self._pending, *self._fresh])
+        self._fresh = []
         old = everything["ts"] < (np.uint64(horizon) if horizon is not None else ~np.uint64(0))
         ready, self._pending = select(everything, old), select(everything, ~old)
         ready = ready.take(np.argsort(ready["ts"], kind="stable"))
@@ -117,7 +124,7 @@ class Scheduling:
                 self._losses.add_gap(cpu, gap)
         next_name = self._names.at(links.next, links.ts)
         next_name[links.next == 0] = self._names.number(f"swapper/{cpu}")
-        next_name[links.next == STAND_IN + cpu] = self._names.number(STAND_IN_NAME)
+        next_name[links.next == STAND_IN + cpu] = self._names.number(stand_in_name(cpu))
         wakee = low(waking["a"])
         wakings = Wakings(
             seen.ts, wakee, word(waking["a"], 2), signed(word(waking["a"], 3)),
@@ -157,7 +164,7 @@ class Scheduling:
         chain = self._chains[cpu] = CpuChain(cpu)
         chain.start(ts, tid)
         number = self._names.at(np.array([tid]), np.array([ts]))[0]
-        name = STAND_IN_NAME if tid == chain.stand_in else self._names.texts[number]
+        name = stand_in_name(cpu) if tid == chain.stand_in else self._names.texts[number]
         event = pb.FtraceEvent(timestamp=ts, pid=0)
         event.sched_switch.prev_comm = f"swapper/{cpu}"
         event.sched_switch.prev_pid = event.sched_switch.prev_state = 0

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from profinfer.branches import references, short_jumps
-from profinfer.elf import Elf
-from profinfer.symbols import Symbol
+from profinfer.elf import Elf, Symbol
 
 _ENTRY_BLOCK = 256
 """Bytes looked at: far more than arguments survive."""
@@ -100,6 +98,8 @@ def direct_references(elf: Elf, address: int) -> list[int]:
     pointers in data are not looked for. Raises TargetError when the file is damaged or for
     another processor.
     """
+    from profinfer.branches import references, short_jumps  # here: numpy is for who places probes
+
     places, targets = references(elf)
     found = [int(place) for place in places[targets == address]]
     if elf.machine == "x86-64":
@@ -116,6 +116,8 @@ def direct_references(elf: Elf, address: int) -> list[int]:
 
 def _first_target(elf: Elf, symbol: Symbol, last: int) -> int:
     """The lowest address after the entry, up to `last`, that anything leads to; else last + 1."""
+    from profinfer.branches import references, short_jumps  # as above
+
     entry = symbol.value
     _, targets = references(elf)
     found = targets[(targets > entry) & (targets <= last)].tolist()

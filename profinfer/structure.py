@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from profinfer.layout_data import Layout
-from profinfer.records import NAME_SIZE, SOURCES, STRUCTURE_RECORD, Records
+from profinfer.parameters import SOURCES
+from profinfer.records import NAME_SIZE, STRUCTURE_RECORD, Records
 
 _VIEW_OPS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"}
 _LAYER = re.compile(r"^blk\.(\d+)\.|^[^ ]*-(\d+)(?: |$)|^cache_\w+_l(\d+)(?: |$)")

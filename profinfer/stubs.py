@@ -11,15 +11,13 @@ import os
 import platform
 import stat
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from profinfer.elf import Elf
-from profinfer.errors import TargetError
-from profinfer.relocations import relocations_of
-from profinfer.symbols import Symbol
+from profinfer.elf import Elf, Symbol
+from profinfer.errors import KernelError, TargetError
+from profinfer.relocations import Word, linkage_words
 from profinfer.target import Mapping, executable_mappings
 
 AUDIT = (
@@ -41,7 +39,8 @@ _CHANGING_SYMBOL = "profinfer_changing"
 _COPIES = 16
 _STUBS = len(FUNCTIONS) * _COPIES
 _STUB_SIZE = 64
-_SLOT = np.dtype([("target", "<u8"), ("real", "<u8"), ("base", "<u8"), ("object", "<u8")])
+_SLOT = struct.Struct("<QQQQ")
+"""Where the stub leads to; the function itself; load address and handle of its object."""
 _MAX_LIBRARY = 1 << 20
 _MAX_ENVIRON = 8 << 20
 _AT_SECURE = 23
@@ -68,6 +67,8 @@ class Redirection:
     """The library's very inode (/proc/PID/map_files/...); None when the process has none."""
     path: str = ""
     """The library as the process sees it; display only."""
+    identity: tuple[str, int] = ("", 0)
+    """Its device and inode."""
     stubs: dict[tuple[int, str], Stub] = field(default_factory=dict)
     """By load address of the object that defines the function, and the function's name."""
     reason: str = ""
@@ -75,6 +76,18 @@ class Redirection:
     changing: bool = False
     """Whether the loader is adding or removing objects: what it has mapped may get its stubs yet.
     It calls _dl_debug_state once more when it has done so, before it binds anything of them."""
+
+
+def with_audit(others: str) -> str:
+    """The value of LD_AUDIT that adds the audit library to those that are set (or to ""). It comes
+    last: the functions of the others then stand behind its stubs. KernelError without it."""
+    if not AUDIT.is_file():
+        raise KernelError(f"there is no {AUDIT}", "make setup builds it")
+    if set(str(AUDIT)) & set(": \t\n"):
+        raise KernelError(f"LD_AUDIT cannot name {AUDIT}", "move profinfer to a plainer path")
+    if str(AUDIT) in others.split(":"):
+        return others  # twice, it would be loaded twice
+    return f"{others}:{AUDIT}" if others else str(AUDIT)
 
 
 def read_redirection(pid: int) -> Redirection:
@@ -93,34 +106,40 @@ def read_redirection(pid: int) -> Redirection:
         if len(found) > 1:
             # A probe belongs to the file: it would count each call once per copy.
             reason = "the audit library is loaded more than once (LD_AUDIT names it twice?)"
-            return Redirection(_access(pid, mapping), mapping.path, reason=reason)
+            return _unused(pid, mapping, reason)
         try:
             stubs, changing = _read_tables(pid, mapping, elf)
         except (OSError, TargetError) as error:
             reason = f"the audit library's table cannot be read: {_text(error)}"
-            return Redirection(_access(pid, mapping), mapping.path, reason=reason)
+            return _unused(pid, mapping, reason)
         reason = "" if stubs else "no loaded object exports a function that is redirected"
-        return Redirection(_access(pid, mapping), mapping.path, stubs, reason, changing)
+        return Redirection(
+            _access(pid, mapping), mapping.path, mapping.identity, stubs, reason, changing
+        )
     finally:
         for _, elf in found:
             elf.close()
 
 
-def bypasses(pid: int, elf: Elf, base: int, function: str, stub: Stub) -> str | None:
+def _unused(pid: int, mapping: Mapping, reason: str) -> Redirection:
+    return Redirection(_access(pid, mapping), mapping.path, mapping.identity, reason=reason)
+
+
+def bypasses(
+    pid: int, elf: Elf, base: int, function: str, stub: Stub, words: Sequence[Word] | None = None
+) -> str | None:
     """Why calls of `function` by the object `elf`, loaded at `base`, may not pass the stub.
 
     None when all that use the dynamic linker's words do; those that an object makes of its own
-    function directly have no such word: see sites.direct_references. A word that is not bound
-    yet is fine, for the audit library will be asked; the loader may even not have come to it.
+    function directly have no such word: see sites.direct_references. `words`: of linkage_words,
+    where they are known.
     """
     try:
-        for word in relocations_of(elf, function):
-            where = f"{word.kind} at {word.offset:#x}"
+        for word in linkage_words(elf, function) if words is None else words:
             if not word.jump_slot:
-                return f"its address is used outside the procedure linkage table ({where})"
-            linked = _linked_word(elf, word.offset)
+                return f"its address is used outside the procedure linkage table ({word.where})"
             value = _word(_read_memory(pid, base + word.offset, 8))
-            if value not in (stub.address, linked, linked + base & (1 << 64) - 1):
+            if value not in word.values(base, stub.address):
                 return f"its procedure linkage table leads to {value:#x}, not to the stub"
     except (OSError, TargetError) as error:
         return f"whether calls pass the stub cannot be read: {_text(error)}"
@@ -137,14 +156,6 @@ def _access(pid: int, mapping: Mapping) -> Path:
 
 def _word(data: bytes) -> int:
     return int.from_bytes(data, "little")
-
-
-def _linked_word(elf: Elf, vaddr: int) -> int:
-    """What the file holds there; 0 where the loader adds zeros."""
-    try:
-        return _word(elf.data_at(vaddr, 8, 8, "a word"))
-    except TargetError:
-        return 0
 
 
 def _read_memory(pid: int, address: int, count: int) -> bytes:
@@ -174,7 +185,7 @@ def _open_library(path: Path) -> Elf | None:
     except (OSError, TargetError):
         return None
     try:
-        slots = _symbol(elf, _SLOTS_SYMBOL, _STUBS * _SLOT.itemsize)
+        slots = _symbol(elf, _SLOTS_SYMBOL, _STUBS * _SLOT.size)
         stubs = _symbol(elf, STUBS_SYMBOL, _STUBS * _STUB_SIZE)
         changing = _symbol(elf, _CHANGING_SYMBOL, 8)
         if slots and stubs and changing and _are_stubs(elf, stubs.value, slots.value):
@@ -197,7 +208,7 @@ def _are_stubs(elf: Elf, stubs: int, slots: int) -> bool:
     """Whether every stub is the one that audit.c has there, with its own slot."""
     code = elf.data_at(stubs, _STUBS * _STUB_SIZE, _MAX_LIBRARY, "the stubs")
     for index in range(_STUBS):
-        address, slot = stubs + index * _STUB_SIZE, slots + index * _SLOT.itemsize
+        address, slot = stubs + index * _STUB_SIZE, slots + index * _SLOT.size
         expected = _STUB_CODE.get(elf.machine, _no_code)(address, slot)
         if not expected or not code.startswith(expected, index * _STUB_SIZE):
             return False
@@ -235,12 +246,13 @@ def _read_tables(pid: int, mapping: Mapping, elf: Elf) -> tuple[dict[tuple[int, 
         raise TargetError("its stubs are not mapped")
     library = mapping.start - elf.vaddr_of(mapping.offset)
     is_changing = any(_read_memory(pid, library + changing, 8))
-    rows = np.frombuffer(_read_memory(pid, library + slots, _STUBS * _SLOT.itemsize), _SLOT)
+    rows = _SLOT.iter_unpack(_read_memory(pid, library + slots, _STUBS * _SLOT.size))
     found: dict[tuple[int, str], Stub] = {}
-    for index in np.flatnonzero(rows["object"]).tolist():
-        function, at = FUNCTIONS[index // _COPIES], index * _STUB_SIZE
-        stub = Stub(function, int(rows["real"][index]), library + stubs + at, first + at)
-        found.setdefault((int(rows["base"][index]), function), stub)
+    for index, (_, real, base, handle) in enumerate(rows):
+        if handle:
+            function, at = FUNCTIONS[index // _COPIES], index * _STUB_SIZE
+            stub = Stub(function, real, library + stubs + at, first + at)
+            found.setdefault((base, function), stub)
     return found, is_changing
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from profinfer.elf import Symbol, SymbolBytes
 
 _STT_FUNC = 2
 MAX_NAMES = 256 << 20
 _MAX_NAME = 64 << 10
 
 
-class Symbol(NamedTuple):
-    """A defined function: `value` is its virtual address and `size` its bytes, as linked."""
-
-    name: str
-    value: int
-    size: int
-    exported: bool
+_ENTRY = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"),
+     ("value", "<u8"), ("size", "<u8")]
+)  # fmt: skip
 
 
 class SymbolTable:
@@ -31,13 +28,13 @@ class SymbolTable:
     take several times the memory, for the few that anyone asks for.
     """
 
-    def __init__(self, tables: Iterable[tuple[npt.NDArray[np.void], bytes, bool]]) -> None:
-        """`tables`: (ELF's entries, their strings, are dynamic), the dynamic ones first. Raises
-        ValueError saying what is wrong with a name."""
+    def __init__(self, tables: Iterable[SymbolBytes]) -> None:
+        """`tables`: the dynamic ones first. Raises ValueError saying what is wrong with a name."""
         names: dict[bytes, None] = {}
         rows = [np.empty((0, 3), "<u8")]
         budget = MAX_NAMES
-        for table, strings, dynamic in tables:
+        for entries, strings, dynamic in tables:
+            table = np.frombuffer(entries, _ENTRY)
             is_defined = (table["shndx"] != 0) & (table["value"] != 0)
             functions = table[is_defined & (table["info"] & 15 == _STT_FUNC)]
             new = np.zeros(len(functions), bool)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from profinfer.errors import KernelError, ProfinferError, UsageError
+from profinfer.tracefs import TRACEFS, KeptBuffers
 
 PROGRAMS = "PROFINFER_PERFETTO"
 """Environment variable: the folder with traced, traced_probes and perfetto."""
@@ -30,7 +31,7 @@ PROGRAMS = "PROFINFER_PERFETTO"
 _NAMES = ("traced", "traced_probes", "perfetto")
 _START_S, _STOP_S, _END_S = 30.0, 120.0, 5.0
 _PR_SET_PDEATHSIG = 1
-_FTRACE_EVENTS = Path("/sys/kernel/tracing/set_event")
+_FTRACE_EVENTS = TRACEFS / "set_event"
 _PLACE = re.compile(r"^\[[\d.]+\]\s+\S+:\d+\s+")
 """How a line of theirs begins: a time and a line of source."""
 
@@ -38,11 +39,8 @@ _libc = ctypes.CDLL(None)
 
 
 @contextlib.contextmanager
-def beside(config: str | None, output: str) -> Iterator[SystemTrace | None]:
-    """Records the system as long as the block lasts, when there is a configuration for it."""
-    if config is None:
-        yield None
-        return
+def beside(config: str, output: str) -> Iterator[SystemTrace]:
+    """Records the system as long as the block lasts."""
     with SystemTrace(Path(config), Path(output)) as system:
         yield system
 
@@ -58,8 +56,10 @@ class SystemTrace:
         self._programs = {name: _find(name) for name in _NAMES}
         if not os.access(config, os.R_OK) or not config.is_file():
             raise UsageError(f"cannot read the trace configuration {config}")
-        _check_ftrace(config)
+        text = config.read_text(errors="replace")
+        _check_ftrace(text)
         self._config = config
+        self._buffers = KeptBuffers(text)
         self._output = output
         # Nobody can guess the names and put a link there: we are root.
         hidden = f".{output.name}.{secrets.token_hex(8)}"
@@ -71,6 +71,7 @@ class SystemTrace:
 
     def __enter__(self) -> Self:
         try:
+            self._buffers.__enter__()
             self._start()
         except BaseException:
             self.__exit__()
@@ -88,6 +89,7 @@ class SystemTrace:
                 process.wait(_END_S)
             process.kill()
             process.wait()
+        self._buffers.__exit__()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._merged.unlink(missing_ok=True)
         if not self._kept:
@@ -97,12 +99,12 @@ class SystemTrace:
         """Returns when all data sources of the configuration are running."""
         self._run("traced")
         self._wait_for_socket()
-        self._run("traced_probes")
+        self._run("traced_probes", keep=self._buffers.held)
         done, told = os.pipe()
         try:
             self._run(
                 "perfetto", "--txt", "--config", str(self._config.resolve()),
-                "--out", str(self.path.resolve()), "--notify-fd", str(told), keep=told,
+                "--out", str(self.path.resolve()), "--notify-fd", str(told), keep=(told,),
             )  # fmt: skip
             os.close(told)
             ready, _, _ = select.select([done], [], [], _START_S)
@@ -124,7 +126,7 @@ class SystemTrace:
                 "try it alone: perfetto --txt -c FILE -o trace.pftrace",
             )
 
-    def _run(self, name: str, *arguments: str, keep: int | None = None) -> None:
+    def _run(self, name: str, *arguments: str, keep: tuple[int, ...] = ()) -> None:
         environment = os.environ | {
             "PERFETTO_PRODUCER_SOCK_NAME": str(self._folder / "producer"),
             "PERFETTO_CONSUMER_SOCK_NAME": str(self._folder / "consumer"),
@@ -132,7 +134,7 @@ class SystemTrace:
         with (self._folder / name).open("wb") as log:
             self._running[name] = subprocess.Popen(
                 [self._programs[name], *arguments], env=environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, pass_fds=() if keep is None else (keep,),
+                stdout=log, stderr=log, pass_fds=keep,
                 start_new_session=True,  # Ctrl-C is for us
                 preexec_fn=_end_with_parent,
             )  # fmt: skip
@@ -221,11 +223,10 @@ def _find(name: str) -> str:
     return found
 
 
-def _check_ftrace(config: Path) -> None:
+def _check_ftrace(config: str) -> None:
     """Of two that read ftrace's one set of buffers each gets a part of the events, and neither
     knows: UsageError when somebody else has switched events on there."""
-    text = config.read_text(errors="replace")
-    if "linux.ftrace" not in text or "instance_name" in text:
+    if "linux.ftrace" not in config or "instance_name" in config:
         return
     with contextlib.suppress(OSError):
         if _FTRACE_EVENTS.read_text().strip():

@@ -5,18 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
+import select
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from profinfer.description import describe, is_engine, may_be_engine, recall
 from profinfer.elf import Elf
 from profinfer.errors import TargetError
-
-_MARK = re.compile(
-    r"^(ggml_(init|barrier|graph_compute|cpu_extra_compute_forward"
-    r"|backend_graph_compute_async|backend_init|backend_\w+_reg)|llama_decode)$"
-)
-"""The last two of ggml's: a backend in a library of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,8 @@ class EngineObject:
     bases: tuple[int, ...]
     """Load addresses of virtual address 0: one, or several when the file is loaded several times;
     0 for a file that is not mapped."""
+    identity: tuple[str, int] = ("", 0)
+    """Device and inode, as in /proc/PID/maps; of a file that is not mapped nothing."""
 
     @property
     def base(self) -> int:
@@ -77,11 +74,6 @@ def executable_mappings(pid: int) -> list[Mapping]:
     return result
 
 
-def is_engine(elf: Elf) -> bool:
-    """Whether a file defines functions of ggml or llama.cpp. TargetError when it is damaged."""
-    return bool(elf.symbols.matching(_MARK))
-
-
 class ObjectFinder:
     """Finds engine objects among mappings; each file is read once, however often it is asked."""
 
@@ -90,30 +82,54 @@ class ObjectFinder:
 
     def find(self, pid: int) -> list[EngineObject]:
         """The engine's objects as mapped now, in order of address; empty when there are none."""
+        mappings = executable_mappings(pid)
+        fresh: dict[tuple[str, int], Elf | None] = {}
+        for mapping in mappings:
+            if mapping.identity not in self._known and mapping.identity not in fresh:
+                fresh[mapping.identity] = _candidate(_access(pid, mapping))
+        recall([elf for elf in fresh.values() if elf], owner(pid)[0])
+        for key, elf in fresh.items():
+            self._known[key] = elf if elf and _holds_engine(elf) else None
         found: dict[tuple[str, int], EngineObject] = {}
-        for mapping in executable_mappings(pid):
-            access = Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")
-            if mapping.identity not in self._known:
-                self._known[mapping.identity] = self._examine(access)
+        for mapping in mappings:
             elf = self._known[mapping.identity]
             if elf is None:
                 continue
             base = mapping.start - elf.vaddr_of(mapping.offset)
             known = found.get(mapping.identity)
             if known is None:
+                access = _access(pid, mapping)
                 library = _library_path(pid, mapping, access)
-                found[mapping.identity] = EngineObject(mapping.path, access, library, elf, (base,))
+                found[mapping.identity] = EngineObject(
+                    mapping.path, access, library, elf, (base,), mapping.identity
+                )
             elif base not in known.bases:
                 found[mapping.identity] = replace(known, bases=(*known.bases, base))
         return list(found.values())
 
-    @staticmethod
-    def _examine(path: Path) -> Elf | None:
-        try:
-            elf = Elf(path)
-            return elf if is_engine(elf) else None
-        except TargetError:
-            return None  # not ELF: a file that somebody mapped executable
+
+def _access(pid: int, mapping: Mapping) -> Path:
+    return Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")
+
+
+def _candidate(path: Path) -> Elf | None:
+    """The file, if there may be an engine in it."""
+    try:
+        elf = Elf(path)
+        return elf if may_be_engine(elf) else None
+    except TargetError:
+        return None  # not ELF: a file that somebody mapped executable
+
+
+def _holds_engine(elf: Elf) -> bool:
+    try:
+        return describe(elf).is_engine
+    except TargetError:
+        pass
+    try:
+        return is_engine(elf)  # a damaged one: whoever plans probes will hear
+    except TargetError:
+        return False
 
 
 def _library_path(pid: int, mapping: Mapping, access: Path) -> Path:
@@ -152,15 +168,6 @@ def process_name(pid: int) -> str:
         return "?"
 
 
-def command_line(pid: int) -> list[str]:
-    """Arguments of a process; empty when it has ended."""
-    try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return [part.decode("utf-8", "replace") for part in raw.split(b"\0")[:-1]]
-
-
 def owner(pid: int) -> tuple[int, int]:
     """uid and gid of a process; TargetError when it does not exist."""
     try:
@@ -170,24 +177,6 @@ def owner(pid: int) -> tuple[int, int]:
     return status.st_uid, status.st_gid
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process exists and is not a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
-
-
-def start_time(pid: int) -> int:
-    """Start time of a process in clock ticks since boot: tells a recycled PID apart."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return 0
-    return int(stat.rpartition(")")[2].split()[19])
-
-
 def cpu_model() -> str:
     """What /proc/cpuinfo calls this processor."""
     with contextlib.suppress(OSError):
@@ -195,3 +184,13 @@ def cpu_model() -> str:
             if line.startswith(("model name", "Model", "CPU part")):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process has ended, or does so now: its memory goes first."""
+    try:
+        ended = os.pidfd_open(pid)
+    except OSError:
+        return True
+    with open(ended):
+        return bool(select.select([ended], [], [], 0.5)[0])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.integer[npt.NBitBase]]
-
 
 def varint(value: int) -> bytes:
     """One number, not below 0."""

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import platform
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-from profinfer import bcc_loader, features, kernel, libbpf_loader, loader, target, uprobes
-from profinfer.aside import Aside
-from profinfer.counting import check_counters
-from profinfer.errors import KernelError, PrivilegeError, ProbeError, ProfinferError
+from profinfer import kernel, target
+from profinfer.abilities import Abilities
+from profinfer.errors import PrivilegeError, ProbeError, ProfinferError
 from profinfer.files import FileTarget
-from profinfer.hitcost import hit_cost
-from profinfer.kernel_types import scheduler_types
-from profinfer.launch import launch_source, with_audit
 from profinfer.layout import describe
 from profinfer.layout_data import Layout
-from profinfer.loaded import cpu_count
-from profinfer.means import choose_means
-from profinfer.memory_probes import describe_means
-from profinfer.perf_events import GENERIC
 from profinfer.placement import Placer
-from profinfer.plan import LEVELS, Plan, make_plan
-from profinfer.pmus import read_pmus
-from profinfer.presets import presets
+from profinfer.plan import Plan, make_plan
+from profinfer.points import LEVELS
 from profinfer.ranks import describe_ranks
-from profinfer.scheduler import SYSTEM, Scheduler
-from profinfer.stubs import read_redirection
+from profinfer.recorder import Server
+from profinfer.stubs import read_redirection, with_audit
 from profinfer.target import EngineObject
-
-_RING = 4096
-"""Bytes of the rings of a try."""
 
 
 class DoctorCommand:
@@ -55,27 +44,43 @@ class DoctorCommand:
 
     def run(self, args: argparse.Namespace) -> int:
         """0 when everything that was looked at works, else the exit code of the first problem."""
-        codes: list[int] = []
-        files: list[FileTarget] = []
-        objects: list[EngineObject] = []
+        with contextlib.ExitStack() as stack:
+            # Started when the first one asks.
+            here = Abilities(cache(lambda: stack.enter_context(Server())))
+            return _look(args, here)
 
-        def show(name: str, check: Callable[[], str]) -> None:
-            codes.append(_show(name, check))
 
-        if args.file:
-            show("files", lambda: _files(args.file, files))
-        if not (files and files[0].is_foreign):
-            for name, check in _HERE:
-                show(name, check)
-        if args.pid is not None:
-            show("process", lambda: _process(args.pid, objects))
-        if objects:
-            show("probe points", lambda: _plan(objects, args.pid))
-            show("layout", lambda: _layout(objects, args.pid))
-        if files:
-            show("probe points", lambda: _file_plan(files[0]))
-            show("layout", lambda: _describe(files[0].layout(args.sysroot)))
-        return next((code for code in codes if code), 0)
+def _look(args: argparse.Namespace, here: Abilities) -> int:
+    codes: list[int] = []
+    files: list[FileTarget] = []
+    objects: list[EngineObject] = []
+
+    def show(name: str, check: Callable[[], str]) -> None:
+        codes.append(_show(name, check))
+
+    if args.file:
+        show("files", lambda: _files(args.file, files))
+    if not (files and files[0].is_foreign):
+        show("kernel", _kernel)
+        show("capabilities", _capabilities)
+        show("uprobes", here.uprobes)
+        show("tracefs", lambda: str(kernel.tracefs()))
+        show("loader", here.loaders)
+        show("transport", here.transport)
+        show("counters", here.counters)
+        show("scheduler", here.scheduler)
+        show("memory", here.memory)
+        show("hit cost", here.hit_costs)
+        show("audit library", _audit)
+    if args.pid is not None:
+        show("process", lambda: _process(args.pid, objects))
+    if objects:
+        show("probe points", lambda: _plan(objects, args.pid, here))
+        show("layout", lambda: _layout(objects, args.pid))
+    if files:
+        show("probe points", lambda: _file_plan(files[0], here))
+        show("layout", lambda: _describe(files[0].layout(args.sysroot)))
+    return next((code for code in codes if code), 0)
 
 
 def _show(name: str, check: Callable[[], str]) -> int:
@@ -103,80 +108,8 @@ def _capabilities() -> str:
     return "sufficient"
 
 
-def _uprobes() -> str:
-    source = uprobes.uprobe_pmu()[0]
-    way = uprobes.best_way()
-    if way.name == uprobes.LINK:
-        return f"by uprobe_multi link: one for all places of a handler (or perf event {source})"
-    return f"by perf event (source {source}): {way.reason}"
-
-
-def _hit_cost() -> str:
-    cost = hit_cost(uprobes.best_way(), again=True)
-    lines = [
-        "measured now, kept until the next boot (look again when the machine is idle)",
-        f"a handler that does nothing runs {cost.empty_handler_ns:.0f} ns by the kernel's count",
-    ]
-    known = sorted((ns, kind) for kind, ns in cost.sites.items() if ns is not None)
-    lines += [f"{kind:12} {ns / 1000:6.2f} us" for ns, kind in known]
-    lines += [f"{kind:12} refused by this kernel" for kind, ns in cost.sites.items() if ns is None]
-    return "\n".join(lines)
-
-
 def _audit() -> str:
     return f"{with_audit('')} (profinfer env says how to use it)"
-
-
-def _loader() -> str:
-    """Every loader is tried; one will do."""
-    lines = []
-    for name, load in (
-        (loader.LIBBPF, libbpf_loader.load_libbpf),
-        (loader.BCC, bcc_loader.load_bcc),
-    ):
-        try:
-            load(launch_source(cpu_count())).close()
-            lines.append(f"{name} loads programs")
-        except KernelError as error:
-            lines.append(f"{name} does not: {error.message}")
-    chosen = loader.choose("auto")
-    if all("loads" not in line for line in lines):
-        raise KernelError("\n".join(lines), "make setup installs libbpf and builds its objects")
-    return "\n".join([f"record uses {chosen.name}", *lines])
-
-
-def _transport() -> str:
-    clock = "" if features.has_boot_clock() else "; times are computed from CLOCK_MONOTONIC"
-    return f"record uses {features.choose_transport('auto')}{clock}"
-
-
-def _counters() -> str:
-    """What --counters can name."""
-    lines = [read_pmus().describe()]
-    lines.append("generic: " + ", ".join(name for name in GENERIC if check_counters([name])[0]))
-    for name, preset in presets().items():
-        found, notes = check_counters([name])
-        lines.append(f"preset {name} ({preset.what}): {', '.join(found) or notes[0]}")
-    return "\n".join(lines)
-
-
-def _scheduler() -> str:
-    """A recording without it is one all the same."""
-    means = choose_means()
-    try:
-        scheduler = Scheduler(
-            means.loader.load, means.transport, _RING, os.getpid(), SYSTEM,
-            Aside(scheduler_types).result(), boot_clock=means.boot_clock,
-        )  # fmt: skip
-    except KernelError as error:
-        return f"cannot be recorded: {error.message}"
-    found = ["states of threads"]
-    if scheduler.names_calls:
-        found.append("the system call that each was blocked in")
-    if scheduler.names_reasons:
-        found.append("the kernel's function")
-    scheduler.close()
-    return ", ".join(found)
 
 
 def _process(pid: int, objects: list[EngineObject]) -> str:
@@ -184,22 +117,6 @@ def _process(pid: int, objects: list[EngineObject]) -> str:
     lines = [f"{pid} ({target.process_name(pid)})"]
     lines += [f"{item.path}  build id {item.elf.build_id}" for item in objects]
     return "\n".join(lines)
-
-
-_HERE: tuple[tuple[str, Callable[[], str]], ...] = (
-    ("kernel", _kernel),
-    ("capabilities", _capabilities),
-    ("uprobes", _uprobes),
-    ("tracefs", lambda: str(kernel.tracefs())),
-    ("loader", _loader),
-    ("transport", _transport),
-    ("counters", _counters),
-    ("scheduler", _scheduler),
-    # A recording without them is one all the same.
-    ("memory", describe_means),
-    ("hit cost", _hit_cost),
-    ("audit library", _audit),
-)
 
 
 def _files(paths: list[Path], files: list[FileTarget]) -> str:
@@ -214,16 +131,16 @@ def _files(paths: list[Path], files: list[FileTarget]) -> str:
     return "\n".join(lines)
 
 
-def _plan(objects: list[EngineObject], pid: int) -> str:
-    placer = Placer(hit_cost(uprobes.best_way()), pid)
+def _plan(objects: list[EngineObject], pid: int, here: Abilities) -> str:
+    placer = Placer(here.hit_cost(), pid)
     placer.redirection = read_redirection(pid)
     plan = make_plan(objects, LEVELS[-1], placer)
     return f"stubs: {placer.redirection.reason or 'on'}\n{_points(plan)}"
 
 
-def _file_plan(engine: FileTarget) -> str:
+def _file_plan(engine: FileTarget, here: Abilities) -> str:
     if not engine.is_foreign:
-        return _points(engine.plan(LEVELS[-1], cost=hit_cost(uprobes.best_way())))
+        return _points(engine.plan(LEVELS[-1], cost=here.hit_cost()))
     points = _points(engine.plan(LEVELS[-1]))
     return f"cost not measured: chosen by kind, {describe_ranks(engine.machine)}\n{points}"
 

@@ -11,8 +11,9 @@ from profinfer.config import Config
 from profinfer.counters import Wanted, want
 from profinfer.files import FileTarget
 from profinfer.output import Output
-from profinfer.plan import LEVELS, check
+from profinfer.plan import check
 from profinfer.plan_file import dump, plan_json
+from profinfer.points import LEVELS
 from profinfer.presets import cpu_names, planned_pmus
 
 _EXAMPLES = """\
@@ -83,11 +84,9 @@ class PlanCommand:
         output = Output(args.output, force=args.force)
         try:
             layout = target.layout(args.sysroot)
-            # The recorder in C records nothing of the scheduler.
             config = Config(
-                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols,
-                scheduler="off",
-            )  # fmt: skip
+                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols
+            )
             machine = target.machine.replace("x86-64", "x86_64")
             counted = _counted(args.counters, machine, args.cpu or ())
             written = plan_json(target, plan, layout, config, counted)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from profinfer.capture import MAGIC, Frame, pack, read_capture
 from profinfer.config import LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
-from profinfer.converter import Converter
 from profinfer.errors import OutputError, ProfinferError
 from profinfer.launch import describe_status
-from profinfer.output import Output, give_to_caller
-from profinfer.plan import LEVELS
-from profinfer.priority import Priority
-from profinfer.recorder import Recorder, check_privileges
+from profinfer.output import Lent, Output, give_to_caller
+from profinfer.points import LEVELS
+from profinfer.recording import Recording, allow_files, check_privileges
 from profinfer.result import Progress, Result
-from profinfer.system_trace import beside
 from profinfer.target import process_name
-from profinfer.trace_writer import TraceWriter
+
+if TYPE_CHECKING:
+    from profinfer.system_trace import SystemTrace
 
 _EXAMPLES = """\
 examples:
@@ -78,9 +78,9 @@ class RecordCommand:
         config.validate()
         check_privileges()
         outputs = _Outputs(config)
-        live = _LiveLine(outputs)
+        live = _LiveLine()
         try:
-            with beside(config.system, config.output) as system:
+            with _beside(config) as system:
                 result = _record(config, outputs, live)
                 if system:
                     system.end()
@@ -213,18 +213,20 @@ class _Outputs:
         path = Path(config.output + ".capture" if config.raw is None else config.raw)
         self._is_kept = config.raw is not None
         if not (self._is_kept or config.force) and path.exists():
+            force = "--force " if Path(config.output).exists() else ""
             raise OutputError(
                 f"{path} exists: the capture of a recording that was cut off",
-                f"profinfer convert {path} {config.output} makes its trace; --force overwrites it",
+                f"profinfer convert {force}{path} {config.output} makes its trace; record --force"
+                " overwrites it",
             )
         self.trace = Output(Path(config.output), force=config.force)
-        self._made = [self.trace]
+        self._made: list[Output] = [self.trace]
         try:
             if self.trace.is_same_file(path):
                 raise OutputError("--raw and --output name the same file")
             # A temporary file is nobody else's affair.
             mode = 0o644 if self._is_kept else 0o600
-            self.capture = Output(path, force=config.force, mode=mode)
+            self.capture = Lent(path, force=config.force, mode=mode)
             self._made.append(self.capture)
         except OutputError:
             self.close()
@@ -232,18 +234,18 @@ class _Outputs:
         for output in self._made:
             give_to_caller(output)
 
-    def feed(self, frame: Frame) -> None:
-        """Writes a frame down."""
-        try:
-            self.capture.append((b"" if self.capture.size else MAGIC) + pack(frame))
-        except OutputError as error:
-            raise OutputError(error.message, self._remedy()) from None
-
     def convert(self, show: Callable[[float], None]) -> None:
         """Makes the trace; nothing where nothing was recorded. `show` is told how far it is."""
+        self.capture.look()
         if not self.capture.size:
             return
-        Priority()  # the target may go on
+        # Here: who waits for a recording to end does without them.
+        from profinfer.capture import read_capture
+        from profinfer.converter import Converter
+        from profinfer.priority import give_way
+        from profinfer.trace_writer import TraceWriter
+
+        give_way()  # the target may go on
         converter = Converter(TraceWriter(self.trace))
         done = 0
         try:
@@ -252,12 +254,19 @@ class _Outputs:
                 done += len(frame.data)
                 show(done / self.capture.size)
         except OutputError as error:
-            raise OutputError(error.message, self._remedy()) from None
+            raise OutputError(error.message, self.remedy()) from None
+        except KeyboardInterrupt:
+            print(f"\nprofinfer: interrupted\nhint: {self.remedy()}", file=sys.stderr)
+            raise
         if not self._is_kept:
             self.capture.remove()
 
-    def _remedy(self) -> str:
+    def remedy(self) -> str:
+        """What to do when either cannot be written."""
+        self.capture.look()
         size, path = self.capture.size, self.capture.path
+        if not size:
+            return "nothing was recorded; -o names a file elsewhere"
         return f"what was recorded is whole ({size} bytes): profinfer convert {path} TRACE"
 
     def close(self) -> None:
@@ -266,36 +275,39 @@ class _Outputs:
             output.close()
 
 
+_RECENT_S = 2.0
+
+
 class _LiveLine:
     """Says that the probes are in place; then one line that is rewritten while recording, where
     somebody watches."""
 
-    def __init__(self, outputs: _Outputs) -> None:
-        self._outputs = outputs
-        self._has_begun = False
-        self._active = sys.stderr.isatty()
-        self._last = (0.0, 0)
+    def __init__(self) -> None:
+        self.is_active = sys.stderr.isatty()
+        self._recent = deque([Progress()])
         self._next = 0.0
 
-    def show(self, progress: Progress, recorder: Recorder) -> None:
-        if not self._has_begun:
-            pid, probes = recorder.pid, len(recorder.plan.probes)
-            print(f"recording {process_name(pid)} ({pid}), {probes} probes", file=sys.stderr)
-            self._has_begun = True
-        if not self._active or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + 0.5
-        seconds, records = self._last
-        rate = (progress.records - records) / max(progress.seconds - seconds, 1e-9)
-        self._last = (progress.seconds, progress.records)
+    def begin(self, recording: Recording) -> None:
+        pid, probes = recording.pid, len(recording.plan.probes)
+        print(f"recording {process_name(pid)} ({pid}), {probes} probes", file=sys.stderr)
+
+    def show(self, now: Progress) -> None:
+        """Rates of the last seconds: a slow model makes a token every now and then."""
+        recent = self._recent
+        recent.append(now)
+        while now.seconds - recent[1].seconds >= _RECENT_S:
+            recent.popleft()
+        seconds = max(now.seconds - recent[0].seconds, 1e-9)
+        tokens = (now.tokens - recent[0].tokens) / seconds
+        records = (now.records - recent[0].records) / seconds
         self._put(
-            f"{progress.seconds:6.1f} s  {rate:10,.0f} records/s  {progress.lost:,} lost"
-            f"  {self._outputs.capture.size / 1e6:.1f} MB"
+            f"{now.seconds:6.1f} s  {tokens:6.1f} tokens/s  {records:10,.0f} records/s"
+            f"  {now.lost:,} lost  {now.bytes / 1e6:.1f} MB"
         )
 
     def show_converted(self, share: float) -> None:
         """While the trace is made: which share of it is."""
-        if self._active and time.monotonic() >= self._next:
+        if self.is_active and time.monotonic() >= self._next:
             self._next = time.monotonic() + 0.5
             self._put(f"making the trace: {share:.0%}")
 
@@ -303,20 +315,36 @@ class _LiveLine:
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        if self._active:
+        if self.is_active:
             self._put("")
+
+
+@contextlib.contextmanager
+def _beside(config: Config) -> Iterator[SystemTrace | None]:
+    if config.system is None:
+        yield None
+        return
+    from profinfer.system_trace import beside  # here: as a rule nobody asks for it
+
+    with beside(config.system, config.output) as system:
+        yield system
 
 
 def _record(config: Config, outputs: _Outputs, live: _LiveLine) -> Result:
     try:
-        with Recorder(config) as recorder:
-            outputs.feed(recorder.prepare())
-            return recorder.run(outputs.feed, lambda progress: live.show(progress, recorder))
-    except OutputError:
-        raise
+        with Recording(config, outputs.capture, _warn, is_shown=live.is_active) as recording:
+            allow_files()
+            recording.prepare()
+            return recording.run(lambda: live.begin(recording), live.show)
+    except OutputError as error:
+        raise OutputError(error.message, outputs.remedy()) from None
     except ProfinferError:
         outputs.convert(live.show_converted)  # as far as it went
         raise
+
+
+def _warn(note: str) -> None:
+    print(f"profinfer: warning: {note}", file=sys.stderr)
 
 
 def _report(config: Config, outputs: _Outputs, result: Result) -> None:
@@ -329,7 +357,7 @@ def _report(config: Config, outputs: _Outputs, result: Result) -> None:
         file=sys.stderr,
     )
     for note in result.notes:
-        print(f"profinfer: warning: {note}", file=sys.stderr)
+        _warn(note)
     if result.lost:
         print(
             "profinfer: warning: records were lost: the rings were full\n"

@@ -20,8 +20,6 @@ _STATUS_SECONDS = 20.0
 _IMPORT_ERRORS = """
 SELECT name || IFNULL('[' || idx || ']', ''), value FROM stats
 WHERE severity IN ('error', 'data_loss') AND value > 0
--- What our traces say of a thread whose state is not known: profinfer_loss has the reason.
-AND name != 'task_state_invalid'
 ORDER BY name, idx
 """
 

@@ -76,8 +76,8 @@ JOIN sched AS s
   ON s.id = i.id_1
 JOIN thread AS t
   ON t.utid = s.utid
--- Neither idle CPUs nor those of which it is not known who ran.
-WHERE t.tid BETWEEN 1 AND 0x3fffffff
+-- Neither idle CPUs nor those of which it is not known who ran: no thread's number is above 2^22.
+WHERE t.tid BETWEEN 1 AND 0x400000
 UNION ALL
 SELECT
   i.id_0 AS state_id,

@@ -106,7 +106,8 @@ WITH
       s.ts,
       iif(s.dur < 0, NULL, s.dur) AS dur,
       s.utid,
-      s.state,
+      -- Several states at once stand for one that is not known.
+      iif(s.state GLOB 'SDT*', NULL, s.state) AS state,
       s.ucpu,
       s.cpu
     FROM thread_state AS s

@@ -1,0 +1,128 @@
+"""What this machine can record, in words for people: the recorder is asked to try it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from profinfer import kernel
+from profinfer.bcc_loader import load_bcc
+from profinfer.counters import want
+from profinfer.errors import KernelError
+from profinfer.hitcost import HitCost, hit_cost
+from profinfer.perf_events import GENERIC
+from profinfer.pmus import read_pmus
+from profinfer.presets import cpu_models, presets
+from profinfer.recorder import Server
+
+_LAUNCH: dict[str, Any] = {
+    "name": "launch",
+    "programs": {"on_objects_changed": 2, "on_fork": 5, "on_exec": 5},
+    "maps": ["family", "stops"],
+}
+"""What BCC is tried with: the least that there is in bpf/."""
+
+
+class Abilities:
+    """Of this machine. `lend`: the recorder, which every answer but the last needs."""
+
+    def __init__(self, lend: Callable[[], Server]) -> None:
+        self._lend = lend
+
+    @cached_property
+    def means(self) -> dict[str, Any]:
+        """What a recording is made with."""
+        return self._lend().ask("means", loader="auto", transport="auto", attach="auto")
+
+    def hit_cost(self, *, again: bool = False) -> HitCost:
+        """What a hit costs, measured `again`, or as it was."""
+        return hit_cost(self._lend().ask, self.means["attach"], again=again)
+
+    def uprobes(self) -> str:
+        """How probes are attached."""
+        if self.means["attach"] == "uprobe_multi":
+            return "by uprobe_multi link: one for all places of a handler"
+        return f"by perf event: {self.means['attach_reason']}"
+
+    def hit_costs(self) -> str:
+        """What each kind of instruction costs."""
+        cost = self.hit_cost(again=True)
+        lines = [
+            "measured now, kept until the next boot (look again when the machine is idle)",
+            f"a handler that does nothing runs {cost.empty_handler_ns:.0f} ns by the kernel's"
+            " count",
+        ]
+        known = sorted((ns, kind) for kind, ns in cost.sites.items() if ns is not None)
+        lines += [f"{kind:12} {ns / 1000:6.2f} us" for ns, kind in known]
+        lines += [
+            f"{kind:12} refused by this kernel" for kind, ns in cost.sites.items() if ns is None
+        ]
+        return "\n".join(lines)
+
+    def loaders(self) -> str:
+        """Both are tried."""
+        lines = [
+            f"record uses libbpf, which is part of {self._lend().describe()}",
+            "libbpf loads programs" if self.means else "",
+        ]
+        child = kernel.tracepoint_field("sched/sched_process_fork", "child_pid")
+        source = _LAUNCH | {
+            "parameters": {"CHILD_OFFSET": child},
+            "entries": {"stops": kernel.cpu_count()},
+        }
+        try:
+            load_bcc(source).close()
+            lines.append("bcc loads programs")
+        except KernelError as error:
+            lines.append(f"bcc does not: {error.message}")
+        return "\n".join(lines)
+
+    def transport(self) -> str:
+        """What records travel through."""
+        computed = "; times are computed from CLOCK_MONOTONIC"
+        return (
+            f"record uses {self.means['transport']}{'' if self.means['boot_clock'] else computed}"
+        )
+
+    def counters(self) -> str:
+        """What --counters can name."""
+        lines = [read_pmus().describe()]
+        lines.append("generic: " + ", ".join(name for name in GENERIC if self._count(name)[0]))
+        for name, preset in presets().items():
+            found, notes = self._count(name)
+            lines.append(f"preset {name} ({preset.what}): {', '.join(found) or notes[0]}")
+        return "\n".join(lines)
+
+    def _count(self, name: str) -> tuple[list[str], list[str]]:
+        """What of it counts here, and what is to be said of the rest."""
+        wanted = want([name], read_pmus(), cpu_models())
+        answer = self._lend().ask("counters", **wanted.to_json())
+        return [str(event["name"]) for event in answer["events"]], list(map(str, answer["notes"]))
+
+    def scheduler(self) -> str:
+        """What of it can be recorded; a recording without it is one all the same."""
+        answer = self._lend().ask("scheduler", transport=self.means["transport"])
+        if why := answer.get("why"):
+            return f"cannot be recorded: {why}"
+        found = ["states of threads"]
+        if answer.get("system_calls"):
+            found.append("the system call that each was blocked in")
+        if answer.get("blocked_reasons"):
+            found.append("the kernel's function")
+        return ", ".join(found)
+
+    def memory(self) -> str:
+        """What of faults and file reads can be recorded; as above."""
+        answer = self._lend().ask("memory")
+        lines = []
+        for what, option, means in (
+            ("faults", "page faults cannot be recorded (--faults)",
+             "page faults by the software events page-faults-min and page-faults-maj"),
+            ("reads", "file reads cannot be recorded (--block-io)",
+             "file reads by the tracepoint filemap/mm_filemap_add_to_page_cache"),
+        ):  # fmt: skip
+            why, hint = answer[what], answer[f"{what}_hint"]
+            lines.append(f"{option}: {why}" if why else means)
+            lines += [f"hint: {hint}"] if why and hint else []
+        return "\n".join([*lines, *answer["notes"]])

@@ -1,0 +1,175 @@
+"""What a recording asks of an engine's file: its functions, where probes may sit in them, and which
+words lead to them.
+
+To find it out takes a disassembler, numpy and some 100 ms, so it is done in a process that ends,
+once per file, and kept. What is kept is believed of a file with the same build id only if the
+code of each function is what was looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import weakref
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from profinfer import cache
+from profinfer.aside import Aside
+from profinfer.backends import backend_functions
+from profinfer.elf import Elf, Symbol
+from profinfer.errors import TargetError
+from profinfer.points import REDIRECTED, SYMBOLS
+from profinfer.relocations import Word, linkage_words
+from profinfer.sites import Site, direct_references, entry_sites
+
+_MARK = re.compile(
+    r"^(ggml_(init|barrier|graph_compute|cpu_extra_compute_forward"
+    r"|backend_graph_compute_async|backend_init|backend_\w+_reg)|llama_decode)$"
+)
+"""The last two of ggml's: a backend in a library of its own."""
+_MARK_PARTS = (b"ggml_", b"llama_decode")
+
+_FORMAT = 1
+_MAX_JSON = 1 << 20
+_CODE = 256
+"""Bytes of a function by which it is known again: what its entry block may have."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that may be probed."""
+
+    name: str
+    value: int
+    """Virtual address, as linked."""
+    offset: int
+    """The same in the file."""
+    code: str
+    """Its first bytes, in hex."""
+    sites: tuple[Site, ...]
+    """Where a probe sees each call once; see `entry_sites`."""
+    direct: int | None = None
+    """Of those that the audit library redirects: where the file leads to it without the linkage
+    table, if anywhere."""
+    words: tuple[Word, ...] = ()
+    """And the words by which it is called otherwise."""
+    problem: str = ""
+    """Or why they cannot be told."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """Of one file."""
+
+    is_engine: bool
+    functions: tuple[Function, ...] = ()
+    backends: dict[int, str] = field(default_factory=dict)
+    """Virtual addresses of functions that may be a backend's get_name, and what each is called."""
+
+    def named(self, pattern: str) -> list[Function]:
+        """Its functions of a name in points.SYMBOLS."""
+        return [f for f in self.functions if re.fullmatch(pattern, f.name)]
+
+
+def may_be_engine(elf: Elf) -> bool:
+    """Whether it is worth describing."""
+    return any(map(elf.may_name, _MARK_PARTS))
+
+
+def is_engine(elf: Elf) -> bool:
+    """Whether a file defines functions of ggml or llama.cpp. TargetError when it is damaged."""
+    return bool(elf.symbols.matching(_MARK))
+
+
+_known: weakref.WeakKeyDictionary[Elf, Description] = weakref.WeakKeyDictionary()
+
+
+def describe(elf: Elf) -> Description:
+    """The file's description; TargetError when it is damaged."""
+    if elf not in _known:
+        _known[elf] = _examine(elf)
+    return _known[elf]
+
+
+def recall(elves: Sequence[Elf], uid: int) -> None:
+    """Describes files of a process of user `uid`, from what is kept as far as that goes: a build id
+    is easily forged, and one user's forgery must not answer for another's library."""
+    places = {
+        elf: elf.note_id and cache.cache_file("file", f"{_FORMAT} {uid} {elf.note_id} {elf.size}")
+        for elf in elves
+    }
+    for elf, place in places.items():
+        if place and (kept := _kept(elf, cache.load(place, _MAX_JSON) or b"")):
+            _known[elf] = kept
+    unknown = [elf for elf in elves if elf not in _known]
+    # What it takes to read machine code would stay with us to the end.
+    found = Aside(lambda: [_tried(elf) for elf in unknown]).result() if unknown else []
+    for elf, description in zip(unknown, found, strict=True):
+        if description is None:
+            continue  # damaged: whoever asks for it will hear
+        _known[elf] = description
+        if place := places[elf]:
+            cache.store(place, json.dumps(asdict(description)))
+
+
+def _tried(elf: Elf) -> Description | None:
+    try:
+        return _examine(elf)
+    except TargetError:
+        return None
+
+
+def _kept(elf: Elf, text: bytes) -> Description | None:
+    """A kept description, if it is of this file."""
+    try:
+        found = json.loads(text)
+        functions = tuple(_kept_function(**function) for function in found["functions"])
+        backends = {int(vaddr): str(name) for vaddr, name in found["backends"].items()}
+        if all(_code(elf, f.offset, len(f.code) // 2) == f.code for f in functions):
+            return Description(bool(found["is_engine"]), functions, backends)
+    except (ValueError, TypeError, KeyError, TargetError):
+        pass
+    return None
+
+
+def _kept_function(sites: list[Any], words: list[Any], **rest: Any) -> Function:
+    return Function(
+        sites=tuple(Site(**site) for site in sites), words=tuple(Word(**word) for word in words),
+        **rest,
+    )  # fmt: skip
+
+
+# ---- What takes long
+
+
+def _examine(elf: Elf) -> Description:
+    if not is_engine(elf):
+        return Description(False)
+    functions = tuple(
+        _function(elf, symbol, with_return=with_return, is_redirected=pattern in REDIRECTED)
+        for pattern, with_return in SYMBOLS.items()
+        for symbol in elf.symbols.whole(pattern)
+    )
+    return Description(True, functions, backend_functions(elf))
+
+
+def _function(elf: Elf, symbol: Symbol, *, with_return: bool, is_redirected: bool) -> Function:
+    direct: int | None = None
+    words: tuple[Word, ...] = ()
+    problem = ""
+    sites = tuple(entry_sites(elf, symbol, at_return=with_return))
+    if is_redirected:
+        direct = next(iter(direct_references(elf, symbol.value)), None)
+        try:
+            words = tuple(linkage_words(elf, symbol.name))
+        except TargetError as error:
+            problem = error.message
+    offset = elf.file_offset(symbol.value)
+    code = _code(elf, offset, min(max(symbol.size, 1), _CODE))
+    return Function(symbol.name, symbol.value, offset, code, sites, direct, words, problem)
+
+
+def _code(elf: Elf, offset: int, size: int) -> str:
+    return elf.bytes_at(offset, size).hex()

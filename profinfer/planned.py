@@ -1,0 +1,96 @@
+"""What is recorded of a process, and how: planned anew when the process has loaded more."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from profinfer import target
+from profinfer.config import Config
+from profinfer.errors import ProbeError, TargetError
+from profinfer.hitcost import hit_cost
+from profinfer.layout import describe
+from profinfer.metadata import start_json
+from profinfer.placement import Placer
+from profinfer.plan import check, make_plan
+from profinfer.plan_file import live_plan
+from profinfer.recorder import Server
+from profinfer.stubs import read_redirection
+from profinfer.target import EngineObject, ObjectFinder
+
+
+@contextlib.contextmanager
+def _unless_it_ends(pid: int) -> Iterator[None]:
+    """Nothing else is to be said of a process that ends while it is looked at."""
+    try:
+        yield
+    except (TargetError, ProbeError):
+        if target.is_ending(pid):
+            raise TargetError(f"process {pid} ended before it was probed") from None
+        raise
+
+
+class Planned:
+    """The plan for one process."""
+
+    def __init__(
+        self, config: Config, server: Server, pid: int, objects: list[EngineObject],
+        counters: dict[str, Any] | None,
+    ) -> None:  # fmt: skip
+        """`objects`: of the engine, as mapped now; `server` has been asked for the "means".
+        TargetError, or ProbeError where a level that is wanted has no probe point."""
+        self.pid = pid
+        self._config = config
+        self._objects = objects
+        self._counters = counters
+        uid, gid = target.owner(pid)
+        try:
+            with _unless_it_ends(pid):
+                self._layout = describe([item.library for item in objects], uid=uid, gid=gid)
+        except ProbeError as error:
+            raise ProbeError(
+                f"the engine of process {pid} gives no layout: {error.message}", error.hint
+            ) from None
+        self.means = server.answer("means")
+        self._cost = hit_cost(server.ask, self.means["attach"])
+        self._placer = Placer(self._cost, pid, symbols_only=config.probe_symbols)
+        with _unless_it_ends(pid):
+            self._place()
+        check(self.plan, best_effort=config.best_effort)
+
+    def _place(self) -> None:
+        if self._config.redirect:
+            self._placer.redirection = read_redirection(self.pid)
+        self.plan = make_plan(self._objects, self._config.level, self._placer)
+
+    def has_more(self, finder: ObjectFinder) -> bool:
+        """Looks again: whether there are places for probes that were not there before. TargetError
+        when the process has ended."""
+        before = {*self.plan.probes}
+        self._objects = finder.find(self.pid)
+        self._place()
+        return not {*self.plan.probes} <= before
+
+    def file(self) -> int:
+        """The plan, in a file without a name; the caller closes it. TargetError when the process
+        has ended."""
+        with _unless_it_ends(self.pid):
+            plan = self._json()
+        file = os.memfd_create("profinfer-plan", os.MFD_CLOEXEC)
+        with open(file, "wb", closefd=False) as stream:
+            stream.write(json.dumps(plan).encode())
+        os.lseek(file, 0, os.SEEK_SET)
+        return file
+
+    def _json(self) -> dict[str, Any]:
+        redirection = self._placer.redirection
+        start = start_json(self._objects, self._layout, self.plan, self._config, self._cost)
+        start["redirection"] = redirection.reason or "on"
+        calls = self._placer.calls(self._objects)
+        plan = live_plan(self._objects, self.plan, self._layout, start, redirection, calls)
+        if self._counters:
+            plan["counters"] = self._counters
+        return plan
