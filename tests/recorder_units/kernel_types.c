@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What libbpf writes, the recorder reads. */
+#include "kernel_types.h"
+#include "harness.h"
+
+#include <bpf/btf.h>
+
+/* The types of a kernel of its own; `has_thread_info`: the CPU stands in there. */
+static struct btf *make_types(bool has_thread_info, const char *state) {
+  struct btf *btf = btf__new_empty();
+  int number = btf__add_int(btf, "int", 4, BTF_INT_SIGNED);
+  int large = btf__add_int(btf, "long", 8, 0);
+  int letter = btf__add_int(btf, "char", 1, BTF_INT_CHAR);
+  int name = btf__add_array(btf, number, letter, 16);
+  int info = btf__add_struct(btf, "thread_info", 16);
+  btf__add_field(btf, "flags", large, 0, 0);
+  if (has_thread_info)
+    btf__add_field(btf, "cpu", number, 8 * 8, 0);
+  btf__add_enum(btf, "colour", 4);
+  btf__add_enum_value(btf, "red", 1);
+  int unnamed = btf__add_union(btf, 0, 8);
+  btf__add_field(btf, "pid", number, 0, 0);
+  btf__add_field(btf, "other", large, 0, 0);
+  int outer = btf__add_struct(btf, 0, 24);
+  btf__add_field(btf, "prio", number, 4 * 8, 0);
+  btf__add_field(btf, 0, unnamed, 8 * 8, 0);
+  btf__add_struct(btf, "task_struct", 200);
+  btf__add_field(btf, "thread_info", info, 0, 0);
+  btf__add_field(btf, state, number, 16 * 8, 0);
+  btf__add_field(btf, 0, outer, 24 * 8, 0);
+  if (!has_thread_info)
+    btf__add_field(btf, "cpu", number, 52 * 8, 0);
+  btf__add_field(btf, "bits", number, 56 * 8, 3); /* the offsets of this struct are bit fields' */
+  btf__add_field(btf, "exit_state", number, 60 * 8, 0);
+  btf__add_field(btf, "comm", name, 64 * 8, 0);
+  btf__add_field(btf, "nvcsw", large, 80 * 8, 0);
+  btf__add_field(btf, "nivcsw", large, 88 * 8, 0);
+  return btf;
+}
+
+static void add_tracepoint(struct btf *btf, int arguments) {
+  int function = btf__add_func_proto(btf, 0);
+  for (int i = 0; i <= arguments; i++) /* the first is the tracepoint's own */
+    btf__add_func_param(btf, "", 1);
+  btf__add_typedef(btf, "btf_trace_sched_switch", btf__add_ptr(btf, function));
+}
+
+static struct kernel_types found_in(struct btf *btf) {
+  struct kernel_types found;
+  __u32 size;
+  const void *data = btf__raw_data(btf, &size);
+  kernel_types_find(data, size, &found);
+  return found;
+}
+
+static void every_field(void) {
+  struct btf *btf = make_types(false, "__state");
+  add_tracepoint(btf, 4);
+  struct kernel_types found = found_in(btf);
+  CHECK_TEXT(found.problem, "");
+  CHECK_EQUAL(found.task_pid, 24 + 8);
+  CHECK_EQUAL(found.task_prio, 24 + 4);
+  CHECK_EQUAL(found.task_comm, 64);
+  CHECK_EQUAL(found.task_state, 16);
+  CHECK_EQUAL(found.task_exit_state, 60);
+  CHECK_EQUAL(found.task_cpu, 52);
+  CHECK_EQUAL(found.switch_tells_state, 1);
+  CHECK_EQUAL(found.switch_counts, 80);
+}
+
+static void names_of_other_kernels(void) {
+  struct btf *btf = make_types(true, "state");
+  add_tracepoint(btf, 3);
+  struct kernel_types found = found_in(btf);
+  CHECK_TEXT(found.problem, "");
+  CHECK_EQUAL(found.task_state, 16);
+  CHECK_EQUAL(found.task_cpu, 8);
+  CHECK_EQUAL(found.switch_tells_state, 0);
+}
+
+static void what_is_missing_is_said(void) {
+  struct btf *btf = make_types(false, "condition");
+  add_tracepoint(btf, 3);
+  CHECK_TEXT(found_in(btf).problem, "this kernel's struct task_struct has no __state");
+  CHECK_EQUAL(found_in(btf).switch_counts, 80); /* another matter */
+  CHECK_TEXT(found_in(make_types(false, "state")).problem,
+             "this kernel's BTF has no btf_trace_sched_switch");
+}
+
+static void what_is_cut_or_no_btf(void) {
+  struct btf *btf = make_types(false, "state");
+  struct kernel_types found;
+  __u32 size;
+  const char *data = btf__raw_data(btf, &size);
+  for (size_t length = 0; length < size; length++) {
+    /* A copy without a byte behind it: reading on would be noticed. */
+    char *copy = memcpy(malloc(length ? length : 1), data, length);
+    kernel_types_find(copy, length, &found);
+    CHECK(strstr(found.problem, "cannot be read: "));
+    CHECK_EQUAL(found.switch_counts, -1);
+    free(copy);
+  }
+  kernel_types_find("\x7f"
+                    "ELF, or what else comes to somebody's mind",
+                    40, &found);
+  CHECK(strstr(found.problem, "no BTF of this machine's byte order"));
+}
+
+/* A nameless struct that is a member of itself ends the search, not the program. */
+static void types_that_go_round(void) {
+  struct btf *btf = btf__new_empty();
+  btf__add_int(btf, "int", 4, 0);
+  btf__add_struct(btf, "task_struct", 8);
+  for (int i = 0; i < 60; i++)
+    btf__add_field(btf, 0, 3, 0, 0);
+  btf__add_struct(btf, 0, 8);
+  for (int i = 0; i < 60; i++)
+    btf__add_field(btf, 0, 3, 0, 0);
+  CHECK_TEXT(found_in(btf).problem, "this kernel's struct task_struct has no pid");
+}
+
+static void this_kernels_are_read_in_a_child(void) {
+  CHECK(*kernel_types()->problem || kernel_types()->task_pid > 0);
+  CHECK(*kernel_types()->problem || kernel_types_peak_kb() > 0);
+  CHECK_EQUAL(kernel_switch_counts(), kernel_types()->switch_counts);
+  CHECK_EQUAL(waitpid(-1, 0, WNOHANG), -1); /* it has ended, and been waited for */
+}
+
+int main(void) {
+  RUN(every_field);
+  RUN(names_of_other_kernels);
+  RUN(what_is_missing_is_said);
+  RUN(what_is_cut_or_no_btf);
+  RUN(types_that_go_round);
+  RUN(this_kernels_are_read_in_a_child);
+}

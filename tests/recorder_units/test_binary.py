@@ -1,0 +1,21 @@
+"""Python finds the recorder, or says what makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from profinfer import recorder_binary
+from profinfer.errors import KernelError
+
+
+def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_binary, "_BUILD", tmp_path)
+    with pytest.raises(KernelError, match=r"there is no recorder: .*profinfer-recorder") as caught:
+        recorder_binary.recorder_binary()
+    assert caught.value.hint == "make setup builds it"
+
+
+def test_found() -> None:
+    assert recorder_binary.recorder_binary().name == "profinfer-recorder"
