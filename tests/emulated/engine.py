@@ -18,7 +18,8 @@ from typing import Any
 from profinfer.elf import Elf
 from tests.conftest import REPO, require
 from tests.emulated.initramfs import Content, tree
-from tests.emulated.machine import boot
+from tests.emulated.machine import Result
+from tests.emulated.machines import Machines, Setting, Task, Work, Workshop
 from tests.recorder.recording import make_plan
 
 PYTHON = REPO / "build/python/aarch64"
@@ -87,30 +88,51 @@ def require_engine() -> None:
         require(str(path.relative_to(REPO)), path.exists())
 
 
-def record_engine(kernel: str, prompt: str, predict: int, *, count: bool) -> Recorded:
-    """Records one request to Gemma-3-270M on two threads at level barrier.
+@dataclass(frozen=True)
+class EngineWork:
+    """One request to Gemma-3-270M on two threads at level barrier.
 
     With `count` the kernel counts calls as well, by probes of its own, which makes them slower.
     """
-    require_engine()
-    (wheel,) = ENGINES.iterdir()
-    (library,) = wheel.glob("xllamacpp/*.so")
-    request = json.dumps({"prompt": prompt, "predict": predict})
-    assert "'" not in request
-    command = COMMAND.format(
-        request=request,
-        counters=_counters(library, f"/engine/xllamacpp/{library.name}") if count else "",
-    )
-    with tempfile.TemporaryDirectory() as folder:
+
+    prompt: str
+    predict: int
+    count: bool
+
+    def __call__(self, workshop: Workshop, _: Task) -> Work:
+        require_engine()
+        (wheel,) = ENGINES.iterdir()
+        (library,) = wheel.glob("xllamacpp/*.so")
+        request = json.dumps({"prompt": self.prompt, "predict": self.predict})
+        assert "'" not in request
+        inside = f"/engine/xllamacpp/{library.name}"
+        command = COMMAND.format(
+            request=request, counters=_counters(library, inside) if self.count else ""
+        )
+        plan = workshop.once(
+            "engine-plan",
+            lambda folder: make_plan(library, folder / "plan.json", "--sysroot", PYTHON),
+        )
         files: dict[str, Content] = {
             **dict(tree(PYTHON)),
             **dict(tree(library.parent, "/engine/xllamacpp")),
             "/engine.py": REPO / "tools/engine.py",
             "/model.gguf": MODEL,
             "/bin/recorder": RECORDER,
-            "/plan.json": make_plan(library, Path(folder) / "plan.json", "--sysroot", PYTHON),
+            "/plan.json": plan,
         }
-        result = boot(kernel, command, files, megabytes=2048, timeout=240).check()
+        return Work(command, files)
+
+
+def engine_task(kernel: str, prompt: str, predict: int, *, count: bool) -> Task:
+    """A recording of a real engine, on a machine of its own."""
+    setting = Setting(megabytes=2048, alone="engine")
+    return Task(kernel, "engine", EngineWork(prompt, predict, count), setting)
+
+
+def recorded(result: Result) -> Recorded:
+    """What has come of it."""
+    result.check()
     hits = (line.split() for line in result.files["hits"].decode().splitlines())
     _, alone, answer = result.files["answers"].decode().splitlines()
     return Recorded(
@@ -134,10 +156,14 @@ def _counters(library: Path, inside: str) -> str:
 def main() -> None:
     kernel, output = sys.argv[1:]
     prompt = "The history of the steam engine begins with"
-    recorded = record_engine(kernel, prompt, 16, count=False)
-    Path(output).write_bytes(recorded.capture)
-    print(recorded.said, f"recorder: at most {recorded.peak_kb} kB resident", sep="")
-    for which, answer in (("alone", recorded.alone), ("recorded", recorded.answer)):
+    task = engine_task(kernel, prompt, 16, count=False)
+    with tempfile.TemporaryDirectory() as folder:
+        machines = Machines([task], Workshop(Path(folder)))
+        found = recorded(machines.result(task))
+        machines.close()
+    Path(output).write_bytes(found.capture)
+    print(found.said, f"recorder: at most {found.peak_kb} kB resident", sep="")
+    for which, answer in (("alone", found.alone), ("recorded", found.answer)):
         print(f"{which}: {answer['timings']['predicted_per_second']:.2f} tokens/s")
 
 

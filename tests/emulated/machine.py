@@ -16,9 +16,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from tests.conftest import REPO, require
 from tests.emulated.initramfs import Content, tree, write_initramfs
@@ -30,6 +32,7 @@ KERNELS = (
 )
 CONSOLE_LINES = 60
 BOOTS = 3
+BOOT_TIMEOUT = 120
 BEGUN = "running /command"
 """What init.sh says on the console before anything of ours runs."""
 
@@ -109,13 +112,15 @@ def boot(
     megabytes: int = 1024,
     count_instructions: bool = False,
     timeout: float = 120,
+    stop: Event | None = None,
 ) -> Result:
     """Boots a kernel, runs a shell command in an empty folder, and returns what came of it.
 
     `files` are laid at absolute paths; `disks` (raw images) are /dev/vda, /dev/vdb, ..., read only.
     With `count_instructions` one processor retires one instruction every 2 ns of virtual time
     and never sleeps: counters of retired instructions then count, and time is not the world's.
-    Raises MachineError when the machine crashes or takes more than `timeout` seconds.
+    Raises MachineError when the machine crashes or the command takes more than `timeout` seconds,
+    or when `stop` is set.
     """
     require_machine(kernel)
     kind = processor(kernel)
@@ -148,8 +153,8 @@ def boot(
         # qemu's processors do not bear all that kernels do while they boot (code that one of them
         # patches while another runs it): once in a while one fails before our turn comes.
         for _ in range(BOOTS):
-            problem = _run(arguments, timeout)
-            if BEGUN in _text(folder / "console"):
+            problem = _run(arguments, folder / "console", timeout, stop or Event())
+            if _has_begun(folder / "console") or (stop and stop.is_set()):
                 break
         return _result(folder, problem)
 
@@ -163,21 +168,34 @@ def _ports(folder: Path) -> list[str]:
     return options
 
 
-def _run(arguments: Sequence[str], timeout: float) -> str:
+def _run(arguments: Sequence[str], console: Path, timeout: float, stop: Event) -> str:
     """Runs qemu to its end; what went wrong, if anything did."""
-    try:
-        done = subprocess.run(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"it had not finished after {timeout} s"
-    return f"qemu: {done.stderr.strip()}" if done.returncode else ""
+    with subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as machine:
+        phases = [(BOOT_TIMEOUT, "come to the command"), (timeout, "finished")]
+        try:
+            until = time.monotonic() + BOOT_TIMEOUT
+            while machine.poll() is None:
+                if len(phases) == 2 and _has_begun(console):
+                    del phases[0]
+                    until = time.monotonic() + timeout
+                if stop.wait(0.1):
+                    return "nobody waits for it any more"
+                if time.monotonic() > until:
+                    return f"it had not {phases[0][1]} after {phases[0][0]} s"
+            _, said = machine.communicate()
+        finally:
+            machine.kill()
+    return f"qemu: {said.strip()}" if machine.returncode else ""
+
+
+def _has_begun(console: Path) -> bool:
+    return BEGUN in _text(console)
 
 
 def _result(folder: Path, problem: str) -> Result:

@@ -12,7 +12,8 @@ import pytest
 
 from profinfer.capture import FrameKind
 from profinfer.trace_processor import open_trace
-from tests.emulated.board import make_board
+from tests.emulated.board import Recording, captured
+from tests.emulated.machines import COUNTING, Machines, Task
 from tests.matrix import Matrix
 from tests.recorder.recording import convert, frame_json
 
@@ -36,20 +37,22 @@ WHERE k.op != 'MUL_MAT' AND c.graph_id > 1 AND c.complete
 """
 # Of 2 threads: 5 operators of each of 3 layers and the last norm, in all graphs but one.
 SLICES = 2 * (5 * 3 + 1) * 22
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(1200)]
 OPS = {"RMS_NORM+MUL", "ADD", "SILU"}
 
 
-def record(
-    kernel: str, counters: str, folder: Path, work: str, *, options: tuple[str, ...] = ()
-) -> tuple[Path, str]:
-    """The trace, and what the recorder said. `work`: what an operator does."""
-    board = make_board("aarch64", folder, "--counters", counters, *options)
-    result = board.run(
-        kernel, "--level barrier", f"{SCHEDULE} {work}", count_instructions=True
-    ).check()
-    capture = folder / "t.raw"
-    capture.write_bytes(result.files["t.raw"])
-    return convert(capture), result.output
+def task(kernel: str, name: str, counters: str, work: str, *options: str) -> Task:
+    """A recording with counters. `work`: what an operator does."""
+    return Task(
+        kernel,
+        name,
+        Recording(
+            "--level barrier --scheduler off",
+            f"{SCHEDULE} {work}",
+            plan=("--counters", counters, *options),
+        ),
+        COUNTING,
+    )
 
 
 def query(trace: Path, sql: str) -> Rows:
@@ -63,11 +66,19 @@ def values(found: Rows, name: str, place: int, op: str = "") -> set[float]:
     return {value for row in rows if isinstance(value := row[2], float)}
 
 
-@pytest.mark.matrix
-@pytest.mark.parametrize("kernel", ["arm64-5.10", "arm64-6.1", "arm64-6.12"])
-def test_instructions_are_the_operators(kernel: str, tmp_path: Path, matrix: Matrix) -> None:
-    matrix("PMU counters per operator", kernel=kernel, machine="aarch64", loader="C")
-    trace, _ = record(kernel, ONE_GROUP, tmp_path, f"--loop {LOOP}")
+ONE = [
+    task(kernel, "one-group", ONE_GROUP, f"--loop {LOOP}")
+    for kernel in ("arm64-5.10", "arm64-6.1", "arm64-6.12")
+]
+
+
+@pytest.mark.parametrize("task", ONE, ids=str)
+def test_instructions_are_the_operators(
+    task: Task, machines: Machines, tmp_path: Path, matrix: Matrix
+) -> None:
+    matrix("PMU counters per operator", kernel=task.kernel, machine="aarch64", loader="libbpf")
+    capture, _ = captured(machines.result(task), tmp_path)
+    trace = convert(capture)
     found = query(trace, COUNTED)
     names = ("cycles:u", "instructions:u", "stall_backend:u", "page-faults")
     assert {row[0] for row in found} == set(names)
@@ -85,11 +96,15 @@ def test_instructions_are_the_operators(kernel: str, tmp_path: Path, matrix: Mat
     assert values(found, "page-faults", 0) == values(found, "page-faults", 1) == {0}
 
 
-@pytest.mark.matrix
-def test_nine_events_take_turns(tmp_path: Path, matrix: Matrix) -> None:
-    matrix("PMU counters, multiplexed", kernel="arm64-6.12", machine="aarch64", loader="C")
-    trace, _ = record("arm64-6.12", NINE, tmp_path, f"--loop {LOOP}")
-    found = query(trace, COUNTED)
+@pytest.mark.parametrize(
+    "task", [task("arm64-6.12", "nine-events", NINE, f"--loop {LOOP}")], ids=str
+)
+def test_nine_events_take_turns(
+    task: Task, machines: Machines, tmp_path: Path, matrix: Matrix
+) -> None:
+    matrix("PMU counters, multiplexed", kernel=task.kernel, machine="aarch64", loader="libbpf")
+    capture, _ = captured(machines.result(task), tmp_path)
+    found = query(convert(capture), COUNTED)
     assert len({row[0] for row in found}) == 9
     shares = {float(row[4]) / float(row[3]) for row in found}  # type: ignore[arg-type]
     assert min(shares) == 0
@@ -103,16 +118,24 @@ def test_nine_events_take_turns(tmp_path: Path, matrix: Matrix) -> None:
     assert {row[2] for row in instructions if row[4] == 0} == {0}
 
 
-@pytest.mark.matrix
-def test_a_preset_of_the_board(tmp_path: Path, matrix: Matrix) -> None:
+PRESET = task(
+    "arm64-6.12", "preset", "memory,stalls,faults,nothing:here", f"--touch {TOUCH}",
+    "--cpu", "cortex-a76",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("task", [PRESET], ids=str)
+def test_a_preset_of_the_board(
+    task: Task, machines: Machines, tmp_path: Path, matrix: Matrix
+) -> None:
     """Planned elsewhere, by the CPU's name; what it is there is what perf would count."""
-    matrix("counter presets", kernel="arm64-6.12", machine="aarch64", loader="C")
-    options = ("--cpu", "cortex-a76")
-    counters = "memory,stalls,faults,nothing:here"
-    trace, said = record("arm64-6.12", counters, tmp_path, f"--touch {TOUCH}", options=options)
+    matrix("counter presets", kernel=task.kernel, machine="aarch64", loader="libbpf")
+    result = machines.result(task)
+    capture, _ = captured(result, tmp_path)
+    trace, said = convert(capture), result.output
     assert "not counted: nothing:here: no PMU here counts it; here are: " in said
     assert "armv8" in said
-    start = frame_json(tmp_path / "t.raw", FrameKind.START)["counters"]
+    start = frame_json(capture, FrameKind.START)["counters"]
     assert [(e["name"], e["unit"], e["scale"], e["leader"]) for e in start["events"]] == [
         ("l3d_cache_refill:u", "bytes", 64, "l3d_cache_refill:u"),
         ("mem_access_wr:u", "bytes", 16, "l3d_cache_refill:u"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from profinfer.capture import FrameKind
-from tests.emulated.engine import record_engine
+from tests.emulated.engine import engine_task, recorded
+from tests.emulated.machines import Machines, Task
 from tests.kernel.helpers import BAD_STATS, ending, number, rows
 from tests.matrix import Matrix
 from tests.recorder.recording import convert, drained, frame_json
@@ -19,24 +20,24 @@ SELECT category, count() FROM slice WHERE category IN ('ubatch', 'graph', 'opera
 DECODED = "SELECT sum(decode_tokens) FROM profinfer_request"
 
 
-@pytest.mark.matrix
-def test_a_real_engine_is_recorded_on_arm64(tmp_path: Path, matrix: Matrix) -> None:
-    kernel = "arm64-6.12"
-    matrix("llama.cpp recorded in C", kernel=kernel, machine="aarch64", loader="C")
-    recorded = record_engine(kernel, "Once upon a time", PREDICT, count=True)
-    capture = tmp_path / "t.raw"
-    capture.write_bytes(recorded.capture)
-    start = frame_json(capture, FrameKind.START)
-    matrix(
-        "llama.cpp recorded in C",
-        kernel=kernel,
-        machine="aarch64",
-        loader="C",
-        transport=start["transport"],
-        attach=start["attach"],
-    )
+TASK = engine_task("arm64-6.12", "Once upon a time", PREDICT, count=True)
 
-    records, hits = drained(capture), recorded.hits
+
+@pytest.mark.matrix
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("task", [TASK], ids=str)
+def test_a_real_engine_is_recorded_on_arm64(
+    task: Task, machines: Machines, tmp_path: Path, matrix: Matrix
+) -> None:
+    what = "llama.cpp recorded"
+    matrix(what, kernel=task.kernel, machine="aarch64", loader="libbpf")
+    found = recorded(machines.result(task))
+    capture = tmp_path / "t.raw"
+    capture.write_bytes(found.capture)
+    start = frame_json(capture, FrameKind.START)
+    matrix(what, kernel=task.kernel, machine="aarch64", loader="libbpf",
+           transport=start["transport"], attach=start["attach"])  # fmt: skip
+    records, hits = drained(capture), found.hits
     assert {name: records[name] for name in ("operator", "fused", "barrier")} == {
         name: hits[name] for name in ("operator", "fused", "barrier")
     }
@@ -50,10 +51,10 @@ def test_a_real_engine_is_recorded_on_arm64(tmp_path: Path, matrix: Matrix) -> N
         "graph": hits["graph"],
         "operator": hits["operator"] + hits["fused"],
     }
-    assert recorded.answer["text"] == recorded.alone["text"]
+    assert found.answer["text"] == found.alone["text"]
     # The first token is the prefill's.
-    assert number(decoded[0][0]) == recorded.answer["timings"]["predicted_n"] - 1 == PREDICT - 1
+    assert number(decoded[0][0]) == found.answer["timings"]["predicted_n"] - 1 == PREDICT - 1
     assert stats == []
-    assert recorded.peak_kb <= 8 * 1024
+    assert found.peak_kb <= 8 * 1024
     end = ending(trace)
     assert (end["reason"], end["lost"], end["unattributed"]) == ("the target ended", "0", "0")

@@ -7,16 +7,17 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from profinfer.kernel_types import scheduler_types
 from profinfer.layout import describe
 from profinfer.parameters import layout_parameters
-from tests.conftest import require
+from tests.conftest import REPO, require
 from tests.emulated.guest import BPF_LIBRARIES, build
-from tests.emulated.machine import KERNELS, boot, processor
+from tests.emulated.machine import KERNELS, processor
+from tests.emulated.machines import Machines, Task, Work, Workshop
 from tests.matrix import Matrix
 
 OBJECTS = {
@@ -35,8 +36,10 @@ SEC("uprobe") int reads_null(void *ctx) { return *(volatile int *)0; }
 """
 
 
-@pytest.fixture(scope="module")
-def layout() -> dict[str, int]:
+pytestmark = pytest.mark.timeout(1200)
+
+
+def layout(_: Path) -> dict[str, int]:
     """The parameters of a real engine's layout."""
     spec = importlib.util.find_spec("xllamacpp")
     require("the xllamacpp wheel", spec and spec.origin)
@@ -44,77 +47,106 @@ def layout() -> dict[str, int]:
     return layout_parameters(describe([library], uid=os.getuid(), gid=os.getgid()))
 
 
+def refused(kernel: str) -> set[str]:
+    """The ring's atomic instructions came with Linux 5.12; everything else is older."""
+    return {"profinfer", "scheduler"} if kernel.endswith("-5.10") else set()
+
+
+@dataclass(frozen=True)
+class Load:
+    """All objects, for a new engine or an old one."""
+
+    is_old: bool
+
+    def __call__(self, workshop: Workshop, task: Task) -> Work:
+        kernel = task.kernel
+        folder = REPO / "build" / processor(kernel).machine
+        objects = {f"/{name}.bpf.o": folder / f"{name}.bpf.o" for name in OBJECTS}
+        require(f"BPF objects in {folder}", all(path.exists() for path in objects.values()))
+        absent = OPTIONAL if self.is_old else ("nothing",)
+        known = workshop.once("layout", layout)
+        values = {name: -1 if name.startswith(absent) else value for name, value in known.items()}
+        assert (-1 in values.values()) is self.is_old
+        if not self.is_old:
+            values |= {"COUNTERS": 16, "COUNTER_LEADERS": 0xFFFF, "COUNTER_RECORDS": 17}
+        # Registers of a system call are found since 5.15.
+        has_calls = not (refused(kernel) or self.is_old)
+        values |= {"CALL_OFFSET": 120 if has_calls else -1, "TARGET_ONLY": int(self.is_old)}
+        values |= {"SWITCH_TELLS_STATE": int(not refused(kernel))}
+        values |= dict.fromkeys(("EXPERTS", "EXPERT_WEIGHTS"), int(not self.is_old))
+        settings = " ".join(f"{name}={value}" for name, value in values.items())
+        command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1 CHILD_OFFSET=44"
+        return Work(command, {"/bin/load": loader(workshop, kernel), **objects})
+
+
+def loader(workshop: Workshop, kernel: str) -> Path:
+    """The program that loads what it is told to."""
+    source = Path(__file__).with_name("load_programs.c")
+    return workshop.once(
+        f"load-{processor(kernel).machine}",
+        lambda folder: build(kernel, source, folder / "load", *BPF_LIBRARIES),
+    )
+
+
+NEW = [Task(kernel, "load", Load(False)) for kernel in KERNELS]
+OLD = Task("x86-6.12", "load-old", Load(True))
+
+
 @pytest.mark.matrix
 @pytest.mark.parametrize(
-    ("kernel", "old"), [*((kernel, False) for kernel in KERNELS), ("x86-6.12", True)]
+    ("task", "old"),
+    [pytest.param(task, task is OLD, id=f"{task.kernel}-{task is OLD}") for task in (*NEW, OLD)],
 )
 def test_every_program_is_accepted(
-    repo: Path, tmp_path: Path, matrix: Matrix, layout: dict[str, int], kernel: str, old: bool
+    repo: Path, matrix: Matrix, machines: Machines, task: Task, old: bool
 ) -> None:
     """With every field that an engine may have and as many counters as there is room for, and with
     none of those an old engine lacks and no counters."""
     what = "programs loaded" + (", old engine" if old else "")
-    # The ring's atomic instructions came with Linux 5.12; everything else is older.
-    is_old = kernel.endswith("-5.10")
-    refused = {"profinfer", "scheduler"} if is_old else set()
-    transport = "perf" if refused else "both"
-    machine = processor(kernel).machine
-    matrix(what, kernel=kernel, machine=machine, loader="libbpf", transport=transport)
-    objects = {f"/{name}.bpf.o": repo / f"build/{machine}/{name}.bpf.o" for name in OBJECTS}
-    require(f"BPF objects for {machine}", all(path.exists() for path in objects.values()))
-    tool = build(kernel, repo / "tests/emulated/load_programs.c", tmp_path / "load", *BPF_LIBRARIES)
-    absent = OPTIONAL if old else ("nothing",)
-    values = {name: -1 if name.startswith(absent) else value for name, value in layout.items()}
-    assert (-1 in values.values()) is old
-    if not old:
-        values |= {"COUNTERS": 16, "COUNTER_LEADERS": 0xFFFF, "COUNTER_RECORDS": 17}
-    # Registers of a system call are found since 5.15.
-    values |= {"CALL_OFFSET": -1 if is_old or old else 120, "TARGET_ONLY": int(old)}
-    values |= {"SWITCH_TELLS_STATE": int(not is_old)}
-    values |= dict.fromkeys(("EXPERTS", "EXPERT_WEIGHTS"), int(not old))
-    settings = " ".join(f"{name}={value}" for name, value in values.items())
-    command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1 CHILD_OFFSET=44"
-    result = boot(kernel, command, {"/bin/load": tool, **objects})
+    left_out = refused(task.kernel)
+    matrix(what, kernel=task.kernel, machine=processor(task.kernel).machine, loader="libbpf",
+           transport="perf" if left_out else "both")  # fmt: skip
+    result = machines.result(task)
     expected = [
         (f"/{name}.bpf.o", program)
         for name, source in OBJECTS.items()
-        if name not in refused
+        if name not in left_out
         for program in programs(repo / f"bpf/{source}.bpf.c")
     ]
     loaded = re.findall(r"^loaded: (\S+) (\S+)$", result.output, re.M)
     assert sorted(loaded) == sorted(expected), result.output
-    assert (result.status != 0) is bool(refused)
-    assert ("BPF_STX uses reserved fields" in result.output) is bool(refused)
+    assert (result.status != 0) is bool(left_out)
+    assert ("BPF_STX uses reserved fields" in result.output) is bool(left_out)
+
+
+TYPES = [
+    Task(kernel, "types", lambda _, __: Work("cp /sys/kernel/btf/vmlinux .")) for kernel in KERNELS
+]
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_the_kernels_types_are_found_and_its_tracepoints_take_the_programs(
-    repo: Path, tmp_path: Path, matrix: Matrix, kernel: str
+@pytest.mark.parametrize("task", TYPES, ids=str)
+def test_the_kernels_types_are_found(
+    repo: Path, tmp_path: Path, machines: Machines, task: Task
 ) -> None:
-    """With the offsets that its own BTF gives."""
-    machine = processor(kernel).machine
-    matrix("scheduler's programs attached", kernel=kernel, machine=machine, loader="libbpf",
-           transport="perf")  # fmt: skip
-    types = boot(kernel, "cp /sys/kernel/btf/vmlinux .", {}).check().files["vmlinux"]
+    """That its tracepoints take the programs with these is seen by recordings (test_recorder)."""
     path = tmp_path / "vmlinux"
-    path.write_bytes(types)
-    found = scheduler_types(path)
-    assert found["SWITCH_TELLS_STATE"] == (not kernel.endswith("-5.10"))
-    program = repo / f"build/{machine}/scheduler-perf.bpf.o"
-    require(f"BPF objects for {machine}", program.exists())
-    source = repo / "tests/emulated/record_schedule.c"
-    tool = build(kernel, source, tmp_path / "tool", f"-I{repo}/bpf", *BPF_LIBRARIES)
-    settings = " ".join(f"{name}={value}" for name, value in found.items())
-    command = f"tool /scheduler-perf.bpf.o {settings} BOOT_CLOCK=1 CALL_OFFSET=-1"
-    result = boot(kernel, command, {"/bin/tool": tool, "/scheduler-perf.bpf.o": program}).check()
-    seen = dict(re.findall(r"^(\w+): (.*)$", result.output, re.M))
-    # It has slept 20 times, with its default priority, and changed its name once.
-    assert {name: seen[name] for name in ("asleep", "woken", "priorities", "name")} == {
-        "asleep": "20", "woken": "20", "priorities": "20", "name": "other-name",
-    }  # fmt: skip
-    assert int(seen["awake"]) >= 20  # somebody may have preempted it
-    assert seen["threads"] == "1 made as other-name, 1 ended, 1 gone"
+    path.write_bytes(machines.result(task).check().files["vmlinux"])
+    settings = scheduler_types(repo, path, tmp_path)
+    assert f"SWITCH_TELLS_STATE={int(not task.kernel.endswith('-5.10'))}" in settings
+
+
+def scheduler_types(repo: Path, btf: Path, folder: Path) -> str:
+    """Parameters of the scheduler's programs, as the recorder finds them in a kernel's BTF."""
+    recorder = repo / "bpf/recorder"
+    sources = [repo / "tests/emulated/kernel_types.c", recorder / "btf.c",
+               recorder / "kernel_types.c"]  # fmt: skip
+    command = ["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-iquote", recorder, "-o", folder / "types"]
+    subprocess.run([*map(str, command), *map(str, sources)], check=True, timeout=60)
+    done = subprocess.run(
+        [folder / "types", btf], stdout=subprocess.PIPE, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
 
 
 def programs(source: Path) -> list[str]:
@@ -124,18 +156,27 @@ def programs(source: Path) -> list[str]:
     return found
 
 
-def test_a_refusal_comes_with_the_verifiers_log(repo: Path, tmp_path: Path) -> None:
+def load_refused(workshop: Workshop, task: Task) -> Work:
+    refused = workshop.once("refused", compile_refused)
+    files = {"/bin/load": loader(workshop, task.kernel), "/refused.bpf.o": refused}
+    return Work("load /refused.bpf.o", files)
+
+
+def compile_refused(folder: Path) -> Path:
     require("clang", shutil.which("clang"))
-    source, refused = tmp_path / "refused.bpf.c", tmp_path / "refused.bpf.o"
+    source, refused = folder / "refused.bpf.c", folder / "refused.bpf.o"
     source.write_text(REFUSED)
-    includes = (f"-I{repo}/build/sysroot/x86_64/usr/include", "-I/usr/include/x86_64-linux-gnu")
+    includes = (f"-I{REPO}/build/sysroot/x86_64/usr/include", "-I/usr/include/x86_64-linux-gnu")
     subprocess.run(
         ["clang", "-target", "bpf", "-O2", *includes, "-c", source, "-o", refused],
         check=True,
         timeout=60,
     )
-    load = repo / "tests/emulated/load_programs.c"
-    tool = build("x86-6.1", load, tmp_path / "load", *BPF_LIBRARIES)
-    result = boot("x86-6.1", "load /refused.bpf.o", {"/bin/load": tool, "/refused.bpf.o": refused})
+    return refused
+
+
+@pytest.mark.parametrize("task", [Task("x86-6.1", "refused", load_refused)], ids=str)
+def test_a_refusal_comes_with_the_verifiers_log(task: Task, machines: Machines) -> None:
+    result = machines.result(task)
     assert result.status == 1
     assert re.search(r"BEGIN PROG LOAD LOG(?s:.*)R\d invalid mem access", result.output)

@@ -1,77 +1,226 @@
 """The recorder in C records the known schedule under every kernel; its captures convert here."""
 
+# ruff: noqa: S608  SQL is put together here, from numbers
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
-from profinfer.capture import FrameKind
-from tests.emulated.board import Board, make_board
-from tests.emulated.machine import KERNELS, processor
-from tests.kernel.helpers import assert_matches, ending
+from profinfer.capture import FrameKind, read_capture
+from profinfer.records import RECORD, Kind, SchedulerKind
+from tests.emulated.board import DISK_BYTES, Counted, Recording, captured, counted, disk
+from tests.emulated.guest import build
+from tests.emulated.machine import KERNELS, Result, processor
+from tests.emulated.machines import Machines, Task, Work, Workshop
+from tests.kernel.helpers import KERNELS_OWN, assert_matches, ending, number, rows
 from tests.matrix import Matrix
 from tests.recorder.recording import convert, frame_json
 
 SCHEDULE = "--threads 2 --layers 3 --prompt 13 --decode 20 --sequences 2 --backend2"
 WITHOUT_RINGS = ("arm64-5.10", "x86-5.10")
 WITHOUT_LINKS = (*WITHOUT_RINGS, "arm64-6.1", "x86-6.1")
+RINGS = "this kernel lacks the atomic instructions or the ring buffer of the ring transport"
+LINKS = "this kernel has no uprobe_multi links"
+SLEEPS, PRIORITY, INTERRUPTIBLE, NAME = 20, 120, 1, b"other-name"
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(1200)]
 
 
-@pytest.fixture(scope="module")
-def board(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Board]:
-    """Makes the board for a kernel's machine, once per machine."""
-    made = cache(lambda machine: make_board(machine, tmp_path_factory.mktemp(machine)))
-    return lambda kernel: made(processor(kernel).machine)
+@dataclass(frozen=True)
+class Cell:
+    """A recording with all that the kernel can show, by one transport and one way to attach."""
+
+    kernel: str
+    transport: str
+    attach: str
+    is_launched: bool
+
+    @property
+    def why_not(self) -> str:
+        """What the kernel lacks, if anything."""
+        if self.attach == "uprobe_multi" and self.kernel in WITHOUT_LINKS:
+            return LINKS
+        return RINGS if self.transport == "ring" and self.kernel in WITHOUT_RINGS else ""
+
+    @property
+    def name(self) -> str:
+        way = "launched" if self.is_launched else "by-pid"
+        return f"{self.transport}-{self.attach}-{way}"
+
+    def task(self) -> Task:
+        options = f"--transport {self.transport} --attach {self.attach} --level barrier {ALL}"
+        schedule = f"{SCHEDULE} --read /dev/vda"
+        work = RecordAll(options, schedule, self.is_launched, beside="sleeper >slept")
+        return Task(self.kernel, self.name, work)
 
 
-@pytest.mark.matrix
-@pytest.mark.parametrize("transport", ["ring", "perf"])
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_the_known_schedule_is_recorded_there_and_converted_here(
-    kernel: str, transport: str, board: Callable[[str], Board], matrix: Matrix, tmp_path: Path
-) -> None:
-    machine, attach = (
-        processor(kernel).machine,
-        "perf_event" if kernel in WITHOUT_LINKS else "uprobe_multi",
-    )
-    what = "schedule recorded in C"
-    matrix(what, kernel=kernel, machine=machine, loader="C", transport=transport, attach=attach)
-    result = board(kernel).run(kernel, f"--transport {transport}", SCHEDULE)
-    if transport == "ring" and kernel in WITHOUT_RINGS:
-        matrix(
-            "refused as it should", kernel=kernel, machine=machine, loader="C", transport=transport
+ALL = "--scheduler system --faults --block-io"
+
+
+class RecordAll(Recording):
+    """Of the sleeper, too."""
+
+    def __call__(self, workshop: Workshop, task: Task) -> Work:
+        work = super().__call__(workshop, task)
+        source = Path(__file__).with_name("sleeper.c")
+        sleeper = workshop.once(
+            f"sleeper-{processor(task.kernel).machine}",
+            lambda folder: build(task.kernel, source, folder / "sleeper"),
         )
+        return Work(work.command, {**work.files, "/bin/sleeper": sleeper}, disk(workshop))
+
+
+def cells(kernel: str) -> list[Cell]:
+    """Both transports and both ways to attach; among those that can be, both ways to begin."""
+    found = [
+        Cell(kernel, transport, attach, (transport == "ring") == (attach == "uprobe_multi"))
+        for transport in ("ring", "perf")
+        for attach in ("uprobe_multi", "perf_event")
+    ]
+    possible = [cell for cell in found if not cell.why_not]
+    if len(possible) == 1:
+        found.append(Cell(kernel, "perf", "perf_event", not possible[0].is_launched))
+    return found
+
+
+CELLS = [cell for kernel in KERNELS for cell in cells(kernel)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "task"),
+    [pytest.param(cell, cell.task(), id=f"{cell.name}-{cell.kernel}") for cell in CELLS],
+)
+def test_the_known_schedule_is_recorded_there_and_converted_here(
+    cell: Cell, task: Task, machines: Machines, matrix: Matrix, tmp_path: Path
+) -> None:
+    """With the scheduler and the faults as the kernel itself counts them."""
+    machine = processor(cell.kernel).machine
+    what = f"schedule, scheduler, faults; {'launched' if cell.is_launched else 'by PID'}"
+    matrix(what, kernel=cell.kernel, machine=machine, loader="libbpf", transport=cell.transport,
+           attach=cell.attach, why_not=cell.why_not)  # fmt: skip
+    result = machines.result(task)
+    if cell.why_not:
         assert result.status == 4
-        assert "lacks the atomic instructions or the ring buffer" in result.output
-        assert "hint: --transport perf needs less" in result.output
+        assert cell.why_not in result.output
+        other = "attach auto" if cell.why_not == LINKS else "transport perf"
+        assert f"hint: record --{other}" in result.output
         return
-    result.check()
-    capture = tmp_path / "t.raw"
-    capture.write_bytes(result.files["t.raw"])
+    capture, truth = captured(result, tmp_path)
     start = frame_json(capture, FrameKind.START)
-    assert (start["transport"], start["attach"]) == (transport, attach)
+    assert (start["transport"], start["attach"]) == (cell.transport, cell.attach)
     assert start["uname"]["machine"] == machine
     assert start["boot_clock"] is True
+    assert start["scheduler"]["mode"] == "system"
     trace = convert(capture)
-    assert_matches(trace, json.loads(result.files["truth"]), "barrier")
+    assert_matches(trace, truth, "barrier", beside=KERNELS_OWN)
+    check_threads(trace, counted(result), {thread["tid"] for thread in truth["threads"]})
+    check_reads(capture, counted(result).read_bytes, start["page_size"])
+    check_sleeper(capture, result)
     end = ending(trace)
     assert (end["reason"], end["lost"], end["unattributed"]) == ("the target ended", "0", "0")
+    assert frame_json(capture, FrameKind.END)["scheduler"]["lost"] == 0
 
 
-@pytest.mark.matrix
-@pytest.mark.parametrize("kernel", ["arm64-5.10", "arm64-6.12"])
+def check_threads(trace: Path, kernel: Counted, tids: set[int]) -> None:
+    """Switches and faults of the engine's threads are as many as the kernel has counted."""
+    _, turns, switches, faults, losses = rows(
+        trace,
+        "INCLUDE PERFETTO MODULE profinfer.memory",
+        *(
+            f"SELECT tid, count() FROM sched AS s JOIN thread USING (utid) WHERE {at} BETWEEN"
+            f" {kernel.begin} AND {kernel.end} AND s.dur >= 0 GROUP BY 1"
+            for at in ("s.ts", "s.ts + s.dur")
+        ),
+        "SELECT f.kind, tid, count() FROM profinfer_fault AS f JOIN thread USING (utid)"
+        f" WHERE f.ts BETWEEN {kernel.begin} AND {kernel.end} GROUP BY 1, 2",
+        "SELECT name FROM slice WHERE category GLOB 'loss*'",
+    )
+    assert losses == []
+    assert tids <= kernel.switches.keys()
+    # They sleep at both looks: each turn has ended.
+    for found in (turns, switches):
+        seen = {number(tid): number(n) for tid, n in found}
+        assert {tid: seen.get(tid, 0) for tid in kernel.switches} == kernel.switches
+        # Since Linux 6.12 some that follow a wake-up are not among the kernel's turns.
+        assert all(seen.get(tid, 0) >= turns for tid, turns in kernel.turns.items())
+    assert min(kernel.switches[tid] for tid in tids) > 5
+    for kind, expected in (("minor", kernel.minor), ("major", kernel.major)):
+        seen = {number(tid): number(n) for k, tid, n in faults if k == kind}
+        assert seen == {tid: n for tid, n in expected.items() if n}
+    assert sum(kernel.minor.values()) > 0
+
+
+def check_reads(capture: Path, read_bytes: int, page_size: int) -> None:
+    """The pages that have come into memory are as many as the kernel has read for the engine."""
+    found = records_of(capture, FrameKind.RECORDS)
+    pages = 1 << (found["b"][found["kind"] == Kind.FILE_READ] >> np.uint64(58)).astype(np.int64)
+    assert pages.sum() * page_size == read_bytes == DISK_BYTES
+
+
+def check_sleeper(capture: Path, result: Result) -> None:
+    """What the scheduler's records say of it: how often it slept, its names, its child."""
+    me, child = (int(word) for word in result.files["slept"].split())
+    records = records_of(capture, FrameKind.SCHEDULER)
+
+    def of(kind: SchedulerKind, tid: int, field: str = "tid") -> npt.NDArray[np.void]:
+        values = records["a"] & np.uint64(0xFFFFFFFF) if field == "a" else records[field]
+        found: npt.NDArray[np.void] = records[(records["kind"] == kind) & (values == tid)]
+        return found
+
+    left, woken = of(SchedulerKind.SWITCH, me), of(SchedulerKind.WAKING, me, "a")
+    # In its sleeps, and while it waited for its child, and at the end.
+    named = of(SchedulerKind.RENAME, me)["ts"][-1]
+    forked = of(SchedulerKind.NEWTASK, child, "a")
+    until = forked["ts"][0]
+    left, woken = (x[(x["ts"] > named) & (x["ts"] < until)] for x in (left, woken))
+    states = left["a"] >> np.uint64(32) & np.uint64(0xFFFF)
+    assert np.count_nonzero(states == INTERRUPTIBLE) == len(woken) == SLEEPS
+    assert set((woken["a"] >> np.uint64(48)).tolist()) == {PRIORITY}
+    came = of(SchedulerKind.SWITCH, me, "a")
+    assert np.count_nonzero((came["ts"] > named) & (came["ts"] < until)) >= SLEEPS
+    assert (
+        text(of(SchedulerKind.RENAME, me)[-1]) == text(of(SchedulerKind.NEWNAME, child)[0]) == NAME
+    )
+    assert (forked["a"] >> np.uint64(32)).tolist() == [me]
+    assert len(of(SchedulerKind.EXIT, child)) == len(of(SchedulerKind.FREE, child)) == 1
+
+
+def records_of(capture: Path, kind: FrameKind) -> npt.NDArray[np.void]:
+    """All records in frames of a kind."""
+    frames = [frame.data for frame in read_capture(capture) if frame.kind == kind]
+    return np.frombuffer(b"".join(frames), RECORD)
+
+
+def text(record: np.void) -> bytes:
+    """The name in a record."""
+    name: bytes = record["a"].tobytes() + record["b"].tobytes()
+    return name.rstrip(b"\0")
+
+
+# Root may raise its limits.
+CHOSEN = [
+    Task(
+        kernel,
+        "chosen",
+        Recording("--level token --scheduler target", SCHEDULE, before="ulimit -n 16"),
+    )
+    for kernel in ("arm64-5.10", "arm64-6.12")
+]
+
+
+@pytest.mark.parametrize("task", CHOSEN, ids=str)
 def test_the_transport_is_chosen_by_what_the_kernel_can(
-    kernel: str, board: Callable[[str], Board], matrix: Matrix, tmp_path: Path
+    task: Task, machines: Machines, matrix: Matrix, tmp_path: Path
 ) -> None:
-    transport = "perf" if kernel in WITHOUT_RINGS else "ring"
-    machine = processor(kernel).machine
-    matrix("transport chosen", kernel=kernel, machine=machine, loader="C", transport=transport)
-    result = board(kernel).run(kernel, "--level token", SCHEDULE).check()
-    capture = tmp_path / "t.raw"
-    capture.write_bytes(result.files["t.raw"])
+    transport = "perf" if task.kernel in WITHOUT_RINGS else "ring"
+    machine = processor(task.kernel).machine
+    matrix("transport chosen", kernel=task.kernel, machine=machine, loader="libbpf",
+           transport=transport)  # fmt: skip
+    capture, truth = captured(machines.result(task), tmp_path)
     assert frame_json(capture, FrameKind.START)["transport"] == transport
-    assert_matches(convert(capture), json.loads(result.files["truth"]), "token")
+    assert frame_json(capture, FrameKind.START)["scheduler"]["mode"] == "target"
+    assert_matches(convert(capture), truth, "token", beside=KERNELS_OWN)

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the recorder finds in another kernel's BTF: kernel_types FILE */
+#include "kernel_types.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+int main(int argc, char **argv) {
+  struct kernel_types found;
+  struct stat status;
+  int fd = argc == 2 ? open(argv[1], O_RDONLY) : -1;
+  if (fd < 0 || fstat(fd, &status))
+    return 2;
+  kernel_types_find(mmap(0, status.st_size, PROT_READ, MAP_PRIVATE, fd, 0), status.st_size, &found);
+  if (*found.problem) {
+    fprintf(stderr, "%s\n", found.problem);
+    return 1;
+  }
+  printf("TASK_PID=%d TASK_PRIO=%d TASK_COMM=%d TASK_STATE=%d TASK_EXIT_STATE=%d TASK_CPU=%d "
+         "SWITCH_TELLS_STATE=%d\n",
+         found.task_pid, found.task_prio, found.task_comm, found.task_state, found.task_exit_state,
+         found.task_cpu, found.switch_tells_state);
+}
