@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.matrix import matrix_fixture, pytest_terminal_summary
 
@@ -65,6 +66,32 @@ def pytest_make_collect_report(
     report = yield
     _forbid_skip(report)
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Groups(config, log)
+
+
+class _Groups(LoadScopeScheduling):  # type: ignore[misc] # xdist says nothing of its types
+    """Tests of one group run one after another, two groups side by side. Whoever records on this
+    machine's kernel is in one group: some ask who else has probes there."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::")[0].removeprefix("tests/")
+        if not path.startswith(_ELSEWHERE):
+            return "this kernel"
+        return next((folder for folder in _TOGETHER if path.startswith(folder)), path)
+
+
+_ELSEWHERE = (
+    "contract/", "emulated/", "fuzz/", "layout/", "plan/test_backends", "plan/test_confinement",
+    "plan/test_errors", "plan/test_events", "plan/test_foreign", "recorder_units/", "replay/",
+    "sql/", "test_", "tools/test_make", "trace_processor/", "ui/", "writer/",
+)  # fmt: skip
+"""What does not care who else records here, and records nothing itself."""
+_TOGETHER = ("emulated/", "layout/", "plan/")
+"""Of these, what is shared by all files."""
 
 
 @pytest.fixture(scope="session", name="require")

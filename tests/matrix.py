@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 
 PROPERTY = "matrix"
-COLUMNS = ("what", "kernel", "machine", "loader", "transport", "attach", "result")
+COLUMNS = ("what", "kernel", "machine", "loader", "transport", "attach", "result", "why not")
 OUTCOMES = ("passed", "failed", "error", "skipped")
 
 
@@ -26,6 +26,7 @@ class Matrix(Protocol):
         loader: str = "-",
         transport: str = "-",
         attach: str = "-",
+        why_not: str = "",
     ) -> None: ...
 
 
@@ -35,7 +36,8 @@ def matrix_fixture(request: pytest.FixtureRequest) -> Matrix:
 
     `what` is done there, such as "programs loaded"; `kernel` and `machine` are this machine's
     unless an emulated one is named. A second call replaces the row: how probes were attached may
-    be known only then.
+    be known only then. `why_not`: what a kernel, which cannot do it, gave as the reason; the test
+    was whether it does.
     """
 
     def row(
@@ -46,11 +48,12 @@ def matrix_fixture(request: pytest.FixtureRequest) -> Matrix:
         loader: str = "-",
         transport: str = "-",
         attach: str = "-",
+        why_not: str = "",
     ) -> None:
         release = platform.release().partition("-")[0]
         cells = (
             *(what, kernel or f"{release} (host)", machine or platform.machine()),
-            *(loader, transport, attach),
+            *(loader, transport, attach, why_not),
         )
         properties = request.node.user_properties
         properties[:] = [(name, value) for name, value in properties if name != PROPERTY]
@@ -70,7 +73,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows = [
-        (*value, outcome)
+        (*value[:-1], outcome, value[-1])
         for outcome in OUTCOMES
         for report in terminalreporter.getreports(outcome)
         for name, value in getattr(report, "user_properties", ())

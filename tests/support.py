@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class Engine:
     """The engine double of tests/engine, built, and a private cache for what is learnt of it."""
 
     folder: Path
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """More of the environment."""
 
     @property
     def library(self) -> Path:
@@ -65,6 +68,7 @@ class Engine:
             **os.environ,
             "PYTHONPATH": str(REPO),
             "XDG_CACHE_HOME": str(self.folder / "cache"),
+            **self.extra,
         }
 
 
@@ -248,17 +252,18 @@ def attached(
     """`profinfer record --pid` in the background, from the moment all its probes are in place."""
     command = [*PROFINFER, "record", *ENGINE_ONLY, "--pid", pid, "-o", trace, *options]
     with started(engine, *command) as process:
-        said = _first_line(process)
+        said = first_line(process)
         assert f"({pid}), {probes} probes" in said, said
         yield process
 
 
-def _first_line(process: subprocess.Popen[str]) -> str:
+def first_line(process: subprocess.Popen[str]) -> str:
     """What it says on stderr, and no byte more: the rest is for communicate()."""
     assert process.stderr is not None
     said = b""
     while not said.endswith(b"\n"):
-        assert select.select([process.stderr], [], [], 20)[0], f"waited 20 s; it said {said!r}"
+        # BCC compiles for seconds where the CPUs are its own.
+        assert select.select([process.stderr], [], [], 60)[0], f"waited 60 s; it said {said!r}"
         byte = os.read(process.stderr.fileno(), 1)
         if not byte:
             return said.decode() + process.communicate(timeout=20)[1]
@@ -293,3 +298,13 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return state in "RSD"
+
+
+def family(pid: int) -> dict[str, int]:
+    """The descendants of a process, by name."""
+    found: dict[str, int] = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found[Path(f"/proc/{child}/comm").read_text().strip()] = int(child)
+            found |= family(int(child))
+    return found

@@ -16,6 +16,9 @@ def test_fine(matrix, kernel):
     matrix("loaded", kernel=kernel, machine="aarch64", loader="libbpf")
     matrix("loaded", kernel=kernel, machine="aarch64", loader="libbpf", attach="multi")
 
+def test_refused(matrix):
+    matrix("loaded", kernel="5.10", machine="aarch64", why_not="none there")
+
 def test_broken(matrix):
     matrix("recorded", kernel="7.2", machine="x86_64")
     assert False
@@ -46,8 +49,9 @@ def test_table(repo: Path, tmp_path: Path) -> None:
     rows = [line.split() for line in below if line]
     kernel, machine = os.uname().release.partition("-")[0], os.uname().machine
     assert rows == [
-        ["what", "kernel", "machine", "loader", "transport", "attach", "result"],
+        ["what", "kernel", "machine", "loader", "transport", "attach", "result", "why", "not"],
         ["counted", kernel, "(host)", machine, "-", "perf", "-", "skipped"],
+        ["loaded", "5.10", "aarch64", "-", "-", "-", "passed", "none", "there"],
         ["loaded", "6.1", "aarch64", "libbpf", "-", "multi", "passed"],
         ["loaded", "6.12", "aarch64", "libbpf", "-", "multi", "passed"],
         ["recorded", "7.2", "x86_64", "-", "-", "-", "failed"],

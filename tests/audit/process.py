@@ -9,11 +9,11 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from profinfer import kernel, stubs
+from profinfer import stubs
 from profinfer.elf import Elf
 from profinfer.stubs import Redirection, Stub
 from profinfer.target import executable_mappings
-from profinfer.uprobes import BY_EVENT
+from tests.kernel.own_probes import Counters
 
 TIMEOUT = 30.0
 SITES = {"x86_64": {"nop1": 4, "nop5": 5, "nop10": 10}, "aarch64": {"nop": 4, "branch": 8}}
@@ -109,27 +109,22 @@ class Probes:
     def __init__(
         self, pid: int, library: Path, found: Iterable[Stub], site: int = DEFAULT_SITE
     ) -> None:
-        self._stats = kernel.enable_stats()
-        self._programs: list[int] = []
-        self._events: list[int] = []
+        """Refused where the kernel takes no probe."""
+        self._counters = Counters()
         try:
-            for stub in found:
-                program = kernel.load_nothing()
-                self._programs.append(program)
-                offset = stub.offset + site
-                self._events += BY_EVENT.attach(program, library, [offset], pid, at_return=False)
+            for index, stub in enumerate(found):
+                self._counters.attach(index, library, stub.offset + site, pid)
         except BaseException:
             self.close()
             raise
 
     def hits(self) -> list[int]:
         """How often each has been hit so far."""
-        return [kernel.program_stats(program).runs for program in self._programs]
+        return list(self._counters.runs().values())
 
     def close(self) -> None:
         """Detaches."""
-        for fd in (*self._events, *self._programs, self._stats):
-            os.close(fd)
+        self._counters.close()
 
 
 @contextmanager

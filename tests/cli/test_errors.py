@@ -85,6 +85,28 @@ def test_doctor_names_the_capabilities_that_are_missing() -> None:
         assert ran.code == 3, ran.out
 
 
+def _few_files(count: int) -> tuple[str, ...]:
+    """So many descriptors, of which nobody may have more."""
+    script = f'ulimit -n {count} && exec "$0" "$@"'
+    return ("setpriv", "--bounding-set=-sys_resource", "sh", "-c", script)
+
+
+@pytest.mark.parametrize("count", [8, 16, 32, 48, 64])
+def test_too_few_descriptors_are_named(count: int, engine: Path, tmp_path: Path) -> None:
+    ran = profinfer("record", "--", engine / "known", cwd=tmp_path, prefix=_few_files(count))
+    fails(ran, 4, "open", f"this process may have {count}")
+    assert "ulimit" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_has_as_many_descriptors_as_without_us(engine: Path, tmp_path: Path) -> None:
+    command = ("sh", "-c", f"ulimit -Sn; ulimit -Hn; exec {engine / 'known'} --decode 1")
+    lowered = ("sh", "-c", 'ulimit -Sn 40 && ulimit -Hn 777 && exec "$0" "$@"')
+    ran = profinfer("record", "--", *command, cwd=tmp_path, prefix=lowered)
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[:2] == ["40", "777"]
+
+
 # ---- The target
 
 

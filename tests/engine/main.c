@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "known.h"
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -45,6 +46,17 @@ static void wait_for(const char *what) {
   while (access(what, F_OK))
     sleep_ms(2);
 }
+// Reads a file from one end to the other.
+static void read_file(const char *path) {
+  static char buffer[1 << 16];
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t got = fd;
+  while (got > 0)
+    got = read(fd, buffer, sizeof buffer);
+  if (got < 0)
+    perror("known: --read");
+  close(fd);
+}
 // Tokens of the sequences [first, first + n_seqs), `each` at the positions from `pos` on.
 static void decode_batch(struct llama_context *ctx, int first, int n_seqs, int each, int pos) {
   struct llama_batch b = API(llama_batch_init)(n_seqs * each, 0, 1);
@@ -66,7 +78,7 @@ static void decode_batch(struct llama_context *ctx, int first, int n_seqs, int e
 }
 int main(int argc, char **argv) {
   struct known_config c = KNOWN_DEFAULTS;
-  const char *wait_what = NULL;
+  const char *wait_what = NULL, *read_what = NULL;
   const struct {
     const char *name;
     int has_arg, *value;
@@ -92,6 +104,7 @@ int main(int argc, char **argv) {
               {"rows", 1, &c.rows},
               {"exit-code", 1, &exit_code},
               {"fork", 0, &forks},
+              {"read", 1, NULL},
               {"wait", 1, NULL}};
   enum { N = sizeof spec / sizeof *spec };
   struct option options[N + 1] = {0};
@@ -103,7 +116,7 @@ int main(int argc, char **argv) {
     if (spec[i].value)
       *spec[i].value = spec[i].has_arg ? atoi(optarg) : 1;
     else
-      wait_what = optarg;
+      *(strcmp(spec[i].name, "read") ? &wait_what : &read_what) = optarg;
   }
   sleep_ms(start_delay);
   *API(known_config)() = c;
@@ -119,6 +132,8 @@ int main(int argc, char **argv) {
   struct llama_context *ctx = API(llama_init_from_model)(model, p);
   if (wait_what)
     wait_for(wait_what);
+  if (read_what)
+    read_file(read_what);
   const pid_t child = forks ? fork() : -1; // the engine has no threads before its first graph
 
   for (int s = 0; prompt > 0 && s < sequences; s++)

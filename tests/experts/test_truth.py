@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +25,16 @@ from tests.experts.truth import (
     library,
     number_tokens,
 )
-from tests.kernel.helpers import BAD_STATS, Rows, number, record, rows
+from tests.kernel.helpers import BAD_STATS, PROFINFER, Rows, number, record, rows
 from tests.recorder.recording import attached, convert, make_plan
-from tests.support import require_recording
+from tests.support import (
+    ENGINE_ONLY,
+    family,
+    first_line,
+    is_running,
+    require_recording,
+    wait_for,
+)
 
 EXPERTS = "INCLUDE PERFETTO MODULE profinfer.experts"
 PRIME = 61
@@ -182,10 +191,19 @@ def test_what_was_lost_is_counted_and_marked(tmp_path: Path) -> None:
         long += [[[t, p + 83 * again, s] for t, p, s in batch] for batch in batches]
     wide = ("--context", 8192)
     raw = tmp_path / "t.raw"
-    # The other rings are so large that they do not call for a drain of all.
-    options = ["--experts", "--raw", raw, "--poll", 10, "--structure-ring-size", "512K",
-               "--ring-size", "64M"]  # fmt: skip
-    record(tmp_path / "t.pftrace", options, command("128x8", long, *wide))
+    options = ["--experts", "--raw", raw, "--structure-ring-size", "256K", "--ring-size", "64M"]
+    recording = subprocess.Popen(
+        [*PROFINFER, "record", *ENGINE_ONLY, "-o", str(tmp_path / "t.pftrace"),
+         *map(str, options), "--", *map(str, command("128x8", long, *wide))],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    first_line(recording)
+    processes = family(recording.pid)
+    os.kill(processes["profinfer-rec"], signal.SIGSTOP)
+    wait_for("the engine's end", lambda: not is_running(processes["python"]), 120)
+    os.kill(processes["profinfer-rec"], signal.SIGCONT)
+    _, said = recording.communicate(timeout=60)
+    assert recording.returncode == 0, said
     truth = subprocess.run(
         command("128x8", long, "--dump", *wide),
         check=True,

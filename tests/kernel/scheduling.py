@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from profinfer import query
-from profinfer.loaded import TRANSPORTS
 from profinfer.trace_processor import Session
 from tests.conftest import require
 from tests.support import (
@@ -27,7 +26,9 @@ from tests.support import (
 
 ENDLESS = ("--threads", 2, "--layers", 2, "--decode", 1_000_000, "--work-us", 40)
 BARRIER_PROBES = 10
-MEANS = [(name, transport) for name in ("libbpf", "bcc") for transport in TRANSPORTS]
+MEANS = [(name, transport) for name in ("libbpf", "bcc") for transport in ("ring", "perf")]
+SYSTEM, TARGET = "system", "target"
+"""Ways to record the scheduler."""
 SPINNER = "the-spinner"
 
 
@@ -46,15 +47,6 @@ def cpus_fixture() -> tuple[int, int]:
     found = sorted(os.sched_getaffinity(0))
     require("two CPUs", len(found) >= 2, hardware=True)
     return found[0], found[1]
-
-
-@pytest.fixture(name="signals")
-def signals_fixture() -> Iterator[None]:
-    """A recorder in this process takes them over."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @contextmanager

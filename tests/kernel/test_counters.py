@@ -7,37 +7,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from profinfer import kernel
-from profinfer.config import Config
-from profinfer.converter import Converter
-from profinfer.counting import Counting
-from profinfer.output import Output
-from profinfer.programs import RAW_TRACEPOINT
-from profinfer.recorder import Recorder
 from profinfer.trace_processor import Value
-from profinfer.trace_writer import TraceWriter
-from tests.kernel.scheduling import signals_fixture
+from tests.kernel import own_probes
 from tests.matrix import Matrix
 from tests.support import (
+    PROFINFER,
     Engine,
     Recording,
     as_int,
     attached,
     double_fixture,
     finish,
+    first_line,
     record,
     run,
+    started,
     waiting,
 )
 
-__all__ = ["double_fixture", "signals_fixture"]
+__all__ = ["double_fixture"]
 
 TOUCH = 3
 FAULTS = "{page-faults,sched:sched_switch}"
@@ -113,50 +106,39 @@ def test_page_faults_are_the_threads_own(
         ) == [(0,)]
 
 
-@pytest.mark.usefixtures("hogs", "signals")
+@pytest.fixture
+def missing(tmp_path: Path) -> Path:
+    """A library that stands for a kernel which runs no program at some switches."""
+    library = tmp_path / "missing.so"
+    source = Path(__file__).with_name("missing_switches.c")
+    command = ["gcc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)]
+    subprocess.run(command, check=True, timeout=60)
+    return library
+
+
+@pytest.mark.usefixtures("hogs")
 @pytest.mark.parametrize("loader", ["libbpf", "bcc"])
 def test_what_strangers_count_at_switches_that_are_missed_is_nobodys(
-    loader: str, double: Engine, tmp_path: Path
+    loader: str, missing: Path, double: Engine, tmp_path: Path
 ) -> None:
-    """A kernel may run no program at a switch: here it has none for moments, again and again."""
-    counting: list[Counting] = []
     trace = tmp_path / "missed.pftrace"
     program = ("--touch", TOUCH, "--samples", 0, "--final-barrier", "--threads", 2, "--layers", 2,
                "--decode", 1_000_000)  # fmt: skip
-    config = Config(
-        level="barrier", counters=["page-faults"], scheduler="off", duration=1.5, poll=0.1,
-        loader=loader,
-    )  # fmt: skip
-
-    def miss(_: object) -> None:
-        (own,) = counting
-        loaded = recorder._loaded
-        assert loaded is not None
-        for _ in range(200):
-            # So shortly that no thread can both come and go meanwhile.
-            os.close(own._attached.pop())
-            fd = kernel.attach_raw_tracepoint(loaded.program("count_switch"), "sched_switch")
-            own._attached.append(fd)
-            time.sleep(0.0005)
-
-    nothing = kernel.load_program("b700000000000000 9500000000000000", kind=RAW_TRACEPOINT)
+    options = ("--level", "barrier", "--counters", "page-faults", "--duration", 1.5, "--poll", 0.1,
+               "--loader", loader, "--scheduler", "off", "-o", trace)  # fmt: skip
+    nothing = own_probes.load_program(own_probes.NOTHING, kind=own_probes.RAW_TRACEPOINT)
     # The tracepoint stays on, or to attach would take 10 ms.
-    kept = kernel.attach_raw_tracepoint(nothing, "sched_switch")
+    kept = own_probes.attach_raw_tracepoint(nothing, "sched_switch")
     with waiting(double, tmp_path / "gate", *program) as engine:
-        config = replace(config, pid=engine.pid)
-        output = Output(trace, force=True)
-        converter = Converter(TraceWriter(output))
-        with Recorder(config) as recorder:
-            frames = [recorder.prepare()]
-            counting.append(recorder._counting)
+        command = ("env", f"LD_PRELOAD={missing}", *PROFINFER, "record", "--pid", engine.pid)
+        with started(double, *command, *options) as recorder:
+            first_line(recorder)
             engine.go()
-            recorder.run(frames.append, miss)
-        os.close(kept)
-        os.close(nothing)
-        for frame in frames:
-            converter.feed(frame)
-        output.close()
-    recording = Recording(trace, "", "", 0)
+            code, said = finish(recorder)
+    os.close(kept)
+    os.close(nothing)
+    assert code == 0, said
+    recording = Recording(trace, "", said, code)
     try:
         # Some begin in a graph of which the beginning was not recorded.
         rows = recording.rows(
@@ -255,3 +237,28 @@ def test_what_is_no_name_ends_it_before_the_target_starts(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not trace.exists()
+
+
+def test_when_none_can_be_counted_the_target_does_not_start(double: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "none.pftrace"
+    done = run(
+        double, "record", "-o", trace, "--counters", "nopmu/event=1/", "--", double.program()
+    )
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "none of the counters can be counted here: nopmu/event=1/: there is no PMU nopmu" in (
+        done.stderr
+    )
+    assert "hint: profinfer doctor" in done.stderr
+    assert not trace.exists()
+
+
+def test_what_cannot_be_counted_is_said_before_the_target_starts(
+    double: Engine, tmp_path: Path
+) -> None:
+    script = f"echo begun >&2; exec {double.program()} --decode 1"
+    options = ("-o", tmp_path / "some.pftrace", "--counters", "page-faults,no_such_event")
+    done = run(double, "record", *options, "--", "/bin/sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr
+    assert said.index("not counted: there is no event no_such_event") < said.index("begun\n")
+    assert said.count("no_such_event") == 1

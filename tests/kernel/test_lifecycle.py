@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import re
 import signal
 from collections import Counter
@@ -11,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer import kernel
-from profinfer.capture import Frame, FrameKind
-from profinfer.config import Config
+from profinfer.capture import FrameKind, read_capture
 from profinfer.elf import Elf
 from profinfer.plan import make_plan
-from profinfer.recorder import Recorder
 from profinfer.records import RECORD, Kind
 from profinfer.target import engine_objects
+from tests.kernel.own_probes import enable_stats
 from tests.support import (
     ENGINE_ONLY,
     PROFINFER,
@@ -28,7 +28,9 @@ from tests.support import (
     attached,
     boottime,
     double_fixture,
+    family,
     finish,
+    first_line,
     is_running,
     pairs,
     record,
@@ -59,28 +61,28 @@ def test_kernel_ran_each_handler_once_per_call_of_the_target_alone(
     double: Engine, tmp_path: Path
 ) -> None:
     """Three counts of one run: the target's own, the kernel's of the programs, the records."""
-    frames: list[Frame] = []
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    stats = kernel.enable_stats()
+    raw = tmp_path / "raw"
+    options = ("--level", "barrier", "--raw", raw)
+    # While it is on, what the kernel has counted of a program are all of its runs.
+    stats = enable_stats()
     try:
         with waiting(double, tmp_path / "go", "--threads", 3, "--backend2") as known:
-            with Recorder(Config(pid=known.pid, level="barrier", scheduler="off")) as recorder:
-                recorder.prepare()
-                assert recorder._loaded is not None
-                handlers = {p.handler for p in recorder.plan.probes}
-                programs = {h: recorder._loaded.program(h) for h in handlers}
-                # A stranger is at work all the time: the same files, the same functions.
-                with started(double, double.program(), *ENDLESS) as stranger:
-                    # Shown after a drain, so with all probes in place.
-                    result = recorder.run(frames.append, lambda _: known.go())
-                    assert stranger.poll() is None
-                runs = {name: kernel.program_stats(fd).runs for name, fd in programs.items()}
+            count = probes(known.pid)
+            # A stranger is at work all the time: the same files, the same functions.
+            with (
+                attached(double, known.pid, tmp_path / "t", *options, probes=count) as recorder,
+                started(double, double.program(), *ENDLESS) as stranger,
+            ):
+                known.go()
+                code, said = finish(recorder)
+                assert stranger.poll() is None
             calls = known.truth()["calls"]
     finally:
         os.close(stats)
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-    assert (result.reason, result.lost) == ("the target ended", 0)
+    assert code == 0, said
+    assert ", 0 lost (the target ended)" in said
+    frames = list(read_capture(raw))
+    runs = {each["handler"]: each["timed_runs"] for each in frames[-1].json()["handlers"]}
     asynchronous = calls["ggml_backend_graph_compute_async"]
     ubatches = sum(n for name, n in calls.items() if "process_ubatch" in name)
     assert runs == {
@@ -208,33 +210,82 @@ def test_exit_status_of_a_command_whose_child_runs_the_engine_is_reported(
         assert recording.rows("SELECT pid FROM process WHERE name = 'known'") == [(truth["pid"],)]
 
 
+def test_a_command_runs_as_the_user_that_is_named(double: Engine, tmp_path: Path) -> None:
+    """With that user's groups, and none of root's."""
+    nobody = pwd.getpwnam("nobody")
+    done = run(
+        double, "record", "--user", "nobody", "-o", tmp_path / "t", "--",
+        "sh", "-c", "id -u; id -g; id -G; grep CapEff /proc/self/status",
+    )  # fmt: skip
+    assert done.returncode == 5
+    assert "sh exited with status 0 before it loaded any ggml" in done.stderr
+    groups = os.getgrouplist("nobody", nobody.pw_gid)
+    uid, gid, all_groups, capabilities = done.stdout.splitlines()
+    assert (int(uid), int(gid)) == (nobody.pw_uid, nobody.pw_gid)
+    assert set(map(int, all_groups.split())) == set(groups)
+    assert int(capabilities.split()[1], 16) == 0
+
+
+# Not on stubs: it is the engine's own code that must be as it was. Half an hour's worth of slow
+# graphs: the disk does not fill meanwhile.
+SLOW = ("--work-us", 499, "--decode", 100_003)
+DIRECT = ("--level", "barrier", "--no-redirect")
+
+
+def clean(double: Engine) -> list[bytes]:
+    elf = Elf(double.library)
+    return [elf.code_at(elf.symbols[symbol].value, 64) for symbol in SYMBOLS]
+
+
+@pytest.mark.parametrize("killed", ["profinfer", "its server"])
+def test_whoever_is_killed_the_recorder_ends_as_it_should_and_the_target_runs_on(
+    killed: str, double: Engine, tmp_path: Path
+) -> None:
+    """Neither stopped nor probed, though it has been launched."""
+    trace, capture = tmp_path / "t.pftrace", tmp_path / "t.pftrace.capture"
+    command = ["record", *ENGINE_ONLY, "-o", trace, *DIRECT, "--poll", 0.1]
+    with started(double, *PROFINFER, *command, "--", double.program(), *SLOW) as front:
+        wait_for("a record", lambda: capture.exists() and capture.stat().st_size > 150_000)
+        processes = family(front.pid)
+        pid = processes["known"]
+        try:
+            end = boottime()
+            os.kill(front.pid if killed == "profinfer" else processes["profinfer-recor"],
+                    signal.SIGKILL)  # fmt: skip
+            wait_for("the probes to go", lambda: text(pid, double) == clean(double))
+            front.wait(20)
+            wait_for("the recorder's end", lambda: not is_running(processes["profinfer-rec"]))
+            assert is_running(pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    if capture.exists():
+        assert run(double, "convert", capture, trace).returncode == 0
+    recording = Recording(trace, "", "", 0)
+    assert recording.session.import_errors() == []
+    ((last,),) = recording.rows("SELECT MAX(ts + dur) FROM slice WHERE category = 'operator'")
+    assert end - 1_000_000_000 < as_int(last) <= boottime()
+    recording.close()
+
+
 def test_a_killed_recorder_has_written_everything_up_to_the_last_drain(
     double: Engine, tmp_path: Path
 ) -> None:
-    """It had launched the target, too: that runs on, neither stopped nor probed."""
+    """Of that profinfer makes the trace, and says so."""
     trace, capture = tmp_path / "t.pftrace", tmp_path / "t.pftrace.capture"
-    # Not on stubs: it is the engine's own code that must be as it was.
-    command = ["record", *ENGINE_ONLY, "-o", trace, "--level", "barrier", "--no-redirect"]
-    elf = Elf(double.library)
-    clean = [elf.code_at(elf.symbols[symbol].value, 64) for symbol in SYMBOLS]
-    # Half an hour's worth of slow graphs: the disk does not fill meanwhile.
-    slow = ("--work-us", 499, "--decode", 100_003)
-    with started(double, *PROFINFER, *command, "--", double.program(), *slow) as recorder:
-        wait_for("a record", lambda: capture.exists() and capture.stat().st_size > 150_000)
-        children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children").read_text().split()
-        (pid,) = map(int, children)
-        try:
+    command = ["record", *ENGINE_ONLY, "-o", trace, *DIRECT]
+    with waiting(double, tmp_path / "go", *SLOW) as known:
+        with started(double, *PROFINFER, *command, "--pid", known.pid) as front:
+            first_line(front)
+            known.go()
+            wait_for("a record", lambda: capture.exists() and capture.stat().st_size > 150_000)
             killed = boottime()
-            recorder.kill()
-            recorder.wait(20)
-            wait_for(
-                "the probes to go",
-                lambda: text(pid, double) == clean,
-            )
-            assert is_running(pid)
-        finally:
-            os.kill(pid, signal.SIGKILL)
-    assert run(double, "convert", capture, trace).returncode == 0
+            os.kill(family(front.pid)["profinfer-rec"], signal.SIGKILL)
+            code, said = finish(front)
+        assert code == 4
+        assert "the recorder was ended by SIGKILL" in said
+        wait_for("the probes to go", lambda: text(known.pid, double) == clean(double))
+        assert is_running(known.pid)
     recording = Recording(trace, "", "", 0)
     assert recording.session.import_errors() == []
     ((last,),) = recording.rows("SELECT MAX(ts + dur) FROM slice WHERE category = 'operator'")

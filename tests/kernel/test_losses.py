@@ -51,7 +51,7 @@ class Lossy:
     scope="module",
     params=[
         ("16K", 0.4, "libbpf", "ring"),
-        ("4K", 0.03, "bcc", "ring"),
+        ("4K", 0.2, "bcc", "ring"),
         ("16K", 0.4, "bcc", "perf"),
         ("4K", 0.03, "libbpf", "perf"),
     ],

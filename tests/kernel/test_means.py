@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from profinfer.capture import FrameKind, read_capture
+from profinfer.recorder import Server
 from profinfer.records import (
     RECORD,
     STRUCTURE_RECORD,
@@ -20,14 +21,16 @@ from profinfer.records import (
     WIDE_SIZE,
     Kind,
 )
-from profinfer.uprobes import EVENT, LINK, best_way
 from tests.conftest import require
-from tests.kernel.helpers import assert_matches
+from tests.kernel.helpers import KERNELS_OWN, assert_matches
+from tests.kernel.own_probes import EVENT, LINK, lacking_helper
 from tests.matrix import Matrix
-from tests.support import Engine, Recording, double_fixture, record
+from tests.support import Engine, Recording, as_int, double_fixture, record, run
 
 __all__ = ["double_fixture"]
 
+ALL = "schedule, scheduler, faults; launched"
+"""In the matrix, where emulated kernels have the same."""
 MEANS = [
     ("libbpf", "ring", LINK),
     ("libbpf", "ring", EVENT),
@@ -36,6 +39,8 @@ MEANS = [
     ("bcc", "ring", EVENT),
     ("bcc", "perf", EVENT),
 ]
+LOOP = 181
+"""bpf_loop"""
 TARGET = ("known", "--threads", 3, "--layers", 5, "--prompt", 17, "--decode", 7, "--sequences", 2,
           "--backend2")  # fmt: skip
 
@@ -55,21 +60,49 @@ def made(
 ) -> Iterator[Made]:
     loader, transport, way = request.param
     if way == LINK:
-        best = best_way()
-        require(f"uprobe_multi links ({best.reason})", best.name == LINK, hardware=True)
+        with Server() as server:
+            means = server.ask("means", transport="auto", attach="auto", loader=loader)
+        require(f"uprobe_multi links ({means['attach_reason']})", means["attach"] == LINK,
+                hardware=True)  # fmt: skip
     folder = tmp_path_factory.mktemp("means")
     options = ("--level", "barrier", "--loader", loader, "--transport", transport, "--attach", way,
-               "--raw", folder / "raw")  # fmt: skip
+               "--raw", folder / "raw", "--scheduler", "system", "--faults")  # fmt: skip
     with record(double, folder / "t.pftrace", *options, target=TARGET) as recording:
         yield Made(request.param, recording, folder / "raw")
 
 
 def test_it_shows_each_call_on_its_thread_and_nothing_else(made: Made, matrix: Matrix) -> None:
     loader, transport, way = made.means
-    matrix("schedule recorded", loader=loader, transport=transport, attach=way)
-    assert_matches(made.recording.trace, made.recording.truth, "barrier")
+    matrix(ALL, loader=loader, transport=transport, attach=way)
+    assert_matches(made.recording.trace, made.recording.truth, "barrier", beside=KERNELS_OWN)
     assert ", 0 lost (the target ended)" in made.recording.stderr
     assert "warning" not in made.recording.stderr
+
+
+def test_it_shows_where_each_thread_ran_and_its_faults(made: Made) -> None:
+    tids = {thread["tid"] for thread in made.recording.truth["threads"]}
+    turns = {
+        as_int(tid): as_int(count)
+        for tid, count in made.recording.rows(
+            "SELECT tid, count() FROM sched JOIN thread USING (utid) GROUP BY 1"
+        )
+    }
+    assert all(turns[tid] > 5 for tid in tids)
+    [(faults,)] = made.recording.rows(
+        "SELECT count(DISTINCT tid) FROM slice AS s JOIN thread_track AS t ON t.id = s.track_id"
+        " JOIN thread USING (utid) WHERE s.category = 'fault'"
+    )
+    assert faults == len(tids)
+
+
+@pytest.mark.parametrize("transport", ["ring", "perf"])
+def test_bcc_has_no_links(transport: str, double: Engine, tmp_path: Path, matrix: Matrix) -> None:
+    why_not = "BCC loads no programs for uprobe_multi links"
+    matrix(ALL, loader="bcc", transport=transport, attach=LINK, why_not=why_not)
+    options = ("--loader", "bcc", "--transport", transport, "--attach", LINK)
+    done = run(double, "record", "-o", tmp_path / "t.pftrace", *options, "--", double.program())
+    assert done.returncode == 4
+    assert why_not in done.stderr
 
 
 def test_the_trace_says_what_it_was_made_with(made: Made) -> None:
@@ -91,7 +124,8 @@ def content(raw: Path) -> dict[str, Any]:
     tokens: list[tuple[int, tuple[Any, ...]]] = []
     for frame in read_capture(raw):
         if frame.kind == FrameKind.RECORDS:
-            records.update(np.frombuffer(frame.data, RECORD)["kind"].tolist())
+            kinds = np.frombuffer(frame.data, RECORD)["kind"]
+            records.update(kinds[kinds != Kind.FAULT].tolist())
         if frame.kind != FrameKind.WIDE:
             continue
         for at in range(0, len(frame.data), WIDE_SIZE):
@@ -124,3 +158,18 @@ def test_it_holds_the_same_records_as_the_others(made: Made) -> None:
     assert found["records"][Kind.NODE] > 0
     assert len(found["tensors"]) > 90
     assert sum(run[2] for run in found["tokens"]) == 2 * (17 + 7)
+
+
+@pytest.mark.parametrize("transport", ["ring", "perf"])
+def test_where_programs_cannot_loop_they_call_each_other(
+    transport: str, double: Engine, tmp_path: Path
+) -> None:
+    """As on kernels before 5.17, and with BCC."""
+    lacking = Engine(double.folder, lacking_helper(tmp_path, LOOP))
+    raw = tmp_path / "raw"
+    options = ("--level", "barrier", "--loader", "libbpf", "--transport", transport, "--raw", raw)
+    with record(lacking, tmp_path / "t.pftrace", *options, target=TARGET) as recording:
+        assert_matches(recording.trace, recording.truth, "barrier")
+        assert "warning" not in recording.stderr
+        assert "libbpf" not in recording.stderr
+    assert content(raw) == _first.setdefault("content", content(raw))

@@ -16,12 +16,12 @@ import pytest
 
 from profinfer.capture import FrameKind, read_capture
 from profinfer.records import RECORD, SchedulerKind, join
-from profinfer.scheduler import SYSTEM
 from profinfer.trace_processor import Session, open_trace
 from tests.kernel.scheduling import (
     BARRIER_PROBES,
     MEANS,
     SPINNER,
+    SYSTEM,
     cpus_fixture,
     pinned,
     spinner_fixture,

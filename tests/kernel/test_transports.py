@@ -1,32 +1,31 @@
-"""Both transports by both loaders, filled by functions of our own: what is sent arrives in order or
-is counted, and the horizon is never passed by anything that comes later."""
+"""Both transports by both loaders, filled by a process that does nothing else: what is sent arrives
+in order or is counted, and the horizon is never passed by anything that comes later."""
 
 from __future__ import annotations
 
-import ctypes
-import mmap
+import json
 import os
 import platform
-import struct
-import threading
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from profinfer import kernel, uprobes
-from profinfer.capture import FrameKind
-from profinfer.drain import Drain
+from profinfer.capture import LOSS_ENTRY, FrameKind, read_capture
 from profinfer.elf import Elf
-from profinfer.layout import describe
-from profinfer.layout_data import Layout
-from profinfer.loaded import PERF, Loaded, load_handlers
-from profinfer.means import choose_means
-from profinfer.records import RECORD, RING_HEAD, Kind
-from profinfer.uprobes import SITES
-from tests.conftest import require
-from tests.support import Engine, boottime, double_fixture
+from profinfer.plan_file import dump
+from profinfer.recorder import Link, Server, pair
+from profinfer.records import RECORD, Kind, Records, join
+from tests.kernel.own_probes import build_sites, lacking_helper
+from tests.recorder.recording import frame_json, make_plan
+from tests.support import Engine, boottime, double_fixture, record
 
 __all__ = ["double_fixture"]
 
@@ -36,194 +35,235 @@ ROOM = 84
 """Records that fit into either, whatever the kernel adds."""
 HIT = {"x86_64": "hit_push", "aarch64": "hit_nop"}[platform.machine()]
 """Where a probe is quick."""
-THREADS = 6
+THREADS, LOOP = 6, 503
+BOOT_CLOCK = 125
+"""bpf_ktime_get_boot_ns"""
+
+HITTER = """
+import ctypes, os, sys, threading
+library = ctypes.CDLL(sys.argv[1])
+function = library[sys.argv[2]]
+function.argtypes = [ctypes.c_uint64]
+address = ctypes.cast(function, ctypes.c_void_p)
+library.hit_loop.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+def hit(first, count):
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    for number in range(first, first + count):
+        function(number)
+def storm(threads, loop, seconds):
+    stop = threading.Event()
+    calls = [0] * threads
+    def run(index):
+        while not stop.is_set():
+            library.hit_loop(address, loop)
+            calls[index] += loop
+    started = [threading.Thread(target=run, args=[index]) for index in range(threads)]
+    for thread in started: thread.start()
+    stop.wait(seconds)
+    stop.set()
+    for thread in started: thread.join()
+    return sum(calls)
+print("ready", flush=True)
+for line in sys.stdin:
+    print(eval(line), flush=True)
+"""
+
+
+class Hitter:
+    """A process that runs into a probe as often as it is told."""
+
+    def __init__(self, library: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", HITTER, str(library), HIT],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.pid = self._process.pid
+        self._line()
+
+    def _line(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline()
+
+    def run(self, call: str) -> Any:
+        """What comes of a call of `hit` or `storm`."""
+        assert self._process.stdin
+        self._process.stdin.write(call + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._line().replace("None", "null"))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=20)
+
+
+@dataclass
+class Taking:
+    """A recording of a hitter."""
+
+    hitter: Hitter
+    link: Link
+    capture: Path
+
+    def rows(self) -> Records:
+        """The records in it, in the order in which they came."""
+        frames = [f for f in read_capture(self.capture) if f.kind == FrameKind.RECORDS]
+        return join([np.frombuffer(f.data, RECORD) for f in frames])
+
+    def end(self) -> None:
+        """Ends it, and everything is in the capture."""
+        self.link.tell("stop", reason="the test is over")
+        self._until("over")
+        self.link.tell("finish", command_status=None)
+        self._until("ended")
+
+    def _until(self, event: str) -> None:
+        while (message := self.link.next() or {"event": "gone"})["event"] != event:
+            assert message["event"] in ("attached", "progress"), message
 
 
 @pytest.fixture(scope="module")
-def layout(double: Engine) -> Layout:
-    require(SITES.name, SITES.is_file())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", double.environment["XDG_CACHE_HOME"])
-        return describe([double.library], uid=os.getuid(), gid=os.getgid())
+def sites(double: Engine) -> Path:
+    return build_sites(double.folder)
+
+
+@pytest.fixture(scope="module")
+def plan(sites: Path, double: Engine) -> bytes:
+    """on_barrier runs at every HIT."""
+    content = json.loads(make_plan(double.library, double.folder / "plan.json").read_text())
+    elf = Elf(sites)
+    [item] = content["objects"]
+    identity = {"build_id": elf.note_id, "size": elf.size, "sha256": elf.sha256()}
+    content["objects"] = [{**item, "name": sites.name, **identity}]
+    offset = elf.file_offset(elf.symbols[HIT].value)
+    probe = {"symbol": HIT, "handler": "on_barrier", "level": "barrier", "object": 0}
+    content["probes"] = [{**probe, "offset": offset, "at_return": False, "required": True}]
+    content["backends"] = []
+    return dump(content)
 
 
 @pytest.fixture(params=["libbpf-ring", "libbpf-perf", "bcc-ring", "bcc-perf"])
-def load(request: pytest.FixtureRequest, layout: Layout) -> Callable[..., Loaded]:
-    """Loads the handlers by one loader for one transport; on_barrier runs at every HIT."""
+def means(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What it is recorded with."""
     loader, _, transport = request.param.partition("-")
-    means = choose_means(loader, transport)
-
-    def loaded(size: int = RING, *, boot_clock: bool = True) -> Loaded:
-        return load_handlers(
-            means.loader.load, layout, means.transport, size, RING, means.way.attach_type,
-            boot_clock=boot_clock,
-        )  # fmt: skip
-
-    loaded.way = means.way  # type: ignore[attr-defined]
-    return loaded
+    return {"loader": loader, "transport": transport, "attach": "auto"}
 
 
 @contextmanager
-def probed(load: Callable[..., Loaded], *args: int, **options: bool) -> Iterator[Loaded]:
-    """Handlers that run at every call of HIT in this process."""
-    loaded = load(*args, **options)
-    elf = Elf(SITES)
-    offset = elf.file_offset(elf.symbols[HIT].value)
-    way: uprobes.Way = load.way  # type: ignore[attr-defined]
-    attached: list[int] = []
+def taken(
+    sites: Path, plan: bytes, means: dict[str, str], capture: Path, **options: object
+) -> Iterator[Taking]:
+    """A hitter that is being recorded."""
+    file = os.memfd_create("plan")
+    os.write(file, plan)
+    os.lseek(file, 0, os.SEEK_SET)
+    hitter = Hitter(sites)
     try:
-        attached = way.attach(
-            loaded.program("on_barrier"), SITES, [offset], os.getpid(), at_return=False
-        )
-        loaded.set_control(active=1)
-        yield loaded
+        with Server() as server, capture.open("wb") as stream:
+            link, theirs = pair()
+            server.ask(
+                "record", [theirs.fileno(), file, stream.fileno()], pid=hitter.pid,
+                level="barrier", scheduler="off", output=str(capture),
+                structure_ring_size=RING, **means, **options,
+            )  # fmt: skip
+            theirs.close()
+            message = link.next()
+            assert message
+            assert message["event"] == "attached", message
+            yield Taking(hitter, link, capture)
+            link.close()
     finally:
-        uprobes.close(attached)
-        loaded.close()
-
-
-@contextmanager
-def on_cpu(cpu: int) -> Iterator[None]:
-    usual = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, usual)
+        hitter.close()
+        os.close(file)
 
 
 def test_records_come_in_order_and_what_does_not_fit_is_counted(
-    load: Callable[..., Loaded],
+    sites: Path, plan: bytes, means: dict[str, str], tmp_path: Path
 ) -> None:
-    function = ctypes.CDLL(str(SITES))[HIT]
-    function.argtypes = [ctypes.c_uint64]
-    cpu = max(os.sched_getaffinity(0))
-    with probed(load) as loaded, on_cpu(cpu):
-        sent = lost = 0
+    sent = 0
+    kept_before = 0
+    with taken(sites, plan, means, tmp_path / "raw", ring_size=RING, poll=0.02) as taking:
+
+        def hit(count: int) -> None:
+            nonlocal sent
+            taking.hitter.run(f"hit({sent}, {count})")
+            sent += count
+
+        def is_drained() -> bool:
+            rows = taking.rows()
+            return bool(len(rows)) and int(rows["a"][-1]) == sent - 1
+
         # Twice round all kinds of alignment, and every other time more than there is room for.
-        for step in range(2 * ROOM):
-            count = step * 5 % ROOM + 1 + 100 * (step % 2)
-            first = sent
-            for _ in range(count):
-                function(sent)
-                sent += 1
-            rows = loaded.rings.drain(cpu).data.reshape(-1).view(RECORD)
-            kept = len(rows)
-            assert kept == count or kept >= ROOM
-            assert rows["a"].tolist() == list(range(first, first + kept))
-            assert set(rows["kind"].tolist()) == {Kind.BARRIER}
-            assert set(rows["cpu"].tolist()) == {cpu}
-            assert set(rows["tid"].tolist()) == {threading.get_native_id()}
-            assert np.all(np.diff(rows["ts"].astype(np.int64)) >= 0)
-            # The kernel tells of a loss with the next record that fits.
-            if kept and loaded.transport == PERF:
-                assert loaded.kernel_lost() == lost
-            lost += count - kept
-            losses = loaded.losses()
-            assert losses["lost"][cpu, Kind.BARRIER] == losses["lost"].sum() == lost
-        assert lost > 1000
+        for step in range(0, 2 * ROOM, 3):
+            count = step * 5 % ROOM + 1 + 1000 * (step % 2)
+            hit(count)
+            extra = 0
+            # What follows a record has come after it or is lost; the last one itself may be lost.
+            until = time.monotonic() + 20
+            while not is_drained():
+                assert time.monotonic() < until
+                time.sleep(0.02)
+                if count > ROOM and not is_drained():
+                    hit(1)
+                    extra += 1
+            kept = len(taking.rows()) - kept_before
+            kept_before += kept
+            assert kept == count if count <= ROOM else ROOM <= kept <= count + extra
+        taking.end()
+        rows = taking.rows()
+    numbers = rows["a"].astype(np.int64)
+    assert np.all(np.diff(numbers) > 0)
+    assert set(rows["kind"].tolist()) == {Kind.BARRIER}
+    assert set(rows["cpu"].tolist()) == {max(os.sched_getaffinity(0))}
+    assert set(rows["tid"].tolist()) == {taking.hitter.pid}
+    assert np.all(np.diff(rows["ts"].astype(np.int64)) >= 0)
+    losses = [
+        np.frombuffer(frame.data, LOSS_ENTRY)[-1]
+        for frame in read_capture(taking.capture)
+        if frame.kind == FrameKind.LOSS
+    ]
+    lost = sent - len(rows)
+    assert losses[-1]["lost"] == lost > 0
+    assert losses[-1]["kind"] == Kind.BARRIER
+    end = frame_json(taking.capture, FrameKind.END)
+    assert (end["drained"], end["lost"]) == (len(rows), lost)
 
 
-def test_nothing_older_than_a_horizon_comes_after_it(load: Callable[..., Loaded]) -> None:
+def test_nothing_older_than_a_horizon_comes_after_it(
+    sites: Path, plan: bytes, means: dict[str, str], tmp_path: Path
+) -> None:
     """More threads than CPUs, so that some are preempted within a handler."""
-    library = ctypes.CDLL(str(SITES))
-    library.hit_loop.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
-    function = ctypes.cast(library[HIT], ctypes.c_void_p)
-    stop = threading.Event()
-    calls = [0] * THREADS
-
-    def storm(index: int) -> None:
-        while not stop.is_set():
-            library.hit_loop(function, 503)
-            calls[index] += 503
-
-    with probed(load, 1 << 18) as loaded:
-        drain = Drain(loaded, os.getpid())
-        threads = [threading.Thread(target=storm, args=[i]) for i in range(THREADS)]
-        horizons = set()
-        drained = 0
-
-        def take() -> None:
-            nonlocal drained
-            before = drain.horizon
-            for frame in drain.take([]):
-                if frame.kind == FrameKind.RECORDS:
-                    rows = np.frombuffer(frame.data, RECORD)
-                    drained += len(rows)
-                    assert not len(rows) or int(rows["ts"].min()) >= before
-            horizons.add(drain.horizon)
-
-        until = boottime() + 1_200_000_000
-        for thread in threads:
-            thread.start()
-        try:
-            while boottime() < until:
-                take()
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
-        take()
-        assert len(horizons) > 20
-        assert drained + drain.lost == sum(calls)
-        assert drained > 10_000
-        assert loaded.kernel_lost() <= drain.lost
+    options = {"ring_size": 1 << 18, "poll": 0.01}
+    with taken(sites, plan, means, tmp_path / "raw", **options) as taking:
+        calls = taking.hitter.run(f"storm({THREADS}, {LOOP}, 3)")
+        taking.end()
+    horizon = drained = 0
+    horizons = set()
+    for frame in read_capture(taking.capture):
+        if frame.kind == FrameKind.RECORDS:
+            rows = np.frombuffer(frame.data, RECORD)
+            drained += len(rows)
+            assert not len(rows) or int(rows["ts"].min()) >= horizon
+            assert frame.ts >= horizon
+            horizon = frame.ts
+            horizons.add(horizon)
+    end = frame_json(taking.capture, FrameKind.END)
+    assert len(horizons) > 20
+    assert drained + end["lost"] == calls
+    assert drained > 10_000
 
 
-def test_a_handler_that_has_not_finished_holds_the_horizon(load: Callable[..., Loaded]) -> None:
-    function = ctypes.CDLL(str(SITES))[HIT]
-    cpu = max(os.sched_getaffinity(0))
-    with probed(load) as loaded, on_cpu(cpu):
-        drain = Drain(loaded, os.getpid())
-
-        def kinds() -> list[int]:
-            data = [f.data for f in drain.take([]) if f.kind == FrameKind.RECORDS]
-            kinds: list[int] = np.frombuffer(b"".join(data), RECORD)["kind"].tolist()
-            return kinds
-
-        function(1)
-        assert kinds() == [Kind.BARRIER]
-        horizon = drain.horizon
-        assert horizon > 0
-        # As a handler does that is preempted before its record is complete: it begins ...
-        with mmap.mmap(loaded.programs.maps["ring_heads"], mmap.PAGESIZE) as heads:
-            words = memoryview(heads).cast("Q")
-            head = cpu * RING_HEAD.itemsize // 8
-            words[head] += 1
-            function(2)
-            come = kinds()
-            assert come == ([Kind.BARRIER] if loaded.transport == PERF else [])
-            assert kinds() == []
-            assert drain.horizon == horizon
-            # ... and ends.
-            if loaded.transport == PERF:
-                words[head + 2] += 1
-            else:
-                finish(loaded, cpu, 1)
-            words.release()
-        assert kinds() == ([] if loaded.transport == PERF else [Kind.GRAPH_END, Kind.BARRIER])
-        assert drain.horizon > horizon
-
-
-def finish(loaded: Loaded, cpu: int, slot: int) -> None:
-    """Completes the record in a slot of the first lap."""
-    row = np.zeros(1, RECORD)
-    row["ts"], row["cpu"], row["kind"], row["mark"] = boottime(), cpu, Kind.GRAPH_END, 1
-    key = struct.pack("<I", cpu * RING // RECORD.itemsize + slot)
-    kernel.map_update(loaded.programs.maps["ring_slots"], key, row.tobytes())
-
-
-def test_without_the_boottime_clock_times_are_the_same(load: Callable[..., Loaded]) -> None:
-    function = ctypes.CDLL(str(SITES))[HIT]
-    with probed(load, boot_clock=False) as loaded:
-        begin = boottime()
-        function(1)
-        end = boottime()
-        rows = (
-            np.concatenate([loaded.rings.drain(c).data for c in range(loaded.rings.cpus)])
-            .reshape(-1)
-            .view(RECORD)
+def test_without_the_boottime_clock_times_are_the_same(double: Engine, tmp_path: Path) -> None:
+    """On a kernel that does not lend BPF the clock."""
+    raw, target = tmp_path / "raw", ("known", "--decode", 3)
+    preloaded = Engine(double.folder, lacking_helper(tmp_path, BOOT_CLOCK, only_tries=True))
+    begun = boottime()
+    with record(preloaded, tmp_path / "t", "--raw", raw, target=target) as recording:
+        graphs = recording.truth["graphs"]
+        slices = recording.rows(
+            "SELECT ts, ts + dur FROM slice WHERE category = 'graph' ORDER BY ts"
         )
-        [ts] = rows["ts"].tolist()
+    assert frame_json(raw, FrameKind.START)["boot_clock"] is False
+    assert len(slices) == len(graphs) > 0
+    for (*_, start, stop), (begin, end) in zip(graphs, slices, strict=True):
         # The difference of the clocks was read within microseconds.
-        assert begin - 100_000 < ts < end + 100_000
+        assert begun < start - 100_000 <= int(str(begin)) < int(str(end)) <= stop + 100_000

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import profinfer.layout as layout_module
+import profinfer.layout_search as search_module
 from profinfer.elf import Elf
 from profinfer.errors import ProbeError, TargetError
 from profinfer.layout import Layout, TypeInfo, describe
@@ -121,7 +122,7 @@ os._exit(0)
 def test_ubatch_with_other_sentinels(engine: Path, found: Layout) -> None:
     """Another set of batches, lengths and sequences leads to the same offsets."""
     assert found.ubatch is not None
-    wanted = layout_module._wanted([Elf(engine)])
+    wanted = search_module._wanted([Elf(engine)])
     with tiny_model(VOCABULARY) as model:
         request = {"path": str(engine), "symbols": wanted, "model": f"/proc/self/fd/{model}"}
         package = str(Path(layout_module.__file__).parent.parent)
@@ -156,7 +157,7 @@ def test_cache(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with monkeypatch.context() as patch:
-        patch.setattr(layout_module, "ask", lambda *_, **__: pytest.fail("asked again"))
+        patch.setattr(search_module, "ask", lambda *_, **__: pytest.fail("asked again"))
         assert describe([engine], **who) == first
     whole = kept.read_bytes()
     for damage in (b"", whole[:100], whole.replace(b'"ne":16', b'"ne":48'), b"[" * 100_000,
@@ -207,7 +208,7 @@ def test_failure_of_the_second_experiment_keeps_the_first(
         stage = request["stage"] == "ubatch"
         return Answer(data, failure, final) if stage else real(request, **rest)
 
-    monkeypatch.setattr(layout_module, "ask", ask)
+    monkeypatch.setattr(search_module, "ask", ask)
     layout = describe([engine], uid=os.geteuid(), gid=os.getegid())
     assert layout.ubatch is None
     assert any(note.startswith("ubatch: ") for note in layout.notes)
@@ -228,7 +229,7 @@ def test_crash_in_a_later_part_keeps_the_earlier(
         partial = {k: v for k, v in answer.data.items() if k != "backend"}
         return Answer(partial, "it was ended by SIGILL", True)
 
-    monkeypatch.setattr(layout_module, "ask", ask)
+    monkeypatch.setattr(search_module, "ask", ask)
     layout = describe([engine], uid=os.geteuid(), gid=os.getegid())
     assert layout.backend is None
     assert layout.tensor == found.tensor

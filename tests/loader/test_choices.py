@@ -3,85 +3,89 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import NoReturn
+import subprocess
+import sys
 
 import pytest
 
-from profinfer import features, libbpf_loader, uprobes
-from profinfer.errors import KernelError
-from profinfer.means import choose_means
-from profinfer.uprobes import EVENT, best_way
-from tests.support import Engine, double_fixture, require_recording, run
+from tests.support import Engine, double_fixture, run
 
 __all__ = ["double_fixture"]
 
+MAP_CREATE, PROG_LOAD, LINK_CREATE = 0, 5, 28
+"""Commands of bpf(2)."""
 
-def refuse(code: int) -> Callable[[int], NoReturn]:
-    def refused(_program: int) -> NoReturn:
-        raise OSError(code, "refused")
 
-    return refused
+def run_refused(
+    double: Engine, refused: tuple[int, int], *arguments: object
+) -> subprocess.CompletedProcess[str]:
+    """`profinfer` where the kernel refuses a command."""
+    command, code = refused
+    wrapper = (sys.executable, "-m", "tests.loader.refusing", f"{command}={code}", "--")
+    return run(double, *arguments, wrapper=wrapper)
+
+
+@pytest.fixture(scope="module")
+def doctor(double: Engine) -> str:
+    """What doctor says of this kernel as it is."""
+    return run(double, "doctor").stdout
 
 
 @pytest.mark.parametrize(
-    ("seen", "reason"),
+    ("refused", "reason"),
     [
-        (lambda _: 0, "see only a process's first thread"),
-        (refuse(errno.EINVAL), "has no uprobe_multi links"),
-        (refuse(errno.ENOENT), "cannot be made here: refused"),
+        ((LINK_CREATE, 0), "this kernel's uprobe_multi links see only a process's first thread"),
+        ((LINK_CREATE, errno.EINVAL), "this kernel has no uprobe_multi links"),
+        ((LINK_CREATE, errno.EOPNOTSUPP), "this kernel has no uprobe_multi links"),
+        ((LINK_CREATE, errno.ENOENT),
+         "uprobe_multi links cannot be made here: No such file or directory"),
+        ((PROG_LOAD, errno.ENOMEM), "cannot load a BPF program: Cannot allocate memory"),
     ],
-    ids=["first thread", "none", "failing"],
-)
+    ids=["first thread", "none", "unsupported", "failing", "no programs"],
+)  # fmt: skip
 def test_without_links_that_see_all_threads_probes_are_perf_events(
-    seen: Callable[[int], int], reason: str, monkeypatch: pytest.MonkeyPatch
+    refused: tuple[int, int], reason: str, double: Engine
 ) -> None:
-    require_recording()
-    monkeypatch.setattr(uprobes, "_seen_from_a_second_thread", seen)
-    way = best_way()
-    assert (way.name, way.attach_type) == (EVENT, 0)
-    assert reason in way.reason
-    assert choose_means().way == way
-    with pytest.raises(KernelError, match=reason) as error:
-        choose_means(wanted_way="uprobe_multi")
-    assert "--attach" in error.value.hint
+    shown = run_refused(double, refused, "doctor").stdout
+    assert "by perf event" in shown
+    assert reason in shown
+    asked = run_refused(double, refused, "record", "--attach", "uprobe_multi", "--", "/bin/true")
+    assert asked.returncode == 4
+    assert f"no probes by uprobe_multi link: {reason}" in asked.stderr
+    assert "record --attach auto" in asked.stderr
 
 
-def test_without_atomics_records_travel_through_perf_buffers(
-    monkeypatch: pytest.MonkeyPatch,
+def test_without_ring_buffers_records_travel_through_perf_buffers(
+    double: Engine, doctor: str
 ) -> None:
-    require_recording()
-    assert choose_means().transport == "ring"
-    assert choose_means(wanted_transport="perf").transport == "perf"
-    monkeypatch.setattr(features, "_EXCHANGE", "ff00000000000000")
-    assert choose_means().transport == "perf"
-    with pytest.raises(KernelError, match="ring") as error:
-        choose_means(wanted_transport="ring")
-    assert error.value.hint == "record --transport perf"
+    assert "record uses ring\n" in doctor
+    refused = (MAP_CREATE, errno.EINVAL)
+    assert "record uses perf\n" in run_refused(double, refused, "doctor").stdout
+    asked = run_refused(double, refused, "record", "--transport", "ring", "--", "/bin/true")
+    assert asked.returncode == 4
+    assert "lacks the atomic instructions or the ring buffer of the ring" in asked.stderr
+    assert "record --transport perf" in asked.stderr
 
 
-def test_the_boottime_clock_is_found_by_trying(monkeypatch: pytest.MonkeyPatch) -> None:
-    require_recording()
-    assert features.has_boot_clock()
-    monkeypatch.setattr(features, "_BOOT_CLOCK", features._BOOT_CLOCK.replace("7d00", "ff7f"))
-    assert not features.has_boot_clock()
+def test_the_boottime_clock_is_found_by_trying(double: Engine, doctor: str) -> None:
+    computed = "; times are computed from CLOCK_MONOTONIC"
+    assert computed not in doctor
+    assert computed in run_refused(double, (PROG_LOAD, errno.EINVAL), "doctor").stdout
 
 
-def test_bcc_has_no_links() -> None:
-    with pytest.raises(KernelError, match="BCC"):
-        choose_means("bcc", wanted_way="uprobe_multi")
-    assert choose_means("bcc").way.name == EVENT
+def test_bcc_has_no_links(double: Engine) -> None:
+    asked = run(
+        double, "record", "--loader", "bcc", "--attach", "uprobe_multi", "--", "/bin/true"
+    )  # fmt: skip
+    assert asked.returncode == 4
+    assert "BCC loads no programs for uprobe_multi links" in asked.stderr
 
 
-def test_doctor_says_what_record_would_use(double: Engine) -> None:
-    shown = run(double, "doctor").stdout
-    means = choose_means()
-    assert f"record uses {means.loader.name}" in shown
-    assert f"record uses {means.transport}" in shown
-    assert ("by uprobe_multi link" in shown) == (means.way.name == "uprobe_multi")
+def test_doctor_says_what_record_would_use(doctor: str) -> None:
     for loader in ("libbpf", "bcc"):
-        assert f"{loader} loads programs" in shown
-    assert not libbpf_loader.missing()
+        assert f"{loader} loads programs" in doctor
+    assert "record uses libbpf" in doctor
+    assert "by uprobe_multi link" in doctor or "by perf event" in doctor
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import struct
 import time
 from collections.abc import Callable
@@ -14,19 +14,30 @@ import numpy as np
 import pytest
 
 from profinfer import models
-from profinfer.mappings import Model
-from profinfer.models import describe_models
+from profinfer.errors import TraceError
+from profinfer.models import describe_model
 
 STRING, ARRAY, UINT8, UINT32 = 8, 9, 0, 4
 
 
+HEADER = 64 << 20
+"""What a recorder takes at most."""
+
+
+def frame(header: bytes, **model: object) -> bytes:
+    """A MODEL frame as the recorder writes it."""
+    said = {
+        "path": "/m.gguf", "device": 1, "inode": 2, "size": len(header), "overlaid": False,
+        "problem": None, **model,
+    }  # fmt: skip
+    text = json.dumps(said).encode()
+    return struct.pack("<I", len(text)) + text + header
+
+
 def described(path: Path) -> dict[str, Any]:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        [found] = describe_models([Model(1, 2, str(path), fd)])
-    finally:
-        os.close(fd)
-    return found
+    with path.open("rb") as file:
+        header = file.read(HEADER)
+    return describe_model(frame(header, path=str(path), size=path.stat().st_size))
 
 
 def text(value: bytes) -> bytes:
@@ -111,17 +122,43 @@ def test_a_damaged_header_is_a_sentence(name: str, tmp_path: Path) -> None:
     assert found["tensors"] == []
 
 
-def test_a_header_that_takes_forever_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "m.gguf"
-    path.write_bytes(array(STRING, 1 << 40))
-    os.truncate(path, 1 << 40)  # empty strings, 137 thousand million of them, without a block
+def test_a_header_that_takes_forever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = array(STRING, 1 << 40, bytes(HEADER - 100))  # empty strings, 8 million of them
     monkeypatch.setattr(models, "_SECONDS", 1)
     began = time.monotonic()
-    found = described(path)
+    found = describe_model(frame(header, size=1 << 40))
     assert "status -" in found["error"]
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("size", [-1, 0, 30, 1 << 62, 1 << 63, 1 << 200])
+def test_a_size_that_cannot_be_is_a_sentence(size: int) -> None:
+    header = array(UINT8, 8, bytes(8))
+    assert describe_model(frame(header))["error"] is None
+    found = describe_model(frame(header, size=size))
+    assert found["error"]
+    assert found["tensors"] == []
+
+
+def test_an_array_does_not_go_on_behind_the_header() -> None:
+    header = array(STRING, 1 << 30)
+    assert "longer than the header" in describe_model(frame(header, size=1 << 40))["error"]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"", b"\1\0\0", b"\xff\xff\xff\xff{}", struct.pack("<I", 2) + b"{}",
+        struct.pack("<I", 4) + b"null", frame(b"", inode="x"), frame(b"", size=None),
+    ],
+)  # fmt: skip
+def test_a_damaged_frame_is_said(damaged: bytes) -> None:
+    with pytest.raises(TraceError, match="MODEL frame of the capture is damaged"):
+        describe_model(damaged)
+
+
+def test_a_hostile_path_cannot_steer_a_terminal() -> None:
+    assert describe_model(frame(b"", path="/\x1b[31m\u202e.gguf"))["path"] == "/?[31m?.gguf"
 
 
 def test_an_answer_that_is_too_long_is_given_up(
@@ -159,7 +196,7 @@ def test_a_hostile_name_is_only_a_name(name: bytes, tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_held_open_is_named() -> None:
-    [found] = describe_models([Model(1, 2, "/m.gguf", None, "Permission denied")])
+    found = describe_model(frame(b"", problem="Permission denied"))
     assert (found["path"], found["error"], found["tensors"]) == ("/m.gguf", "Permission denied", [])
 
 

@@ -25,6 +25,8 @@ FROM thread_state AS s
 JOIN thread AS t USING (utid)
 WHERE s.state = 'Running' AND s.dur > 0
 ORDER BY s.ts"""
+_AT_WORK = _RUNNING.replace("s.state = 'Running'", "s.state GLOB 'R*'")
+"""Also what others took of it: the time in which it had a CPU, or waited for one."""
 
 _SWITCH_MISSING = """
 SELECT 0, s.ts + s.dur, 0
@@ -42,29 +44,34 @@ Times = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class Placement:
     """Shares of the operator slices: how many there are; how many have no more than SLACK_NS
-    outside of Running; and how many begin and end within SLACK_NS of it."""
+    outside of Running; or in which their thread neither ran nor waited for a CPU; and how many
+    begin and end within SLACK_NS of Running."""
 
     slices: int
     inside: float
+    at_work: float
     edges: float
 
 
 def placement(session: Session, shift: int = 0) -> Placement:
     """Of all operator slices; `shift` moves them by so many ns, to see what that does."""
     slices, running = _by_tid(session, _SLICES), _by_tid(session, _RUNNING)
+    at_work = _by_tid(session, _AT_WORK)
     missed = _by_tid(session, _SWITCH_MISSING).get(0, (np.zeros(0, np.int64),))[0]
-    inside, edges, count = 0, 0, 0
+    inside, working, edges, count = 0, 0, 0, 0
     for tid, (begin, dur) in slices.items():
         begin = begin + shift
         end = begin + dur
-        known = running.get(tid, (np.zeros(0, np.int64), np.zeros(0, np.int64)))
-        outside = dur - _within(known, begin, end)
-        inside += int((outside <= SLACK_NS).sum())
+        none = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+        known = running.get(tid, none)
+        inside += int((dur - _within(known, begin, end) <= SLACK_NS).sum())
+        working += int((dur - _within(at_work.get(tid, none), begin, end) <= SLACK_NS).sum())
         near = [_within(known, at - SLACK_NS, at + SLACK_NS) > 0 for at in (begin, end)]
         near = [a | _is_near(missed, at) for a, at in zip(near, (begin, end), strict=True)]
         edges += int((near[0] & near[1]).sum())
         count += len(begin)
-    return Placement(count, inside / max(count, 1), edges / max(count, 1))
+    every = max(count, 1)
+    return Placement(count, inside / every, working / every, edges / every)
 
 
 def _by_tid(session: Session, sql: str) -> dict[int, tuple[Times, Times]]:

@@ -8,10 +8,9 @@ import pytest
 import yaml
 
 from profinfer.counters import Wanted, want
-from profinfer.counting import Tried, grouped
 from profinfer.errors import UsageError
 from profinfer.perf_events import MissingEvent, encode, parse_event
-from profinfer.pmus import HARDWARE, HW_CACHE, RAW, SOFTWARE, Pmus, describe_cpus, read_pmus
+from profinfer.pmus import HARDWARE, HW_CACHE, RAW, SOFTWARE, Pmus, read_pmus
 from profinfer.presets import FILE, cpu_models, cpu_names, planned_pmus, presets
 
 LITTLE, BIG = frozenset({0, 1, 2, 3}), frozenset({4, 5, 6, 7})
@@ -237,27 +236,3 @@ def test_every_entry_has_its_unit_and_source() -> None:
     assert all(
         set(w["cpus"]) <= known or w["cpus"] == "any" for p in presets().values() for w in p.where
     )
-
-
-def test_lists_of_cpus() -> None:
-    assert describe_cpus(LITTLE | BIG) == "0-7"
-    assert describe_cpus(frozenset({0, 2, 3, 9})) == "0,2-3,9"
-
-
-def test_a_group_is_only_what_counts_on_the_same_cpus(big_little: Pmus) -> None:
-    """On the others its first one would say for how long those were counted that are not there."""
-    names = ["{cpu_cycles,l3d_cache_refill,inst_retired}", "{mem_access_wr,cycles}"]
-    wanted = want(names, big_little, {})
-    where = {"l3d_cache_refill:u": BIG, "mem_access_wr:u": BIG}
-    tried = [Tried(c, where.get(c.name, LITTLE | BIG), "") for c in wanted.counters]
-    notes: list[str] = []
-    found = grouped(tried, notes)
-    groups = [[c.name for c in found if c.group == g] for g in sorted({c.group for c in found})]
-    assert groups == [
-        ["cpu_cycles:u", "inst_retired:u"], ["mem_access_wr:u"], ["l3d_cache_refill:u"],
-        ["cycles:u"],
-    ]  # fmt: skip
-    assert notes == [
-        "l3d_cache_refill:u is counted by itself: not on the same CPUs as cpu_cycles:u",
-        "cycles:u is counted by itself: not on the same CPUs as mem_access_wr:u",
-    ]

@@ -136,7 +136,7 @@ def test_what_was_learnt_is_kept(
     arm64: Path, sysroot: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = make_plan("--target", arm64 / "libknown.so", "--sysroot", sysroot)
-    monkeypatch.setattr("profinfer.layout.ask", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr("profinfer.layout_search.ask", lambda *_, **__: pytest.fail("asked again"))
     assert make_plan("--target", arm64 / "libknown.so", "--sysroot", sysroot) == first
 
 

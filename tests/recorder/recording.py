@@ -15,6 +15,7 @@ import numpy as np
 from profinfer.capture import FrameKind, read_capture
 from profinfer.records import RECORD, Kind
 from tests.kernel.helpers import PROFINFER, Truth, target
+from tests.support import ENGINE_ONLY
 
 TIMEOUT = 60.0
 SHORT = ("--threads", 2, "--layers", 3, "--prompt", 7, "--decode", 5)
@@ -68,8 +69,9 @@ class Attached:
 def attached(
     recorder: Path, plan: Path, pid: int, capture: Path, *options: object
 ) -> Iterator[Attached]:
-    """A recorder of a process, all its probes in place."""
-    command = [recorder, "--pid", pid, "--plan", plan, "-o", capture, *options]
+    """A recorder of a process, all its probes in place; of what the engine does alone, unless
+    `options` ask for the scheduler."""
+    command = [recorder, "--pid", pid, "--plan", plan, "-o", capture, *ENGINE_ONLY, *options]
     process = subprocess.Popen(
         [*map(str, command)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,

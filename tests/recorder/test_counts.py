@@ -1,4 +1,4 @@
-"""What the recorder in C records is the known schedule, and what the one in Python records."""
+"""What the recorder in C records is the known schedule, and what profinfer has recorded."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_library_without_a_build_id_is_known_by_its_sum(
     assert_matches(convert(capture), truth, "barrier")
 
 
-def recorded_in_python(built: Path, folder: Path) -> tuple[Path, Path]:
+def recorded_by_profinfer(built: Path, folder: Path) -> tuple[Path, Path]:
     """Trace and capture of the same program, by `profinfer record`."""
     trace, raw = folder / "python.pftrace", folder / "python.raw"
     options = ["--level", "barrier", "--raw", raw, "--no-redirect"]
@@ -107,12 +107,12 @@ def asked(trace: Path) -> list[Rows]:
     return rows(trace, MODULES, SLICES, NODES, SEQUENCES, THREADS, BACKENDS)
 
 
-def test_its_trace_says_what_a_recording_in_python_says(
+def test_alone_it_records_what_profinfer_has_recorded(
     recorder: Path, plan: Path, built: Path, tmp_path: Path
 ) -> None:
     capture = tmp_path / "c.raw"
     record(recorder, plan, built, capture, MANY)
-    trace, raw = recorded_in_python(built, tmp_path)
+    trace, raw = recorded_by_profinfer(built, tmp_path)
     ours, theirs = asked(convert(capture)), asked(trace)
     assert ours == theirs
     assert all(len(found) > 0 for found in ours[1:])
@@ -124,7 +124,7 @@ def test_its_trace_says_what_a_recording_in_python_says(
 
 
 def check_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], absent: set[str]) -> None:
-    """Every key that Python writes is there, with a value of the same type, but for `absent`."""
+    """Every key that there is with profinfer, with a value of the same type, but for `absent`."""
     assert set(theirs) - set(ours) <= absent
     for key in set(theirs) & set(ours):
         if isinstance(theirs[key], dict) and key != "missing":

@@ -22,6 +22,7 @@ from tests.kernel.helpers import (
     wait_until,
 )
 from tests.recorder.recording import SHORT, STAYS, TIMEOUT, attached, convert, convert_cut, record
+from tests.support import ENGINE_ONLY
 
 ENDLESS = ("--threads", 2, "--layers", 3, "--decode", 1_000_003, "--work-us", 101)
 
@@ -181,3 +182,19 @@ def test_an_existing_capture_is_overwritten_only_by_force(
     capture.write_bytes(b"x" * 10_000_000)
     truth, _ = record(recorder, plan, built, capture, SHORT, "--force")
     assert_matches(convert(capture), truth, "barrier")
+
+
+def test_without_standard_streams_nothing_is_said_into_the_capture(
+    recorder: Path, plan: Path, built: Path, tmp_path: Path
+) -> None:
+    capture = tmp_path / "t.raw"
+    script = 'exec "$@" 0<&- 1>&- 2>&-'
+    with target(built, tmp_path, *SHORT, *STAYS) as known:
+        words = [recorder, "--pid", known.pid, "--plan", plan, "-o", capture, "--duration", 0.3]
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", *map(str, words), *ENGINE_ONLY], timeout=TIMEOUT, check=False
+        )
+    assert done.returncode == 0
+    frames = list(read_capture(capture))
+    assert 16 + sum(24 + len(frame.data) for frame in frames) == capture.stat().st_size
+    assert frames[-1].kind == FrameKind.END

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from profinfer.capture import FrameKind
-from tests.kernel.helpers import Target, assert_matches, target
+from tests.conftest import require
+from tests.kernel.helpers import KERNELS_OWN, Target, assert_matches, target
 from tests.recorder.recording import SHORT, TIMEOUT, attached, convert, frame_json
 
 Plan = dict[str, Any]
@@ -49,8 +50,8 @@ def refuse(recorder: Path, output: Path, *arguments: object) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--pid, --plan and -o are needed"),
-        (("--pid", "1", "--plan", "p"), "--pid, --plan and -o are needed"),
+        ((), "--pid or a command, --plan and -o are needed"),
+        (("--pid", "1", "--plan", "p"), "--pid or a command, --plan and -o are needed"),
         (("--pid", "x"), "--pid x is not a process"),
         (("--pid", "-1"), "--pid -1 is not a process"),
         (("--level", "all"), "there is no level all: token, graph, operator or barrier"),
@@ -62,8 +63,15 @@ def refuse(recorder: Path, output: Path, *arguments: object) -> tuple[int, str]:
         (("--duration", "nan"), "--duration nan is not between"),
         (("--poll", "11"), "--poll 11 is not between"),
         (("--transport", "pipe"), "there is no transport pipe: auto, ring or perf"),
+        (("--attach", "kprobe"), "there is no way to attach kprobe: auto, uprobe_multi or perf"),
+        (("--scheduler", "or"), "there is no scheduler mode or: auto, system, target or off"),
+        (("--scheduler", "tar"), "there is no scheduler mode tar: auto, system, target or off"),
+        (("--iterations", "9-3"), "--iterations 9-3 is not a range: write 100, 100-199 or 100-"),
+        (("--iterations", "x"), "--iterations x is not a range"),
+        (("--iterations", "-1"), "--iterations -1 is not a range"),
+        (("--iterations", "99999999999999999999"), "is not a range"),
         (("--frobnicate",), "unknown option"),
-        (("--", "llama-cli"), "llama-cli is no option"),
+        (("--pid", "1", "--plan", "p", "-o", "f", "--", "llama-cli"), "llama-cli is no option"),
     ],
 )
 def test_usage(recorder: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -78,7 +86,9 @@ def test_help_lists_every_option_and_exit_code(recorder: Path) -> None:
         [recorder, "--help"], capture_output=True, text=True, check=True, timeout=TIMEOUT
     )
     for word in ("--pid", "--plan", "--output", "--force", "--level", "--duration", "--transport",
-                 "--ring-size", "--structure-ring-size", "--poll", "--object", "exit codes",
+                 "--ring-size", "--structure-ring-size", "--poll", "--object", "--attach",
+                 "--scheduler", "--faults", "--block-io", "--evict", "--iterations", "--experts",
+                 "--expert-weights", "--empty-handlers", "-- COMMAND", "exit codes",
                  *(f"  {code} " for code in range(2, 9))):  # fmt: skip
         assert word in done.stdout
 
@@ -95,6 +105,56 @@ def test_a_missing_capability_is_named(
     assert f"CAP_{capability.upper()}, which this process lacks" in said
     assert "hint: run it as root" in said
     assert not output.exists()
+
+
+LIMITED = 'ulimit -n "$1" && shift && exec "$@"'
+"""So many descriptors, of which nobody may have more but who may raise the limit."""
+UNPRIVILEGED = ("setpriv", "--bounding-set=-sys_resource")
+
+
+def may_raise_limits() -> bool:
+    """Whether we have CAP_SYS_RESOURCE. Emulated machines give it to everybody who is root."""
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.partition("CapEff:")[2].split()[0], 16) >> 24 & 1)
+
+
+@pytest.mark.parametrize("count", [16, 32, 48, 64, 127])
+def test_too_few_descriptors_are_named(
+    count: int, recorder: Path, plan: Path, known: Target, tmp_path: Path
+) -> None:
+    output = tmp_path / "t.raw"
+    wrapper = (*UNPRIVILEGED, "sh", "-c", LIMITED, "sh", str(count))
+    arguments = ("--pid", known.pid, "--plan", plan, "-o", output)
+    code, said = run(recorder, *arguments, wrapper=wrapper)
+    assert code == 4
+    assert f"at least 128 files open at once, and this process may have {count}" in said
+    assert "hint: raise the hard limit (ulimit -Hn)" in said
+    assert not output.exists()
+    assert not known.is_probed()
+
+
+@pytest.mark.parametrize(
+    ("count", "wrapper"),
+    [*((count, ()) for count in (16, 32, 48, 64)), (128, UNPRIVILEGED), (300, UNPRIVILEGED)],
+)
+def test_few_descriptors_are_made_enough_where_they_may_be(
+    count: int, wrapper: tuple[str, ...], recorder: Path, plan: Path, built: Path, tmp_path: Path
+) -> None:
+    """With everything switched on. The command has as many as without us."""
+    require("right to raise limits", wrapper or may_raise_limits(), hardware=True)
+    capture = tmp_path / "t.raw"
+    arguments = ("--plan", plan, "-o", capture, "--faults", "--block-io", "--scheduler", "system")
+    script = f"ulimit -Sn; ulimit -Hn; exec {built}/known {' '.join(map(str, SHORT))}"
+    done = subprocess.run(
+        [*wrapper, "sh", "-c", LIMITED, "sh", str(count), *map(str, (recorder, *arguments)), "--",
+         "sh", "-c", script],
+        capture_output=True, text=True, timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    soft, hard, truth = done.stdout.splitlines()
+    assert (soft, hard) == (str(count), str(count))
+    trace = convert(capture)
+    assert_matches(trace, json.loads(truth), "barrier", beside=KERNELS_OWN)
 
 
 def test_a_bpf_object_that_is_none(

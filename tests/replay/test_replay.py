@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import resource
 import subprocess
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 from profinfer.__main__ import main
-from profinfer.capture import MAGIC, FrameKind, read_capture
+from profinfer.capture import FORMAT, MAGIC, FrameKind, read_capture
 from profinfer.errors import TraceError
 from profinfer.records import Kind
 from profinfer.trace_processor import Session, open_trace
@@ -287,7 +288,6 @@ def test_a_frame_that_claims_to_be_huge_takes_no_memory(tmp_path: Path, length: 
         b"",
         b"\n",
         MAGIC[:-1],
-        MAGIC[:-1] + b"\2",
         b"\x7fELF" + bytes(100),
         b"GGUF" + bytes(100),
         (DATA / "known.raw.gz").read_bytes(),
@@ -301,6 +301,20 @@ def test_another_file_is_no_capture(
     capture.write_bytes(content)
     assert run_convert(capture, trace) == TraceError.exit_code
     assert f"{capture} is not a raw capture" in capsys.readouterr().err
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("number", [0, FORMAT + 1, 255])
+def test_a_capture_of_an_unknown_format_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    capture, trace = tmp_path / "later", tmp_path / "later.pftrace"
+    content = gzip.decompress((DATA / "known.raw.gz").read_bytes())
+    capture.write_bytes(MAGIC[:-1] + bytes([number]) + content[len(MAGIC) :])
+    assert run_convert(capture, trace) == TraceError.exit_code
+    assert f"a raw capture of format {number}; this profinfer reads 1 to {FORMAT}" in (
+        capsys.readouterr().err
+    )
     assert not trace.exists()
 
 

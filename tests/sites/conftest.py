@@ -1,17 +1,20 @@
-"""Functions written in assembly, in a shared object of either processor."""
+"""Functions written in assembly, in a shared object of either processor; a recorder to ask."""
 
 from __future__ import annotations
 
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from profinfer.elf import Elf
+from profinfer.hitcost import Ask
+from profinfer.recorder import Server
 from tests.conftest import require
+from tests.support import require_recording
 
 Assemble = Callable[[str, str], Elf]
 
@@ -24,6 +27,21 @@ def function(name: str, code: str) -> str:
     size = "" if ".size" in code else f".size {name}, . - {name}"
     head = f".globl {name}\n.type {name}, %function\n.p2align 6\n{name}:\nhere_{name}:"
     return f"{head} {code}\n{size}\n"
+
+
+@pytest.fixture(scope="session")
+def ask() -> Iterator[Ask]:
+    """A recorder's answers."""
+    require_recording()
+    with Server() as server:
+        yield server.ask
+
+
+@pytest.fixture(scope="session")
+def best_way(ask: Ask) -> str:
+    """How recordings attach on this kernel."""
+    way: str = ask("means", transport="auto", attach="auto", loader="auto")["attach"]
+    return way
 
 
 @pytest.fixture

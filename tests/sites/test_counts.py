@@ -1,29 +1,33 @@
-"""A probe counts the same wherever it sits: every kind in the self-test's library, and every site
-of the engine double's functions."""
+"""A probe counts the same wherever it sits: every kind in the self-test, and every site of the
+engine double's functions."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+import select
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from profinfer import hitcost, kernel, uprobes
+from profinfer import recorder_binary
 from profinfer.elf import Elf
-from profinfer.errors import KernelError, ProbeError
+from profinfer.errors import KernelError
+from profinfer.hitcost import Ask, hit_cost
+from profinfer.recorder import Server
 from profinfer.sites import entry_sites
-from profinfer.uprobes import BY_EVENT, LINK, SITES, Way, best_way
-from tests.conftest import REPO, require
-from tests.support import Engine, double_fixture, require_recording, waiting
+from tests.conftest import require
+from tests.kernel.own_probes import EVENT, LINK, Refused, build_sites, counters
+from tests.support import Engine, double_fixture, waiting
 
 __all__ = ["double_fixture"]
 
+NO_SITES = ("hit_loop", "hit_offset", "hit_sites", "hit_site_count")
 CALLS = 1009
 """Prime: no loop of ours makes it by chance."""
 FUNCTIONS = (
@@ -35,101 +39,115 @@ FUNCTIONS = (
 )
 
 
-class Counters:
-    """A program of its own at each place, whose runs the kernel counts."""
-
-    def __init__(self, way: Way) -> None:
-        self._way = way
-        self._stats = kernel.enable_stats()
-        self._programs: dict[tuple[object, ...], int] = {}
-        self._events: list[int] = []
-
-    def attach(
-        self, name: tuple[object, ...], path: Path, offset: int, pid: int, at_return: bool = False
-    ) -> None:
-        """ProbeError where the kernel takes no probe."""
-        program = kernel.load_nothing(self._way.attach_type)
-        try:
-            events = self._way.attach(program, path, [offset], pid, at_return=at_return)
-        except ProbeError:
-            os.close(program)
-            raise
-        self._programs[name] = program
-        self._events += events
-
-    def runs(self) -> dict[tuple[object, ...], int]:
-        return {name: kernel.program_stats(fd).runs for name, fd in self._programs.items()}
-
-    def close(self) -> None:
-        uprobes.close(self._events)
-        for fd in (*self._programs.values(), self._stats):
-            os.close(fd)
-
-
-@pytest.fixture(params=["link", "event"])
-def way(request: pytest.FixtureRequest) -> Way:
+@pytest.fixture(params=[LINK, EVENT])
+def way(request: pytest.FixtureRequest, best_way: str) -> str:
     """Each way to attach."""
-    require_recording()
-    if request.param == "event":
-        return BY_EVENT
-    best = best_way()
-    require(f"uprobe_multi links ({best.reason})", best.name == LINK, hardware=True)
-    return best
+    require("uprobe_multi links", request.param in (EVENT, best_way), hardware=True)
+    way: str = request.param
+    return way
 
 
-@contextmanager
-def counters(way: Way) -> Iterator[Counters]:
-    found = Counters(way)
-    try:
-        yield found
-    finally:
-        found.close()
-
-
-def test_every_kind_counts_each_call(way: Way) -> None:
-    require(SITES.name, SITES.is_file())
-    library, elf = ctypes.CDLL(str(SITES)), Elf(SITES)
+def test_every_kind_counts_each_call(way: str, tmp_path: Path) -> None:
+    path = build_sites(tmp_path)
+    library, elf = ctypes.CDLL(str(path)), Elf(path)
     library.hit_loop.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
-    names = [n for n in elf.symbols.names() if n.startswith("hit_") and n != "hit_loop"]
     with counters(way) as counted:
         attached = []
-        for name in names:
+        for name in _sites(elf):
             offset = elf.file_offset(elf.symbols[name].value)
             try:
-                counted.attach((name,), SITES, offset, os.getpid())
-            except ProbeError:
+                counted.attach(name, path, offset, os.getpid())
+            except Refused:
                 continue
             attached.append(name)
             function = ctypes.cast(getattr(library, name), ctypes.c_void_p)
             library.hit_loop(function, CALLS)
-        assert counted.runs() == {(name,): CALLS for name in attached}
+        assert counted.runs() == dict.fromkeys(attached, CALLS)
     assert "hit_stepped" in attached
     assert len(attached) >= 5
 
 
-def test_it_is_measured_once_per_boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    require_recording()
-    require(SITES.name, SITES.is_file())
+def _sites(elf: Elf) -> list[str]:
+    return [n for n in elf.symbols.names() if n.startswith("hit_") and n not in NO_SITES]
+
+
+def test_the_recorder_measures_every_kind_that_the_kernel_takes(
+    ask: Ask, way: str, tmp_path: Path
+) -> None:
+    path = build_sites(tmp_path)
+    ctypes.CDLL(str(path))  # the kernel looks at an instruction once it is mapped
+    elf, refused = Elf(path), set()
+    with counters(way) as counted:
+        for name in _sites(elf):
+            try:
+                counted.attach(name, path, elf.file_offset(elf.symbols[name].value), os.getpid())
+            except Refused:
+                refused.add(_kind(name))
+    measured = ask("hit_costs", attach=way)
+    assert set(measured["sites"]) == {_kind(name) for name in _sites(elf)}
+    assert {kind for kind, ns in measured["sites"].items() if ns is None} == refused
+    # An emulated instruction takes some 0.5 us, a stepped one at most tens; a call takes 2 ns.
+    costs = [ns for ns in measured["sites"].values() if ns is not None]
+    assert all(50 < ns < 1e6 for ns in costs)
+    assert 5 < measured["empty_handler_ns"] < 1e5
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_recorder_that_is_killed_while_it_measures_leaves_no_probe(
+    end: signal.Signals, best_way: str
+) -> None:
+    """Its child ends with it, and the probes with that."""
+    for delay in (0.0, 0.05, 0.2):
+        with Server() as server:
+            server.link.tell("hit_costs", attach=best_way)
+            ended = os.pidfd_open(_child_of(server._pid))
+            time.sleep(delay)
+            os.kill(server._pid, end)
+            assert select.select([ended], [], [], 5.0)[0]
+            os.close(ended)
+
+
+def _child_of(pid: int) -> int:
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if children:
+            return int(children[0])
+    raise AssertionError("it has started nothing")
+
+
+def test_it_is_measured_once_per_boot(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = hitcost.hit_cost(BY_EVENT)
+    asked = []
 
-    def refuse(*_: object, **__: object) -> list[int]:
-        raise AssertionError("attached again")
+    def counted(verb: str, **members: object) -> dict[str, Any]:
+        asked.append((verb, members))
+        return ask(verb, **members)
 
-    monkeypatch.setattr(Way, "attach", refuse)
-    assert hitcost.hit_cost(BY_EVENT) == first
+    first = hit_cost(counted, EVENT)
+    assert asked == [("hit_costs", {"attach": EVENT})]
+    assert hit_cost(counted, EVENT) == first
+    assert len(asked) == 1
     (kept,) = (tmp_path / "profinfer/hitcost").iterdir()
     kept.write_text("[1]")
-    with pytest.raises(AssertionError, match="attached again"):
-        hitcost.hit_cost(BY_EVENT)
+    again = hit_cost(counted, EVENT)
+    assert set(again.sites) == set(first.sites)
+    assert len(asked) == 2
+    hit_cost(counted, EVENT, again=True)
+    assert len(asked) == 3
 
 
-def test_without_its_library_it_says_what_builds_it(
+def test_without_the_recorder_it_says_what_builds_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(hitcost, "SITES", tmp_path / "absent.so")
-    with pytest.raises(KernelError, match=r"absent\.so") as error:
-        hitcost.hit_cost(BY_EVENT)
+    def refuse(verb: str, **_: object) -> dict[str, Any]:
+        raise AssertionError(f"asked for {verb}")
+
+    monkeypatch.setattr(recorder_binary, "_BUILD", tmp_path)
+    with pytest.raises(KernelError, match="profinfer-recorder") as error:
+        hit_cost(refuse, EVENT)
     assert error.value.hint == "make setup builds it"
 
 
@@ -137,22 +155,19 @@ def test_without_its_library_it_says_what_builds_it(
 def test_its_functions_begin_with_the_kinds_that_they_name(machine: str, tmp_path: Path) -> None:
     compiler = "gcc" if machine == platform.machine() else f"{machine}-linux-gnu-gcc"
     require(compiler, shutil.which(compiler))
-    library = tmp_path / "sites.so"
-    command = [compiler, "-fPIC", "-shared", "-o", str(library), str(REPO / "bpf/hit_sites.c")]
-    subprocess.run(command, check=True, timeout=60)
-    elf = Elf(library)
-    named = {
-        symbol.name.removeprefix("hit_"): entry_sites(elf, symbol)[0].kind
-        for symbol in elf.symbols
-        if symbol.name.startswith("hit_") and symbol.name != "hit_loop"
-    }
-    assert named == {name: hitcost._NAMES.get(name, name) for name in named}
+    elf = Elf(build_sites(tmp_path, compiler))
+    named = {name: entry_sites(elf, elf.symbols[name])[0].kind for name in _sites(elf)}
+    assert named == {name: _kind(name) for name in named}
     assert len(named) == {"x86_64": 8, "aarch64": 10}[machine]
+
+
+def _kind(name: str) -> str:
+    return name.removeprefix("hit_").replace("_", ".")
 
 
 @pytest.mark.parametrize("at_return", [False, True], ids=["entry", "return"])
 def test_every_site_counts_as_often_as_the_symbol(
-    double: Engine, tmp_path: Path, at_return: bool, way: Way
+    double: Engine, tmp_path: Path, at_return: bool, way: str
 ) -> None:
     elf = Elf(double.library)
     process_ubatch = elf.symbols.matching(r"14process_ubatchE.*(?<!\.cold)$")
@@ -163,7 +178,7 @@ def test_every_site_counts_as_often_as_the_symbol(
             for site in entry_sites(elf, symbol, at_return=at_return):
                 name = (symbol.name, site.offset)
                 offset = elf.file_offset(symbol.value) + site.offset
-                counted.attach(name, double.library, offset, target.pid, at_return)
+                counted.attach(name, double.library, offset, target.pid, at_return=at_return)
                 kinds.add(site.kind)
         target.go()
         truth = target.truth()

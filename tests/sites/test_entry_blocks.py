@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from profinfer.elf import Symbol
 from profinfer.errors import TargetError
 from profinfer.sites import direct_references, entry_sites
-from profinfer.symbols import Symbol
 from tests.sites.conftest import Assemble, function
 
 Expected = list[tuple[int, str]]

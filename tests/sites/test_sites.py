@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from profinfer.elf import Elf
-from profinfer.hitcost import hit_cost
+from profinfer.hitcost import Ask, hit_cost
 from profinfer.sites import Site, cheapest, direct_references, entry_sites
-from profinfer.uprobes import best_way
-from tests.support import require_recording
 
 CASES = {
     "compare": ("mov (%rdi), %eax; cmp $1, %eax; je 1f; ret; 1: ret", [0, 2, 5]),
@@ -58,9 +56,8 @@ def test_the_cheapest_site_is_the_first_of_those_within_five_percent() -> None:
     assert cheapest(sites, {"stepped": 9.0}).offset == 0
 
 
-def test_the_self_test_tells_stepped_from_emulated_instructions() -> None:
-    require_recording()
-    cost = hit_cost(best_way())
+def test_the_self_test_tells_stepped_from_emulated_instructions(ask: Ask, best_way: str) -> None:
+    cost = hit_cost(ask, best_way)
     known = [ns for kind, ns in cost.sites.items() if ns is not None and kind != "stepped"]
     stepped = cost.sites["stepped"]
     assert stepped is not None

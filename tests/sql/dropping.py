@@ -1,7 +1,7 @@
 """Records taken out of a capture, and the capture that an honest recorder would have made then.
 
 A ring that was full stays full until it is drained: before the next record of that ring comes
-through there is a drain. What was lost is said as profinfer/drain.py says it: per CPU and kind,
+through there is a drain. What was lost is said as bpf/recorder/losses.c says it: per CPU and kind,
 from the last look or the newest record drained of that CPU to the last record lost. The handlers
 end a walk at the first record of it that does not fit; its graphs are then of unknown structure.
 """

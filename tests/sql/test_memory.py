@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 
 from profinfer.capture import Frame, FrameKind, json_frame
@@ -265,6 +269,39 @@ def test_an_address_that_changed_its_file_between_two_looks_is_of_neither() -> N
             "SELECT ts - BASE, file IS NULL FROM profinfer_fault WHERE ts != BASE + 43000",
         )
     assert places == [(21_000, 0), (31_000, 0), (42_000, 0), (90_000, 1)]
+
+
+def test_a_look_may_stand_in_several_frames() -> None:
+    parts = [
+        look(LOOK, [mapping(MAPPED, INODE)], []), look(LAST_LOOK, [], [{"start": MAPPED}]),
+        look(LAST_LOOK, [mapping(MAPPED, OTHER)], []),
+    ]  # fmt: skip
+    assert places(parts, [(LOOK + 1, LOOK + 1)])[-1] == (90_000, None, None)  # it was one of two
+
+
+def test_the_header_of_a_model_becomes_its_tensors(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), "llama")
+    writer.add_tensor("blk.3.ffn_up_exps.weight", np.ones((4, 8, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    data = (tmp_path / "m.gguf").read_bytes()
+    said = {"path": "/m.gguf", "device": DEVICE, "inode": INODE, "size": len(data),
+            "overlaid": False, "problem": None}  # fmt: skip
+    text = json.dumps(said).encode()
+    header = data[: len(data) - 4 * 8 * 32 * 4]
+    capture = small()
+    capture.extra = [
+        look(LOOK, [mapping(MAPPED, INODE)], []),
+        Frame(FrameKind.MODEL, BASE + 99_000, struct.pack("<I", len(text)) + text + header),
+    ]
+    with trace(capture.frames([(BASE + LOOK + 1, BASE + LOOK + 1)])) as session:
+        assert ask(
+            session,
+            "SELECT inode, t.name, t.layer, t.offset, t.bytes, t.experts"
+            " FROM profinfer_model_tensor t JOIN profinfer_file USING (file)",
+        ) == [(INODE, "blk.3.ffn_up_exps.weight", 3, len(header), 4096, 4)]
 
 
 def places(looks: list[Frame], drains: list[tuple[int, int]]) -> list[tuple[Any, ...]]:

@@ -459,11 +459,35 @@ def test_a_missing_switch_that_nobody_counted_is_found_by_the_chain() -> None:
     """The kernel may skip a program and not say so: then who runs is not who was switched to."""
     capture = schedule()
     capture.scheduled = [row for row in capture.scheduled if row.ts != BASE + 150 * UNIT]
-    with opened(capture, lossy=True) as session:
+    with opened(capture) as session:
         assert split(session)["a", WORKER][-1] == 0
         assert ask(session, "SELECT kind, cpu, lost, left_tid, found_tid FROM _scheduler_loss") == [
             ("switch", CPU1, 1, WORKER, SPINNER)
         ]
+
+
+@pytest.mark.parametrize("mode", ["system", "target"])
+def test_nothing_is_claimed_of_a_thread_whose_leaving_is_missing(mode: str) -> None:
+    """Perfetto's table has every state at once where ours has none; nobody but a stand-in, which
+    says so, seems to have run."""
+    capture = schedule(mode)
+    left = BASE + 820 * UNIT
+    capture.scheduled = [row for row in capture.scheduled if row.ts != left]
+    with opened(capture) as session:
+        asked = "SELECT ts, {} FROM {} WHERE ts BETWEEN {} AND {} AND utid = ({}) ORDER BY ts"
+        mine = f"SELECT utid FROM thread WHERE tid = {MAIN}"
+        span = (left - 800 * UNIT, left + 49 * UNIT - 1)
+        states = ask(session, asked.format("state", "thread_state", *span, mine))
+        kinds = ask(session, asked.format("kind", "profinfer_thread_state", *span, mine))
+        assert [state for _, state in states] == ["SDT", "R"]
+        assert [kind for _, kind in kinds] == [None, "runnable"]
+        assert [ts for ts, _ in states] == [ts for ts, _ in kinds]
+        assert ask(
+            session,
+            "SELECT DISTINCT t.name, t.tid FROM sched AS s JOIN thread AS t USING (utid)"
+            f" WHERE s.ucpu = {CPU0} AND t.tid > {1 << 22}",
+        ) == [(f"(not recorded, CPU {CPU0})", 5_000_000 + CPU0)]
+        assert ask(session, "SELECT DISTINCT taker_tid FROM profinfer_preemption") == [(SPINNER,)]
 
 
 def test_a_sleep_whose_wake_up_is_missing_is_not_certain() -> None:
