@@ -3,15 +3,17 @@
 
 VENV := .venv/bin
 PYTEST_ARGS ?=
+# Two side by side: one records on this kernel, the other does what asks nothing of it.
+SIDE_BY_SIDE ?= -n 2 --dist loadscope
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-moe test test-matrix lint recorder bench bench-overhead protos clean FORCE
+.PHONY: help setup demo demo-moe test test-matrix lint recorder fuzz bench bench-overhead protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-setup: ## system packages, .venv, BCC, kernel headers and the demo model
+setup: ## system packages, .venv, BCC, kernel headers, the recorder and the demo model
 	tools/setup.sh
 
 demo: build/.setup ## profile a small model for a few seconds and report on it
@@ -22,10 +24,10 @@ demo-moe: build/.setup-test ## record a mixture of experts that is larger than i
 
 # In continuous integration the slow ones, too: one run, so that one table says what ran where.
 test: build/.setup-test ## all tests but test-matrix, the lint too (PYTEST_ARGS="-k writer" for some)
-	$(VENV)/pytest $(if $(filter true,$(CI)),,-m "not matrix") $(PYTEST_ARGS)
+	$(VENV)/pytest $(SIDE_BY_SIDE) $(if $(filter true,$(CI)),,-m "not matrix") $(PYTEST_ARGS)
 
 test-matrix: build/.setup-test ## programs and recordings on emulated machines (CI: part of test)
-	$(VENV)/pytest -m matrix $(PYTEST_ARGS)
+	$(VENV)/pytest $(SIDE_BY_SIDE) -m matrix $(PYTEST_ARGS)
 
 lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
 	$(VENV)/ruff check
@@ -34,8 +36,11 @@ lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
 	$(if $(C_FILES),clang-format --dry-run -Werror $(C_FILES))
 	$(VENV)/python tools/sql_lint.py
 
-recorder: build/.setup-test ## build/*/profinfer-recorder-static, the recorder without Python
+recorder: build/.setup-test ## build/*/profinfer-recorder and -static, the one for boards
 	tools/build_recorder.sh
+
+fuzz: build/.setup-test ## the recorder's parsers by libFuzzer, a minute each (FUZZ_SECONDS=60)
+	tools/fuzz.sh
 
 bench: build/.setup ## measure what profiling costs on this machine
 	$(VENV)/python tools/bench.py
@@ -51,9 +56,10 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml \
-  tools/build_audit.sh audit/audit.c tools/build_native.sh bpf/hit_sites.c \
+  tools/build_audit.sh audit/audit.c \
   tools/build_bpf.sh $(wildcard bpf/*.h bpf/*.bpf.c) tools/fetch_emulated.py \
-  tools/fetch_python.py tools/fetch_perfetto.py tools/build_recorder.sh $(wildcard bpf/recorder/*.[ch])
+  tools/fetch_python.py tools/fetch_perfetto.py tools/build_recorder.sh bpf/recorder/Makefile \
+  $(wildcard bpf/recorder/*.[ch])
 ifeq ($(wildcard $(VENV)/python),)
 SETUP_INPUTS += FORCE
 endif

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench_processes import Family, spent
+
 ROOT = Path(__file__).resolve().parent.parent
 GEMMA = ROOT / "build/models/gemma-3-270m-q4_k_m.gguf"
 DENSE = ROOT / "build/models/dense-1b.gguf"
@@ -90,10 +92,13 @@ class Cost:
     """From the request to its answer."""
     busy_s: float
     """The same and the request before it, which are all that the engine did while recorded."""
+    begun_ns: int
+    """BOOTTIME before the request, and after what it left behind was taken."""
+    ended_ns: int
     cpu_s: float
-    """The recorder's CPU time meanwhile, all of its threads."""
-    peak_mb: float
-    """Peak resident set of the recorder's whole life, MB."""
+    """CPU time meanwhile of all processes of the recorder."""
+    peaks_mb: dict[str, float]
+    """Peak resident set until then of each process of the recorder, by its name."""
     written: int
     """Bytes of the trace."""
     lost: int
@@ -106,16 +111,20 @@ class RecorderProcess:
     def __init__(self, pid: int, trace: Path, options: Sequence[str]) -> None:
         """Returns once every probe is attached. RecorderError when it ends before."""
         self._trace = trace
+        self.family = Family()
+        begun = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "profinfer", "record", "--pid", str(pid), "--force",
              "--scheduler", "off", "-o", str(trace), *options],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True,
+            text=True, env=self.family.environment,
         )  # fmt: skip
         stderr = self._process.stderr
         if not stderr or not select.select([stderr], [], [], _PATIENCE)[0]:
             self._process.kill()
         said = stderr.readline() if stderr else ""
+        self.attached_s = time.monotonic() - begun
+        """From its start to the last probe attached."""
         if not said.startswith("recording "):
             self._fail(said)
 
@@ -136,28 +145,32 @@ class RecorderProcess:
         engine.answer()
         busy = time.monotonic() - begun
         time.sleep(_SETTLED)  # until the recorder has drained it
-        clock = (~self._process.pid << 3) | 2  # the CPU clock of another process
-        cpu, begun = time.clock_gettime(clock), time.monotonic()
+        cpu, begun = self.family.cpu_s(), time.monotonic()
+        begun_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         engine.start(predict)
         timings = engine.answer()
         if self._process.poll() is not None:
             self._fail()
         seconds = time.monotonic() - begun
         time.sleep(_SETTLED)  # its last records are part of the cost
-        cpu = time.clock_gettime(clock) - cpu
+        cpu_s = spent(cpu, self.family.cpu_s())
+        ended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        peaks = self.family.peaks_mb()  # before it converts
         self._process.send_signal(signal.SIGINT)
-        peak = 0.0
-        while self._process.poll() is None:
-            # Not ru_maxrss of the child: that begins with what this process had.
-            peak = max(peak, _peak_mb(self._process.pid))
-            time.sleep(0.01)
         stderr = self._process.stderr.read() if self._process.stderr else ""
         lost = re.search(r"([\d,]+) lost", stderr)
-        if self._process.returncode or lost is None:
+        if self._process.wait(_PATIENCE) or lost is None:
             raise RecorderError(stderr.strip().splitlines()[-1] if stderr.strip() else "no report")
         written = self._trace.stat().st_size
         return timings, Cost(
-            seconds, busy + seconds, cpu, peak, written, int(lost[1].replace(",", ""))
+            seconds,
+            busy + seconds,
+            begun_ns,
+            ended_ns,
+            cpu_s,
+            peaks,
+            written,
+            int(lost[1].replace(",", "")),
         )
 
     def close(self) -> None:
@@ -167,15 +180,6 @@ class RecorderProcess:
             self._process.wait()
         if self._process.stderr:
             self._process.stderr.close()
-
-
-def _peak_mb(pid: int) -> float:
-    """VmHWM of a process, 0 when it has ended."""
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return int(found[1]) / 1e3 if found else 0.0
 
 
 def audit_environment() -> dict[str, str]:

@@ -253,7 +253,7 @@ def row(configuration: Configuration, results: dict[str, Measured]) -> list[str]
             cells[5] = load(figures.get("cpu_load_percent"), figures, last)
             cells[6] = load(figures.get("over_empty_percent"), figures, last)
         cells[7] = f"{100 * statistics.median(c.cpu_s / c.seconds for c in costs):.1f} %"
-        cells[8] = f"{max(c.peak_mb for c in costs):.0f} MB"
+        cells[8] = f"{max(max(c.peaks_mb.values()) for c in costs):.0f} MB"
         cells[9] = f"{statistics.median(c.written / c.busy_s for c in costs) / 1e6:.2f} MB/s"
         cells[10] = f"{sum(c.lost for c in costs):,}"
     return cells

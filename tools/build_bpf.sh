@@ -12,16 +12,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# The same as profinfer/libbpf.py computes: an object says which sources it was made of.
-digest=$(LC_ALL=C; cat bpf/*.h bpf/*.bpf.c | sha256sum | cut -d" " -f1)
-
 build() { # machine, the target's name in libbpf, output, source, [flag]...
     local machine=$1 arch=$2 object=build/$1/$3 source=$4
     shift 4
     mkdir -p "build/$machine"
     # -g for the BTF that map definitions are made of; DWARF goes again.
     "${CLANG:-clang}" -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Wno-unused-parameter \
-        -Werror "-D__TARGET_ARCH_$arch" "-DDIGEST=\"$digest\"" "-I/usr/include/$(uname -m)-linux-gnu" \
+        -Werror "-D__TARGET_ARCH_$arch" "-I/usr/include/$(uname -m)-linux-gnu" \
         "$@" -c "$source" -o "$object.$$"
     "${LLVM_STRIP:-llvm-strip}" -g "$object.$$"
     if cmp --silent "$object.$$" "$object"; then rm "$object.$$"; else mv "$object.$$" "$object"; fi

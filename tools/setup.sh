@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Prepares a checkout: system packages, .venv, BCC inside .venv, kernel headers, the demo model,
-# the BPF objects and the two small libraries in C.
+# the BPF objects, the audit library and the recorder.
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
 #                           qemu and the kernels it boots, Python and an engine for arm64,
-#                           Perfetto's own recorder
+#                           recorders for boards, what fuzzing takes, Perfetto's own recorder
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
 # installs system packages with apt; as anybody else it prints the apt command and stops if one
-# is missing. Debian 12 and 13, Ubuntu 22.04 and later; python 3.11 or later.
+# is missing. Debian 12 and 13, Ubuntu 24.04 and later (libbpf 1.0); python 3.11 or later.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -88,15 +88,37 @@ find_browser() {
     command -v chromium || command -v chromium-browser || command -v google-chrome || true
 }
 
-# Prints the missing packages; `headers` stands for a name only apt's lists can tell.
+# Whether clang can link libFuzzer.
+has_fuzzer() {
+    [[ -e $(clang -print-file-name="libclang_rt.fuzzer-$(uname -m).a" 2>/dev/null) ]] ||
+        [[ -e $(clang -print-file-name=libclang_rt.fuzzer.a 2>/dev/null) ]]
+}
+
+# Which package brings it for the clang that is here, or that `clang` would install.
+fuzzer_package() {
+    local version name
+    version=$(clang -dumpversion 2>/dev/null || LC_ALL=C apt-cache depends clang |
+        sed -n 's/^ *Depends: clang-\([0-9]*\)$/\1/p')
+    for name in "libclang-rt-${version%%.*}-dev" "libclang-common-${version%%.*}-dev"; do
+        has_candidate "$name" && { echo "$name"; return; }
+    done
+    die "no package found that brings libFuzzer for clang $version" \
+        "hint: install the one that holds libclang_rt.fuzzer for it"
+}
+
+# Prints the missing packages; `headers` and `fuzzer` stand for names only apt's lists can tell.
 missing_packages() {
     [[ -e $bcc_package/__init__.py ]] || echo python3-bpfcc
     [[ -n $(native_headers)$(packaged_headers) ]] || echo headers
     command -v gcc >/dev/null || echo gcc libc6-dev
-    # For the BPF objects; libbpf-dev brings the library that loads them.
+    # For the BPF objects, and what the recorder is linked with.
     command -v clang >/dev/null || echo clang
     command -v llvm-strip >/dev/null || echo llvm
     [[ -e /usr/include/bpf/bpf_helpers.h ]] || echo libbpf-dev
+    [[ -e /usr/include/libelf.h ]] || echo libelf-dev
+    [[ -e /usr/include/zlib.h ]] || echo zlib1g-dev
+    [[ -e /usr/include/json-c/json.h ]] || echo libjson-c-dev
+    command -v make >/dev/null || echo make
     # The audit library is built for boards, too.
     [[ $(uname -m) == aarch64 ]] || command -v aarch64-linux-gnu-gcc >/dev/null ||
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -110,6 +132,7 @@ missing_packages() {
     fi
     if $with_test; then
         command -v clang-format >/dev/null || echo clang-format
+        has_fuzzer || echo fuzzer
         # The audit library for arm64 is tried under emulation.
         [[ $(uname -m) == aarch64 ]] || command -v qemu-aarch64 >/dev/null || echo qemu-user
         # Other kernels and processors (tests/emulated).
@@ -120,14 +143,16 @@ missing_packages() {
     fi
 }
 
-# Puts the real name of the headers package where `headers` stands in the array `missing`.
-name_headers() {
+# Puts real names where `headers` and `fuzzer` stand in the array `missing`.
+name_packages() {
     local index name
     for index in "${!missing[@]}"; do
-        if [[ ${missing[index]} == headers ]]; then
-            name=$(headers_package)
-            missing[index]=$name
-        fi
+        case ${missing[index]} in
+            headers) name=$(headers_package) ;;
+            fuzzer) name=$(fuzzer_package) ;;
+            *) continue ;;
+        esac
+        missing[index]=$name
     done
 }
 
@@ -137,14 +162,14 @@ install_packages() {
     ((${#missing[@]})) || return 0
     command -v apt-get >/dev/null || die "missing: ${missing[*]}; this system has no apt to install them with"
     if ((EUID != 0)); then
-        name_headers
+        name_packages
         die "missing system packages; run this, then $0 again:" \
             "  sudo apt-get install --yes --no-install-recommends ${missing[*]}"
     fi
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -o Acquire::Retries=5 -qq update
-    name_headers
+    name_packages
     apt-get -o Acquire::Retries=5 -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
 }
 
@@ -303,12 +328,10 @@ make_experts() {
 
 install_packages
 tools/build_audit.sh
-tools/build_native.sh
 tools/build_bpf.sh
 install_python_packages
 install_browser
 fetch_emulated
-if $with_test; then tools/build_recorder.sh; fi
 fetch_foreign
 fetch_perfetto
 link_bcc
@@ -316,6 +339,8 @@ link_headers
 check_bcc
 assemble_model
 make_experts
+# The last: what reads traces is set up where the recorder cannot be.
+if $with_test; then tools/build_recorder.sh; else tools/build_recorder.sh --native; fi
 
 mkdir -p build
 touch build/.setup
