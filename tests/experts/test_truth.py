@@ -192,16 +192,24 @@ def test_what_was_lost_is_counted_and_marked(tmp_path: Path) -> None:
     wide = ("--context", 8192)
     raw = tmp_path / "t.raw"
     options = ["--experts", "--raw", raw, "--structure-ring-size", "256K", "--ring-size", "64M"]
-    recording = subprocess.Popen(
-        [*PROFINFER, "record", *ENGINE_ONLY, "-o", str(tmp_path / "t.pftrace"),
-         *map(str, options), "--", *map(str, command("128x8", long, *wide))],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    first_line(recording)
-    processes = family(recording.pid)
-    os.kill(processes["profinfer-rec"], signal.SIGSTOP)
-    wait_for("the engine's end", lambda: not is_running(processes["python"]), 120)
-    os.kill(processes["profinfer-rec"], signal.SIGCONT)
+    # It waits until the recorder stands, so that nothing is drained before.
+    with subprocess.Popen(
+        command("128x8", long, "--wait", *wide), stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as engine:  # fmt: skip
+        assert engine.stderr
+        assert engine.stderr.readline() == "ready\n"
+        recording = subprocess.Popen(
+            [*PROFINFER, "record", *ENGINE_ONLY, "-o", str(tmp_path / "t.pftrace"),
+             *map(str, options), "--pid", str(engine.pid)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        first_line(recording)
+        recorder = family(recording.pid)["profinfer-rec"]
+        os.kill(recorder, signal.SIGSTOP)
+        wait_for("the recorder to stand", lambda: not is_running(recorder))
+        engine.communicate("go\n", timeout=120)
+        os.kill(recorder, signal.SIGCONT)
     _, said = recording.communicate(timeout=60)
     assert recording.returncode == 0, said
     truth = subprocess.run(
