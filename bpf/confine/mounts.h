@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is mounted in the new root, and how. */
+#ifndef PROFINFER_CONFINE_MOUNTS_H
+#define PROFINFER_CONFINE_MOUNTS_H
+
+/* Nothing at or below a path can be written any more, nor be a device or give privileges; on
+ * kernels before 5.12 that holds for the topmost mount alone. */
+void mounts_protect(const char *path);
+
+/* Covers what of other processes can be seen by a /proc, wherever one is mounted. `mountinfo`, from
+ * this process's, is read to its end and closed. */
+void mounts_hide_processes(int mountinfo);
+
+#endif
