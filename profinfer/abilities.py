@@ -63,7 +63,7 @@ class Abilities:
     def loaders(self) -> str:
         """Both are tried."""
         lines = [
-            f"record uses libbpf, which is part of {self._lend().describe()}",
+            f"record uses libbpf, which is part of {self._lend().program}",
             "libbpf loads programs" if self.means else "",
         ]
         child = kernel.tracepoint_field("sched/sched_process_fork", "child_pid")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from profinfer.slices import BARRIER_COUNTS, I64, INF, Graph, Mask
+from profinfer.columns import I64, Mask
+from profinfer.slices import BARRIER_COUNTS, INF, Graph
 
 
 class BarrierHabits:

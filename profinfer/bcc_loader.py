@@ -4,19 +4,17 @@ now holds, and ends. LLVM, which takes 130 MB, never comes into anything that re
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import platform
 import re
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
+from profinfer.built import BPF
 from profinfer.errors import KernelError
 
-_BPF_DIR = Path(__file__).resolve().parent.parent / "bpf"
 _FILES = {"profinfer": "bcc.c", "launch": "launch.c", "scheduler": "scheduler.c"}
 _MAX_FDS = 250
 _MAX_ANSWER = 1 << 20
@@ -52,13 +50,10 @@ def load_bcc(source: Source) -> Loaded:
         _child(theirs, said, source)
     theirs.close()
     with ours:
-        message, ancillary, _, _ = ours.recvmsg(_MAX_ANSWER, socket.CMSG_SPACE(4 * _MAX_FDS))
+        message, fds, _, _ = socket.recv_fds(ours, _MAX_ANSWER, _MAX_FDS)
     os.waitpid(pid, 0)
     text = os.pread(said, os.lseek(said, 0, os.SEEK_END), 0).decode("utf-8", "replace")
     os.close(said)
-    fds = array.array("i")
-    for _, _, data in ancillary:
-        fds.frombytes(data)
     answer: dict[str, Any] = json.loads(message) if message else {"error": "it was killed"}
     if "missing" in answer:
         raise KernelError(
@@ -96,11 +91,11 @@ def _child(answer: socket.socket, said: int, source: Source) -> NoReturn:
         try:
             import bcc
         except ImportError as error:
-            _send(answer, {"missing": str(error)}, [])
+            answer.send(json.dumps({"missing": str(error)}).encode())
             os._exit(0)
-        flags = [f"-I{_BPF_DIR}", "-Wno-everything"]
+        flags = [f"-I{BPF}", "-Wno-everything"]
         flags += [f"-D{name}={value}" for name, value in _macros(source).items()]
-        bpf = bcc.BPF(src_file=os.fsencode(_BPF_DIR / _FILES[source["name"]]), cflags=flags)
+        bpf = bcc.BPF(src_file=os.fsencode(BPF / _FILES[source["name"]]), cflags=flags)
         loaded: dict[str, int] = {}
         refused: dict[str, str] = {}
         for name, kind in source["programs"].items():
@@ -111,15 +106,11 @@ def _child(answer: socket.socket, said: int, source: Source) -> NoReturn:
                 text = os.pread(said, 1 << 16, max(before, os.lseek(said, 0, os.SEEK_END) - 4096))
                 refused[name] = text.decode("utf-8", "replace") or str(error)
         fds = [*loaded.values(), *(bpf[name.encode()].map_fd for name in source["maps"])]
-        _send(answer, {"programs": list(loaded), "refused": refused}, fds)
+        content = json.dumps({"programs": list(loaded), "refused": refused})
+        socket.send_fds(answer, [content.encode()], fds)
     except BaseException as error:
-        _send(answer, {"error": str(error)}, [])
+        answer.send(json.dumps({"error": str(error)}).encode())
     os._exit(0)
-
-
-def _send(answer: socket.socket, content: dict[str, object], fds: list[int]) -> None:
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    answer.sendmsg([json.dumps(content).encode()], rights)
 
 
 def _explain(errors: str) -> KernelError:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profinfer.errors import UsageError
-from profinfer.points import LEVELS
 
 if TYPE_CHECKING:
     import yaml
 
+LEVELS = ("token", "graph", "operator", "barrier")
+"""How much is recorded: each includes the ones before it."""
 SCHEDULERS = ("auto", "system", "target", "off")
 LOADERS = ("auto", "libbpf", "bcc")
 TRANSPORTS = ("auto", "ring", "perf")
@@ -144,10 +145,6 @@ class Config:
         if last < first:
             raise UsageError(f"iterations {self.iterations!r} ends before it begins")
         return first, last + 1
-
-    def to_json(self) -> dict[str, Any]:
-        """For the trace's metadata."""
-        return asdict(self)
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

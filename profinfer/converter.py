@@ -22,7 +22,7 @@ from profinfer.models import describe_model
 from profinfer.records import RECORD, Kind, join, select
 from profinfer.scheduling import Scheduling
 from profinfer.sequences import Sequences
-from profinfer.slices import Chunk, Columns, Operators
+from profinfer.slices import Chunk, Columns, Graph, Operators
 from profinfer.structure import Fused, Structure, Structures, Tensor
 from profinfer.timeline import Timeline
 from profinfer.trace_writer import Arguments, TraceWriter
@@ -43,8 +43,6 @@ class Converter:
         self._wide = WideQueue()
         self._columns: dict[int, Columns] = {}
         self._op_numbers: dict[str, int] = {}
-        self.tokens = 0
-        """In ubatches that have ended."""
         self._records = 0
         self._structure_ts = 0
         self._rate: tuple[int, int] | None = None
@@ -211,7 +209,6 @@ class Converter:
         for graph in chunk.graphs_begun:
             graph.lane = self._lanes.backend(graph)
         self._sequences.write_ends(chunk.ubatches_ended, tids)
-        self.tokens += sum(ubatch.tokens for ubatch in chunk.ubatches_ended)
         self._write_ends(chunk)
         self._experts.write_graphs(chunk.graphs_ended, tids)
         self._sequences.write_begins(chunk.ubatches_begun, tids)
@@ -225,13 +222,10 @@ class Converter:
             name=self._barrier_name, category=self._categories["barrier"],
         )  # fmt: skip
         thread, ts = chunk.inside
-        if len(ts):
-            self._writer.encoded(
-                packets.NAMED_INSTANT.encode(
-                    ts.astype(np.uint64), track=self._tracks(thread),
-                    name=self._barrier_name, category=self._categories["barrier.inside"],
-                )
-            )  # fmt: skip
+        self._writer.rows(
+            packets.NAMED_INSTANT, ts, track=self._tracks(thread), name=self._barrier_name,
+            category=self._categories["barrier.inside"],
+        )  # fmt: skip
 
     def _write_ends(self, chunk: Chunk) -> None:
         operators = chunk.operators
@@ -243,34 +237,27 @@ class Converter:
             tracks.append(self._tracks(np.array(ended, np.int64)))
             tracks.append(np.array([graph.lane], np.uint64))
             times.append(np.full(len(ended) + 1, graph.end, np.int64))
-        ts = np.concatenate(times).astype(np.uint64)
-        if len(ts):
-            self._writer.encoded(packets.SLICE_END.encode(ts, track=np.concatenate(tracks)))
+        self._writer.rows(packets.SLICE_END, np.concatenate(times), track=np.concatenate(tracks))
 
     def _write_graphs(self, chunk: Chunk) -> None:
         rows: list[tuple[int, int, int, int, int, int]] = []
+
+        def add(graph: Graph, begin: int, track: int, category: str) -> None:
+            structure = graph.structure.id if graph.structure else 0
+            name = self._writer.name(f"graph {self._lanes.backend_name(graph.backend)}")
+            rows.append((begin, track, self._categories[category], name, graph.id, structure))
+
+        tids = self._timeline.threads.tids
         for graph in chunk.graphs_begun:
-            structure = graph.structure.id if graph.structure else 0
-            name = self._writer.name(f"graph {self._lanes.backend_name(graph.backend)}")
-            common = (name, graph.id, structure)
-            tid = self._timeline.threads.tids[graph.thread]
-            for track, category in (
-                (self._lanes.thread(tid), "graph"),
-                (graph.lane, "backend"),
-            ):
-                rows.append((graph.begin, track, self._categories[category], *common))
+            add(graph, graph.begin, self._lanes.thread(tids[graph.thread]), "graph")
+            add(graph, graph.begin, graph.lane, "backend")
         for graph, thread, begin in chunk.workers:
-            structure = graph.structure.id if graph.structure else 0
-            name = self._writer.name(f"graph {self._lanes.backend_name(graph.backend)}")
-            track = self._lanes.thread(self._timeline.threads.tids[thread])
-            rows.append((begin, track, self._categories["graph.worker"], name, graph.id, structure))
+            add(graph, begin, self._lanes.thread(tids[thread]), "graph.worker")
         if rows:
-            columns = np.array(rows, np.uint64).T
-            self._writer.encoded(
-                packets.GRAPH_BEGIN.encode(
-                    columns[0], track=columns[1], category=columns[2], name=columns[3],
-                    graph=columns[4], structure=columns[5],
-                )
+            ts, track, category, name, number, structure = np.array(rows, np.uint64).T
+            self._writer.rows(
+                packets.GRAPH_BEGIN, ts, track=track, category=category, name=name, graph=number,
+                structure=structure,
             )  # fmt: skip
 
     def _write_operators(self, operators: Operators) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from profinfer import packets
+from profinfer.columns import I64
 from profinfer.lanes import Lanes
 from profinfer.packets import Column, Template
 from profinfer.readings import UNKNOWN, Readings
 from profinfer.records import Kind, Records, select
-from profinfer.slices import I64, Operators, Threads
+from profinfer.slices import Operators, Threads
 from profinfer.trace_writer import TraceWriter
 
 NOTHING_COUNTED: dict[str, Any] = {"events": [], "leaders": [], "records": 0}
@@ -101,7 +102,7 @@ class CounterTracks:
         """Slices with the values of their rows (-1: none): one template for each set of values that
         are known."""
         if not self._is_counting:
-            self._writer.encoded(template.encode(ts.astype(np.uint64), **columns))
+            self._writer.rows(template, ts, **columns)
             return
         values = self._values(row)
         sets = (values != UNKNOWN) @ (1 << np.arange(values.shape[1], dtype=np.int64))
@@ -127,16 +128,14 @@ class CounterTracks:
     def _encode(
         self, template: Template, ts: I64, tracks: I64, values: I64, columns: dict[str, Column]
     ) -> None:
-        time, track, value = (array.astype(np.uint64) for array in (ts, tracks, values))
+        track, value = tracks.astype(np.uint64), values.astype(np.uint64)
         extra = min(values.shape[1], packets.EXTRA_COUNTERS)
         for i in range(extra):
             columns |= {f"counter{i}": track[:, i], f"value{i}": value[:, i]}
         counted = template.counted(extra) if extra else template
-        self._writer.encoded(counted.encode(time, **columns))
+        self._writer.rows(counted, ts, **columns)
         for i in range(extra, values.shape[1]):
-            self._writer.encoded(
-                packets.COUNTER_VALUE.encode(time, track=track[:, i], value=value[:, i])
-            )
+            self._writer.rows(packets.COUNTER_VALUE, ts, track=track[:, i], value=value[:, i])
 
     # ---- Tracks
 

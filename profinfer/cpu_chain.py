@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profinfer.ftrace import I64
+from profinfer.columns import I64
+from profinfer.losses import Gap
 
 STAND_IN = 5_000_000
 """Thread id of CPU 0's stand-in, CPU 1's is the next; above every real one (Linux: 2^22)."""
@@ -49,18 +50,6 @@ class Links:
     def columns(self) -> tuple[I64, I64, I64, I64, I64]:
         """The fields."""
         return self.ts, self.prev, self.state, self.next, self.prio
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Between two times switches are missing."""
-
-    first: int
-    last: int
-    left: int
-    """Thread that was switched to before."""
-    found: int
-    """Thread that is switched from after."""
 
 
 class CpuChain:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from profinfer import cache
-from profinfer.aside import Aside
+from profinfer.aside import aside
 from profinfer.backends import backend_functions
 from profinfer.elf import Elf, Symbol
 from profinfer.errors import TargetError
@@ -105,13 +105,13 @@ def recall(elves: Sequence[Elf], uid: int) -> None:
             _known[elf] = kept
     unknown = [elf for elf in elves if elf not in _known]
     # What it takes to read machine code would stay with us to the end.
-    found = Aside(lambda: [_tried(elf) for elf in unknown]).result() if unknown else []
+    found = aside(lambda: [_tried(elf) for elf in unknown]) if unknown else []
     for elf, description in zip(unknown, found, strict=True):
         if description is None:
             continue  # damaged: whoever asks for it will hear
         _known[elf] = description
         if place := places[elf]:
-            cache.store(place, json.dumps(asdict(description)))
+            cache.store(place, json.dumps(asdict(description)).encode())
 
 
 def _tried(elf: Elf) -> Description | None:

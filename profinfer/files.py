@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from profinfer.description import is_engine
-from profinfer.emulator import find_emulator, is_native
 from profinfer.errors import TargetError
 from profinfer.hitcost import HitCost
 from profinfer.layout import describe
@@ -14,6 +13,7 @@ from profinfer.layout_data import Layout
 from profinfer.placement import Placer
 from profinfer.plan import Plan, make_plan
 from profinfer.ranks import RANKS
+from profinfer.roots import find_root, is_native
 from profinfer.target import EngineObject, file_object
 
 _HOME = "ggml_init"
@@ -83,11 +83,11 @@ class FileTarget:
 
     def layout(self, sysroot: Path | None = None) -> Layout:
         """The layout by experiment, as the files' owner (see `describe`). `sysroot`: as for
-        `find_emulator`."""
-        emulator = find_emulator(self.machine, sysroot)
+        `find_root`."""
+        root = find_root(self.machine, sysroot)
         libraries = [item.library for item in self.objects]
         status = libraries[0].stat()
-        return describe(libraries, uid=status.st_uid, gid=status.st_gid, emulator=emulator)
+        return describe(libraries, uid=status.st_uid, gid=status.st_gid, root=root)
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
+from profinfer.columns import I64
 from profinfer.packets import SEQUENCE_ID
-from profinfer.varints import field, varint, varints
+from profinfer.varints import encode, field, varint
 
-I64 = npt.NDArray[np.int64]
 NONE: I64 = np.empty(0, np.int64)
 
 
@@ -58,12 +57,12 @@ def bundle(
     message.event.extend(events)
     compact = b""
     if len(switches.ts) or len(wakings.ts):
-        compact = field(0x22, _compact(switches, wakings, names))
+        compact = field(4, _compact(switches, wakings, names))
     if not compact and not message.event:
         return b""
-    content = field(0x0A, message.SerializeToString() + compact)
+    content = field(1, message.SerializeToString() + compact)
     # trusted_packet_sequence_id, SEQ_NEEDS_INCREMENTAL_STATE
-    return field(0x0A, b"\x50" + varint(SEQUENCE_ID) + b"\x68\x02" + content)
+    return field(1, b"\x50" + varint(SEQUENCE_ID) + b"\x68\x02" + content)
 
 
 def _compact(switches: Switches, wakings: Wakings, names: Sequence[str]) -> bytes:
@@ -72,19 +71,19 @@ def _compact(switches: Switches, wakings: Wakings, names: Sequence[str]) -> byte
     used, index = np.unique(everyone, return_inverse=True)
     count = len(switches.ts)
     columns = [
-        (0x0A, _differences(switches.ts)),
-        (0x12, switches.prev_state),
-        (0x1A, switches.next_tid),
-        (0x22, switches.next_prio),
-        (0x32, index[:count]),
-        (0x3A, _differences(wakings.ts)),
-        (0x42, wakings.tid),
-        (0x4A, wakings.target_cpu),
-        (0x52, wakings.prio),
-        (0x5A, index[count:]),
+        (1, _differences(switches.ts)),
+        (2, switches.prev_state),
+        (3, switches.next_tid),
+        (4, switches.next_prio),
+        (6, index[:count]),
+        (7, _differences(wakings.ts)),
+        (8, wakings.tid),
+        (9, wakings.target_cpu),
+        (10, wakings.prio),
+        (11, index[count:]),
     ]
-    table = [field(0x2A, names[name].encode()) for name in used.tolist()]
-    return b"".join(table + [field(tag, varints(column)) for tag, column in columns if len(column)])
+    table = [field(5, names[name].encode()) for name in used.tolist()]
+    return b"".join(table + [field(n, encode(column)) for n, column in columns if len(column)])
 
 
 def _differences(ts: I64) -> I64:

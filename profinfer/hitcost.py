@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from profinfer import cache
+from profinfer.built import recorder_binary
 from profinfer.elf import Elf
-from profinfer.recorder_binary import recorder_binary
 
 Ask = Callable[..., dict[str, Any]]
 """ask(verb, **members): the recorder's answer."""
@@ -29,10 +29,6 @@ class HitCost:
     """Cost of a hit with an empty handler in ns, by kind; None where the kernel takes no probe."""
     empty_handler_ns: float
     """Run time of an empty handler as the kernel counts it: the floor of its count."""
-
-    def to_json(self) -> dict[str, Any]:
-        """For the trace."""
-        return asdict(self)
 
 
 def hit_cost(ask: Ask, way: str, *, again: bool = False) -> HitCost:
@@ -49,7 +45,7 @@ def hit_cost(ask: Ask, way: str, *, again: bool = False) -> HitCost:
         answer = ask("hit_costs", attach=way)
         found = HitCost(dict(sorted(answer["sites"].items())), answer["empty_handler_ns"])
         if place:
-            cache.store(place, json.dumps(found.to_json()))
+            cache.store(place, json.dumps(asdict(found)).encode())
     return found
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from profinfer.records import STRUCTURE_RECORD
-from profinfer.slices import Graph
 from profinfer.trace_writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
@@ -17,11 +17,20 @@ _RANK_SEQUENCES, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_FILES, _R
 )  # fmt: skip
 
 
+class Run(Protocol):
+    """A graph that ran on a backend; times in BOOTTIME ns."""
+
+    begin: int
+    end: int
+    """Later than any time while it runs."""
+    backend: int
+
+
 @dataclass
 class _BackendLane:
     track: int
     backend: int
-    last: Graph
+    last: Run
     """The last graph on it."""
 
 
@@ -38,19 +47,12 @@ class Lanes:
         self._begun: dict[int, int] = {}
         self._threads: dict[int, int] = {}
         self._uuids: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
-        self._sequences: dict[tuple[int, int], int] = {}
+        self._tracks: dict[tuple[int, str], int] = {}
+        """By parent and name."""
         self._contexts: dict[int, int] = {}
         self._backend_names: dict[int, str] = {}
         self._name_functions: dict[int, int] = {}
         self._backends: list[_BackendLane] = []
-        self._loss_counters: dict[tuple[int | None, str], int] = {}
-        self._blocked: dict[int, int] = {}
-        self._takers: dict[int, int] = {}
-        self._experts: dict[int | None, int] = {}
-        self._sequence_group = 0
-        self._expert_group = 0
-        self._backend_group = 0
-        self._files = 0
         self.structure = writer.track(
             "Graph structure", self._group, _RANK_STRUCTURE,
             "Tensors and graphs, each where it was first seen",
@@ -63,6 +65,16 @@ class Lanes:
             "Losses", self.recorder, 1, "Each mark: records that did not fit into a ring"
         )
         self.lost = writer.track("Lost records", self.recorder, 2, unit="")
+
+    def _track(
+        self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None
+    ) -> int:
+        """The track of that name below another."""
+        track = self._tracks.get((parent, name))
+        if track is None:
+            track = self._writer.track(name, parent, rank, description, unit)
+            self._tracks[parent, name] = track
+        return track
 
     def add_thread_names(self, names: dict[int, str]) -> None:
         """Names of threads, before they are first used."""
@@ -90,42 +102,20 @@ class Lanes:
 
     def blocked(self, tid: int) -> int:
         """The track below a thread's that says what it was blocked in."""
-        track = self._blocked.get(tid)
-        if track is None:
-            track = self._writer.track(
-                "Blocked in",
-                self.thread(tid),
-                0,
-                "What it waits in",
-            )
-            self._blocked[tid] = track
-        return track
+        return self._track("Blocked in", self.thread(tid), 0, "What it waits in")
 
     def takers(self, tid: int) -> int:
         """The track below a thread's that says who took its CPU."""
-        track = self._takers.get(tid)
-        if track is None:
-            track = self._writer.track(
-                "CPU taken by", self.thread(tid), 1, "Who ran in its place when it was preempted"
-            )
-            self._takers[tid] = track
-        return track
+        about = "Who ran in its place when it was preempted"
+        return self._track("CPU taken by", self.thread(tid), 1, about)
 
     def sequence(self, context: int, sequence: int) -> int:
         """The track of a sequence of a llama_context."""
-        key = (context, sequence)
-        track = self._sequences.get(key)
-        if track is None:
-            if not self._sequence_group:
-                self._sequence_group = self._writer.track(
-                    "Sequences", self._group, _RANK_SEQUENCES,
-                    "Prefill and decode of each sequence (a server's slot)",
-                )  # fmt: skip
-            number = self._contexts.setdefault(context, len(self._contexts) + 1)
-            name = f"Sequence {sequence}" + (f" of context {number}" if number > 1 else "")
-            track = self._writer.track(name, self._sequence_group, number * 1000 + sequence)
-            self._sequences[key] = track
-        return track
+        about = "Prefill and decode of each sequence (a server's slot)"
+        group = self._track("Sequences", self._group, _RANK_SEQUENCES, about)
+        number = self._contexts.setdefault(context, len(self._contexts) + 1)
+        name = f"Sequence {sequence}" + (f" of context {number}" if number > 1 else "")
+        return self._track(name, group, number * 1000 + sequence)
 
     def add_backend(self, backend: int, raw: bytes) -> None:
         """A KIND_STRUCTURE record tells which function names the backend it ran on."""
@@ -144,55 +134,40 @@ class Lanes:
         name = self._backend_names.get(self._name_functions.get(backend, 0))
         return name or f"backend {backend:#x}"
 
-    def backend(self, graph: Graph) -> int:
+    def backend(self, graph: Run) -> int:
         """The track of a graph's backend. An instance runs one graph at a time; where several
         run at once (those entered below the backend interface may), each has its own track."""
         for lane in self._backends:
             if lane.backend == graph.backend and lane.last.end <= graph.begin:
                 lane.last = graph
                 return lane.track
-        if not self._backend_group:
-            self._backend_group = self._writer.track(
-                "Backends", self._group, _RANK_BACKENDS, "Graphs by the backend they ran on"
-            )
+        about = "Graphs by the backend they ran on"
+        group = self._track("Backends", self._group, _RANK_BACKENDS, about)
         name = self.backend_name(graph.backend)
         same = sum(self.backend_name(lane.backend) == name for lane in self._backends)
         label = f"{name} ({same + 1})" if same else name
-        track = self._writer.track(label, self._backend_group, len(self._backends))
+        track = self._writer.track(label, group, len(self._backends))
         self._backends.append(_BackendLane(track, graph.backend, graph))
         return track
 
     @property
     def files(self) -> int:
         """The track of what is said of files, mappings and models."""
-        if not self._files:
-            self._files = self._writer.track(
-                "Files", self._group, _RANK_FILES, "Files of the target, where it has mapped them"
-            )
-        return self._files
+        about = "Files of the target, where it has mapped them"
+        return self._track("Files", self._group, _RANK_FILES, about)
 
     def experts_group(self) -> int:
         """The track above those of each layer's experts."""
-        if not self._expert_group:
-            self._expert_group = self._writer.track(
-                "Experts", self._group, _RANK_EXPERTS, "Which experts each token was sent to"
-            )
-        return self._expert_group
+        about = "Which experts each token was sent to"
+        return self._track("Experts", self._group, _RANK_EXPERTS, about)
 
     def experts(self, layer: int | None) -> int:
         """The track of a layer's experts; None: of layers that are not known."""
-        track = self._experts.get(layer)
-        if track is None:
-            name = "Unknown layer" if layer is None else f"Layer {layer}"
-            rank = 1 << 20 if layer is None else layer
-            track = self._experts[layer] = self._writer.track(name, self.experts_group(), rank)
-        return track
+        name, rank = ("Unknown layer", 1 << 20) if layer is None else (f"Layer {layer}", layer)
+        return self._track(name, self.experts_group(), rank)
 
     def loss_counter(self, cpu: int | None, kind: str) -> int:
         """The counter track of lost records of a kind on a CPU (None: on any)."""
-        track = self._loss_counters.get((cpu, kind))
-        if track is None:
-            name = f"Lost {kind} records, {'any CPU' if cpu is None else f'CPU {cpu}'}"
-            track = self._writer.track(name, self.recorder, 3 + len(self._loss_counters), unit="")
-            self._loss_counters[(cpu, kind)] = track
-        return track
+        name = f"Lost {kind} records, {'any CPU' if cpu is None else f'CPU {cpu}'}"
+        rank = 3 + sum(parent == self.recorder for parent, _ in self._tracks)
+        return self._track(name, self.recorder, rank, unit="")

@@ -8,7 +8,6 @@ import os
 import pwd
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from profinfer.config import Config
 from profinfer.errors import TargetError
@@ -16,14 +15,6 @@ from profinfer.plan import Plan, check, make_plan
 from profinfer.recorder import Message, Server
 from profinfer.stubs import read_redirection, with_audit
 from profinfer.target import EngineObject, ObjectFinder
-
-
-@dataclass(frozen=True)
-class Found:
-    """A stopped process in which an engine has appeared."""
-
-    pid: int
-    objects: list[EngineObject]
 
 
 class Launched:
@@ -50,10 +41,13 @@ class Launched:
         """Ends the command: SIGTERM, and SIGKILL after five seconds."""
         self._server.link.tell("terminate")
 
-    def wait_for_engine(self, finder: ObjectFinder, following: Callable[[], Message]) -> Found:
+    def wait_for_engine(
+        self, finder: ObjectFinder, following: Callable[[], Message]
+    ) -> tuple[int, list[EngineObject]]:
         """Waits until a process of the command's family holds all that the plan needs, and lets go
-        of the others. `following`: the next event. TargetError when the command ends before, or a
-        signal comes; ProbeError when it ends with an engine that lacks what the plan needs."""
+        of the others. That process, which stands still, and its engine's objects. `following`: the
+        next event. TargetError when the command ends before, or a signal comes; ProbeError when it
+        ends with an engine that lacks what the plan needs."""
         last: Plan | None = None
         name = self._config.command[0]
         while True:
@@ -83,7 +77,7 @@ class Launched:
                 usable = plan is not None and plan.probes
                 if plan and (not plan.missing or (self._config.best_effort and usable)):
                     self._server.link.tell("keep", pid=pid)
-                    return Found(pid, objects)
+                    return pid, objects
             self.go(pid)
 
 

@@ -6,12 +6,13 @@ makes tensors and graphs with values that occur nowhere else, and looks for them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from profinfer import cache
+from profinfer import cache, target
 from profinfer.elf import Elf
-from profinfer.emulator import Emulator, is_native
 from profinfer.errors import ProbeError, TargetError
 from profinfer.layout_data import (
     FORMAT,
@@ -23,6 +24,7 @@ from profinfer.layout_data import (
     TypeInfo,
     UbatchLayout,
 )
+from profinfer.roots import Root, own_root, root_of
 
 __all__ = [
     "BackendLayout",
@@ -32,53 +34,79 @@ __all__ = [
     "TypeInfo",
     "UbatchLayout",
     "describe",
+    "describe_process",
 ]
 
-LibraryPath = Path
+_SECONDS = 20.0
 
 
 def describe(
-    objects: Sequence[LibraryPath],
+    objects: Sequence[Path],
     *,
     uid: int,
     gid: int,
-    timeout: float = 20,
-    emulator: Emulator | None = None,
+    timeout: float = _SECONDS,
+    root: Root | None = None,
 ) -> Layout:
     """The layout of the engine that these libraries make up together.
 
     `objects` are its files as this process can open them, `uid` and `gid` the target's owner,
     as whom they are loaded (see `layout_sandbox.ask`), `timeout` the seconds all experiments
-    may take together, by `emulator` ten times as many. The answer is kept in a private cache and
-    found there by build id.
+    may take together, by an emulator ten times as many; `root` is where they are loaded. The answer
+    is kept in a private cache and found there by build id.
 
-    Raises TargetError when a file is no ELF file, or for another processor and there is no
-    emulator; ProbeError when the libraries hold no ggml or cannot describe it. What is merely
-    missing is None in the result, with the reason in its `notes`.
+    Raises TargetError when a file is no ELF file, or not for the root's processor; ProbeError when
+    the libraries hold no ggml or cannot describe it. What is merely missing is None in the result,
+    with the reason in its `notes`.
     """
     elves = [Elf(path) for path in dict.fromkeys(objects)]
     try:
+        root = root or own_root()
         for elf in elves:
-            if emulator is None and not is_native(elf.machine):
-                raise TargetError(f"{elf.path} is for {elf.machine}, which this machine is not")
-        place = cache.cache_file("layout", _cache_key(elves, uid))
-        found = _cached(place) if place else None
-        if found is None:
-            from profinfer.layout_search import experiment  # here: it takes long, and once
-
-            found, final = experiment(elves, uid, gid, timeout, emulator)
-            if place and final:
-                cache.store(place, found.to_json())
-        return found
+            if elf.machine != root.machine:
+                raise TargetError(f"{elf.path} is for {elf.machine}, and here is {root.machine}")
+        return _known([(elf, root.inside(elf.path)) for elf in elves], uid, gid, timeout, root)
     finally:
         for elf in elves:
             elf.close()
 
 
-def _cache_key(elves: Iterable[Elf], uid: int) -> str:
-    """The owner is part of it: a build id is easily forged, and one user's forgery must not answer
-    for another's library."""
-    return "\n".join([f"{FORMAT} {uid}", *(f"{elf.build_id} {elf.size}" for elf in elves)])
+def describe_process(pid: int, objects: Sequence[target.EngineObject]) -> Layout:
+    """The same for a process that holds these, by its own loader in its own root."""
+    root = root_of(pid)
+    files = [(item.elf, root.inside(_named(item))) for item in objects]
+    uid, gid = target.owner(pid)
+    return _known(files, uid, gid, _SECONDS, root)
+
+
+def _named(item: target.EngineObject) -> Path:
+    """The path by which the process knows a file, also where that leads to it no more."""
+    if item.library == item.access:
+        with suppress(OSError):
+            return Path(os.readlink(item.access).removesuffix(" (deleted)"))
+    return item.library
+
+
+def _known(
+    files: Sequence[tuple[Elf, str]], uid: int, gid: int, timeout: float, root: Root
+) -> Layout:
+    """The kept answer, or a new one, of files and the paths that they have in the root."""
+    place = cache.cache_file("layout", _cache_key([elf for elf, _ in files], uid, root.identity))
+    found = _cached(place) if place else None
+    if found is None:
+        from profinfer.layout_search import experiment  # here: once
+
+        found, final = experiment(files, uid, gid, timeout, root)
+        if place and final:
+            cache.store(place, found.to_json().encode())
+    return found
+
+
+def _cache_key(elves: Sequence[Elf], uid: int, root: str = "") -> str:
+    """The owner and a root that is not ours are part of it: a build id is easily forged, and one
+    user's forgery must not answer for another's library."""
+    head = " ".join([str(FORMAT), str(uid), root]).rstrip()
+    return "\n".join([head, *(f"{elf.build_id} {elf.size}" for elf in elves)])
 
 
 def _cached(path: Path) -> Layout | None:

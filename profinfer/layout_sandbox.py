@@ -8,19 +8,18 @@ import pwd
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from profinfer.built import describer
 from profinfer.errors import ProbeError
 from profinfer.layout_data import MAX_JSON, clean
+from profinfer.roots import Root
 
-_CHILD = Path(__file__).with_name("layout_child.py")
 _TAIL = 2048
 
 #: Nothing of ours is inherited; devices are hidden, only the CPU is needed.
@@ -33,6 +32,19 @@ _ENVIRONMENT = {
     "HIP_VISIBLE_DEVICES": "-1",
     "ROCR_VISIBLE_DEVICES": "-1",
 }
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is loaded, where, and what may be called."""
+
+    objects: Sequence[tuple[int, str]]
+    """Of each file a descriptor and its path in the root."""
+    backends: int
+    """Beside which of them loadable backends are looked for."""
+    symbols: Mapping[str, tuple[int, int]]
+    """Of each function which of the objects has it, and its virtual address there."""
+    root: Root
 
 
 @dataclass(frozen=True)
@@ -57,44 +69,66 @@ def nobody() -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def ask(
-    request: dict[str, Any], *, uid: int, gid: int, timeout: float, keep: Sequence[int] = ()
-) -> Answer:
-    """Run `layout_child` with the request for at most `timeout` seconds.
+def ask(request: Request, *, uid: int, gid: int, timeout: float) -> Answer:
+    """Let the engine describe itself for at most `timeout` seconds.
 
-    When we are root it becomes `uid`/`gid`, root only where `nobody` cannot read the library and
-    no emulator runs it; otherwise it stays who we are. `keep` are descriptors it inherits.
-    ProbeError when it cannot be started at all.
+    When we are root that is as `uid` and `gid`, and in root's place as `nobody`, to whom root's
+    files are given as copies where he cannot read them; otherwise as who we are. ProbeError when
+    the process cannot be started at all.
     """
-    if os.geteuid() != 0:
-        return _ask({**request, "uid": None, "gid": None}, timeout, keep)
-    if uid != 0:
-        return _ask({**request, "uid": uid, "gid": gid}, timeout, keep)
-    other, group = nobody()
-    answer = _ask({**request, "uid": other, "gid": group}, timeout, keep)
-    if answer.data and "unreadable" in answer.data and not request.get("emulator"):
-        answer = _ask({**request, "uid": 0, "gid": 0}, timeout, keep)
-    return answer
+    with ExitStack() as stack:
+        words, descriptors = _command(request, timeout, stack)
+        if os.geteuid() != 0:
+            # For where no root can be made.
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="profinfer-"))
+            words += ["--uid", os.geteuid(), "--gid", os.getegid(), "--scratch", scratch]
+        elif uid == 0:
+            other, group = nobody()
+            words += ["--uid", other, "--gid", group, "--copy"]
+        else:
+            words += ["--uid", uid, "--gid", gid or nobody()[1]]
+        return _run([str(word) for word in words], descriptors, timeout)
 
 
-def _ask(request: dict[str, Any], timeout: float, keep: Sequence[int]) -> Answer:
-    request = {**request, "seconds": timeout}
-    with tempfile.TemporaryFile() as stdin:
-        stdin.write(json.dumps(request).encode())
-        stdin.seek(0)
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", str(_CHILD)],
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-                pass_fds=tuple(keep),
-            )
-        except OSError as error:
-            raise ProbeError(f"cannot start {sys.executable}: {error.strerror}") from None
+def _command(request: Request, timeout: float, stack: ExitStack) -> tuple[list[object], list[int]]:
+    """The command line of profinfer-confine but for the user, and what it inherits."""
+    root = request.root
+    confine, program, model = describer(root.machine.replace("x86-64", "x86_64"))
+    words: list[object] = [confine, "--program", program, "--model", model]
+    words += ["--seconds", max(1, round(timeout)), "--loader", root.loader]
+    words += ["--backends", request.backends]
+    descriptors = [descriptor for descriptor, _ in request.objects]
+    try:
+        for option, path in (("--root", root.folder), ("--mounts", root.mounts)):
+            if path is not None:
+                descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                stack.callback(os.close, descriptors[-1])
+                words += [option, descriptors[-1]]
+    except OSError as error:
+        raise ProbeError(f"cannot enter {root.folder}: {error.strerror}") from None
+    if root.emulator:
+        words += ["--emulator", root.emulator, "--sysroot", root.sysroot]
+    for descriptor, name in request.objects:
+        words += ["--object", descriptor, name]
+    for name, (index, value) in request.symbols.items():
+        words += ["--symbol", name, index, f"{value:x}"]
+    return words, descriptors
+
+
+def _run(words: Sequence[str], descriptors: Sequence[int], timeout: float) -> Answer:
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=descriptors,
+        )
+    except OSError as error:
+        raise ProbeError(f"cannot start {words[0]}: {error.strerror}") from None
     try:
         output, errors, ended = _collect(process, time.monotonic() + timeout)
     finally:

@@ -1,98 +1,88 @@
 """The experiments that find an engine's layout: which libraries take part, and what is believed of
-what the throw-away processes say."""
+what the throw-away process says."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from profinfer.elf import Elf
-from profinfer.emulator import Emulator
 from profinfer.errors import ProbeError
-from profinfer.layout_child_ggml import REQUIRED
-from profinfer.layout_child_ggml import WANTED as WANTED_GGML
-from profinfer.layout_child_ubatch import HOOKED, VOCABULARY
-from profinfer.layout_child_ubatch import WANTED as WANTED_LLAMA
 from profinfer.layout_data import Layout, clean
-from profinfer.layout_model import tiny_model
-from profinfer.layout_sandbox import Answer, ask
+from profinfer.layout_sandbox import Answer, Request, ask
+from profinfer.roots import Root
 
+#: The functions the experiments may call (bpf/describe/); the first are indispensable.
+REQUIRED = ("ggml_init", "ggml_new_tensor_4d", "ggml_mul_mat", "ggml_op_name", "ggml_type_name")
+WANTED = {
+    *REQUIRED, "ggml_set_name", "ggml_add", "ggml_view_1d", "ggml_rms_norm", "ggml_norm",
+    "ggml_silu", "ggml_get_data", "ggml_set_input", "ggml_set_output", "ggml_new_graph",
+    "ggml_build_forward_expand", "ggml_graph_n_nodes", "ggml_graph_next_uid",
+    "ggml_unary_op_name", "ggml_glu_op_name", "ggml_op_symbol", "ggml_type_size",
+    "ggml_blck_size", "ggml_validate_row_data", "ggml_version", "ggml_commit",
+    "ggml_backend_cpu_buffer_type", "ggml_backend_alloc_ctx_tensors_from_buft",
+    "ggml_backend_cpu_init", "ggml_backend_load_all", "ggml_backend_load_all_from_path",
+    "ggml_backend_dev_count", "ggml_backend_dev_get", "ggml_backend_dev_name",
+    "ggml_backend_dev_init", "ggml_backend_name", "ggml_backend_guid",
+    "ggml_backend_get_device", "ggml_backend_graph_compute_async", "ggml_backend_sched_new",
+    "ggml_backend_sched_graph_compute", "ggml_backend_sched_reset",
+    # Current and former names of what it takes to decode with a model.
+    "llama_model_load_from_file", "llama_load_model_from_file", "llama_init_from_model",
+    "llama_new_context_with_model", "llama_model_default_params", "llama_context_default_params",
+    "llama_backend_init", "llama_decode", "llama_n_seq_max",
+}  # fmt: skip
+HOOKED = "process_ubatch"
+"""What `llama_context`'s is called to the describer."""
+_HOOKED = "_ZN13llama_context14process_ubatchERK12llama_ubatch"
 _ET_EXEC = 2
 _EMULATED = 10
 """Times as long as natively."""
-_PROCESS_UBATCH = r"^_ZN13llama_context14process_ubatchERK12llama_ubatch[^.]*$"
-_UNREADABLE_HINT = (
-    "it is loaded as its owner, and root's as nobody, who must be able to read it and its folder"
-)
+_UNREADABLE_HINT = "it is loaded as its owner, who must be able to read it and its folder"
 _HINT = "The engine may be too old, damaged, or built for another system than this one."
 
 
 def experiment(
-    elves: Sequence[Elf], uid: int, gid: int, timeout: float, emulator: Emulator | None
+    files: Sequence[tuple[Elf, str]], uid: int, gid: int, timeout: float, root: Root
 ) -> tuple[Layout, bool]:
-    """(layout, whether another attempt would find the same)."""
-    if emulator:
+    """(layout, whether another attempt would find the same). `files` come with their paths in the
+    root."""
+    if root.emulator:
         timeout *= _EMULATED
-    deadline = time.monotonic() + timeout
+    elves = [elf for elf, _ in files]
+    names = [path.rpartition("/")[2] for _, path in files]
     symbols = _wanted(elves)
     used = sorted({index for index, _ in symbols.values()})
-    name = next((elves[symbols[n][0]].path.name for n in REQUIRED if n in symbols), "")
+    name = next((names[symbols[n][0]] for n in REQUIRED if n in symbols), "")
     missing = [n for n in REQUIRED if n not in symbols]
     if missing:
-        what = name or ", ".join(elf.path.name for elf in elves[:4]) or "no library"
+        what = name or ", ".join(names[:4]) or "no library"
         raise ProbeError(f"{what} could not describe itself: no {missing[0]} in it")
-    home = elves[symbols["ggml_init"][0]]
-    if home.type == _ET_EXEC or (home.interp and not home.soname):
+    home = symbols["ggml_init"][0]
+    elf = elves[home]
+    if elf.type == _ET_EXEC or (elf.interp and not elf.soname):
         raise ProbeError(
             f"{name} could not describe itself: it is a program and cannot be loaded",
             "statically linked engines are not supported yet: use a build with shared libraries",
         )
-    directories = list(dict.fromkeys(elves[index].path.parent for index in used))
-    # The first is where loadable backends are looked for.
-    first = elves[symbols["ggml_init"][0]].path.parent
-    directories.sort(key=lambda directory: directory != first)
-    request: dict[str, Any] = {
-        "emulator": dataclasses.asdict(emulator) if emulator else None,
-        "objects": [[directories.index(elves[i].path.parent), elves[i].path.name] for i in used],
-        "directories": [str(directory.absolute()) for directory in directories],
-        "symbols": {n: [used.index(index), value] for n, (index, value) in symbols.items()},
-    }
-    answer = ask({**request, "stage": "ggml"}, uid=uid, gid=gid, timeout=timeout)
+    request = Request(
+        objects=[(elves[index].descriptor, files[index][1]) for index in used],
+        backends=used.index(home),
+        symbols={n: (used.index(index), value) for n, (index, value) in symbols.items()},
+        root=root,
+    )
+    answer = ask(request, uid=uid, gid=gid, timeout=timeout)
     data = _checked(name, answer)
-    final = answer.final
-    if answer.failure:
-        data["notes"] = [*data["notes"], f"backend: {answer.failure}"]
-    ubatch: dict[str, Any] = {"ubatch": None, "notes": [f"ubatch: no {HOOKED} in this engine"]}
-    if HOOKED in symbols and "llama_decode" in symbols:
-        with tiny_model(VOCABULARY) as model:
-            remaining = max(1.0, deadline - time.monotonic())
-            answer = ask({**request, "stage": "ubatch", "model": f"/proc/self/fd/{model}"},
-                         uid=uid, gid=gid, timeout=remaining, keep=[model])  # fmt: skip
-        final = final and answer.final
-        ubatch = answer.data or {}
-        reason = answer.failure or ubatch.get("error")
-        if "ubatch" not in ubatch or reason:
-            ubatch = {"ubatch": None, "notes": [f"ubatch: {clean(str(reason), 300)}"]}
-    notes = list(dict.fromkeys([*data["notes"], *_texts(ubatch.get("notes"))]))
     try:
-        return Layout.from_dict({**data, "ubatch": ubatch["ubatch"], "notes": notes}), final
-    except ProbeError:
-        if ubatch["ubatch"] is None:
-            raise ProbeError(
-                f"{name} could not describe itself: {_why(data, notes)}", _HINT
-            ) from None
-    notes.append("ubatch: not all of it was found")
-    return Layout.from_dict({**data, "ubatch": None, "notes": notes}), final
-
-
-def _why(data: dict[str, Any], notes: Sequence[str]) -> str:
-    try:
-        Layout.from_dict({**data, "ubatch": None, "notes": []})
+        return Layout.from_dict(data), answer.final
     except ProbeError as error:
-        return "; ".join([error.message, *notes[:4]])
-    return "; ".join(notes[:4])
+        try:
+            whole = Layout.from_dict({**data, "ubatch": None})
+        except ProbeError:
+            text = "; ".join([error.message, *data["notes"][:4]])
+            raise ProbeError(f"{name} could not describe itself: {text}", _HINT) from None
+    notes = (*whole.notes, "ubatch: not all of it was found")
+    return Layout.from_dict({**data, "ubatch": None, "notes": list(notes)}), answer.final
 
 
 def _texts(value: object) -> list[str]:
@@ -102,25 +92,30 @@ def _texts(value: object) -> list[str]:
 
 
 def _checked(name: str, answer: Answer) -> dict[str, Any]:
-    """The first stage's answer when it got as far as a layout, or ProbeError."""
+    """The answer when it got as far as a layout, with notes on what it lacks; or ProbeError."""
     data = answer.data or {}
     notes = _texts(data.get("notes"))
+    reason = data.get("error") or data.get("unreadable") or answer.failure
+    why = clean(str(reason or "it gave no layout"), 300)
     if "tensor" not in data:
-        reason = data.get("error") or data.get("unreadable") or answer.failure
-        text = "; ".join([clean(str(reason or "it gave no layout"), 300), *notes[:2]])
         hint = _UNREADABLE_HINT if "unreadable" in data else _HINT
+        text = "; ".join([why, *notes[:2]])
         raise ProbeError(f"{name} could not describe itself: {text}", hint)
-    return {**data, "notes": notes}
+    # Each line holds what the one before did: what comes last is missing first.
+    if reason:
+        lacking = [part for part in ("backend", "ubatch") if part not in data]
+        notes += [f"{part}: {why}" for part in lacking or ["backend"]]
+    return {**data, "notes": list(dict.fromkeys(notes))}
 
 
 def _wanted(elves: Sequence[Elf]) -> dict[str, tuple[int, int]]:
     """(index of the file, value) of every function an experiment may call, by its plain name."""
     found: dict[str, tuple[int, int]] = {}
     for index, elf in enumerate(elves):
-        for name in (*WANTED_GGML, *WANTED_LLAMA):
-            if name in elf.symbols:
-                found.setdefault(name, (index, elf.symbols[name].value))
-        if "llama_decode" in elf.symbols:
-            for symbol in elf.symbols.matching(_PROCESS_UBATCH)[:1]:
-                found.setdefault(HOOKED, (index, symbol.value))
+        functions = elf.functions_from(("ggml_", "llama_", _HOOKED))
+        for name, value in functions.items():
+            if name in WANTED:
+                found.setdefault(name, (index, value))
+            elif "llama_decode" in functions and re.fullmatch(rf"{_HOOKED}[^.]*", name):
+                found.setdefault(HOOKED, (index, value))
     return found

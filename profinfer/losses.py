@@ -7,12 +7,13 @@ lost something.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
 from profinfer.capture import ANY_CPU, LOSS_ENTRY
-from profinfer.cpu_chain import Gap
 from profinfer.lanes import Lanes
 from profinfer.records import (
     FIRST_SCHEDULER_KIND,
@@ -23,12 +24,32 @@ from profinfer.records import (
     Records,
     SchedulerKind,
 )
-from profinfer.slices import Loss
-from profinfer.trace_writer import BufferStats, TraceWriter
+from profinfer.trace_writer import TraceWriter
 
 _MAX_CPUS = 1 << 16
 _BESIDE_SLICES = (Kind.COUNTERS, Kind.FAULT, Kind.FILE_READ)
 """A reading of the counters, a fault or a read is missing by itself."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Records were lost between two times (BOOTTIME ns)."""
+
+    first: int
+    last: int
+    kind: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Between two times switches are missing."""
+
+    first: int
+    last: int
+    left: int
+    """Thread that was switched to before."""
+    found: int
+    """Thread that is switched from after."""
 
 
 class Losses:
@@ -53,14 +74,7 @@ class Losses:
         """Of the engine's records."""
         self._scheduler_windows: list[tuple[int, Loss]] = []
         self._fresh: set[int] = set()
-        self.gaps = 0
-        """Switches found to be missing of which the kernel says nothing."""
         writer.counter(start, lanes.lost, 0)
-
-    @property
-    def total(self) -> int:
-        """Records of the engine lost so far, of all kinds."""
-        return sum(n for (_, kind), n in self._lost.items() if kind < FIRST_SCHEDULER_KIND)
 
     @property
     def total_of_slices(self) -> int:
@@ -78,7 +92,10 @@ class Losses:
 
     def count(self, records: Records) -> None:
         """Records that came through the rings of the CPUs."""
-        self._records[:-1] += np.bincount(records["cpu"], minlength=self._cpus)[: self._cpus]
+        self._records[:-1] += self._by_cpu(records)
+
+    def _by_cpu(self, records: Records) -> npt.NDArray[np.int64]:
+        return np.bincount(records["cpu"], minlength=self._cpus)[: self._cpus]
 
     def count_wide(self, data: bytes) -> None:
         """Records that came through the structure ring."""
@@ -86,8 +103,7 @@ class Losses:
 
     def count_scheduler(self, records: Records) -> None:
         """Records that came through the scheduler's rings."""
-        counts = np.bincount(records["cpu"], minlength=self._cpus)[: self._cpus]
-        self._scheduler_records[:-1] += counts
+        self._scheduler_records[:-1] += self._by_cpu(records)
 
     def add(self, data: bytes) -> None:
         """The LOSS_ENTRYs of one frame."""
@@ -159,7 +175,6 @@ class Losses:
             cpu, SchedulerKind.SWITCH, 1, gap.first, gap.last,
             left_tid=gap.left, found_tid=gap.found,
         )  # fmt: skip
-        self.gaps += 1
 
     def forget_scheduler(self, switched: dict[int, int]) -> None:
         """Drops the windows that ended before the last switch of their CPU, whose times are given:
@@ -185,18 +200,12 @@ class Losses:
                 lost[self._cpus] += count
             elif cpu <= self._cpus:
                 lost[cpu] += count
-        rings = _stats([RECORD.itemsize] * self._cpus + [WIDE_SIZE], self._records, lost)
+        sizes = [RECORD.itemsize] * self._cpus
+        rings = [*zip([*sizes, WIDE_SIZE], self._records.tolist(), lost, strict=True)]
         if self.has_scheduler:
-            sizes = [RECORD.itemsize] * (self._cpus + 1)
-            rings += _stats(sizes, self._scheduler_records, scheduler)
+            counts = self._scheduler_records.tolist()
+            rings += zip([*sizes, RECORD.itemsize], counts, scheduler, strict=True)
         self._writer.stats(rings)
 
 
 _NAMES = {int(kind): kind.name.lower() for kind in (*Kind, *SchedulerKind)}
-
-
-def _stats(sizes: list[int], counts: npt.NDArray[np.int64], lost: list[int]) -> list[BufferStats]:
-    return [
-        BufferStats(size * count, count, missing)
-        for size, count, missing in zip(sizes, counts.tolist(), lost, strict=True)
-    ]

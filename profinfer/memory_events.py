@@ -157,11 +157,10 @@ class MemoryEvents:
             before, after = looks[max(i - 1, 0)][1], looks[min(i, len(looks) - 1)][1]
             file[some], offset[some] = _place(address[some], before, after)
         names = np.array([self._writer.name(n) for n in ("minor fault", "major fault")], np.uint32)
-        self._writer.encoded(
-            packets.FAULT.encode(
-                faults["ts"], track=self._tracks(faults), category=self._writer.category("fault"),
-                name=names.take(faults["b"] & _U64(1)), address=address, file=file, offset=offset,
-            )
+        self._writer.rows(
+            packets.FAULT, faults["ts"], track=self._tracks(faults),
+            category=self._writer.category("fault"), name=names.take(faults["b"] & _U64(1)),
+            address=address, file=file, offset=offset,
         )  # fmt: skip
 
     def _write_reads(self, reads: Records) -> None:
@@ -173,14 +172,12 @@ class MemoryEvents:
         keys, which = np.unique(np.stack([places, inodes], 1), axis=0, return_inverse=True)
         ts = int(reads["ts"].min())
         files = np.array([self._file(ts, *key) for key in keys.tolist()], _U64)
-        self._writer.encoded(
-            packets.FILE_READ.encode(
-                reads["ts"], track=self._tracks(reads), name=self._writer.name("file read"),
-                category=self._writer.category("file_read"),
-                file=files.take(which.reshape(-1)),
-                offset=(reads["a"] & _U64(0xFFFFFFFF)) * _U64(self._page_size),
-                bytes=_U64(self._page_size) << orders,
-            )
+        self._writer.rows(
+            packets.FILE_READ, reads["ts"], track=self._tracks(reads),
+            name=self._writer.name("file read"), category=self._writer.category("file_read"),
+            file=files.take(which.reshape(-1)),
+            offset=(reads["a"] & _U64(0xFFFFFFFF)) * _U64(self._page_size),
+            bytes=_U64(self._page_size) << orders,
         )  # fmt: skip
 
     def _tracks(self, records: Records) -> _U:

@@ -25,7 +25,7 @@ def known_json(
         },
         "layout": dataclasses.asdict(layout),
         "plan": plan.to_json(),
-        "config": config.to_json(),
+        "config": dataclasses.asdict(config),
     }
 
 
@@ -35,6 +35,6 @@ def start_json(
     """What of it is known before a process is recorded: the recorder knows the process and the
     machine."""
     return known_json(objects, layout, plan, config) | {
-        "hit_cost": cost.to_json(),
+        "hit_cost": dataclasses.asdict(cost),
         "python": platform.python_version(),
     }

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from profinfer.columns import I64, Mask
 from profinfer.records import Kind
-from profinfer.slices import I64, Columns, Graph, Mask
+from profinfer.slices import Columns, Graph
 from profinfer.structure import Structure
 
 

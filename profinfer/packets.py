@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from profinfer.varints import varint
+
 Column = npt.NDArray[np.uint64] | npt.NDArray[np.uint32] | int
 
 SEQUENCE_ID = 1
@@ -56,81 +58,95 @@ SMALL_LIMIT = 1 << 21
 
 
 @dataclass(frozen=True)
-class _Small:
-    """A one-byte tag and a padded varint below SMALL_LIMIT, of two bytes where they suffice."""
-
-    name: str
-    tag: int
-
-
-@dataclass(frozen=True)
-class _Wide:
-    """A one-byte tag and a padded varint below 2^63, of eight bytes where they suffice."""
-
-    name: str
-    tag: int
-
-
-@dataclass(frozen=True)
 class _Byte:
-    """A one-byte value below 128."""
+    """A field of every packet: its tag, and a value below 128."""
 
     name: str
+    tag: bytes
+
+    def width(self, column: Column) -> int:
+        """Bytes that each value of a column takes."""
+        del column
+        return 1
+
+    def put(self, rows: npt.NDArray[np.void], column: Column, width: int) -> None:
+        """Writes a column into packets that have room for values of this width."""
+        del width
+        rows[self.name] = column
 
 
-def _message(tag: int, parts: list[_Part]) -> list[_Part]:
-    """A length-delimited field."""
-    return [_Length(tag, parts)]
+class _Small(_Byte):
+    """A padded varint below SMALL_LIMIT, of two bytes where they suffice."""
+
+    def width(self, column: Column) -> int:
+        return 2 if _largest(column) < 1 << 14 else 3
+
+    def put(self, rows: npt.NDArray[np.void], column: Column, width: int) -> None:
+        small = spread_small(column, width)
+        rows[self.name] = small & 0xFFFF
+        if width == 3:
+            rows[self.name + "+"] = small >> 16
+
+
+class _Wide(_Byte):
+    """A padded varint below 2^63, of eight bytes where they suffice."""
+
+    def width(self, column: Column) -> int:
+        # Nine bytes of time: up for more than two years.
+        return 9 if _largest(column) >> 56 else 8
+
+    def put(self, rows: npt.NDArray[np.void], column: Column, width: int) -> None:
+        column = np.asarray(column, _U64)
+        rows[self.name] = spread_time(column)
+        if width == 9:
+            rows[self.name] |= _U64(1 << 63)
+            rows[self.name + "+"] = (column >> _U64(56)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
-class _Length:
+class _Message:
     """A tag, the length of what follows, and that: known once the widths are."""
 
     tag: int
     parts: list[_Part]
 
 
-_Leaf = bytes | _Small | _Wide | _Byte
-_Part = _Leaf | _Length
+_Part = bytes | _Byte | _Message
+_NUMPY = {1: "u1", 2: "<u2", 3: "<u2", 8: "<u8", 9: "<u8"}
+"""By width; of an odd one the last byte is a field of its own."""
 
 
-def _flat(parts: list[_Part], widths: dict[str, int]) -> list[_Leaf]:
-    out: list[_Leaf] = []
+def _largest(column: Column) -> int:
+    return column if isinstance(column, int) else int(column.max(initial=0))
+
+
+def _flat(parts: list[_Part], widths: dict[str, int]) -> list[bytes | _Byte]:
+    out: list[bytes | _Byte] = []
     for part in parts:
-        if isinstance(part, _Length):
+        if isinstance(part, _Message):
             inner = _flat(part.parts, widths)
-            out += [_length(part.tag, _size(inner, widths)), *inner]
+            size = sum(len(p) if isinstance(p, bytes) else widths[p.name] for p in inner)
+            out += [bytes([part.tag]) + varint(size), *inner]
+        elif isinstance(part, _Byte):
+            out += [part.tag, part]
         else:
             out.append(part)
     return out
 
 
-def _length(tag: int, size: int) -> bytes:
-    return bytes([tag, size] if size < 128 else [tag, size & 0x7F | 0x80, size >> 7])
-
-
-def _size(parts: list[_Leaf], widths: dict[str, int]) -> int:
-    return sum(
-        len(p) if isinstance(p, bytes) else 1 if isinstance(p, _Byte) else 1 + widths[p.name]
-        for p in parts
-    )
-
-
 class Template:
     """One kind of packet."""
 
-    def __init__(self, event: list[_Part], *, needs_state: bool) -> None:
+    def __init__(self, event: list[_Part], *, needs_state: bool = True) -> None:
         self._event = event
         self._needs_state = needs_state
         self._counted: dict[int, Template] = {}
-        tail: list[_Part] = [_Wide("ts", 0x40)]  # timestamp
-        tail.append(bytes([0x50, SEQUENCE_ID]))  # trusted_packet_sequence_id
-        if needs_state:
-            tail.append(b"\x68\x02")  # SEQ_NEEDS_INCREMENTAL_STATE
-        self._packet: list[_Part] = [*tail, *_message(0x5A, event)]  # track_event
+        # timestamp, trusted_packet_sequence_id, SEQ_NEEDS_INCREMENTAL_STATE, track_event
+        state = b"\x68\x02" if needs_state else b""
+        common: list[_Part] = [_Wide("ts", b"\x40"), bytes([0x50, SEQUENCE_ID]) + state]
+        self._packet: list[_Part] = [_Message(0x0A, [*common, _Message(0x5A, event)])]
         flat = _flat(self._packet, defaultdict(int))
-        self._wide = {part.name for part in flat if isinstance(part, _Wide)}
+        self._fields = {part.name: part for part in flat if isinstance(part, _Byte)}
         self._rows: dict[tuple[tuple[str, int], ...], npt.NDArray[np.void]] = {}
 
     def counted(self, counters: int) -> Template:
@@ -138,8 +154,7 @@ class Template:
         if counters not in self._counted:
             extra: list[_Part] = []
             for i in range(counters):
-                # The second byte of the tag goes with the value.
-                extra += [b"\xf8", _Small(f"counter{i}", 0x01), _Wide(f"value{i}", 0x60)]
+                extra += [_Small(f"counter{i}", b"\xf8\x01"), _Wide(f"value{i}", b"\x60")]
             self._counted[counters] = Template(
                 [*self._event, *extra], needs_state=self._needs_state
             )
@@ -150,75 +165,31 @@ class Template:
         key = tuple(widths.items())
         row = self._rows.get(key)
         if row is None:
-            tail = _flat(self._packet, widths)
             fields: list[tuple[str, str]] = []
             values: list[bytes | int] = []
-            for i, part in enumerate([_length(0x0A, _size(tail, widths)), *tail]):  # Trace.packet
-                constant = part if isinstance(part, bytes) else b""
-                if isinstance(part, _Small | _Wide):
-                    constant = bytes([part.tag])
-                if constant:
-                    fields.append((f"_{i}", f"V{len(constant)}"))
-                    values.append(constant)
-                if isinstance(part, _Byte):
-                    fields.append((part.name, "u1"))
+            for i, part in enumerate(_flat(self._packet, widths)):
+                if isinstance(part, bytes):
+                    fields.append((f"_{i}", f"V{len(part)}"))
+                    values.append(part)
+                    continue
+                width = widths[part.name]
+                fields.append((part.name, _NUMPY[width]))
+                values.append(0)
+                if width in (3, 9):
+                    fields.append((part.name + "+", "u1"))
                     values.append(0)
-                elif not isinstance(part, bytes):
-                    width = widths[part.name]
-                    low = "<u8" if width >= 8 else "<u2"
-                    fields.append((part.name, low))
-                    values.append(0)
-                    if width % 2:
-                        fields.append((part.name + "+", "u1"))
-                        values.append(0)
             row = self._rows[key] = np.array([tuple(values)], dtype=np.dtype(fields))
         return row
 
     def encode(self, ts: npt.NDArray[np.uint64], **columns: Column) -> bytes:
         """The packets for `ts` (BOOTTIME ns, shape (n,)) and one column or value per field."""
         columns["ts"] = ts
-        spread = {name: column for name, column in columns.items() if name != "category"}
-        widths = {name: self._width(name, column) for name, column in spread.items()}
+        fields = self._fields
+        widths = {name: fields[name].width(column) for name, column in columns.items()}
         rows = np.repeat(self._row(widths), len(ts))
-        for name, column in spread.items():
-            if name in self._wide:
-                _put_wide(rows, name, np.asarray(column, np.uint64), widths[name])
-                continue
-            small = spread_small(column, widths[name])
-            rows[name] = small & 0xFFFF
-            if widths[name] == 3:
-                rows[name + "+"] = small >> 16
-        if "category" in columns:
-            rows["category"] = columns["category"]
+        for name, column in columns.items():
+            fields[name].put(rows, column, widths[name])
         return rows.tobytes()
-
-    def _width(self, name: str, column: Column) -> int:
-        if name in self._wide:
-            # Nine bytes of time: up for more than two years.
-            return 9 if _largest(column) >> 56 else 8
-        return 2 if _largest(column) < 1 << 14 else 3
-
-
-def _put_wide(
-    rows: npt.NDArray[np.void], name: str, column: npt.NDArray[np.uint64], width: int
-) -> None:
-    rows[name] = spread_time(column)
-    if width == 9:
-        rows[name] |= _U64(1 << 63)
-        rows[name + "+"] = (column >> _U64(56)).astype(np.uint8)
-
-
-def _largest(column: Column) -> int:
-    return column if isinstance(column, int) else int(column.max(initial=0))
-
-
-def _type(kind: int) -> bytes:
-    return bytes([0x48, kind])
-
-
-def _annotation(name_iid: int, value: list[_Part]) -> list[_Part]:
-    """TrackEvent.debug_annotations with an interned name."""
-    return _message(0x22, [bytes([0x08, name_iid]), *value])
 
 
 def array_values(values: npt.NDArray[np.int32] | npt.NDArray[np.float64]) -> bytes:
@@ -247,85 +218,49 @@ def _signed(value: int) -> bytes:
     return bytes([0x62, 11, 0x20, *groups])
 
 
-_CATEGORY: list[_Part] = [b"\x18", _Byte("category")]
-_TRACK, _NAME = _Small("track", 0x58), _Small("name", 0x50)
+ANNOTATIONS = ("tensor", "graph_id", "structure_id", "tid", "address", "file", "offset", "bytes")
+"""Names of arguments that templates use, in the order of their interned ids (from 1)."""
 
-# Interned ids of the annotation names that templates use; trace.py defines them.
-ANNOTATION_TENSOR, ANNOTATION_GRAPH, ANNOTATION_STRUCTURE, ANNOTATION_TID = 1, 2, 3, 4
-ANNOTATION_ADDRESS, ANNOTATION_FILE, ANNOTATION_OFFSET, ANNOTATION_BYTES = 5, 6, 7, 8
+
+def _annotation(name: str, value: _Byte) -> _Message:
+    """TrackEvent.debug_annotations with an interned name."""
+    return _Message(0x22, [bytes([0x08, ANNOTATIONS.index(name) + 1]), value])
+
+
+def _string(name: str, column: str) -> _Message:
+    """An annotation with a string_value_iid."""
+    return _annotation(name, _Small(column, b"\x88\x01"))
+
+
+def _named(kind: int, *more: _Part) -> Template:
+    """An event with a category and a name."""
+    category, name = _Byte("category", b"\x18"), _Small("name", b"\x50")
+    return Template([_type(kind), category, _TRACK, name, *more])
+
+
+def _type(kind: int) -> bytes:
+    return bytes([0x48, kind])
+
+
+_TRACK = _Small("track", b"\x58")
+_UINT = b"\x18"
+"""Tag of uint_value."""
+_FILE = _annotation("file", _Small("file", _UINT))
+_OFFSET = _annotation("offset", _Wide("offset", _UINT))
 
 SLICE_END = Template([_type(END), _TRACK], needs_state=False)
-
-OPERATOR_BEGIN = Template(
-    [
-        _type(BEGIN),
-        *_CATEGORY,
-        _TRACK,
-        _NAME,
-        # string_value_iid is field 17: two bytes of tag, the second one goes with the value.
-        *_annotation(ANNOTATION_TENSOR, [b"\x88", _Small("tensor", 0x01)]),
-    ],
-    needs_state=True,
+OPERATOR_BEGIN = _named(BEGIN, _string("tensor", "tensor"))
+NAMED_BEGIN = _named(BEGIN)
+NAMED_INSTANT = _named(INSTANT)
+GRAPH_BEGIN = _named(
+    BEGIN,
+    _annotation("graph_id", _Small("graph", _UINT)),
+    _annotation("structure_id", _Small("structure", _UINT)),
 )
-
-NAMED_BEGIN = Template([_type(BEGIN), *_CATEGORY, _TRACK, _NAME], needs_state=True)
-
-NAMED_INSTANT = Template([_type(INSTANT), *_CATEGORY, _TRACK, _NAME], needs_state=True)
-
-GRAPH_BEGIN = Template(
-    [
-        _type(BEGIN),
-        *_CATEGORY,
-        _TRACK,
-        _NAME,
-        *_annotation(ANNOTATION_GRAPH, [_Small("graph", 0x18)]),
-        *_annotation(ANNOTATION_STRUCTURE, [_Small("structure", 0x18)]),
-    ],
-    needs_state=True,
-)
-
-COUNTER_VALUE = Template(
-    # counter_value is field 30.
-    [_type(COUNTER), _TRACK, b"\xf0", _Wide("value", 0x01)],
-    needs_state=True,
-)
+TAKER_BEGIN = _named(BEGIN, _string("tid", "tid"))
+FAULT = _named(INSTANT, _annotation("address", _Wide("address", _UINT)), _FILE, _OFFSET)
+FILE_READ = _named(INSTANT, _FILE, _OFFSET, _annotation("bytes", _Wide("bytes", _UINT)))
+COUNTER_VALUE = Template([_type(COUNTER), _TRACK, _Wide("value", b"\xf0\x01")])
 
 EXTRA_COUNTERS = 8
 """As many Trace Processor takes from one event."""
-
-FAULT = Template(
-    [
-        _type(INSTANT),
-        *_CATEGORY,
-        _TRACK,
-        _NAME,
-        *_annotation(ANNOTATION_ADDRESS, [_Wide("address", 0x18)]),
-        *_annotation(ANNOTATION_FILE, [_Small("file", 0x18)]),
-        *_annotation(ANNOTATION_OFFSET, [_Wide("offset", 0x18)]),
-    ],
-    needs_state=True,
-)
-
-FILE_READ = Template(
-    [
-        _type(INSTANT),
-        *_CATEGORY,
-        _TRACK,
-        _NAME,
-        *_annotation(ANNOTATION_FILE, [_Small("file", 0x18)]),
-        *_annotation(ANNOTATION_OFFSET, [_Wide("offset", 0x18)]),
-        *_annotation(ANNOTATION_BYTES, [_Wide("bytes", 0x18)]),
-    ],
-    needs_state=True,
-)
-
-TAKER_BEGIN = Template(
-    [
-        _type(BEGIN),
-        *_CATEGORY,
-        _TRACK,
-        _NAME,
-        *_annotation(ANNOTATION_TID, [b"\x88", _Small("tid", 0x01)]),
-    ],
-    needs_state=True,
-)

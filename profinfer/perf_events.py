@@ -19,12 +19,10 @@ from dataclasses import dataclass, replace
 
 from profinfer import kernel
 from profinfer.errors import ProfinferError, UsageError
-from profinfer.pmus import HARDWARE, HW_CACHE, RAW, SOFTWARE, TRACEPOINT, Pmu, Pmus
+from profinfer.pmus import Pmu, Pmus
 
 CORE = "core"
 """In the place of a PMU's name: the one inside the CPU, whichever that is."""
-_FIXED = {"hardware": HARDWARE, "software": SOFTWARE, "hw-cache": HW_CACHE}
-"""Event sources that are the same everywhere: PERF_TYPE_* by the names in Source.pmu."""
 _TRACEPOINT = "tracepoint"
 
 _HARDWARE = {
@@ -135,19 +133,14 @@ def _listed(name: str, pmus: Pmus) -> tuple[Source, ...] | None:
 
 
 def _tracepoint(name: str, *, foreign: bool) -> Source:
-    if not foreign:
-        tracepoint_id(name)
-    return Source(_TRACEPOINT, tracepoint=name)
-
-
-def tracepoint_id(name: str) -> int:
-    """The number of "sched:sched_switch"; MissingEvent."""
+    """As "sched:sched_switch"; MissingEvent."""
     system, _, event = name.partition(":")
+    found = Source(_TRACEPOINT, tracepoint=name)
+    if foreign:
+        return found
     events = kernel.tracefs() / "events"
-    try:
-        return int((events / system / event / "id").read_text())
-    except (OSError, ValueError):
-        pass
+    if (events / system / event / "id").is_file():
+        return found
     try:
         near = sorted(path.name for path in (events / system).iterdir() if path.is_dir())
     except OSError:
@@ -239,20 +232,3 @@ def _near(name: str, names: list[str]) -> str:
         return ", ".join(names) or "none"
     near = difflib.get_close_matches(name, names, _SHOWN, cutoff=0.0)
     return f"{', '.join(near)} and {len(names) - len(near)} others"
-
-
-def encode(source: Source, cpu: int, pmus: Pmus) -> tuple[int, tuple[int, ...]] | None:
-    """Type and config words of perf_event_attr with which an event is opened on a CPU; None when it
-    is not counted there. KernelError, MissingEvent."""
-    if source.cpus is not None and cpu not in source.cpus:
-        return None
-    if source.tracepoint:
-        return TRACEPOINT, (tracepoint_id(source.tracepoint), 0, 0)
-    if source.pmu in _FIXED:
-        return _FIXED[source.pmu], source.config
-    pmu = pmus.core(cpu) if source.pmu == CORE else pmus.named(source.pmu)
-    if pmu is None and source.pmu == CORE and not pmus.cores:
-        return RAW, source.config  # sysfs does not say: let the kernel choose
-    if pmu is None or not pmu.covers(cpu):
-        return None
-    return pmu.type, source.config

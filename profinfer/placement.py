@@ -125,7 +125,7 @@ class Placer:
                 return {}, "the audit library does not redirect it"
             if function.problem:
                 return {}, f"whether calls pass the stub cannot be read: {function.problem}"
-            why = bypasses(self._pid, item.elf, base, function.name, stub, function.words)
+            why = bypasses(self._pid, base, function.words, stub)
             if why:
                 return {}, why
             found[base] = stub

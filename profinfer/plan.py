@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from profinfer.config import LEVELS
 from profinfer.description import describe
 from profinfer.errors import ProbeError
 from profinfer.placement import Place, Placer
-from profinfer.points import LEVELS, POINTS, REQUIRED, Point
+from profinfer.points import POINTS, REQUIRED, Point
 from profinfer.target import EngineObject
 
 

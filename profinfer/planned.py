@@ -12,7 +12,7 @@ from profinfer import target
 from profinfer.config import Config
 from profinfer.errors import ProbeError, TargetError
 from profinfer.hitcost import hit_cost
-from profinfer.layout import describe
+from profinfer.layout import describe_process
 from profinfer.metadata import start_json
 from profinfer.placement import Placer
 from profinfer.plan import check, make_plan
@@ -46,10 +46,9 @@ class Planned:
         self._config = config
         self._objects = objects
         self._counters = counters
-        uid, gid = target.owner(pid)
         try:
             with _unless_it_ends(pid):
-                self._layout = describe([item.library for item in objects], uid=uid, gid=gid)
+                self._layout = describe_process(pid, objects)
         except ProbeError as error:
             raise ProbeError(
                 f"the engine of process {pid} gives no layout: {error.message}", error.hint

@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 SYSFS = Path("/sys/bus/event_source/devices")
-HARDWARE, SOFTWARE, TRACEPOINT, HW_CACHE, RAW = range(5)
-"""PERF_TYPE_*"""
 _NO_EVENTS = ("breakpoint", "kprobe", "software", "tracepoint", "uprobe")
 """Sources of the kernel's own, whose events go by other names than a PMU's."""
 
@@ -24,10 +22,6 @@ class Pmu:
     """A PMU."""
 
     name: str
-    type: int
-    """Of perf_event_attr."""
-    cpus: frozenset[int] | None
-    """CPUs that it counts on; None for all."""
     is_core: bool
     """Whether it is the one inside its CPUs."""
     counts_threads: bool
@@ -36,10 +30,6 @@ class Pmu:
     """Terms that an event is put together from."""
     events: Mapping[str, str]
     """Named events, in terms."""
-
-    def covers(self, cpu: int) -> bool:
-        """Whether it counts on a CPU."""
-        return self.cpus is None or cpu in self.cpus
 
 
 class Pmus:
@@ -60,10 +50,6 @@ class Pmus:
         """Those inside the CPUs, one for each type of core; none on many virtual machines."""
         return tuple(pmu for pmu in self._pmus if pmu.is_core)
 
-    def core(self, cpu: int) -> Pmu | None:
-        """The one inside a CPU."""
-        return next((pmu for pmu in self.cores if pmu.covers(cpu)), None)
-
     def describe(self) -> str:
         """One line: what there is."""
         found = [pmu for pmu in self._pmus if pmu.counts_threads]
@@ -83,18 +69,14 @@ def read_pmus(folder: Path = SYSFS) -> Pmus:
 
 
 def _read_pmu(folder: Path) -> Pmu | None:
-    number = _text(folder / "type")
-    if not number.isdigit():
+    if not _text(folder / "type").isdigit():
         return None
-    cpus, mask = _text(folder / "cpus"), _text(folder / "cpumask")
+    is_core = folder.name == "cpu" or bool(_text(folder / "cpus"))
+    is_shared = bool(_text(folder / "cpumask"))
     formats = {name: parse_bits(text) for name, text in _texts(folder / "format").items()}
     # Beside an event may lie its scale, its unit and the like.
     events = {name: text for name, text in _texts(folder / "events").items() if "." not in name}
-    return Pmu(
-        folder.name, int(number), parse_cpus(cpus) if cpus else None,
-        is_core=folder.name == "cpu" or bool(cpus), counts_threads=not mask,
-        formats=formats, events=events,
-    )  # fmt: skip
+    return Pmu(folder.name, is_core, not is_shared, formats, events)
 
 
 def _texts(folder: Path) -> dict[str, str]:
@@ -120,11 +102,3 @@ def parse_bits(text: str) -> Bits:
         first = int(part[0])
         found.append((word, first, int(part[1] or first)))
     return tuple(found)
-
-
-def parse_cpus(text: str) -> frozenset[int]:
-    """The numbers of "0-3,8"."""
-    found: set[int] = set()
-    for first, last in re.findall(r"(\d+)(?:-(\d+))?", text):
-        found.update(range(int(first), int(last or first) + 1))
-    return frozenset(found)

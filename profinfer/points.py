@@ -1,13 +1,8 @@
-"""What is probed: which handler runs at which function of an engine, and for which level.
-
-Levels include the ones before them.
-"""
+"""What is probed: which handler runs at which function of an engine, and for which level."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-LEVELS = ("token", "graph", "operator", "barrier")
 
 
 class Point(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from profinfer.pmus import RAW, Pmu, Pmus, parse_bits
+from profinfer.pmus import Pmu, Pmus, parse_bits
 
 FILE = Path(__file__).with_name("counters.yaml")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -101,6 +101,5 @@ def planned_pmus(machine: str) -> Pmus:
     """What can be known of the PMU inside another machine's cores. `machine`: uname's name."""
     known = _file()["planning"].get(machine, {"formats": {}, "events": {}})
     formats = {name: parse_bits(text) for name, text in known["formats"].items()}
-    core = Pmu("core", RAW, None, is_core=True, counts_threads=True, formats=formats,
-               events=known["events"])  # fmt: skip
+    core = Pmu("core", is_core=True, counts_threads=True, formats=formats, events=known["events"])
     return Pmus([core])

@@ -165,54 +165,38 @@ def run(session: Session, sql: str) -> list[Table]:
 
 def recording_warnings(session: Session) -> list[tuple[str, str]]:
     """Return what ProfInfer's own records say against this trace: (message, hint) pairs."""
-    if not (SQL_DIR / "profinfer" / "recording.sql").is_file():
+    if not (SQL_DIR / "profinfer" / "warnings.sql").is_file():
         return []
     result = session.query(
-        "INCLUDE PERFETTO MODULE profinfer.recording; "
+        "INCLUDE PERFETTO MODULE profinfer.warnings; "
         "SELECT message, hint FROM profinfer_recording_warning"
     )
     return [(str(message or ""), str(hint or "")) for message, hint in result]
 
 
 def write_tables(tables: Sequence[Table], fmt: str, out: TextIO) -> None:
-    """Write the results of one query.
+    """Write the results of one query as `table`, `csv` or `json`.
 
-    `table` and `csv` put a blank line between results, `table` each under its title. `json` is
-    the list of rows where there is one result, and else a list of {"title", "rows"}.
+    `table`: aligned, each under its title, NULL as `-`, characters that do not print escaped; on a
+    terminal, long text is cut to fit. `csv`: NULL is empty. Both put a blank line between results.
+    `json` is the list of rows (objects, infinities as null) where there is one result, and else a
+    list of {"title", "rows"}. Bytes are written in hexadecimal.
     """
-    if fmt == "json" and len(tables) != 1:
-        documents = [
+    if fmt == "json":
+        found = [
             {"title": escape(table.title), "rows": _objects(table.columns, table.rows)}
             for table in tables
         ]
-        out.write(json.dumps(documents, indent=2, allow_nan=False) + "\n")
+        content = found[0]["rows"] if len(found) == 1 else found
+        out.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
         return
     for index, table in enumerate(tables):
         if index:
             out.write("\n")
         if fmt == "table" and table.title:
             out.write(f"{escape(table.title)}\n")
-        format_rows(table.columns, table.rows, fmt, out)
-
-
-def format_rows(
-    columns: Sequence[str], rows: Iterable[Sequence[Value]], fmt: str, out: TextIO
-) -> None:
-    """Write one table to `out` as `table`, `csv` or `json`.
-
-    `table`: aligned, NULL as `-`, characters that do not print escaped; on a terminal, long
-    text is cut to fit. `csv`: NULL is empty. `json`: a list of objects, infinities as null.
-    Bytes are written in hexadecimal.
-    """
-    rows = list(rows)
-    if fmt == "json":
-        out.write(json.dumps(_objects(columns, rows), indent=2, allow_nan=False) + "\n")
-    elif fmt == "csv":
-        _write_csv(columns, rows, out)
-    elif fmt == "table":
-        _write_table(columns, rows, out)
-    else:
-        raise ValueError(f"unknown format {fmt!r}")
+        write = _write_csv if fmt == "csv" else _write_table
+        write(table.columns, table.rows, out)
 
 
 def escape(text: str) -> str:

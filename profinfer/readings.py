@@ -9,12 +9,11 @@ not all the thread's own, and nothing in the trace shall be the difference betwe
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from profinfer.columns import I64, U64, Mask
 from profinfer.records import COUNTER_GENERATION, COUNTER_UNKNOWN, Records
-from profinfer.slices import I64, Mask, Threads
+from profinfer.slices import Threads
 
-U64 = npt.NDArray[np.uint64]
 UNKNOWN = 0
 """In the place of a value that could not be read: all others are above it."""
 

@@ -6,7 +6,6 @@ descriptors riding along.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import json
 import os
@@ -17,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from profinfer.built import recorder_binary
 from profinfer.errors import (
     KernelError,
     OutputError,
@@ -26,7 +26,6 @@ from profinfer.errors import (
     TargetError,
     UsageError,
 )
-from profinfer.recorder_binary import recorder_binary
 
 _MAX_MESSAGE = 1 << 20
 _PATIENCE = 10.0
@@ -53,9 +52,8 @@ class Link:
 
     def tell(self, verb: str, fds: Sequence[int] = (), **members: object) -> None:
         """Asks for something; nothing is said when the other end is gone, for reading says it."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._end.sendmsg([json.dumps({"verb": verb, **members}).encode()], rights)
+            socket.send_fds(self._end, [json.dumps({"verb": verb, **members}).encode()], fds)
 
     def next(self) -> Message | None:
         """The next message, waiting for it; None when the other end is gone. What BCC is asked to
@@ -100,13 +98,14 @@ class Server:
 
     def __init__(self) -> None:
         """Starts it. KernelError without the program."""
-        self._program = program = recorder_binary()
+        self.program = recorder_binary()
+        """Which one it is."""
         self.link, theirs = pair()
         theirs.set_inheritable(True)
         # Python has changed what these do; the recorder and the command are to find them as usual.
         changed = [signal.SIGPIPE, signal.SIGXFSZ]
-        words = [str(program), "--serve", str(theirs.fileno())]
-        self._pid = os.posix_spawn(program, words, os.environ, setsigdef=changed)
+        words = [str(self.program), "--serve", str(theirs.fileno())]
+        self._pid = os.posix_spawn(self.program, words, os.environ, setsigdef=changed)
         theirs.close()
         self._answers: dict[str, Message] = {}
         self.events: deque[Message] = deque()
@@ -148,10 +147,6 @@ class Server:
                 self.events.append(message)
         if "answer" not in self._answers[verb]:
             raise failure(self._answers[verb])
-
-    def describe(self) -> str:
-        """Which program it is."""
-        return str(self._program)
 
     def gone(self) -> KernelError:
         """What to say of its end before ours."""

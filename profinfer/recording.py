@@ -152,8 +152,7 @@ class Recording:
         if config.pid is None:
             self._server.wait("means")  # what cannot be is said before the command runs
             self._launched = Launched(self._server, config)
-            found = self._launched.wait_for_engine(self._finder, self._next)
-            pid, objects = found.pid, found.objects
+            pid, objects = self._launched.wait_for_engine(self._finder, self._next)
         else:
             pid, objects = config.pid, target.engine_objects(config.pid)
             check(make_plan(objects, config.level), best_effort=config.best_effort)

@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.parameters import SOURCES
+from profinfer.limits import SOURCES
 
 
 class Kind(IntEnum):
@@ -47,7 +47,6 @@ class SchedulerKind(IntEnum):
 WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS, Kind.EXPERTS, Kind.EXPERT_WEIGHTS)
 """What the structure ring carries."""
 KIND_COUNT = 24
-COUNTER_MAX = 16
 COUNTER_UNKNOWN = (1 << 64) - 1
 """In the place of a counter's value."""
 COUNTER_GENERATION = 58
@@ -74,8 +73,6 @@ RECORD = np.dtype(
         ("mark", "u1"),
     ]
 )
-
-RING_HEAD = np.dtype([("next", "<u8"), ("taken", "<u8"), ("ended", "<u8"), ("reserved", "<u8", 5)])
 
 WIDE_HEADER = np.dtype(
     [("ts", "<u8"), ("tid", "<u4"), ("cpu", "<u2"), ("kind", "u1"), ("flags", "u1")]
@@ -145,25 +142,6 @@ EXPERTS_RECORD = np.dtype(
         ("value", "<u4", EXPERT_VALUES),
         ("reserved", "<u8", 2),
     ]
-)
-
-LOSS = np.dtype([("lost", "<u8"), ("last_ts", "<u8")])
-
-CONTROL = np.dtype(
-    [
-        ("active", "<u8"),
-        ("first_ubatch", "<u8"),
-        ("last_ubatch", "<u8"),
-        ("ubatches", "<u8"),
-        ("rebuilds", "<u8"),
-        ("finished", "<u8"),
-        ("boot_offset", "<u8"),
-        ("tokens", "<u8"),
-    ]
-)
-
-SCHEDULER_CONTROL = np.dtype(
-    [("active", "<u8"), ("target", "<u8"), ("boot_offset", "<u8"), ("reserved", "<u8")]
 )
 
 Records = npt.NDArray[np.void]

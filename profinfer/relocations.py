@@ -31,17 +31,6 @@ _KINDS = {
 }  # fmt: skip
 
 
-class Relocation(NamedTuple):
-    """A word that the loader fills with a function's address."""
-
-    offset: int
-    """Virtual address of the word, as linked."""
-    kind: str
-    """Its name in the processor's ABI, or its number."""
-    jump_slot: bool
-    """Whether only calls by the procedure linkage table use it."""
-
-
 @dataclass(frozen=True)
 class Word:
     """A word of an object by which it calls a function."""
@@ -63,23 +52,7 @@ class Word:
 
 
 def linkage_words(elf: Elf, function: str) -> list[Word]:
-    """Every word of an object that the loader fills with the function's address. TargetError."""
-    return [
-        Word(r.offset, f"{r.kind} at {r.offset:#x}", r.jump_slot, _linked_word(elf, r.offset))
-        for r in relocations_of(elf, function)
-    ]
-
-
-def _linked_word(elf: Elf, vaddr: int) -> int:
-    """What the file holds there; 0 where the loader adds zeros."""
-    try:
-        return int.from_bytes(elf.data_at(vaddr, 8, 8, "a word"), "little")
-    except TargetError:
-        return 0
-
-
-def relocations_of(elf: Elf, function: str) -> list[Relocation]:
-    """Every relocation that stores the address of `function`, in order of the words.
+    """Every word of an object that the loader fills with the address of `function`, in order.
 
     TargetError when the file is damaged or its processor is unknown.
     """
@@ -88,15 +61,24 @@ def relocations_of(elf: Elf, function: str) -> list[Relocation]:
         raise TargetError(f"{elf.path}: relocations of {elf.machine} are not known")
     named = elf.dynamic_named(function)
     values = {symbol.value for symbol in named.values() if symbol.value}
-    found: dict[int, Relocation] = {}
+    found: dict[int, Word] = {}
     # Some linkers let the first table contain the second.
     for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
         for offset, kind, symbol, addend in _RELA.iter_unpack(_read(elf, table, size, named)):
             # A word with the definition's own address names no symbol.
             if symbol in named or (kind == kinds.relative and addend in values):
-                name = kinds.names.get(kind, f"relocation {kind}")
-                found[offset] = Relocation(offset, name, kind == kinds.jump_slot)
+                where = f"{kinds.names.get(kind, f'relocation {kind}')} at {offset:#x}"
+                linked = _linked_word(elf, offset)
+                found[offset] = Word(offset, where, kind == kinds.jump_slot, linked)
     return [found[offset] for offset in sorted(found)]
+
+
+def _linked_word(elf: Elf, vaddr: int) -> int:
+    """What the file holds there; 0 where the loader adds zeros."""
+    try:
+        return int.from_bytes(elf.data_at(vaddr, 8, 8, "a word"), "little")
+    except TargetError:
+        return 0
 
 
 def _read(elf: Elf, table: int, size: int, named: dict[int, Symbol]) -> bytes:

@@ -165,12 +165,11 @@ class Scheduling:
         chain.start(ts, tid)
         number = self._names.at(np.array([tid]), np.array([ts]))[0]
         name = stand_in_name(cpu) if tid == chain.stand_in else self._names.texts[number]
-        event = pb.FtraceEvent(timestamp=ts, pid=0)
-        event.sched_switch.prev_comm = f"swapper/{cpu}"
-        event.sched_switch.prev_pid = event.sched_switch.prev_state = 0
-        event.sched_switch.next_comm = name if tid else f"swapper/{cpu}"
-        event.sched_switch.next_pid = tid
-        event.sched_switch.next_prio = PRIORITY
+        idle = f"swapper/{cpu}"
+        event = pb.FtraceEvent(timestamp=ts, pid=0, sched_switch={
+            "prev_comm": idle, "prev_pid": 0, "prev_state": 0,
+            "next_comm": name if tid else idle, "next_pid": tid, "next_prio": PRIORITY,
+        })  # fmt: skip
         self._writer.encoded(bundle(cpu, Switches(*[NONE] * 5), Wakings(*[NONE] * 5), [], [event]))
 
     def _rare(self, rows: Records) -> list[pb.FtraceEvent]:
@@ -191,31 +190,23 @@ class Scheduling:
                 self._lanes.add_beginning(of, ts + 1)
             if not (self._is_all or of in self._mine):
                 continue  # of its states nothing is told
-            event = pb.FtraceEvent(timestamp=ts, pid=tid)
             text = self._names.texts[new]
+            what: dict[str, Any]
             if kind == SchedulerKind.NEWTASK:
-                event.task_newtask.pid = of
-                event.task_newtask.comm = text
-                event.task_newtask.clone_flags = b
+                what = {"task_newtask": {"pid": of, "comm": text, "clone_flags": b}}
             elif kind == SchedulerKind.RENAME:
-                event.task_rename.pid = tid
-                event.task_rename.oldcomm = self._names.texts[old]
-                event.task_rename.newcomm = text
+                before_it = self._names.texts[old]
+                what = {"task_rename": {"pid": tid, "oldcomm": before_it, "newcomm": text}}
             elif kind == SchedulerKind.EXIT:
-                event.sched_process_exit.pid = tid
-                event.sched_process_exit.comm = text
+                what = {"sched_process_exit": {"pid": tid, "comm": text}}
             elif kind == SchedulerKind.FREE:
-                event.sched_process_free.pid = tid
-                event.sched_process_free.comm = text
+                what = {"sched_process_free": {"pid": tid, "comm": text}}
             elif kind == SchedulerKind.REASON:
-                event.sched_blocked_reason.pid = tid
-                event.sched_blocked_reason.caller = self._writer.kernel_symbol(
-                    self._functions.get(a, f"{a:#x}")
-                )
-                event.sched_blocked_reason.io_wait = b
+                caller = self._writer.kernel_symbol(self._functions.get(a, f"{a:#x}"))
+                what = {"sched_blocked_reason": {"pid": tid, "caller": caller, "io_wait": bool(b)}}
             else:
                 continue
-            events.append(event)
+            events.append(pb.FtraceEvent(timestamp=ts, pid=tid, **what))
         return events
 
 

@@ -160,14 +160,10 @@ def _text(instruction: Any) -> str:
     return f"{instruction.mnemonic} {instruction.op_str}".strip()
 
 
-def _written(instruction: Any) -> set[str]:
-    _, written = instruction.regs_access()
-    return {instruction.reg_name(register) for register in written}
-
-
-def _read(instruction: Any) -> set[str]:
-    read, _ = instruction.regs_access()
-    return {instruction.reg_name(register) for register in read}
+def _registers(instruction: Any) -> tuple[set[str], set[str]]:
+    """Those that it reads, and those that it writes."""
+    read, written = (set(map(instruction.reg_name, each)) for each in instruction.regs_access())
+    return read, written
 
 
 # Registers by all their names.
@@ -194,7 +190,7 @@ _NOP10 = bytes.fromhex("662e0f1f840000000000")
 
 def _x86_step(instruction: Any, start: int) -> _Step:
     code = bytes(instruction.bytes)
-    written = _written(instruction)
+    _, written = _registers(instruction)
     operands = instruction.operands
     if operands and instruction.mnemonic not in _X86_READERS and operands[0].type == 1:  # REG
         written.add(instruction.reg_name(operands[0].reg))
@@ -265,7 +261,9 @@ _ARM_HINTS = frozenset((7, 8, 10, 12, 14, *range(24, 32), 32, 34, 36, 38))
 def _arm_step(instruction: Any, start: int) -> _Step:
     (word,) = struct.unpack("<I", bytes(instruction.bytes))
     kind = next((kind for mask, value, kind in _ARM_KINDS if word & mask == value), "stepped")
-    written = set() if instruction.mnemonic in _ARM_COMPARE else _written(instruction)
+    read, written = _registers(instruction)
+    if instruction.mnemonic in _ARM_COMPARE:
+        written = set()
     operands = instruction.operands
     if operands and instruction.mnemonic not in _ARM_COMPARE | _ARM_STORE and operands[0].type == 1:
         written.add(instruction.reg_name(operands[0].reg))
@@ -276,5 +274,5 @@ def _arm_step(instruction: Any, start: int) -> _Step:
         refused=kind in _ARM_REFUSED or (kind == "hint" and word >> 5 & 0x7F not in _ARM_HINTS),
         ends=kind != "hint" and instruction.mnemonic not in _ARM_PLAIN,
         writes_argument=bool(written & _ARM_ARGUMENTS),
-        moves_return=bool((written | _read(instruction)) & _ARM_LINK),
+        moves_return=bool((written | read) & _ARM_LINK),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from profinfer.columns import I64, Mask
 from profinfer.records import Records
 from profinfer.structure import Structure
 
@@ -15,9 +16,6 @@ INF = np.iinfo(np.int64).max
 
 BARRIER_COUNTS = 8
 """Barriers per operator that are told apart; more are counted as this many less one."""
-
-I64 = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -68,15 +66,6 @@ class Ubatch:
     runs: Records
 
 
-@dataclass(frozen=True)
-class Loss:
-    """Records were lost between two times (BOOTTIME ns)."""
-
-    first: int
-    last: int
-    kind: int
-
-
 @dataclass
 class Operators:
     """Finished operator slices, one row per operator and thread."""
@@ -91,14 +80,7 @@ class Operators:
 
     def take(self, rows: I64) -> Operators:
         """Some of the rows."""
-        return Operators(
-            self.thread.take(rows),
-            self.begin.take(rows),
-            self.end.take(rows),
-            self.name.take(rows),
-            self.tensor.take(rows),
-            self.incomplete.take(rows),
-        )
+        return Operators(*(column.take(rows) for column in vars(self).values()))
 
 
 @dataclass

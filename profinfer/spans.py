@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
-I64 = npt.NDArray[np.int64]
-
-
-@dataclass
-class Ended:
-    """Ends of spans: the thread and the time, one element per span."""
-
-    tid: I64
-    ts: I64
+from profinfer.columns import I64
 
 
 class Spans:
@@ -24,9 +13,10 @@ class Spans:
     def __init__(self) -> None:
         self._open: dict[int, int] = {}
 
-    def feed(self, begin_tid: I64, begin_ts: I64, end_tid: I64, end_ts: I64) -> Ended:
-        """Takes what begins and what may end something; the ends that do. Of a span that has not
-        ended when the thread's next one begins the end was lost: it ends there."""
+    def feed(self, begin_tid: I64, begin_ts: I64, end_tid: I64, end_ts: I64) -> tuple[I64, I64]:
+        """Takes what begins and what may end something; the ends that do: threads and times, one
+        element per span. Of a span that has not ended when the thread's next one begins the end
+        was lost: it ends there."""
         tids, times = [], []
         for tid in sorted({*self._open, *begin_tid.tolist()}):
             begins = begin_ts[begin_tid == tid]
@@ -48,6 +38,5 @@ class Spans:
                 self._open.pop(tid, None)
             tids.append(np.full(len(until), tid, np.int64))
             times.append(until)
-        if not tids:
-            return Ended(np.empty(0, np.int64), np.empty(0, np.int64))
-        return Ended(np.concatenate(tids), np.concatenate(times))
+        none = np.empty(0, np.int64)
+        return np.concatenate([none, *tids]), np.concatenate([none, *times])

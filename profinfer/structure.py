@@ -7,8 +7,8 @@ includes the ids of the sources, so that an edge never points at a stale version
 
 from __future__ import annotations
 
+import math
 import re
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from profinfer.layout_data import Layout
-from profinfer.parameters import SOURCES
-from profinfer.records import NAME_SIZE, STRUCTURE_RECORD, Records
+from profinfer.records import STRUCTURE_RECORD, TENSOR_RECORD, WIDE_HEADER, Records
 
 _VIEW_OPS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"}
 _LAYER = re.compile(r"^blk\.(\d+)\.|^[^ ]*-(\d+)(?: |$)|^cache_\w+_l(\d+)(?: |$)")
@@ -73,25 +72,6 @@ class Structure:
     order: npt.NDArray[np.int64]
 
 
-class _Raw:
-    """A KIND_TENSOR record, unpacked."""
-
-    __slots__ = ("address", "buffer", "content", "name", "nb", "ne", "op", "op_param", "src",
-                 "type", "view")  # fmt: skip
-    _FORMAT = struct.Struct(f"<16x4Q4q4Q{SOURCES}Q2iIIII{NAME_SIZE}s")
-
-    def __init__(self, raw: bytes) -> None:
-        fields = self._FORMAT.unpack_from(raw)
-        self.content = raw[16:]
-        self.address, _, self.buffer, self.view = fields[:4]
-        self.ne: tuple[int, ...] = fields[4:8]
-        self.nb: tuple[int, ...] = fields[8:12]
-        self.src: list[int] = list(fields[12 : 12 + SOURCES])
-        while self.src and not self.src[-1]:
-            self.src.pop()
-        self.op_param, _, self.type, self.op, _, _, self.name = fields[12 + SOURCES :]
-
-
 def _shape(ne: tuple[int, ...]) -> str:
     last = max((i for i, n in enumerate(ne) if n != 1), default=0)
     return "[" + ", ".join(str(n) for n in ne[: last + 1]) + "]"
@@ -115,7 +95,8 @@ class Structures:
         self._emit_tensor = emit_tensor
         self._emit_structure = emit_structure
         self._emit_fused = emit_fused
-        self._raw: dict[int, _Raw] = {}
+        self._records: dict[int, np.void] = {}
+        """TENSOR_RECORDs by address."""
         self._ids: dict[tuple[object, ...], Tensor] = {}
         self._by_id: dict[int, Tensor] = {}
         self._nodes: dict[int, list[npt.NDArray[np.uint64]]] = {}
@@ -131,8 +112,8 @@ class Structures:
 
     def add_tensor(self, raw: bytes) -> None:
         """A KIND_TENSOR record."""
-        record = _Raw(raw)
-        self._raw[record.address] = record
+        record = np.frombuffer(raw, TENSOR_RECORD, 1)[0]
+        self._records[int(record["address"])] = record
 
     def add_structure(self, raw: bytes) -> Structure:
         """A KIND_STRUCTURE record: all its nodes have come before it."""
@@ -193,30 +174,36 @@ class Structures:
         return tensor
 
     def _intern(self, address: int, resolved: dict[int, Tensor], ts: int, is_node: bool) -> Tensor:
-        raw = self._raw.get(address)
-        if raw is None:
+        record = self._records.get(address)
+        if record is None:
             # Its record was lost: the loss is counted, the tensor stays nameless.
             return self._store(("lost", address), ts, Tensor(
                 0, address, f"tensor {address:#x}", "?", "?", "leaf", None, (0, 0, 0, 0),
                 (0, 0, 0, 0), 0, 0, 0, (), "",
             ))  # fmt: skip
+        addresses: list[int] = record["src"].tolist() if is_node else []
+        while addresses and not addresses[-1]:
+            addresses.pop()
         sources: list[int] = []
-        for source in raw.src if is_node else ():
+        for source in addresses:
             # A source may be computed elsewhere: what is not a node here ends the search.
             sources.append(self._resolve(source, resolved, ts, is_node=False).id if source else 0)
-        view_id = 0
-        if raw.view in resolved or (is_node and raw.view in self._raw and raw.view != address):
-            view_id = self._resolve(raw.view, resolved, ts, is_node=False).id
-        content = (raw.content, *sources, view_id)
+        view, view_id = int(record["view_src"]), 0
+        if view in resolved or (is_node and view in self._records and view != address):
+            view_id = self._resolve(view, resolved, ts, is_node=False).id
+        # But for who sent it when.
+        content = (record.tobytes()[WIDE_HEADER.itemsize :], *sources, view_id)
         known = self._ids.get(content)
         if known is not None:
             return known
-        name = raw.name.split(b"\0")[0].decode("utf-8", "replace") or f"tensor {address:#x}"
-        op = self._op_name(raw.op, raw.op_param)
-        type_name, size = self._type(raw.type, raw.ne)
+        text = bytes(record["name"]).split(b"\0")[0].decode("utf-8", "replace")
+        name = text or f"tensor {address:#x}"
+        op = self._op_name(int(record["op"]), int(record["op_params"][0]))
+        ne, nb = tuple(record["ne"].tolist()), tuple(record["nb"].tolist())
+        type_name, size = self._type(int(record["type"]), ne)
         draft = Tensor(
             0, address, name, op, type_name, _kind(name, op, is_node=is_node), layer_of(name),
-            raw.ne, raw.nb, size, raw.buffer, view_id, tuple(sources), "",
+            ne, nb, size, int(record["buffer"]), view_id, tuple(sources), "",
         )  # fmt: skip
         return self._store(content, ts, draft)
 
@@ -259,10 +246,7 @@ class Structures:
         info = types[number] if number < len(types) else None
         if info is None:
             return f"type {number}", 0
-        elements = 1
-        for n in ne:
-            elements *= n
-        return info.name, elements // max(info.block_size, 1) * info.type_size
+        return info.name, math.prod(ne) // max(info.block_size, 1) * info.type_size
 
 
 def _kind(name: str, op: str, *, is_node: bool) -> str:

@@ -8,23 +8,17 @@ is checked, and whether a call really leads through a stub is read from the call
 from __future__ import annotations
 
 import os
-import platform
 import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from profinfer.built import AUDIT
 from profinfer.elf import Elf, Symbol
 from profinfer.errors import KernelError, TargetError
-from profinfer.relocations import Word, linkage_words
+from profinfer.relocations import Word
 from profinfer.target import Mapping, executable_mappings
-
-AUDIT = (
-    Path(__file__).resolve().parent.parent
-    / "build" / platform.machine() / "libprofinfer-audit.so"
-)  # fmt: skip
-"""The library for this machine (tools/build_audit.sh): the value for LD_AUDIT."""
 
 FUNCTIONS = (
     "ggml_cpu_extra_compute_forward",
@@ -96,7 +90,7 @@ def read_redirection(pid: int) -> Redirection:
     mappings = executable_mappings(pid)
     try:
         for mapping in mappings:
-            elf = _open_library(_access(pid, mapping))
+            elf = open_library(_access(pid, mapping))
             if elf is not None:
                 found.append((mapping, elf))
         if not found:
@@ -110,7 +104,8 @@ def read_redirection(pid: int) -> Redirection:
         try:
             stubs, changing = _read_tables(pid, mapping, elf)
         except (OSError, TargetError) as error:
-            reason = f"the audit library's table cannot be read: {_text(error)}"
+            why = error.message if isinstance(error, TargetError) else error.strerror
+            reason = f"the audit library's table cannot be read: {why}"
             return _unused(pid, mapping, reason)
         reason = "" if stubs else "no loaded object exports a function that is redirected"
         return Redirection(
@@ -125,29 +120,22 @@ def _unused(pid: int, mapping: Mapping, reason: str) -> Redirection:
     return Redirection(_access(pid, mapping), mapping.path, mapping.identity, reason=reason)
 
 
-def bypasses(
-    pid: int, elf: Elf, base: int, function: str, stub: Stub, words: Sequence[Word] | None = None
-) -> str | None:
-    """Why calls of `function` by the object `elf`, loaded at `base`, may not pass the stub.
+def bypasses(pid: int, base: int, words: Sequence[Word], stub: Stub) -> str | None:
+    """Why calls of the stub's function by an object loaded at `base` may not pass the stub.
 
-    None when all that use the dynamic linker's words do; those that an object makes of its own
-    function directly have no such word: see sites.direct_references. `words`: of linkage_words,
-    where they are known.
+    None when all that use the dynamic linker's `words` (linkage_words) do; those that an object
+    makes of its own function directly have no such word: see sites.direct_references.
     """
     try:
-        for word in linkage_words(elf, function) if words is None else words:
+        for word in words:
             if not word.jump_slot:
                 return f"its address is used outside the procedure linkage table ({word.where})"
             value = _word(_read_memory(pid, base + word.offset, 8))
             if value not in word.values(base, stub.address):
                 return f"its procedure linkage table leads to {value:#x}, not to the stub"
-    except (OSError, TargetError) as error:
-        return f"whether calls pass the stub cannot be read: {_text(error)}"
+    except OSError as error:
+        return f"whether calls pass the stub cannot be read: {error.strerror}"
     return None
-
-
-def _text(error: OSError | TargetError) -> str:
-    return error.message if isinstance(error, TargetError) else str(error.strerror)
 
 
 def _access(pid: int, mapping: Mapping) -> Path:
@@ -175,7 +163,7 @@ def _symbol(elf: Elf, name: str, size: int) -> Symbol | None:
     return found[0] if len(found) == 1 and found[0].value and found[0].size == size else None
 
 
-def _open_library(path: Path) -> Elf | None:
+def open_library(path: Path) -> Elf | None:
     """The file if it is an audit library of ours with stubs as we know them."""
     try:
         status = path.stat()
@@ -194,14 +182,6 @@ def _open_library(path: Path) -> Elf | None:
         pass
     elf.close()
     return None
-
-
-def is_audit_library(path: Path) -> bool:
-    """Whether a file is an audit library whose stubs are known here, of whatever machine."""
-    elf = _open_library(path)
-    if elf is not None:
-        elf.close()
-    return elf is not None
 
 
 def _are_stubs(elf: Elf, stubs: int, slots: int) -> bool:

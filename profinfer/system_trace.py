@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -36,13 +35,6 @@ _PLACE = re.compile(r"^\[[\d.]+\]\s+\S+:\d+\s+")
 """How a line of theirs begins: a time and a line of source."""
 
 _libc = ctypes.CDLL(None)
-
-
-@contextlib.contextmanager
-def beside(config: str, output: str) -> Iterator[SystemTrace]:
-    """Records the system as long as the block lasts."""
-    with SystemTrace(Path(config), Path(output)) as system:
-        yield system
 
 
 class SystemTrace:

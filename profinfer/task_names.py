@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
+from profinfer.columns import I64
 from profinfer.records import Records
-
-I64 = npt.NDArray[np.int64]
 
 UNKNOWN = "?"
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from profinfer import packets
+from profinfer.columns import I64
 from profinfer.lanes import Lanes
 from profinfer.records import (
     SWITCH_FROM_TARGET,
@@ -17,8 +18,7 @@ from profinfer.records import (
     SchedulerKind,
     select,
 )
-from profinfer.slices import I64
-from profinfer.spans import Ended, Spans
+from profinfer.spans import Spans
 from profinfer.system_calls import YIELD, call_name
 from profinfer.task_names import TaskNames
 from profinfer.trace_writer import TraceWriter
@@ -66,14 +66,11 @@ class ThreadWaits:
         )  # fmt: skip
         self._end_slices(self._lanes.blocked, ended)
         if len(begins):
-            self._writer.encoded(
-                packets.NAMED_BEGIN.encode(
-                    ts[begins].astype(np.uint64),
-                    track=_each(self._lanes.blocked, tid[begins]),
-                    name=_each(lambda n: self._writer.name(call_name(self._machine, n)), call),
-                    category=self._writer.category("blocked"),
-                )
-            )
+            self._writer.rows(
+                packets.NAMED_BEGIN, ts[begins], track=_each(self._lanes.blocked, tid[begins]),
+                name=_each(lambda n: self._writer.name(call_name(self._machine, n)), call),
+                category=self._writer.category("blocked"),
+            )  # fmt: skip
         if self._has_takers:
             takes = is_mine & (state & 0xFF == 0) & ~flag(b, SWITCH_TO_TARGET) & (following != 0)
             self._write_takers(switch, np.flatnonzero(takes))
@@ -99,21 +96,15 @@ class ThreadWaits:
             return
         writer, names = self._writer, self._names
         taker = following[begins]
-        writer.encoded(
-            packets.TAKER_BEGIN.encode(
-                ts[begins].astype(np.uint64),
-                track=_each(self._lanes.takers, tid[begins]),
-                name=_each(lambda n: writer.name(names.texts[n]), names.at(taker, ts[begins])),
-                tid=_each(lambda t: writer.string(str(t)), taker),
-                category=writer.category("taken"),
-            )
-        )
+        writer.rows(
+            packets.TAKER_BEGIN, ts[begins], track=_each(self._lanes.takers, tid[begins]),
+            name=_each(lambda n: writer.name(names.texts[n]), names.at(taker, ts[begins])),
+            tid=_each(lambda t: writer.string(str(t)), taker), category=writer.category("taken"),
+        )  # fmt: skip
 
-    def _end_slices(self, track: Callable[[int], int], ended: Ended) -> None:
-        if len(ended.ts):
-            self._writer.encoded(
-                packets.SLICE_END.encode(ended.ts.astype(np.uint64), track=_each(track, ended.tid))
-            )
+    def _end_slices(self, track: Callable[[int], int], ended: tuple[I64, I64]) -> None:
+        tid, ts = ended
+        self._writer.rows(packets.SLICE_END, ts, track=_each(track, tid))
 
 
 def _is_call(machine: str, name: str, call: I64) -> npt.NDArray[np.bool_]:

@@ -17,9 +17,11 @@ from collections.abc import Callable
 import numpy as np
 
 from profinfer.barriers import BarrierHabits
+from profinfer.columns import I64, Mask
+from profinfer.losses import Loss
 from profinfer.nodes import Nodes
 from profinfer.records import RECORD, Kind, Records, join, select
-from profinfer.slices import I64, INF, Chunk, Columns, Graph, Loss, Mask, Operators, Threads, Ubatch
+from profinfer.slices import INF, Chunk, Columns, Graph, Operators, Threads, Ubatch
 from profinfer.structure import Structure
 
 _BOUNDS = (Kind.GRAPH_BEGIN, Kind.GRAPH_END, Kind.UBATCH_BEGIN)

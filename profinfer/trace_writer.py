@@ -7,25 +7,20 @@ is a valid trace up to the last append.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
+from profinfer.columns import I64, U64
 from profinfer.errors import OutputError
 from profinfer.interned import Interned
 from profinfer.output import Output
 from profinfer.packets import (
-    ANNOTATION_ADDRESS,
-    ANNOTATION_BYTES,
-    ANNOTATION_FILE,
-    ANNOTATION_GRAPH,
-    ANNOTATION_OFFSET,
-    ANNOTATION_STRUCTURE,
-    ANNOTATION_TENSOR,
-    ANNOTATION_TID,
+    ANNOTATIONS,
     SEQUENCE_ID,
     SMALL_LIMIT,
+    Column,
+    Template,
     array_values,
 )
 
@@ -45,57 +40,27 @@ one that exists at the time of each of its events."""
 _CLOCKS = (pb.BUILTIN_CLOCK_BOOTTIME, pb.BUILTIN_CLOCK_MONOTONIC, pb.BUILTIN_CLOCK_REALTIME)
 
 
-@dataclass(frozen=True)
-class BufferStats:
-    """What went through one ring so far, and what did not fit into it: bytes and records."""
-
-    size: int
-    records: int
-    lost: int
-
-
 class TraceWriter:
     """Packets in, bytes appended. Times are BOOTTIME ns; tracks are named by small uuids."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._pending: list[bytes] = []
-        self._interned = Interned()
+        self._interned = interned = Interned()
+        self.name = interned.names.id
+        """Interned id of an event name: valid in packets added after the call; so the others."""
+        self.category = interned.categories.id
+        self.string = interned.strings.id
+        """Of an argument's string value."""
+        self.kernel_symbol = interned.kernel_symbols.id
+        """Of a function of the kernel."""
         self._encoded: dict[tuple[str, object], bytes] = {}
         self._tracks = 0
         packet = self._cleared()
         packet.first_packet_on_sequence = True
-        for name, iid in (
-            ("tensor", ANNOTATION_TENSOR),
-            ("graph_id", ANNOTATION_GRAPH),
-            ("structure_id", ANNOTATION_STRUCTURE),
-            ("tid", ANNOTATION_TID),
-            ("address", ANNOTATION_ADDRESS),
-            ("file", ANNOTATION_FILE),
-            ("offset", ANNOTATION_OFFSET),
-            ("bytes", ANNOTATION_BYTES),
-        ):
-            if self._interned.annotations.id(name) != iid:
-                raise AssertionError("annotation ids of the templates")
+        for name in ANNOTATIONS:
+            self._interned.annotations.id(name)
         self._add(packet)
-
-    # Interned strings: valid in packets added after the call.
-
-    def name(self, text: str) -> int:
-        """Interned id of an event name."""
-        return self._interned.names.id(text)
-
-    def category(self, text: str) -> int:
-        """Interned id of a category."""
-        return self._interned.categories.id(text)
-
-    def string(self, text: str) -> int:
-        """Interned id of an argument's string value."""
-        return self._interned.strings.id(text)
-
-    def kernel_symbol(self, text: str) -> int:
-        """Interned id of a function of the kernel."""
-        return self._interned.kernel_symbols.id(text)
 
     # Tracks
 
@@ -157,14 +122,9 @@ class TraceWriter:
     # Events
 
     def event(
-        self,
-        kind: pb.TrackEvent.Type,
-        ts: int,
-        track: int,
-        name: str,
-        category: str,
+        self, kind: pb.TrackEvent.Type, ts: int, track: int, name: str, category: str,
         args: Arguments,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """A rare event of TrackEvent.Type `kind` with any arguments."""
         packet = self._event(kind, ts, track)
         event = packet.track_event
@@ -180,17 +140,20 @@ class TraceWriter:
         """Ends the innermost open slice of a track."""
         self._add(self._event(pb.TrackEvent.TYPE_SLICE_END, ts, track))
 
-    def counter(self, ts: int, track: int, value: float) -> None:
+    def counter(self, ts: int, track: int, value: int) -> None:
         """A value of a counter track."""
         packet = self._event(pb.TrackEvent.TYPE_COUNTER, ts, track)
-        if isinstance(value, int):
-            packet.track_event.counter_value = value
-        else:
-            packet.track_event.double_counter_value = value
+        packet.track_event.counter_value = value
         self._add(packet)
 
+    def rows(self, template: Template, ts: I64 | U64, **columns: Column) -> None:
+        """Packets of one kind, for each time one, with a column or value per field; whatever they
+        refer to must have been interned."""
+        if len(ts):
+            self.encoded(template.encode(ts.astype(np.uint64), **columns))
+
     def encoded(self, packets: bytes) -> None:
-        """Packets made by a template; whatever they refer to must have been interned."""
+        """Packets made elsewhere; as above."""
         if packets:
             self.flush_interned()
             self._pending.append(packets)
@@ -221,10 +184,8 @@ class TraceWriter:
     def system(self, uname: Mapping[str, str], cpus: int, page_size: int) -> None:
         """The machine the trace was recorded on."""
         packet = self._packet()
-        packet.system_info.utsname.sysname = uname["sysname"]
-        packet.system_info.utsname.version = uname["version"]
-        packet.system_info.utsname.release = uname["release"]
-        packet.system_info.utsname.machine = uname["machine"]
+        for name in ("sysname", "version", "release", "machine"):
+            setattr(packet.system_info.utsname, name, uname[name])
         packet.system_info.num_cpus = cpus
         packet.system_info.page_size = page_size
         self._add(packet)
@@ -249,15 +210,16 @@ class TraceWriter:
         self._interned.write(packet.interned_data)
         self._add(packet)
 
-    def stats(self, rings: Sequence[BufferStats]) -> None:
-        """What went through the rings so far. Our sequence is fed from all of them: its own number
-        comes after theirs."""
+    def stats(self, rings: Sequence[tuple[int, int, int]]) -> None:
+        """Of each ring the bytes of a record, the records that went through it so far, and those
+        that did not fit into it. Our sequence is fed from all of them: its own number comes after
+        theirs."""
         packet = self._packet()
-        for ring in rings:
+        for size, count, lost in rings:
             packet.trace_stats.buffer_stats.add(
-                bytes_written=ring.size, bytes_read=ring.size,
-                chunks_written=ring.records, chunks_read=ring.records,
-                chunks_discarded=ring.lost, trace_writer_packet_loss=ring.lost,
+                bytes_written=size * count, bytes_read=size * count,
+                chunks_written=count, chunks_read=count,
+                chunks_discarded=lost, trace_writer_packet_loss=lost,
             )  # fmt: skip
         packet.trace_stats.writer_stats.add(sequence_id=SEQUENCE_ID, buffer=len(rings))
         self._add(packet)

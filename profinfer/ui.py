@@ -8,31 +8,22 @@ and the UI's content security policy lets it talk to loopback alone.
 from __future__ import annotations
 
 import importlib.util
-import mimetypes
-import shutil
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from threading import Thread
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from profinfer.errors import OutputError, UsageError
 from profinfer.trace_processor.trace_file import check_readable
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-eval' 'unsafe-inline'",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "worker-src 'self' blob:",
-        "connect-src 'self' blob: data:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "frame-ancestors 'none'",
-    )
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-eval' 'unsafe-inline';"
+    " style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:;"
+    " worker-src 'self' blob:; connect-src 'self' blob: data:; object-src 'none'; base-uri 'self';"
+    " frame-ancestors 'none'"
 )
 CONTENT_TYPES = {
     ".js": "text/javascript",
@@ -83,45 +74,33 @@ class UiServer(ThreadingHTTPServer):
         return file if found else None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | CONTENT_TYPES
     server: UiServer
 
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def _answer(self, with_body: bool) -> None:
+    def send_head(self) -> BytesIO | BinaryIO | None:
         port = self.server.server_port
         if self.headers.get("Host") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
             self.send_error(HTTPStatus.FORBIDDEN)
-            return
-        file = self.server.find(unquote(urlsplit(self.path).path))
-        if file is None:
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        try:
-            with file.open("rb") as body:
-                self._send(file, body, with_body)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
-        except OSError:
-            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        return super().send_head()
 
-    def _send(self, file: Path, body: BinaryIO, with_body: bool) -> None:
-        guessed = CONTENT_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", guessed or "application/octet-stream")
-        self.send_header("Content-Length", str(file.stat().st_size))
-        self.send_header("Cache-Control", "no-cache")
+    def translate_path(self, path: str) -> str:
+        return str(self.server.find(unquote(urlsplit(path).path)) or "")  # no file is called so
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.end_headers()
-        if with_body:
-            shutil.copyfileobj(body, self.wfile, 1 << 20)
+        super().end_headers()
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        try:
+            super().copyfile(source, outputfile)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
 
     def log_message(self, *args: object) -> None:
         """Requests are nobody's business."""

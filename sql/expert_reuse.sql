@@ -10,7 +10,7 @@
 INCLUDE PERFETTO MODULE profinfer.expert_readings;
 INCLUDE PERFETTO MODULE profinfer.expert_use;
 INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.recording;
+INCLUDE PERFETTO MODULE profinfer.losses;
 
 -- title: Distance, time and faults by layer, decode
 WITH

@@ -5,9 +5,10 @@
 -- was lost, which the column incomplete counts.
 
 INCLUDE PERFETTO MODULE profinfer.files;
+INCLUDE PERFETTO MODULE profinfer.losses;
 INCLUDE PERFETTO MODULE profinfer.memory;
+INCLUDE PERFETTO MODULE profinfer.metadata;
 INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.recording;
 
 -- title: Faults by kind (no numbers: not recorded, see --faults)
 SELECT

@@ -9,9 +9,9 @@
 
 INCLUDE PERFETTO MODULE profinfer.counters;
 INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.losses;
 INCLUDE PERFETTO MODULE profinfer.memory;
 INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.recording;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 INCLUDE PERFETTO MODULE profinfer.traffic;
 

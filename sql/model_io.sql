@@ -6,8 +6,9 @@
 -- no fault followed: wasted, as far as faults show it.
 
 INCLUDE PERFETTO MODULE profinfer.files;
+INCLUDE PERFETTO MODULE profinfer.losses;
 INCLUDE PERFETTO MODULE profinfer.memory;
-INCLUDE PERFETTO MODULE profinfer.recording;
+INCLUDE PERFETTO MODULE profinfer.metadata;
 
 -- title: Bytes read (no numbers: not recorded, see --block-io)
 SELECT

@@ -5,9 +5,10 @@
 
 INCLUDE PERFETTO MODULE profinfer.graphs;
 INCLUDE PERFETTO MODULE profinfer.handlers;
+INCLUDE PERFETTO MODULE profinfer.losses;
+INCLUDE PERFETTO MODULE profinfer.metadata;
 INCLUDE PERFETTO MODULE profinfer.operators;
 INCLUDE PERFETTO MODULE profinfer.overhead;
-INCLUDE PERFETTO MODULE profinfer.recording;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 INCLUDE PERFETTO MODULE profinfer.tokens;
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from profinfer import kernel, target
 from profinfer.abilities import Abilities
+from profinfer.config import LEVELS
 from profinfer.errors import PrivilegeError, ProbeError, ProfinferError
 from profinfer.files import FileTarget
-from profinfer.layout import describe
+from profinfer.layout import describe_process
 from profinfer.layout_data import Layout
 from profinfer.placement import Placer
 from profinfer.plan import Plan, make_plan
-from profinfer.points import LEVELS
 from profinfer.ranks import describe_ranks
 from profinfer.recorder import Server
 from profinfer.stubs import read_redirection, with_audit
@@ -39,7 +39,10 @@ class DoctorCommand:
             " planned",
         )  # fmt: skip
         parser.add_argument(
-            "--sysroot", type=Path, metavar="DIR", help="for another machine's (see profinfer plan)"
+            "--sysroot",
+            type=Path,
+            metavar="DIR",
+            help="root of the system that they are for (see profinfer plan)",
         )
 
     def run(self, args: argparse.Namespace) -> int:
@@ -152,8 +155,7 @@ def _points(plan: Plan) -> str:
 
 
 def _layout(objects: list[EngineObject], pid: int) -> str:
-    uid, gid = target.owner(pid)
-    return _describe(describe([item.library for item in objects], uid=uid, gid=gid))
+    return _describe(describe_process(pid, objects))
 
 
 def _describe(layout: Layout) -> str:

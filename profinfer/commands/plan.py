@@ -7,13 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from profinfer.config import Config
+from profinfer.config import LEVELS, Config
 from profinfer.counters import Wanted, want
 from profinfer.files import FileTarget
 from profinfer.output import Output
 from profinfer.plan import check
 from profinfer.plan_file import dump, plan_json
-from profinfer.points import LEVELS
 from profinfer.presets import cpu_names, planned_pmus
 
 _EXAMPLES = """\
@@ -23,10 +22,10 @@ examples:
   PROFINFER_SYSROOT_AARCH64=arm64-root profinfer plan --target board/*.so --level operator
   profinfer plan --target board --counters stalls,memory --cpu cortex-a76
 
-Struct layouts are found by loading the libraries in a confined process of another user. For
-another processor's libraries that takes qemu-user and the root directory of a small system of that
-processor with Python 3 and what the libraries need (libstdc++, libgomp):
-  tools/fetch_python.py aarch64 arm64-root
+Struct layouts are found by loading the libraries in a confined process of another user. Those of
+another processor, or of a system with another libc, are loaded in the root directory of a small
+system that has what they need (libc, libstdc++, libgomp); another processor takes qemu-user, too:
+  tools/fetch_root.py aarch64 bookworm arm64-root
 On the target: profinfer-recorder --pid N --plan plan.json -o capture.raw. Back here:
   profinfer convert capture.raw trace.pftrace
 """
@@ -60,8 +59,8 @@ class PlanCommand:
         )
         parser.add_argument(
             "--sysroot", type=Path, metavar="DIR",
-            help="root of a system with Python 3 for another processor's libraries"
-            " (default: $PROFINFER_SYSROOT_AARCH64 or ..._X86_64)",
+            help="root of the system that the libraries are loaded in (default: this one's; for"
+            " another processor's libraries $PROFINFER_SYSROOT_AARCH64 or ..._X86_64)",
         )  # fmt: skip
         parser.add_argument(
             "--counters", action="append", metavar="NAMES",

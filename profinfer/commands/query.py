@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,37 +25,22 @@ examples:
 _SHOWN_ERRORS = 5
 
 
-class _ListAction(argparse.Action):
-    """Print the ready queries and end, as `--help` does: no trace is needed for that."""
+class _Show(argparse.Action):
+    """Print what `const` makes of the value and end, as `--help` does: no trace is needed."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        del namespace, values, option_string
-        files = query.ready_queries()
-        width = max((len(file.stem) for file in files), default=0)
-        for file in files:
-            print(f"{file.stem:<{width}}  {query.describe(file)}".rstrip())
+    def __call__(self, parser: argparse.ArgumentParser, _: object, value: Any, *__: object) -> None:
+        print(self.const(value))
         parser.exit()
 
 
-class _ExpandAction(argparse.Action):
-    """Print a query with its modules and end: no trace is needed for that either."""
+def _list(_: object) -> str:
+    files = query.ready_queries()
+    width = max((len(file.stem) for file in files), default=0)
+    return "\n".join(f"{file.stem:<{width}}  {query.describe(file)}".rstrip() for file in files)
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        del namespace, option_string
-        print(expand(query.read(query.resolve(str(values))), SQL_DIR))
-        parser.exit()
+
+def _expand(name: str) -> str:
+    return expand(query.read(query.resolve(name)), SQL_DIR)
 
 
 class QueryCommand:
@@ -73,7 +58,8 @@ class QueryCommand:
         parser.add_argument("trace", type=Path, help="the trace to ask")
         parser.add_argument(
             "--expand",
-            action=_ExpandAction,
+            action=_Show,
+            const=_expand,
             metavar="QUERY",
             help="print a query with all it includes, to paste into ui.perfetto.dev, and exit",
         )
@@ -88,7 +74,7 @@ class QueryCommand:
             "(default: $PROFINFER_TRACE_PROCESSOR, a native one if there is one, else wasm)",
         )
         parser.add_argument(
-            "--list", action=_ListAction, nargs=0, help="list the ready queries and exit"
+            "--list", action=_Show, const=_list, nargs=0, help="list the ready queries and exit"
         )
 
     def run(self, args: argparse.Namespace) -> int:
@@ -125,22 +111,19 @@ def trace_warnings(session: Session, trace: Path) -> list[tuple[str, str]]:
     """Return why answers from this trace may be incomplete: (message, hint) pairs."""
     warnings = []
     if is_cut(trace):
-        warnings.append(
-            (
-                "this trace is truncated: it ends in the middle of a packet",
-                "answers cover what was written before; the recorder was killed, the disk was "
-                "full, or a copy of the file was not finished",
-            )
+        hint = (
+            "answers cover what was written before; the recorder was killed, the disk was full, or"
+            " a copy of the file was not finished"
         )
+        warnings.append(("this trace is truncated: it ends in the middle of a packet", hint))
     errors = session.import_errors()
     if errors:
         shown = ", ".join(f"{query.escape(name)} ({n})" for name, n in errors[:_SHOWN_ERRORS])
         more = f" and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
-        warnings.append(
-            (
-                f"Trace Processor met errors or losses in this trace: {shown}{more}",
-                "events may be missing: SELECT name, value, description FROM stats "
-                "WHERE severity IN ('error', 'data_loss') AND value > 0",
-            )
+        hint = (
+            "events may be missing: SELECT name, value, description FROM stats WHERE severity IN"
+            " ('error', 'data_loss') AND value > 0"
         )
+        message = f"Trace Processor met errors or losses in this trace: {shown}{more}"
+        warnings.append((message, hint))
     return warnings + query.recording_warnings(session)

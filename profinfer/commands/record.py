@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from profinfer.config import LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
+from profinfer.config import LEVELS, LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
 from profinfer.errors import OutputError, ProfinferError
 from profinfer.launch import describe_status
 from profinfer.output import Lent, Output, give_to_caller
-from profinfer.points import LEVELS
 from profinfer.recording import Recording, allow_files, check_privileges
 from profinfer.result import Progress, Result
 from profinfer.target import process_name
@@ -60,10 +60,8 @@ class RecordCommand:
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.epilog = _EXAMPLES
         parser.usage = "profinfer record [options] (--pid PID | -- COMMAND ...)"
-        for args, options in _FLAGS:
-            parser.add_argument(*args, **options, default=argparse.SUPPRESS)
+        _add_settings(partial(parser.add_argument, default=argparse.SUPPRESS))
         parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any of these")
-        parser.add_argument("command", nargs="*", default=argparse.SUPPRESS, help="what to run")
 
     def run(self, args: argparse.Namespace) -> int:
         """0 when a trace was recorded, whatever the command's own status."""
@@ -95,114 +93,52 @@ class RecordCommand:
         return 0
 
 
-_FLAGS: list[tuple[list[str], dict[str, Any]]] = [
-    (["--pid"], {"type": int, "help": "attach to this process"}),
-    (["-o", "--output"], {"metavar": "FILE", "help": "the trace (default: profinfer.pftrace)"}),
-    (["--force"], {"action": "store_true", "help": "overwrite the output"}),
-    (["--level"], {"choices": LEVELS, "help": "how much to record (default: operator)"}),
-    (
-        ["--best-effort"],
-        {"action": "store_true", "help": "record the levels that work, if not all do"},
-    ),
-    (
-        ["--scheduler"],
-        {
-            "choices": SCHEDULERS,
-            "help": "thread states, of the whole system (auto: where the kernel lets them be"
-            " recorded), of the target's threads only, which costs less, or not at all",
-        },
-    ),
-    (["--duration"], {"type": float, "metavar": "S", "help": "end after this many seconds"}),
-    (
-        ["--iterations"],
-        {"metavar": "A-B", "help": "record only these ubatches, counted from 0, then end"},
-    ),
-    (
-        ["--experts"],
-        {"action": "store_true", "help": "record which experts each token is sent to"},
-    ),
-    (
-        ["--expert-weights"],
-        {"action": "store_true", "help": "and what the router gave each of them"},
-    ),
-    (
-        ["--operator-names"],
-        {"nargs": "+", "metavar": "GLOB", "help": "write only operators with such a name"},
-    ),
-    (
-        ["--operator-ops"],
-        {"nargs": "+", "metavar": "GLOB", "help": 'write only operators with such an op ("MUL*")'},
-    ),
-    (
-        ["--system"],
-        {"metavar": "CONFIG", "help": "record the system beside it (Perfetto TraceConfig, text)"},
-    ),
-    (
-        ["--counters"],
-        {
-            "action": "append",
-            "metavar": "NAMES",
-            "help": "events or presets to count in every operator, comma-separated (see below)",
-        },
-    ),
-    (["--raw"], {"metavar": "FILE", "help": "keep the raw capture as well (for convert)"}),
-    (
-        ["--no-redirect"],
-        {
-            "action": "store_false",
-            "dest": "redirect",
-            "help": "probe the functions themselves, not the audit library's stubs",
-        },
-    ),
-    (
-        ["--probe-symbols"],
-        {"action": "store_true", "help": "probe functions at their first instruction, to compare"},
-    ),
-    (
-        ["--empty-handlers"],
-        {
-            "action": "store_true",
-            "help": "probe operators and barriers but record none, to see what probing costs",
-        },
-    ),
-    (
-        ["--loader"],
-        {"choices": LOADERS, "help": "what loads the BPF programs (default: libbpf, else bcc)"},
-    ),
-    (
-        ["--transport"],
-        {
-            "choices": TRANSPORTS,
-            "help": "what records travel through (default: ring, where the kernel has it)",
-        },
-    ),
-    (
-        ["--attach"],
-        {
-            "choices": WAYS,
-            "help": "how probes are attached (default: uprobe_multi, where the kernel has it)",
-        },
-    ),
-    (
-        ["--faults"],
-        {"action": "store_true", "help": "record page faults, minor and major, with their address"},
-    ),
-    (
-        ["--block-io"],
-        {"action": "store_true", "help": "record what is read from storage, and of which files"},
-    ),
-    (
-        ["--evict"],
-        {"action": "store_true", "help": "drop the model's pages from memory first (to compare)"},
-    ),
-    (["--ring-size"], {"metavar": "SIZE", "help": "bytes of each CPU's ring (default: 4M)"}),
-    (
-        ["--structure-ring-size"],
-        {"metavar": "SIZE", "help": "bytes of the ring for graph structure (default: 4M)"},
-    ),
-    (["--poll"], {"type": float, "metavar": "S", "help": "seconds between drains (default: 1)"}),
-    (["--user"], {"metavar": "NAME", "help": "run the command as this user"}),
-]
+def _add_settings(add: Callable[..., object]) -> None:
+    """The fields of a Config."""
+    switch = partial(add, action="store_true")
+    add("--pid", type=int, help="attach to this process")
+    add("-o", "--output", metavar="FILE", help="the trace (default: profinfer.pftrace)")
+    switch("--force", help="overwrite the output")
+    add("--level", choices=LEVELS, help="how much to record (default: operator)")
+    switch("--best-effort", help="record the levels that work, if not all do")
+    scheduler = (
+        "thread states, of the whole system (auto: where the kernel lets them be recorded), of the"
+        " target's threads only, which costs less, or not at all"
+    )
+    add("--scheduler", choices=SCHEDULERS, help=scheduler)
+    add("--duration", type=float, metavar="S", help="end after this many seconds")
+    ubatches = "record only these ubatches, counted from 0, then end"
+    add("--iterations", metavar="A-B", help=ubatches)
+    switch("--experts", help="record which experts each token is sent to")
+    switch("--expert-weights", help="and what the router gave each of them")
+    globs = partial(add, nargs="+", metavar="GLOB")
+    globs("--operator-names", help="write only operators with such a name")
+    globs("--operator-ops", help='write only operators with such an op ("MUL*")')
+    system = "record the system beside it (Perfetto TraceConfig, text)"
+    add("--system", metavar="CONFIG", help=system)
+    counters = "events or presets to count in every operator, comma-separated (see below)"
+    add("--counters", action="append", metavar="NAMES", help=counters)
+    add("--raw", metavar="FILE", help="keep the raw capture as well (for convert)")
+    stubs = "probe the functions themselves, not the audit library's stubs"
+    add("--no-redirect", action="store_false", dest="redirect", help=stubs)
+    switch("--probe-symbols", help="probe functions at their first instruction, to compare")
+    nothing = "probe operators and barriers but record none, to see what probing costs"
+    switch("--empty-handlers", help=nothing)
+    loader = "what loads the BPF programs (default: libbpf, else bcc)"
+    add("--loader", choices=LOADERS, help=loader)
+    transport = "what records travel through (default: ring, where the kernel has it)"
+    add("--transport", choices=TRANSPORTS, help=transport)
+    attach = "how probes are attached (default: uprobe_multi, where the kernel has it)"
+    add("--attach", choices=WAYS, help=attach)
+    switch("--faults", help="record page faults, minor and major, with their address")
+    switch("--block-io", help="record what is read from storage, and of which files")
+    switch("--evict", help="drop the model's pages from memory first (to compare)")
+    size = partial(add, metavar="SIZE")
+    size("--ring-size", help="bytes of each CPU's ring (default: 4M)")
+    size("--structure-ring-size", help="bytes of the ring for graph structure (default: 4M)")
+    add("--poll", type=float, metavar="S", help="seconds between drains (default: 1)")
+    add("--user", metavar="NAME", help="run the command as this user")
+    add("command", nargs="*", help="what to run")
 
 
 class _Outputs:
@@ -319,15 +255,12 @@ class _LiveLine:
             self._put("")
 
 
-@contextlib.contextmanager
-def _beside(config: Config) -> Iterator[SystemTrace | None]:
+def _beside(config: Config) -> AbstractContextManager[SystemTrace | None]:
     if config.system is None:
-        yield None
-        return
-    from profinfer.system_trace import beside  # here: as a rule nobody asks for it
+        return nullcontext()
+    from profinfer.system_trace import SystemTrace  # here: as a rule nobody asks for it
 
-    with beside(config.system, config.output) as system:
-        yield system
+    return SystemTrace(Path(config.system), Path(config.output))
 
 
 def _record(config: Config, outputs: _Outputs, live: _LiveLine) -> Result:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from profinfer.merging import wire
 from profinfer.merging.numbering import Numbers
 from profinfer.merging.own import renumber_interned
 from profinfer.merging.survey import BOOTTIME, Survey, stays
+from profinfer.varints import field
 
 _LIFECYCLE = ("tracing_started", "all_data_sources_started", "tracing_disabled",
               "all_data_sources_flushed", "read_tracing_buffers_completed")  # fmt: skip
@@ -62,7 +62,7 @@ class Editor:
             if not any(packet.HasField(name) for name in _STATE):
                 return b""
             packet.ClearField("timestamp")
-        return wire.field(1, self.finish(packet))
+        return field(1, self.finish(packet))
 
     def finish(self, packet: Any) -> bytes:
         """The packet's content with what every packet of this input gets: see Rewriter."""

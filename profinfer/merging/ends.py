@@ -11,10 +11,10 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import (
     TrackEvent,
 )
 
-from profinfer.merging import wire
 from profinfer.merging.groups import Group
 from profinfer.merging.numbering import Numbering
 from profinfer.merging.survey import BOOTTIME, MONOTONIC, Snapshot, Survey
+from profinfer.varints import field
 
 _TRACK = 0x70726F66696E6572
 """Our track's uuid; a merged trace that is merged again has it already, which is right."""
@@ -173,4 +173,4 @@ def _add_numbers(total: Any, part: Any) -> None:
 
 
 def _encoded(packets: Iterable[Any]) -> bytes:
-    return b"".join(wire.field(1, packet.SerializeToString()) for packet in packets)
+    return b"".join(field(1, packet.SerializeToString()) for packet in packets)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from profinfer import varints
 from profinfer.merging import wire
 
 SCHED_SWITCH, SCHED_WAKING = 4, 20
@@ -220,7 +221,7 @@ def without(data: wire.Bytes, bundles: Bundles, row: int, drop: wire.Mask) -> by
     if tag and (gone & (bundles.tag == 0)).any():
         keep = {k: ~drop[mine & (bundles.kind == k) & (bundles.tag == 0)] for k in _COLUMNS}
         if any(mask.any() for mask in keep.values()):
-            compact = wire.field(_COMPACT, _thinned(data, at, stop, keep))
+            compact = varints.field(_COMPACT, _thinned(data, at, stop, keep))
         begins.append(np.array([tag]))
         ends.append(np.array([stop]))
     if bundles.lost[0, row] and (gone == mine).all():
@@ -248,5 +249,5 @@ def _thinned(data: wire.Bytes, at: int, stop: int, keep: dict[int, wire.Mask]) -
             values = np.diff(times, prepend=0).astype(np.uint64)
         else:
             values = values[keep[kind][: len(values)]]
-        out += wire.field(number, wire.encode(values))
+        out += varints.field(number, varints.encode(values))
     return bytes(out)

@@ -15,11 +15,10 @@ import numpy as np
 
 from profinfer.merging import scan, wire
 from profinfer.merging.scan import Packets
-from profinfer.packets import ANNOTATION_GRAPH, ANNOTATION_STRUCTURE, ANNOTATION_TENSOR
+from profinfer.packets import ANNOTATIONS
 
-_MARK = {
-    ANNOTATION_TENSOR: "tensor", ANNOTATION_GRAPH: "graph_id", ANNOTATION_STRUCTURE: "structure_id"
-}  # fmt: skip
+_TENSOR = 1
+_MARK = dict(enumerate(ANNOTATIONS[:3], _TENSOR))
 """Every sequence of ours begins by interning these (trace_writer.py)."""
 
 _NUMBERED = {
@@ -127,7 +126,7 @@ def events(packets: Packets, rows: wire.Index) -> Events:
         if each := step.of(_TRACK_UUID, wire.VARINT):
             track[each.rows] = each.value
         if each := step.of(_ANNOTATIONS, wire.BYTES):
-            tensor = (data[each.at] == _ANNOTATION_NAME) & (data[each.at + 1] == ANNOTATION_TENSOR)
+            tensor = (data[each.at] == _ANNOTATION_NAME) & (data[each.at + 1] == _TENSOR)
             found[each.rows[~tensor]] = True
     return Events(rows, track, found)
 

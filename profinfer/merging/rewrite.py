@@ -20,7 +20,7 @@ from profinfer.merging.own import events
 from profinfer.merging.scan import Packets
 from profinfer.merging.source import Chunk
 from profinfer.merging.survey import Survey, parse
-from profinfer.trace_processor.rpc import varint
+from profinfer.varints import field, sizes, varint
 
 _RARE = (scan.CLOCK_SNAPSHOT, scan.SERVICE_EVENT, scan.TRACE_STATS, scan.TRACK_DESCRIPTOR)
 _TRACK_FIELDS = (11, 31, 45)
@@ -102,7 +102,7 @@ class Rewriter:
             rest = packets.data[begin:before].tobytes() + packets.data[after:end].tobytes()
             bundle = ftrace.without(packets.data, bundles, i, drop)
             content = self._editor.finish(TracePacket.FromString(rest))
-            replaced[row] = wire.field(1, content + wire.field(scan.FTRACE_EVENTS, bundle))
+            replaced[row] = field(1, content + field(scan.FTRACE_EVENTS, bundle))
         return replaced
 
     def _uuids(self, packets: Packets) -> tuple[list[tuple[wire.Step, wire.Values]], wire.Mask]:
@@ -123,7 +123,7 @@ class Rewriter:
             if each is not None:
                 values = new[np.searchsorted(old, each.value)]
                 found.append((each, values))
-                wide[rows[each.rows[wire.sizes(values) > each.stop - each.at]]] = True
+                wide[rows[each.rows[sizes(values) > each.stop - each.at]]] = True
         return found, wide
 
     def _suffixes(self, packets: Packets) -> Suffixes | None:
@@ -181,7 +181,7 @@ def _lengthened(packets: Packets, first: int, last: int, suffixes: Suffixes) -> 
     start, end = packets.chunk.start[first:last], packets.chunk.end[first:last]
     text, extra = suffixes[0][first:last], suffixes[1][first:last]
     size = end - start + extra
-    header = 1 + wire.sizes(size.astype(np.uint64))
+    header = 1 + sizes(size.astype(np.uint64))
     content = np.cumsum(header + size) - size  # where each content begins
     out = np.zeros(int((header + size).sum()), np.uint8)
     out[content - header] = 0x0A  # Trace.packet

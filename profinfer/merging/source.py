@@ -12,12 +12,9 @@ import numpy as np
 
 from profinfer.errors import TraceError
 from profinfer.merging import wire
-from profinfer.trace_processor.trace_file import check_readable, not_a_trace
+from profinfer.trace_processor.trace_file import check_readable, not_a_trace, packet_bounds
 
 _PIECE = 2 << 20
-_LARGEST = 1 << 30
-"""No packet is larger: a length beyond is damage, and must not make us read on for ever."""
-_PACKET = 0x0A  # Trace.packet: field 1, length-delimited
 _GZIP = b"\x1f\x8b"
 _DEFLATED, _ZSTD = 0x9203, 0xAA08  # tags of compressed_packets and zstd_compressed_packets
 _AGAIN = "copy it again from its source"
@@ -100,7 +97,7 @@ class Source:
         left = bytearray()
         for piece in pieces:
             left += piece
-            bounds, sound = _bounds(left)
+            bounds, sound = packet_bounds(left)
             if bounds:
                 yield from self._expand(bytes(left[: bounds[-1]]), bounds)
                 del left[: bounds[-1]]
@@ -135,35 +132,3 @@ class Source:
         left = yield from self._packets(self._inflate(stream, content))
         if left or not stream.eof:
             raise self.damaged("a compressed packet ends within a packet")
-
-
-def _bounds(data: bytearray) -> tuple[list[int], bool]:
-    """Begin, content and end of every whole packet, and whether what follows may become one."""
-    end = len(data)
-    bounds: list[int] = []
-    pos = 0
-    try:
-        while pos < end:
-            if data[pos] != _PACKET:
-                return bounds, False
-            size = data[pos + 1]
-            start = pos + 2
-            if size > 0x7F:
-                shift = 7
-                size &= 0x7F
-                while True:
-                    byte = data[start]
-                    start += 1
-                    size |= (byte & 0x7F) << shift
-                    if byte < 0x80:
-                        break
-                    shift += 7
-                if size > _LARGEST:
-                    return bounds, False
-            if start + size > end:
-                return bounds, True
-            bounds += (pos, start, start + size)
-            pos = start + size
-    except IndexError:
-        pass
-    return bounds, True

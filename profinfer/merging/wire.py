@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.trace_processor.rpc import varint
+from profinfer.varints import decode
 
 Bytes = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int64]
@@ -132,35 +132,11 @@ def overwrite(data: Bytes, at: Index, stop: Index, values: Values) -> Mask:
     return fits
 
 
-def sizes(values: Values) -> Index:
-    """How many bytes each value takes as a varint."""
-    size = np.ones(len(values), np.int64)
-    for i in range(1, 10):
-        size += values >> np.uint64(7 * i) != 0
-    return size
-
-
-def encode(values: Values) -> bytes:
-    """The values as varints, one after the other: a packed field's content."""
-    size = sizes(values)
-    at = np.cumsum(size) - size
-    out = np.zeros(int(size.sum()), np.uint8)
-    overwrite(out, at, at + size, values)
-    return out.tobytes()
-
-
 def packed(data: Bytes, at: Index, stop: Index) -> tuple[Values, Index]:
     """The values of packed fields, one field after the other, and which field each is of."""
     row, byte_at = spread(at, stop)
-    byte = data[byte_at]
-    ends = np.flatnonzero(byte < 0x80)
-    if not len(ends):
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    byte, row = byte[: ends[-1] + 1], row[: ends[-1] + 1]
-    begins = np.concatenate(([0], ends[:-1] + 1))
-    place = np.arange(len(byte)) - np.repeat(begins, ends - begins + 1)
-    parts = (byte & 0x7F).astype(np.uint64) << (np.minimum(place, 9) * 7).astype(np.uint64)
-    return np.add.reduceat(parts, begins), row[ends]
+    values, ends = decode(data[byte_at])
+    return values, row[ends]
 
 
 def spread(at: Index, stop: Index) -> tuple[Index, Index]:
@@ -169,8 +145,3 @@ def spread(at: Index, stop: Index) -> tuple[Index, Index]:
     row = np.repeat(np.arange(len(at)), width)
     first = np.cumsum(width) - width
     return row, np.arange(int(width.sum())) - first[row] + at[row]
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
-    return varint(number << 3 | BYTES) + varint(len(content)) + content

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from profinfer.trace_processor import rpc
+from profinfer.varints import decode
 
 Value: TypeAlias = int | float | str | bytes | None
 Array: TypeAlias = npt.NDArray[Any]
@@ -100,7 +101,7 @@ def _parse_batch(message: bytes, start: int, stop: int, width: int) -> list[Arra
         if number == _CELLS:
             types = octets[first:last]  # packed enum values, each below 128: a byte each
         elif number == _VARINTS:
-            values[_VARINT] = _varints(octets[first:last])
+            values[_VARINT] = decode(octets[first:last])[0].view(np.int64)
         elif number == _FLOATS:
             values[_FLOAT] = np.frombuffer(message, "<f8", (last - first) // 8, first)
         elif number == _STRINGS:
@@ -135,21 +136,3 @@ def _objects(items: Sequence[object]) -> Array:
     array = np.empty(len(items), object)
     array[:] = items
     return array
-
-
-def _varints(octets: Array) -> Array:
-    """Return the packed varints in `octets` as int64 (a negative one takes ten bytes)."""
-    ends = np.flatnonzero(octets < 0x80)
-    if not len(ends):
-        return np.empty(0, np.int64)
-    starts = np.empty_like(ends)
-    starts[0] = 0
-    starts[1:] = ends[:-1] + 1
-    sizes = ends - starts + 1
-    out = np.zeros(len(ends), np.uint64)
-    for index in range(int(sizes.max())):
-        # Ever fewer values are as long as this.
-        longer = np.flatnonzero(sizes > index)
-        piece = octets[starts[longer] + index] & 0x7F
-        out[longer] |= piece.astype(np.uint64) << np.uint64(7 * index)
-    return out.view(np.int64)

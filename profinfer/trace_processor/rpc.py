@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from profinfer.varints import varint
+
 # A `TraceProcessorRpcStream.msg` tag: field 1, length-delimited.
 FRAME_TAG = 0x0A
 
@@ -45,16 +47,6 @@ class Transport(Protocol):
     def close(self) -> None:
         """Release everything; a second call does nothing."""
         ...
-
-
-def varint(value: int) -> bytes:
-    """Return the protobuf varint of a non-negative integer."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def append_header(size: int) -> bytes:

@@ -7,7 +7,6 @@ file is whole is found out here.
 from __future__ import annotations
 
 import gzip
-import mmap
 import os
 import stat
 import zlib
@@ -19,6 +18,8 @@ from profinfer.trace_processor import rpc
 _PACKET_TAG = 0x0A  # Trace.packet: field 1, length-delimited
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_BYTES = 1 << 20
+_LARGEST = 1 << 30
+"""No packet is larger: a length beyond is damage, and must not make us read on for ever."""
 
 
 def check_readable(path: Path) -> None:
@@ -86,8 +87,13 @@ def is_cut(path: Path) -> bool:
                 return _gzip_is_cut(path)
             if magic[:1] != bytes([_PACKET_TAG]):
                 return False
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return whole_bytes(data) != len(data)
+            left = bytearray(magic)
+            is_sound = True
+            while is_sound and (piece := file.read(_READ_BYTES)):
+                left += piece
+                bounds, is_sound = packet_bounds(left)
+                del left[: bounds[-1] if bounds else 0]
+            return bool(left)
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
 
@@ -104,29 +110,27 @@ def _gzip_is_cut(path: Path) -> bool:
     return False
 
 
-def whole_bytes(data: bytes | mmap.mmap) -> int:
-    """Return how many bytes from the start of `data` are whole packets."""
+def packet_bounds(data: bytes | bytearray) -> tuple[list[int], bool]:
+    """Begin, content and end of every whole packet, and whether what follows may become one."""
     end = len(data)
+    bounds: list[int] = []
     pos = 0
     try:
         while pos < end:
             if data[pos] != _PACKET_TAG:
-                return pos
+                return bounds, False
             size = data[pos + 1]
             start = pos + 2
             if size > 0x7F:
-                shift = 7
-                size &= 0x7F
-                while True:
-                    byte = data[start]
-                    start += 1
-                    size |= (byte & 0x7F) << shift
-                    if byte < 0x80:
-                        break
-                    shift += 7
+                size, start = rpc.read_varint(data, pos + 1)
+                if size > _LARGEST:
+                    return bounds, False
             if start + size > end:
-                return pos
+                break
+            bounds += (pos, start, start + size)
             pos = start + size
     except IndexError:
         pass
-    return pos
+    except ValueError:
+        return bounds, False
+    return bounds, True

@@ -15,6 +15,7 @@ from typing import Any
 
 import wasmtime
 
+from profinfer.cache import private_folder
 from profinfer.errors import TraceProcessorError
 from profinfer.trace_processor import aot, rpc
 from profinfer.trace_processor.wasm_host import WASM32_MAX_BYTES, AbortError, Host
@@ -74,7 +75,7 @@ class WasmTransport:
         interruptible: bool = True,
     ) -> None:
         path = wasm or wasm_path()
-        directory = cache or aot.cache_dir()
+        directory = cache or private_folder("trace_processor")
         self._dead = ""
         self._is_interruptible = interruptible
         self._replies = bytearray()
@@ -90,6 +91,9 @@ class WasmTransport:
             raise TraceProcessorError(f"cannot load {path}: {error}") from None
         self._store: wasmtime.Store | None = wasmtime.Store(self._engine)
         self._host = Host(self._store, max_memory)
+        wasi = wasmtime.WasiConfig()
+        wasi.stdout_custom = wasi.stderr_custom = self._host.said
+        self._store.set_wasi(wasi)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "trace-processor")
         try:
             self._call(partial(self._start, module), None)
@@ -101,12 +105,12 @@ class WasmTransport:
         store = self._store
         assert store is not None  # noqa: S101 - only close() removes it
         linker = wasmtime.Linker(self._engine)
+        linker.define_wasi()
         for wanted in module.imports:
             kind = wanted.type
-            if isinstance(kind, wasmtime.FuncType) and wanted.name is not None:
-                body = self._host.function(wanted.module, wanted.name, bool(kind.results))
-                function = wasmtime.Func(store, kind, body)
-                linker.define(store, wanted.module, wanted.name, function)
+            if isinstance(kind, wasmtime.FuncType) and wanted.module == "env" and wanted.name:
+                body = self._host.function(wanted.name, bool(kind.results))
+                linker.define(store, "env", wanted.name, wasmtime.Func(store, kind, body))
         exports: Any = linker.instantiate(store, module).exports(store)
         self._host.memory = exports["memory"]
         exports["emscripten_stack_init"](store)

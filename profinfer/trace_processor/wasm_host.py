@@ -1,8 +1,8 @@
 """What the WebAssembly build of Trace Processor asks of its host.
 
 The build is an Emscripten program without files or a network: it needs memory to grow, clocks,
-a place for its log and a calendar. Every other import is answered "not supported", and every
-path "no such file".
+a place for its log and a calendar. What it asks of WASI wasmtime answers; every other import is
+answered "not supported", and every path "no such file".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOG_LINES = 200
 _MAX_TEXT = 4096
 
 # Emscripten's errno values, which are WASI's.
-_EBADF, _EINVAL, _ENOENT, _ENOSYS = 8, 28, 44, 52
+_ENOENT, _ENOSYS = 44, 52
 
 
 class AbortError(Exception):
@@ -44,14 +44,17 @@ class Host:
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         self._line = b""
 
-    def function(self, module: str, name: str, has_result: bool) -> Callable[..., Any]:
-        """Return the body of the import `module`.`name`."""
-        body = getattr(self, f"_{module[:4]}_{name.lstrip('_')}", None)
+    def function(self, name: str, has_result: bool) -> Callable[..., Any]:
+        """Return the body of the import `env`.`name`."""
+        body = getattr(self, f"_env_{name.lstrip('_')}", None)
         if body is not None:
             return body  # type: ignore[no-any-return]
-        if not has_result:
-            return lambda *_: None
-        return lambda *_: _EBADF if module.startswith("wasi") else -_ENOSYS
+        return lambda *_: -_ENOSYS if has_result else None
+
+    def said(self, text: bytes) -> None:
+        """Take what the program prints."""
+        *lines, self._line = (self._line + text).split(b"\n")
+        self.log.extend(line.decode("utf-8", "replace") for line in lines)
 
     # Pointers are unsigned in the program but arrive here as signed 32-bit integers.
 
@@ -100,43 +103,6 @@ class Host:
     def _env_emscripten_err(self, text: int) -> None:
         self.log.append(self.text(text))
 
-    def _wasi_fd_write(self, fd: int, vectors: int, count: int, written: int) -> int:
-        if fd not in (1, 2):
-            return _EBADF
-        total = 0
-        for index in range(count):
-            pointer, size = struct.unpack("<II", self.read(vectors + 8 * index, 8))
-            self._line += self.read(pointer, size)
-            total += size
-        *lines, self._line = self._line.split(b"\n")
-        self.log.extend(line.decode("utf-8", "replace") for line in lines)
-        self.write(written, struct.pack("<I", total))
-        return 0
-
-    def _wasi_fd_read(self, fd: int, _vectors: int, _count: int, got: int) -> int:
-        self.write(got, bytes(4))
-        return 0 if fd == 0 else _EBADF
-
-    def _wasi_fd_close(self, _fd: int) -> int:
-        return 0
-
-    def _wasi_fd_sync(self, _fd: int) -> int:
-        return 0
-
-    def _wasi_fd_fdstat_get(self, fd: int, out: int) -> int:
-        if fd > 2:
-            return _EBADF
-        self.write(out, struct.pack("<BxH4xQQ", 2, 0, 0, 0))  # a character device
-        return 0
-
-    def _wasi_environ_sizes_get(self, count: int, size: int) -> int:
-        self.write(count, bytes(4))
-        self.write(size, bytes(4))
-        return 0
-
-    def _wasi_environ_get(self, _pointers: int, _text: int) -> int:
-        return 0
-
     # Files: there are none.
 
     def _no_file(self, *_: int) -> int:
@@ -182,13 +148,6 @@ class Host:
 
     def _env_emscripten_date_now(self) -> float:
         return time.time() * 1e3
-
-    def _wasi_clock_time_get(self, clock: int, _precision: int, out: int) -> int:
-        if clock not in (0, 1, 2, 3):
-            return _EINVAL
-        now = time.time_ns() if clock == 0 else time.perf_counter_ns()
-        self.write(out, struct.pack("<Q", now))
-        return 0
 
     def _env_tzset_js(self, zone: int, daylight: int, standard: int, summer: int) -> None:
         self.write(zone, bytes(4))

@@ -2,7 +2,6 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.recording;
 
 -- Tokens of micro-batches, in the order in which they were computed.
 CREATE PERFETTO TABLE profinfer_expert_token(

@@ -1,8 +1,8 @@
 -- Attention over the KV cache, step by step of decoding.
 
 INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.losses;
 INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.recording;
 INCLUDE PERFETTO MODULE profinfer.tensors;
 INCLUDE PERFETTO MODULE profinfer.tokens;
 

@@ -2,8 +2,8 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.files;
+INCLUDE PERFETTO MODULE profinfer.losses;
 INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.recording;
 
 -- Whether something was to be recorded.
 CREATE PERFETTO FUNCTION profinfer_was_asked(

@@ -2,7 +2,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.recording;
+INCLUDE PERFETTO MODULE profinfer.losses;
 
 -- The tokens of one sequence in one micro-batch, and the request they belong to. A request is a
 -- sequence's prefill and the decoding after it.

@@ -1,0 +1,16 @@
+-- How the recording was made.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+
+-- How the trace was recorded: versions, target, layout, probe plan, configuration, machine, and
+-- how the recording ended.
+CREATE PERFETTO VIEW profinfer_recording(
+  -- Name of the setting or fact, such as config.level or uname.release.
+  key STRING,
+  -- Its value as text.
+  value STRING
+) AS
+SELECT
+  key,
+  value
+FROM _recording_arg;
