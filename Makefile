@@ -55,11 +55,12 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt pyproject.toml \
-  tools/build_audit.sh audit/audit.c \
+SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt requirements-engines.txt \
+  pyproject.toml tools/build_audit.sh audit/audit.c \
   tools/build_bpf.sh $(wildcard bpf/*.h bpf/*.bpf.c) tools/fetch_emulated.py \
-  tools/fetch_python.py tools/fetch_perfetto.py tools/build_recorder.sh bpf/recorder/Makefile \
-  $(wildcard bpf/recorder/*.[ch])
+  tools/fetch_root.py tools/fetch_perfetto.py tools/build_recorder.sh bpf/recorder/Makefile \
+  $(wildcard bpf/recorder/*.[ch]) tools/build_describer.sh tools/make_tiny_gguf.py \
+  $(wildcard bpf/describe/*.[ch] bpf/confine/*.[ch])
 ifeq ($(wildcard $(VENV)/python),)
 SETUP_INPUTS += FORCE
 endif

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Prepares a checkout: system packages, .venv, BCC inside .venv, kernel headers, the demo model,
-# the BPF objects, the audit library and the recorder.
+# the BPF objects, the audit library, the describer and the recorder.
 #
 #   tools/setup.sh          what running profinfer, the demo and most tests take
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
-#                           qemu and the kernels it boots, Python and an engine for arm64,
+#                           qemu and the kernels it boots, an engine for arm64 and Python to run
+#                           it there, roots of other Debian releases and an engine for one, musl,
 #                           recorders for boards, what fuzzing takes, Perfetto's own recorder
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
@@ -119,7 +120,7 @@ missing_packages() {
     [[ -e /usr/include/zlib.h ]] || echo zlib1g-dev
     [[ -e /usr/include/json-c/json.h ]] || echo libjson-c-dev
     command -v make >/dev/null || echo make
-    # The audit library is built for boards, too.
+    # The audit library and the describer are built for boards, too.
     [[ $(uname -m) == aarch64 ]] || command -v aarch64-linux-gnu-gcc >/dev/null ||
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     if [[ ! -x $venv/bin/python && -z $(find_python) ]]; then
@@ -138,6 +139,8 @@ missing_packages() {
         # Other kernels and processors (tests/emulated).
         command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
         command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
+        # An engine for another libc (tests/layout).
+        command -v musl-gcc >/dev/null || echo musl-tools
         # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
         if [[ -z $(find_browser) ]] && ! grep -q '^ID=ubuntu' /etc/os-release; then echo chromium; fi
     fi
@@ -214,27 +217,48 @@ fetch_emulated() {
     fi
 }
 
-# --- an engine for another processor ---------------------------------------------------------
+# --- engines that do not run on this system --------------------------------------------------
 
-# Python for arm64, which qemu-user runs, and an engine for it to look into: the same version as
-# this machine's own.
-fetch_foreign() {
-    local root=build/python/aarch64 version folder
-    if ! $with_test || [[ $(uname -m) == aarch64 ]]; then return 0; fi
-    if [[ ! -d $root ]] && grep -q '^ID=debian' /etc/os-release; then
-        say "fetching Python for arm64"
-        "$venv/bin/python" tools/fetch_python.py aarch64 "$root"
-    fi
-    version=$(sed -n 's/^xllamacpp==//p' requirements-dev.txt)
-    folder=build/engines/aarch64/xllamacpp-$version
-    [[ -d $folder ]] && return
-    say "fetching xllamacpp $version for arm64"
+# A Debian system's libraries alone, or with packages: $1 machine, $2 release, $3 folder.
+fetch_root() {
+    [[ ! -d $3 ]] || return 0
+    say "fetching libraries of Debian $2 for $1${4:+, ${*:4}}"
+    "$venv/bin/python" tools/fetch_root.py "$@"
+}
+
+# A wheel's files: $1 folder, then what tells pip which one.
+fetch_wheel() {
+    local folder=$1
+    [[ ! -d $folder ]] || return 0
+    say "fetching $(basename "$folder") for $(basename "$(dirname "$folder")")"
     rm -rf "$folder.part"
     "$venv/bin/python" -m pip download --quiet --no-deps --only-binary=:all: \
-        --platform manylinux2014_aarch64 --dest "$folder.part" "xllamacpp==$version"
+        --dest "$folder.part" "${@:2}"
     "$venv/bin/python" -m zipfile -e "$folder.part"/*.whl "$folder.part"
     rm "$folder.part"/*.whl
     mv "$folder.part" "$folder"
+}
+
+# For arm64: what qemu-user loads an engine with, Python for emulated machines, and an engine to
+# look into and run there: the same version as this machine's own. For this processor: roots with
+# an older and a newer libc, and an engine that takes the newer one.
+fetch_engines() {
+    local wheel version
+    if ! $with_test || [[ $(uname -m) != x86_64 ]]; then return 0; fi
+    if grep -q '^ID=debian' /etc/os-release; then
+        fetch_root aarch64 bookworm build/roots/aarch64-bookworm
+        fetch_root aarch64 bookworm build/python/aarch64 python3-minimal libpython3-stdlib
+        fetch_root x86_64 bullseye build/roots/x86_64-bullseye
+        fetch_root x86_64 trixie build/roots/x86_64-trixie
+    else
+        say "not Debian: no libraries of other releases, so the tests that take them will be skipped"
+    fi
+    version=$(sed -n 's/^xllamacpp==//p' requirements-dev.txt)
+    fetch_wheel "build/engines/aarch64/xllamacpp-$version" \
+        --platform manylinux2014_aarch64 "xllamacpp==$version"
+    wheel=$(sed -n 's/^\(llama-cpp-py-sync\)==\([^ ]*\).*/\1-\2/p' requirements-engines.txt)
+    fetch_wheel "build/engines/x86_64/$wheel" \
+        --platform manylinux2014_x86_64 --require-hashes -r requirements-engines.txt
 }
 
 # --- Perfetto's recorder ---------------------------------------------------------------------
@@ -330,9 +354,10 @@ install_packages
 tools/build_audit.sh
 tools/build_bpf.sh
 install_python_packages
+tools/build_describer.sh
 install_browser
 fetch_emulated
-fetch_foreign
+fetch_engines
 fetch_perfetto
 link_bcc
 link_headers
