@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from profinfer import stubs
+from profinfer import built, stubs
 from profinfer.elf import Elf
 from profinfer.stubs import Redirection, Stub
 from profinfer.target import executable_mappings
@@ -28,7 +28,7 @@ class Driver:
         self, command: Sequence[str | Path], audit: Sequence[Path] | None = None, **environ: str
     ) -> None:
         """`audit`: the LD_AUDIT libraries; None: ours."""
-        libraries = [stubs.AUDIT] if audit is None else audit
+        libraries = [built.AUDIT] if audit is None else audit
         variables = {**os.environ, **environ}
         if libraries:
             variables["LD_AUDIT"] = ":".join(map(str, libraries))

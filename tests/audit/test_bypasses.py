@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import stubs
+from profinfer import built, stubs
 from profinfer.elf import Elf
 from profinfer.errors import TargetError
-from profinfer.relocations import relocations_of
+from profinfer.relocations import linkage_words
 from profinfer.stubs import FUNCTIONS, Redirection, bypasses, read_redirection
 from tests.audit.conftest import Compile
 from tests.audit.process import Driver, base_of, driver, probes
@@ -31,7 +31,8 @@ STEPS = (7, 3, 11)
 
 def _reason(process: Driver, library: Path, function: str = BARRIER) -> str | None:
     base = base_of(process.pid, library)
-    return bypasses(process.pid, Elf(library), base, function, process.stubs()[base, function])
+    words = linkage_words(Elf(library), function)
+    return bypasses(process.pid, base, words, process.stubs()[base, function])
 
 
 @contextmanager
@@ -53,7 +54,7 @@ def _sleeping(*command: str | Path, **environ: str) -> Generator[int]:
 
 
 def _under_audit(*command: str | Path, audit: Path | None = None) -> Redirection:
-    with _sleeping(*command, LD_AUDIT=str(audit or stubs.AUDIT)) as pid:
+    with _sleeping(*command, LD_AUDIT=str(audit or built.AUDIT)) as pid:
         return read_redirection(pid)
 
 
@@ -83,7 +84,7 @@ def test_an_address_in_data(opener: Path, compiled: Compile) -> None:
 
 def test_calls_bound_by_the_linker(opener: Path, compiled: Compile) -> None:
     library = compiled("libsymbolic.so", "engine.c", "-Wl,-Bsymbolic")
-    assert [relocations_of(Elf(library), function) for function in FUNCTIONS] == [[], [], []]
+    assert [linkage_words(Elf(library), function) for function in FUNCTIONS] == [[], [], []]
     with driver(opener) as process:
         index = process.open(library)
         with probes(process.pid, read_redirection(process.pid)) as counted:
@@ -97,8 +98,8 @@ def test_a_local_address_in_data(compiled: Compile) -> None:
     library = compiled(
         "libsymbolictable.so", source, "-Wl,-Bsymbolic", "-Wl,-z,nopack-relative-relocs"
     )
-    [word] = relocations_of(Elf(library), BARRIER)
-    assert (word.kind.rpartition("_")[2], word.jump_slot) == ("RELATIVE", False)
+    [word] = linkage_words(Elf(library), BARRIER)
+    assert (word.where.split(" at ")[0].rpartition("_")[2], word.jump_slot) == ("RELATIVE", False)
 
 
 def test_indirect_functions_are_left_alone(opener: Path, compiled: Compile) -> None:
@@ -112,7 +113,7 @@ def test_indirect_functions_are_left_alone(opener: Path, compiled: Compile) -> N
 
 def test_an_auditor_before_ours(opener: Path, engine: Path, compiled: Compile) -> None:
     other = compiled("libother.so", "other.c")
-    with driver(opener, audit=[other, stubs.AUDIT]) as process:
+    with driver(opener, audit=[other, built.AUDIT]) as process:
         index = process.open(engine)
         with probes(process.pid, read_redirection(process.pid)) as counted:
             assert process.run(index, STEPS) == STEPS[2]
@@ -123,7 +124,7 @@ def test_an_auditor_before_ours(opener: Path, engine: Path, compiled: Compile) -
 
 def test_an_auditor_after_ours(opener: Path, engine: Path, compiled: Compile) -> None:
     other = compiled("libother.so", "other.c")
-    with driver(opener, audit=[stubs.AUDIT, other]) as process:
+    with driver(opener, audit=[built.AUDIT, other]) as process:
         index = process.open(engine)
         with probes(process.pid, read_redirection(process.pid)) as counted:
             assert process.run(index, STEPS) == STEPS[2]
@@ -156,7 +157,7 @@ def test_an_object_that_is_mapped_but_not_open(
     opener: Path, engine: Path, compiled: Compile
 ) -> None:
     other = compiled("libother.so", "other.c")
-    with _stopped_in_open(opener, engine, [other, stubs.AUDIT]) as process:
+    with _stopped_in_open(opener, engine, [other, built.AUDIT]) as process:
         assert base_of(process.pid, engine)
         found = read_redirection(process.pid)
         assert (found.stubs, found.changing) == ({}, True)
@@ -166,7 +167,7 @@ def test_an_object_that_is_open_but_not_relocated(
     opener: Path, engine: Path, compiled: Compile
 ) -> None:
     other = compiled("libother.so", "other.c")
-    with _stopped_in_open(opener, engine, [stubs.AUDIT, other]) as process:
+    with _stopped_in_open(opener, engine, [built.AUDIT, other]) as process:
         assert [_reason(process, engine, function) for function in FUNCTIONS] == [None] * 3
         assert read_redirection(process.pid).changing
 
@@ -174,8 +175,8 @@ def test_an_object_that_is_open_but_not_relocated(
 @pytest.mark.parametrize("same_name", [True, False])
 def test_the_library_twice(opener: Path, engine: Path, tmp_path: Path, same_name: bool) -> None:
     copy = tmp_path / "again.so"
-    shutil.copy(stubs.AUDIT, copy)
-    with driver(opener, audit=[stubs.AUDIT, stubs.AUDIT if same_name else copy]) as process:
+    shutil.copy(built.AUDIT, copy)
+    with driver(opener, audit=[built.AUDIT, built.AUDIT if same_name else copy]) as process:
         process.run(process.open(engine), STEPS)
         found = read_redirection(process.pid)
         assert not found.stubs
@@ -185,7 +186,7 @@ def test_the_library_twice(opener: Path, engine: Path, tmp_path: Path, same_name
 @pytest.mark.parametrize("command", [["true"], [sys.executable, "-c", "pass"]])
 def test_programs_without_an_engine_run(command: list[str], opener: Path) -> None:
     del opener
-    environ = {**os.environ, "LD_AUDIT": str(stubs.AUDIT)}
+    environ = {**os.environ, "LD_AUDIT": str(built.AUDIT)}
     done = subprocess.run(command, env=environ, capture_output=True, check=True, timeout=30)
     assert (done.stdout, done.stderr) == (b"", b"")
 
@@ -194,7 +195,7 @@ def test_a_program_without_an_engine(opener: Path) -> None:
     del opener
     found = _under_audit("cat")
     assert found.library is not None
-    assert found.path == str(stubs.AUDIT)
+    assert found.path == str(built.AUDIT)
     assert found.stubs == {}
     assert "no loaded object" in found.reason
 
@@ -236,8 +237,8 @@ def test_a_library_that_only_bears_the_name(
     assert found.library is None
     assert "ignores" in found.reason
     changed = tmp_path / "libprofinfer-audit.so"
-    data = bytearray(stubs.AUDIT.read_bytes())
-    elf = Elf(stubs.AUDIT)
+    data = bytearray(built.AUDIT.read_bytes())
+    elf = Elf(built.AUDIT)
     [code] = elf.dynamic_named(stubs.STUBS_SYMBOL).values()
     data[elf.file_offset(code.value) + 40 * 64 + 4] ^= 1
     changed.write_bytes(data)
@@ -247,8 +248,8 @@ def test_a_library_that_only_bears_the_name(
 def test_a_table_full_of_nonsense(opener: Path, engine: Path) -> None:
     with driver(opener) as process:
         process.open(engine)
-        [*_, table] = Elf(stubs.AUDIT).dynamic_named("profinfer_slots").values()
-        at = base_of(process.pid, stubs.AUDIT) + table.value
+        [*_, table] = Elf(built.AUDIT).dynamic_named("profinfer_slots").values()
+        at = base_of(process.pid, built.AUDIT) + table.value
         with Path(f"/proc/{process.pid}/mem").open("r+b", buffering=0) as memory:
             memory.seek(at)
             memory.write(os.urandom(1536))
@@ -256,7 +257,7 @@ def test_a_table_full_of_nonsense(opener: Path, engine: Path) -> None:
         assert len(found) == 48
         elf = Elf(engine)
         for (base, function), stub in found.items():
-            assert bypasses(process.pid, elf, base, function, stub) is not None
+            assert bypasses(process.pid, base, linkage_words(elf, function), stub) is not None
 
 
 def test_a_process_that_has_ended(engine: Path) -> None:
@@ -265,7 +266,9 @@ def test_a_process_that_has_ended(engine: Path) -> None:
     with pytest.raises(TargetError):
         read_redirection(process.pid)
     stub = stubs.Stub(BARRIER, 0, 0, 0)
-    assert "cannot be read" in str(bypasses(process.pid, Elf(engine), 0, BARRIER, stub))
+    assert "cannot be read" in str(
+        bypasses(process.pid, 0, linkage_words(Elf(engine), BARRIER), stub)
+    )
 
 
 def test_damaged_relocations(engine: Path, tmp_path: Path) -> None:
@@ -278,7 +281,7 @@ def test_damaged_relocations(engine: Path, tmp_path: Path) -> None:
             data[: entry + 8] + struct.pack("<Q", (1 << 62) + 24) + data[entry + 16 :]
         )
         with pytest.raises(TargetError, match=r"damaged\.so"):
-            relocations_of(Elf(damaged), BARRIER)
+            linkage_words(Elf(damaged), BARRIER)
 
 
 def test_a_real_engine(opener: Path) -> None:
@@ -289,10 +292,10 @@ def test_a_real_engine(opener: Path) -> None:
     assert spec.origin
     [library] = Path(spec.origin).parent.glob("xllamacpp*.so")
     code = "import sys, xllamacpp; print(flush=True); sys.stdin.readline(); sys.stdin.read()"
-    with _sleeping(sys.executable, "-c", code, LD_AUDIT=str(stubs.AUDIT)) as pid:
+    with _sleeping(sys.executable, "-c", code, LD_AUDIT=str(built.AUDIT)) as pid:
         found = read_redirection(pid)
         elf, base = Elf(library), base_of(pid, library)
         assert set(found.stubs) == {(base, function) for function in FUNCTIONS}
         for (_, function), stub in found.stubs.items():
             assert stub.real == base + elf.symbols[function].value
-            assert bypasses(pid, elf, base, function, stub) is None
+            assert bypasses(pid, base, linkage_words(elf, function), stub) is None

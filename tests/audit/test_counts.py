@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from profinfer.elf import Elf
+from profinfer.relocations import linkage_words
 from profinfer.stubs import FUNCTIONS, Stub, bypasses, read_redirection
 from tests.audit.conftest import Compile
 from tests.audit.process import SITES, Driver, base_of, driver, probes
@@ -25,7 +26,7 @@ def _stubs_of(process: Driver, library: Path) -> list[Stub]:
     result = [found[base, function] for function in FUNCTIONS]
     for stub in result:
         assert stub.real == base + elf.symbols[stub.function].value
-        assert bypasses(process.pid, elf, base, stub.function, stub) is None
+        assert bypasses(process.pid, base, linkage_words(elf, stub.function), stub) is None
     return result
 
 
@@ -91,7 +92,10 @@ def test_calls_from_an_object_that_only_imports(linked: Path, engine: Path) -> N
             assert counted.hits() == [0, 0, 211]
         executable = Elf(linked)
         base = base_of(process.pid, linked)
-        assert bypasses(process.pid, executable, base, barrier.function, barrier) is None
+        assert (
+            bypasses(process.pid, base, linkage_words(executable, barrier.function), barrier)
+            is None
+        )
 
 
 def test_calls_by_a_pointer_from_dlsym(opener: Path, engine: Path) -> None:

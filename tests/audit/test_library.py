@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import stubs
+from profinfer import built, stubs
 from profinfer.elf import Elf
 from tests.audit.conftest import Compile
 from tests.audit.process import SITES
@@ -24,7 +24,7 @@ _DLINFO_LINK_MAP = 2
 @pytest.fixture(scope="module")
 def library(libraries: dict[str, Path]) -> ctypes.CDLL:
     require("an audit library for this machine", platform.machine() in libraries)
-    return ctypes.CDLL(str(stubs.AUDIT))
+    return ctypes.CDLL(str(built.AUDIT))
 
 
 def _flags(library: ctypes.CDLL, path: Path) -> int:
@@ -104,7 +104,7 @@ def test_stubs_of_both_machines(libraries: dict[str, Path]) -> None:
                 assert data[:4] == bytes.fromhex("f30f1efa")
                 assert data[26:] == b"\xcc" * 38
         # Their code is also what profinfer expects of a stranger's library.
-        assert stubs.is_audit_library(path)
+        assert stubs.open_library(path)
     assert set(SITES) == {"x86_64", "aarch64"}
 
 

@@ -42,7 +42,7 @@ def _query(trace: Path, sql: str) -> Ran:
 
 
 def _setting(session: Session, key: str) -> str | None:
-    sql = "INCLUDE PERFETTO MODULE profinfer.recording; SELECT value FROM profinfer_recording"
+    sql = "INCLUDE PERFETTO MODULE profinfer.metadata; SELECT value FROM profinfer_recording"
     for (value,) in session.query(f"{sql} WHERE key = '{key}'"):
         return None if value is None else str(value)
     return None

@@ -128,9 +128,9 @@ def _build(gcc: str, folder: Path) -> Path:
 
 def _plan(library: Path, machine: str, options: tuple[str, ...], folder: Path) -> Path:
     if machine == "aarch64":
-        sysroot = REPO / "build/python/aarch64"
+        sysroot = REPO / "build/roots/aarch64-bookworm"
         require("qemu-aarch64", shutil.which("qemu-aarch64"))
-        require(f"an arm64 Python in {sysroot}", (sysroot / "usr/bin/python3").exists())
+        require(f"arm64 libraries in {sysroot}", sysroot.is_dir())
         options = (*options, "--sysroot", str(sysroot))
     return make_plan(library, folder / "plan.json", *options)
 

@@ -23,6 +23,7 @@ from tests.emulated.machines import Machines, Setting, Task, Work, Workshop
 from tests.recorder.recording import make_plan
 
 PYTHON = REPO / "build/python/aarch64"
+SYSROOT = REPO / "build/roots/aarch64-bookworm"
 ENGINES = REPO / "build/engines/aarch64"
 MODEL = REPO / "build/models/gemma-3-270m-q4_k_m.gguf"
 RECORDER = REPO / "build/aarch64/profinfer-recorder-static"
@@ -84,7 +85,7 @@ class Recorded:
 def require_engine() -> None:
     """Skips where set-up has not fetched the engine, its Python, or what records it."""
     require("qemu-aarch64", shutil.which("qemu-aarch64"))
-    for path in (PYTHON / "usr/bin/python3", ENGINES, MODEL, RECORDER):
+    for path in (PYTHON / "usr/bin/python3", SYSROOT, ENGINES, MODEL, RECORDER):
         require(str(path.relative_to(REPO)), path.exists())
 
 
@@ -111,7 +112,7 @@ class EngineWork:
         )
         plan = workshop.once(
             "engine-plan",
-            lambda folder: make_plan(library, folder / "plan.json", "--sysroot", PYTHON),
+            lambda folder: make_plan(library, folder / "plan.json", "--sysroot", SYSROOT),
         )
         files: dict[str, Content] = {
             **dict(tree(PYTHON)),

@@ -147,7 +147,7 @@ def test_a_preset_of_the_board(
         ("major-faults", "faults", 1, ""),
     ]
     metrics = """
-    INCLUDE PERFETTO MODULE profinfer.counters;
+    INCLUDE PERFETTO MODULE profinfer.counter_metrics;
     SELECT DISTINCT read_bytes, written_bytes, bandwidth, backend_stall_ratio, ipc > 0, complete
     FROM profinfer_operator_metric WHERE graph_id > 1"""
     assert query(trace, metrics) == [(0, 0, 0, 0, 1, 1)]

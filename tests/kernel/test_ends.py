@@ -181,7 +181,7 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
     [truth] = truths(done.stdout)
     _, lost, windows, operators, whole, stats = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.recording; INCLUDE PERFETTO MODULE profinfer.operators;",
+        "INCLUDE PERFETTO MODULE profinfer.losses; INCLUDE PERFETTO MODULE profinfer.operators;",
         "SELECT kind, sum(lost) FROM profinfer_loss GROUP BY 1",
         "SELECT first_ts, ts FROM profinfer_loss",
         "SELECT count() FROM slice WHERE category IN ('operator', 'operator.incomplete')",

@@ -122,7 +122,7 @@ def test_small_rings_say_what_they_lost_and_claim_nothing_around_it(
     assert "warning: records were lost" in said
     with open_trace(trace) as session:
         (lost,) = session.query(
-            "INCLUDE PERFETTO MODULE profinfer.recording;"
+            "INCLUDE PERFETTO MODULE profinfer.losses;"
             "SELECT sum(lost), min(ts - first_ts) >= 0 FROM profinfer_loss WHERE kind = 'switch'"
         ).rows()
         assert lost[0]

@@ -6,8 +6,7 @@ import dataclasses
 import json
 import os
 import stat
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,7 @@ import profinfer.layout_search as search_module
 from profinfer.elf import Elf
 from profinfer.errors import ProbeError, TargetError
 from profinfer.layout import Layout, TypeInfo, describe
-from profinfer.layout_child_ubatch import VOCABULARY
-from profinfer.layout_model import tiny_model
-from profinfer.layout_sandbox import Answer
+from profinfer.layout_sandbox import Answer, Request
 from profinfer.layout_sandbox import ask as ask_child
 
 
@@ -101,40 +98,6 @@ def _members(dwarf: Any, name: bytes) -> dict[str, int]:
     return {}
 
 
-_OTHER_SENTINELS = """
-import json, os, sys
-sys.path.append(sys.argv[1])
-from profinfer import layout_child_ubatch as u
-from profinfer.layout_engine import Engine
-request = json.loads(sys.argv[2])
-u.TRIALS = (u.Trial((3,), 17, True), u.Trial((1, 2, 3), 9, True), u.Trial((0,), 23, False))
-u.COUNTS = {"n_tokens": (17, 27, 23), "n_seq_tokens": (17, 9, 1), "n_seqs": (1, 3, 23),
-            "n_seqs_unq": (1, 3, 1)}
-folder = os.open(os.path.dirname(request["path"]), os.O_PATH)
-engine = Engine([folder], [[0, os.path.basename(request["path"])]], request["symbols"])
-channel = os.dup(1)
-os.dup2(2, 1)
-u.describe_ubatch(engine, channel, request["model"])
-os._exit(0)
-"""
-
-
-def test_ubatch_with_other_sentinels(engine: Path, found: Layout) -> None:
-    """Another set of batches, lengths and sequences leads to the same offsets."""
-    assert found.ubatch is not None
-    wanted = search_module._wanted([Elf(engine)])
-    with tiny_model(VOCABULARY) as model:
-        request = {"path": str(engine), "symbols": wanted, "model": f"/proc/self/fd/{model}"}
-        package = str(Path(layout_module.__file__).parent.parent)
-        result = subprocess.run(
-            [sys.executable, "-I", "-c", _OTHER_SENTINELS, package, json.dumps(request)],
-            capture_output=True, pass_fds=[model], timeout=60, check=True,
-        )  # fmt: skip
-    answer = json.loads(result.stdout)
-    assert answer["notes"] == []
-    assert answer["ubatch"] == dataclasses.asdict(found.ubatch)
-
-
 def test_ubatch_is_complete(found: Layout) -> None:
     assert found.ubatch is not None
     offsets = dataclasses.asdict(found.ubatch)
@@ -180,11 +143,13 @@ def test_cache_that_is_not_private_is_not_used(engine: Path, tmp_path: Path) -> 
 
 def test_cache_is_per_owner(engine: Path) -> None:
     """A build id is easily forged: what one user's library said is not told of another's."""
-    assert len({layout_module._cache_key([Elf(engine)], uid) for uid in (0, 1000)}) == 2
+    elves = [Elf(engine)]
+    keys = {layout_module._cache_key(elves, *of) for of in ((0,), (1000,), (1000, "1:2"))}
+    assert len(keys) == 3
 
 
 @pytest.mark.parametrize(
-    ("failure", "data"),
+    ("failure", "changed"),
     [
         ("it was ended by SIGSEGV", None),
         (None, {"error": "the tiny model was refused"}),
@@ -193,43 +158,44 @@ def test_cache_is_per_owner(engine: Path) -> None:
         ("no answer within 9 s", {"notes": []}),
     ],
 )
-def test_failure_of_the_second_experiment_keeps_the_first(
+def test_failure_of_a_later_experiment_keeps_the_earlier(
     failure: str | None,
-    data: dict[str, Any] | None,
+    changed: dict[str, Any] | None,
     engine: Path,
     found: Layout,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = ask_child
     final = failure is None or "SIG" in failure
-
-    def ask(request: dict[str, Any], **rest: Any) -> Answer:
-        stage = request["stage"] == "ubatch"
-        return Answer(data, failure, final) if stage else real(request, **rest)
-
-    monkeypatch.setattr(search_module, "ask", ask)
+    monkeypatch.setattr(search_module, "ask", _instead("ubatch", failure, final, changed or {}))
     layout = describe([engine], uid=os.geteuid(), gid=os.getegid())
     assert layout.ubatch is None
     assert any(note.startswith("ubatch: ") for note in layout.notes)
     assert (layout.tensor, layout.cgraph, layout.ops) == (found.tensor, found.cgraph, found.ops)
+    assert layout.backend == found.backend
     # What may turn out otherwise next time is not kept.
     assert len(list((tmp_path / "cache/profinfer/layout").iterdir())) == final
+
+
+def _instead(
+    missing: str, failure: str | None, final: bool, changed: dict[str, Any]
+) -> Callable[..., Answer]:
+    """Asks, and gives something else for an answer: less by what is missing, and changed."""
+
+    def ask(request: Request, **rest: Any) -> Answer:
+        data = ask_child(request, **rest).data
+        assert data is not None
+        return Answer({**{k: v for k, v in data.items() if k != missing}, **changed},
+                      failure, final)  # fmt: skip
+
+    return ask
 
 
 def test_crash_in_a_later_part_keeps_the_earlier(
     engine: Path, found: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ask_child
-
-    def ask(request: dict[str, Any], **rest: Any) -> Answer:
-        answer = real(request, **rest)
-        if request["stage"] != "ggml" or answer.data is None:
-            return answer
-        partial = {k: v for k, v in answer.data.items() if k != "backend"}
-        return Answer(partial, "it was ended by SIGILL", True)
-
-    monkeypatch.setattr(search_module, "ask", ask)
+    failure = "it was ended by SIGILL"
+    monkeypatch.setattr(search_module, "ask", _instead("backend", failure, True, {}))
     layout = describe([engine], uid=os.geteuid(), gid=os.getegid())
     assert layout.backend is None
     assert layout.tensor == found.tensor

@@ -15,6 +15,7 @@ import pytest
 from profinfer import query
 from profinfer.errors import TraceError
 from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from profinfer.trace_processor.session import sql_modules
 from tests.captures import BASE, WORKER, convert
 from tests.merging.android import BOOTED
 from tests.merging.inputs import STEPS, android, engine, merged, write_engine
@@ -22,12 +23,11 @@ from tests.replay.recordings import frames
 from tests.sql.test_scheduling import CPU1, FAULT, RUNS, SPINNER, UNIT, schedule
 
 READY = [path.stem for path in query.ready_queries()]
-MODULES = sorted(path.stem for path in (SQL_DIR / "profinfer").glob("*.sql"))
+MODULES = sql_modules(SQL_DIR)
 _TABLE = re.compile(r"CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)")
 TABLES = sorted(
-    {(path.stem, name) for path in (SQL_DIR / "profinfer").glob("*.sql")
-     for name in _TABLE.findall(path.read_text())}
-)  # fmt: skip
+    {(module, name) for module, text in MODULES.items() for name in _TABLE.findall(text)}
+)
 LATER = 100_000
 """A second: the first recording has ended by then."""
 _OF_TRACE_PROCESSOR = {"id", "slice_id", "utid", "upid", "track_id", "arg_set_id", "parent_id"}
@@ -42,7 +42,7 @@ def answers(session: Session, name: str) -> str:
 
 def contents(session: Session, module: str, table: str) -> list[tuple[object, ...]]:
     """The rows of a module's table, without what Trace Processor numbers."""
-    found = session.query(f"INCLUDE PERFETTO MODULE profinfer.{module}; SELECT * FROM {table}")
+    found = session.query(f"INCLUDE PERFETTO MODULE {module}; SELECT * FROM {table}")
     keep = [i for i, name in enumerate(found.columns) if name not in _OF_TRACE_PROCESSOR]
     return sorted((tuple(row[i] for i in keep) for row in found), key=repr)
 
@@ -80,13 +80,25 @@ def test_tables_are_alike(alone: Session, together: Session, module: str, table:
 
 
 def test_there_is_something_to_compare(alone: Session) -> None:
-    beside = ("counters", "thread_states", "scheduling", "preemptions", "delays", "interference",
-              "files", "memory", "traffic", "kv_cache")  # fmt: skip
-    of_the_engine = [
-        (module, table)
-        for module, table in TABLES
-        if module not in beside and not module.startswith("expert")
-    ]
+    beside = {
+        "profinfer.counters",
+        "profinfer.counter_metrics",
+        "profinfer.thread_states",
+        "profinfer.scheduling",
+        "profinfer.preemptions",
+        "profinfer.delays",
+        "profinfer.interference",
+        "profinfer.files",
+        "profinfer.memory",
+        "profinfer.traffic",
+        "profinfer.kv_cache",
+        "profinfer.expert_cache",
+        "profinfer.expert_readings",
+        "profinfer.expert_shares",
+        "profinfer.expert_use",
+        "profinfer.experts",
+    }
+    of_the_engine = [(module, table) for module, table in TABLES if module not in beside]
     empty = {table for module, table in of_the_engine if not contents(alone, module, table)}
     # This recording lost nothing, has nothing to be warned of and its costs were not counted.
     assert empty <= {

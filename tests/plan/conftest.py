@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from profinfer.__main__ import main
-from profinfer.emulator import is_native, sysroot_variable
+from profinfer.roots import is_native, sysroot_variable
 from tests.conftest import require
 
 Plan = dict[str, Any]
@@ -28,12 +28,12 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def sysroot(repo: Path) -> Path:
-    """The root of an arm64 system with Python, and the emulator for it."""
+    """The libraries of an arm64 system, and the emulator for it."""
     require("another processor than arm64", not is_native("aarch64"), hardware=True)
     require("qemu-aarch64 (qemu-user)", shutil.which("qemu-aarch64"))
     named = os.environ.get(sysroot_variable("aarch64"))
-    root = Path(named) if named else repo / "build/python/aarch64"
-    require(f"an arm64 Python in {root}", (root / "usr/bin/python3").exists())
+    root = Path(named) if named else repo / "build/roots/aarch64-bookworm"
+    require(f"arm64 libraries in {root}", root.is_dir())
     return root
 
 

@@ -34,7 +34,10 @@ def _on_board(whole: list[Frame], plan: Plan, page_size: int) -> list[Frame]:
 
 
 def _said(session: Session) -> dict[str, Any]:
-    return counts(session, "SELECT key, value FROM profinfer_recording")
+    metadata = (
+        "INCLUDE PERFETTO MODULE profinfer.metadata; SELECT key, value FROM profinfer_recording"
+    )
+    return counts(session, metadata)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,23 +141,27 @@ def test_a_level_that_cannot_be_had(
 
 def test_no_sysroot(arm64: Path, plan: Ran, sysroot: Path) -> None:
     del sysroot  # only that this machine needs one
-    plan.fails(_USAGE, "--target", arm64 / "libknown.so", named=("aarch64", "Python 3"))
+    plan.fails(_USAGE, "--target", arm64 / "libknown.so", named=("root of an aarch64",))
     assert "--sysroot DIR" in plan.err
     assert "$PROFINFER_SYSROOT_AARCH64" in plan.err
 
 
-def test_a_sysroot_without_python(arm64: Path, plan: Ran, sysroot: Path, tmp_path: Path) -> None:
+def test_a_sysroot_without_loader(arm64: Path, plan: Ran, sysroot: Path, tmp_path: Path) -> None:
     del sysroot
-    empty = tmp_path / "root"
-    plan.fails(
-        _USAGE, "--target", arm64 / "libknown.so", "--sysroot", empty, named=(empty, "Python 3")
-    )
-    (empty / "usr/bin").mkdir(parents=True)
-    (empty / "usr/bin/python3").write_text("not a program")
-    library = arm64 / "libknown.so"
-    plan.fails(_USAGE, "--target", library, "--sysroot", empty, named=(empty, "not an ELF file"))
+    empty, library = tmp_path / "root", arm64 / "libknown.so"
+    loader = empty / "lib/ld-linux-aarch64.so.1"
+    words = ("--target", library, "--sysroot", empty)
+    plan.fails(_USAGE, *words, named=(empty, "no dynamic loader", "/lib/ld-linux-aarch64.so.1"))
+    loader.parent.mkdir(parents=True)
+    loader.write_text("not a program")
+    plan.fails(_USAGE, *words, named=(loader, "not an ELF file"))
     # One for this machine.
-    plan.fails(_USAGE, "--target", library, "--sysroot", "/", named=("python3", "for aarch64"))
+    shutil.copy(sys.executable, loader)
+    plan.fails(_USAGE, *words, named=(loader, "for aarch64"))
+    # It leads out of the root, where there may be one.
+    loader.unlink()
+    loader.symlink_to(sys.executable)
+    plan.fails(_USAGE, *words, named=(empty, "no dynamic loader"))
 
 
 def test_no_emulator(

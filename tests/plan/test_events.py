@@ -9,8 +9,8 @@ import yaml
 
 from profinfer.counters import Wanted, want
 from profinfer.errors import UsageError
-from profinfer.perf_events import MissingEvent, encode, parse_event
-from profinfer.pmus import HARDWARE, HW_CACHE, RAW, SOFTWARE, Pmus, read_pmus
+from profinfer.perf_events import MissingEvent, Source, parse_event
+from profinfer.pmus import Pmus, read_pmus
 from profinfer.presets import FILE, cpu_models, cpu_names, planned_pmus, presets
 
 LITTLE, BIG = frozenset({0, 1, 2, 3}), frozenset({4, 5, 6, 7})
@@ -57,28 +57,25 @@ def intel(tmp_path: Path) -> Pmus:
 @pytest.mark.parametrize(
     ("text", "kind", "config"),
     [
-        ("cycles", HARDWARE, 0),
-        ("LLC-load-misses", HW_CACHE, 0x10002),
-        ("L1-dcache-stores", HW_CACHE, 0x100),
-        ("page-faults", SOFTWARE, 2),
-        ("r20d1", 4, 0x20D1),
-        ("mem-loads", 4, 0x1CD),
-        ("cpu/event=0xa3,umask=4,cmask=4/", 4, 0x40004A3),
-        ("cpu/slots,cmask=0x10/k", 4, 0x10000400),
-        ("cpu/split=7/", 4, 0x10300000000),
+        ("cycles", "hardware", 0),
+        ("LLC-load-misses", "hw-cache", 0x10002),
+        ("L1-dcache-stores", "hw-cache", 0x100),
+        ("page-faults", "software", 2),
+        ("r20d1", "core", 0x20D1),
+        ("mem-loads", "cpu", 0x1CD),
+        ("cpu/event=0xa3,umask=4,cmask=4/", "cpu", 0x40004A3),
+        ("cpu/slots,cmask=0x10/k", "cpu", 0x10000400),
+        ("cpu/split=7/", "cpu", 0x10300000000),
     ],
 )
-def test_what_is_opened(text: str, kind: int, config: int, intel: Pmus) -> None:
+def test_what_is_opened(text: str, kind: str, config: int, intel: Pmus) -> None:
     [source] = parse_event(text, intel).sources
-    found = encode(source, 0, intel)
-    assert found is not None
-    assert found[0] == kind
-    assert found[1][0] == config
+    assert (source.pmu, source.config[0]) == (kind, config)
 
 
 def test_words_beside_the_first(intel: Pmus) -> None:
     [source] = parse_event("cpu/mem-loads/", intel).sources
-    assert encode(source, 0, intel) == (4, (0x1CD, 3, 0))
+    assert source == Source("cpu", (0x1CD, 3, 0))
 
 
 @pytest.mark.parametrize(
@@ -98,19 +95,12 @@ def test_modes(text: str, name: str, exclude: str, by_default: bool, intel: Pmus
 
 
 def test_each_kind_of_core_has_its_own_pmu(big_little: Pmus) -> None:
-    cycles = parse_event("cpu_cycles", big_little)
-    where = {
-        cpu: next(f for s in cycles.sources if (f := encode(s, cpu, big_little))) for cpu in (0, 7)
-    }
-    assert where == {0: (8, (0x11, 0, 0)), 7: (9, (0x11, 0, 0))}
+    cycles = parse_event("cpu_cycles", big_little).sources
+    assert [source.pmu for source in cycles] == ["armv8_cortex_a55", "armv8_cortex_a76"]
+    assert {source.config for source in cycles} == {(0x11, 0, 0)}
     refill = parse_event("l3d_cache_refill", big_little)
-    assert [encode(s, 0, big_little) for s in refill.sources] == [None]
-    assert [encode(s, 4, big_little) for s in refill.sources] == [(9, (0x2A, 0, 0))]
-    [raw] = parse_event("r24", big_little).sources
-    assert [encode(raw, cpu, big_little) for cpu in (0, 4)] == [
-        (8, (0x24, 0, 0)),
-        (9, (0x24, 0, 0)),
-    ]
+    assert refill.sources == (Source("armv8_cortex_a76", (0x2A, 0, 0)),)
+    assert parse_event("r24", big_little).sources == (Source("core", (0x24, 0, 0)),)
 
 
 @pytest.mark.parametrize(
@@ -182,10 +172,9 @@ def test_one_preset_on_two_kinds_of_core(big_little: Pmus, tmp_path: Path) -> No
     assert [c.name for c in wanted.counters] == [
         "cycles:u", "instructions:u", "stall_backend:u", "stall_frontend:u",
     ]  # fmt: skip
-    stalls = wanted.counters[2].event
-    for cpu, kind in ((0, 8), (3, 8), (4, 9), (7, 9)):
-        found = [f for s in stalls.sources if (f := encode(s, cpu, big_little))]
-        assert found == [(kind, (0x24, 0, 0))]
+    little, big = wanted.counters[2].event.sources
+    assert (little.config, little.cpus) == ((0x24, 0, 0), LITTLE)
+    assert (big.config, big.cpus) == ((0x24, 0, 0), BIG)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +208,7 @@ def test_a_plan_names_what_only_the_board_can_tell() -> None:
         "core", "core", "tracepoint",
     ]  # fmt: skip
     [source] = parse_event("l1d_cache", planned_pmus("aarch64"), foreign=True).sources
-    assert encode(source, 0, Pmus([])) == (RAW, (4, 0, 0))
+    assert source == Source("core", (4, 0, 0))
 
 
 def test_every_entry_has_its_unit_and_source() -> None:

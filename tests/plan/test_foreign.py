@@ -8,13 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from elftools.elf.elffile import ELFFile
 
 from profinfer import sites
 from profinfer.__main__ import main
-from profinfer.emulator import sysroot_variable
 from profinfer.ranks import RANKS
+from profinfer.roots import sysroot_variable
 from tests.conftest import require
+from tests.dwarf import members
 from tests.plan.conftest import MakePlan, Plan
 from tests.plan.objdump import KINDS, address_of, functions, instructions
 
@@ -48,23 +48,6 @@ def _check_probes(plan: Plan, path: Path) -> int:
     return later
 
 
-def _members(path: Path, struct: str) -> dict[str, int]:
-    """Offsets of a struct's members, from the debug information."""
-    with path.open("rb") as stream:
-        for unit in ELFFile(stream).get_dwarf_info().iter_CUs():
-            for die in unit.iter_DIEs():
-                name = die.attributes.get("DW_AT_name")
-                if die.tag == "DW_TAG_structure_type" and name and name.value == struct.encode():
-                    children = [c.attributes for c in die.iter_children()]
-                    found = {
-                        c["DW_AT_name"].value.decode(): c["DW_AT_data_member_location"].value
-                        for c in children
-                    }
-                    if found:
-                        return found
-    raise AssertionError(f"no struct {struct} in {path}")
-
-
 def test_the_double(arm64: Path, sysroot: Path, make_plan: MakePlan) -> None:
     library = arm64 / "libknown.so"
     plan = make_plan("--target", library, "--sysroot", sysroot)
@@ -82,9 +65,9 @@ def test_the_double(arm64: Path, sysroot: Path, make_plan: MakePlan) -> None:
         ("ggml_backend", "B", "guid get_name"),
         ("llama_ubatch", "U", "n_tokens pos seq_id output"),
     ):
-        members = _members(library, struct)
+        found = members(library, struct)
         for field in fields.split():
-            assert parameters[f"{prefix}_{field.upper()}"] == members[field], field
+            assert parameters[f"{prefix}_{field.upper()}"] == found[field], field
     assert (parameters["T_NAME_SIZE"], parameters["T_SOURCES"]) == (48, 6)
     known = functions(library)
     named = {b["name"]: b["vaddr"] for b in plan["backends"]}

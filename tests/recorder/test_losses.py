@@ -44,7 +44,7 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
     trace = convert(capture)
     _, lost, windows, operators, whole, stats = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.recording; INCLUDE PERFETTO MODULE profinfer.operators;",
+        "INCLUDE PERFETTO MODULE profinfer.losses; INCLUDE PERFETTO MODULE profinfer.operators;",
         "SELECT kind, sum(lost) FROM profinfer_loss GROUP BY 1",
         "SELECT first_ts, ts FROM profinfer_loss",
         "SELECT count() FROM slice WHERE category IN ('operator', 'operator.incomplete')",
@@ -79,7 +79,7 @@ def test_structure_that_does_not_fit_is_walked_again_until_it_does(
     )  # fmt: skip
     _, lost, operators, graphs = rows(
         convert(capture),
-        "INCLUDE PERFETTO MODULE profinfer.recording; INCLUDE PERFETTO MODULE profinfer.graphs;",
+        "INCLUDE PERFETTO MODULE profinfer.losses; INCLUDE PERFETTO MODULE profinfer.graphs;",
         "SELECT kind, sum(lost) FROM profinfer_loss GROUP BY 1",
         "SELECT count() FROM slice WHERE category IN ('operator', 'operator.incomplete')",
         "SELECT structure_id FROM profinfer_graph ORDER BY graph_id",

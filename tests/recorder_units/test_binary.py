@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import recorder_binary
+from profinfer import built
 from profinfer.errors import KernelError
 
 
 def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_binary, "_BUILD", tmp_path)
+    monkeypatch.setattr(built, "BUILD", tmp_path)
     with pytest.raises(KernelError, match=r"there is no recorder: .*profinfer-recorder") as caught:
-        recorder_binary.recorder_binary()
+        built.recorder_binary()
     assert caught.value.hint == "make setup builds it"
 
 
 def test_found() -> None:
-    assert recorder_binary.recorder_binary().name == "profinfer-recorder"
+    assert built.recorder_binary().name == "profinfer-recorder"

@@ -99,7 +99,8 @@ _COUNTS = {
 def counts(session: Session, sql: str) -> dict[str, Any]:
     """The first column of a query to its second."""
     modules = "".join(
-        f"INCLUDE PERFETTO MODULE profinfer.{name};" for name in ("barriers", "totals", "tokens")
+        f"INCLUDE PERFETTO MODULE {name};"
+        for name in ("profinfer.barriers", "profinfer.totals", "profinfer.tokens")
     )
     return {str(key): value for key, value in session.query(modules + sql)}
 

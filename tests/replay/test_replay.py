@@ -32,7 +32,7 @@ EDGES = boundaries(WHOLE)
 
 def warnings(session: Session) -> list[str]:
     found = session.query(
-        "INCLUDE PERFETTO MODULE profinfer.recording; "
+        "INCLUDE PERFETTO MODULE profinfer.warnings; "
         "SELECT message FROM profinfer_recording_warning"
     )
     return [str(message) for (message,) in found]

@@ -12,7 +12,7 @@ import pytest
 
 from profinfer.capture import MAGIC, Frame, FrameKind, pack
 from profinfer.trace_processor import is_cut, open_trace
-from profinfer.trace_processor.trace_file import whole_bytes
+from profinfer.trace_processor.trace_file import packet_bounds
 from tests.captures import BASE, MAIN, WORKER, Capture, T, convert, write_capture
 
 REPO = Path(__file__).resolve().parents[2]
@@ -154,7 +154,7 @@ def test_query_warns_of_the_trace_of_a_cut_capture(tmp_path: Path) -> None:
 def test_query_of_a_cut_trace_answers_and_warns(part: float, tmp_path: Path) -> None:
     whole = convert(ALL, tmp_path / "cut.pftrace").read_bytes()
     at = int(len(whole) * part)
-    at += whole_bytes(whole[:at]) == at  # within a packet
+    at += packet_bounds(whole[:at])[0][-1] == at  # within a packet
     trace = cut(tmp_path / "cut.pftrace", at)
     assert is_cut(trace)
     ran = run("query", "summary", trace)
@@ -166,7 +166,7 @@ def test_query_of_a_cut_trace_answers_and_warns(part: float, tmp_path: Path) -> 
 
 def test_trace_cut_between_packets_lacks_its_end(tmp_path: Path) -> None:
     whole = convert(ALL, tmp_path / "cut.pftrace").read_bytes()
-    trace = cut(tmp_path / "cut.pftrace", whole_bytes(whole[:-1]))
+    trace = cut(tmp_path / "cut.pftrace", packet_bounds(whole[:-1])[0][-1])
     assert not is_cut(trace)
     ran = run("query", "summary", trace)
     assert ran.returncode == 0, ran.stderr

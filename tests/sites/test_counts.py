@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from profinfer import recorder_binary
+from profinfer import built
 from profinfer.elf import Elf
 from profinfer.errors import KernelError
 from profinfer.hitcost import Ask, hit_cost
@@ -145,7 +145,7 @@ def test_without_the_recorder_it_says_what_builds_it(
     def refuse(verb: str, **_: object) -> dict[str, Any]:
         raise AssertionError(f"asked for {verb}")
 
-    monkeypatch.setattr(recorder_binary, "_BUILD", tmp_path)
+    monkeypatch.setattr(built, "BUILD", tmp_path)
     with pytest.raises(KernelError, match="profinfer-recorder") as error:
         hit_cost(refuse, EVENT)
     assert error.value.hint == "make setup builds it"

@@ -10,12 +10,13 @@ from pathlib import Path
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 from profinfer import query
-from profinfer.trace_processor import Session, open_trace
+from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from profinfer.trace_processor.session import sql_modules
 from tests.captures import BASE, Capture, convert
 
-REPO = Path(__file__).resolve().parents[2]
-MODULES = sorted(path.stem for path in (REPO / "sql/profinfer").glob("*.sql"))
-READY = sorted(path.stem for path in (REPO / "sql").glob("*.sql"))
+MODULES = sql_modules(SQL_DIR)
+"""Name to text."""
+READY = [path.stem for path in query.ready_queries()]
 
 Rows = list[tuple[object, ...]]
 LOSSES = {
@@ -39,7 +40,7 @@ def opened(capture: Capture, *, drains: list[tuple[int, int]] | None = None) -> 
 
 def ask(session: Session, sql: str) -> Rows:
     """The rows of a query; every module is there, and BASE stands for itself."""
-    include = "".join(f"INCLUDE PERFETTO MODULE profinfer.{name};\n" for name in MODULES)
+    include = "".join(f"INCLUDE PERFETTO MODULE {name};\n" for name in MODULES)
     return [tuple(row) for row in session.query(include + sql.replace("BASE", str(BASE)))]
 
 

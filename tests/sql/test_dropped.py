@@ -148,7 +148,7 @@ Table = dict[str, object]
 
 def tables(session: Session) -> dict[str, list[Table]]:
     """Every table and ready query: rows without the numbers that are only names."""
-    include = "".join(f"INCLUDE PERFETTO MODULE profinfer.{name};\n" for name in MODULES)
+    include = "".join(f"INCLUDE PERFETTO MODULE {name};\n" for name in MODULES)
     found: dict[str, list[Table]] = {}
     for name, sql in TABLES.items():
         result = session.query(include + sql)

@@ -10,11 +10,12 @@ import pytest
 from perfetto_protos import trace_pb2 as pb
 from profinfer import query
 from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from profinfer.trace_processor.session import sql_modules
 from tests.captures import convert
 from tests.sql.test_tables import small, write_small
 
 READY = [path.stem for path in query.ready_queries()]
-MODULES = sorted(path.stem for path in (SQL_DIR / "profinfer").glob("*.sql"))
+MODULES = sql_modules(SQL_DIR)
 NOT_OURS = (
     "this trace was not recorded by ProfInfer, or its beginning is missing: its tables are empty"
 )
@@ -90,7 +91,7 @@ def test_module_can_be_included_alone_and_twice(
 ) -> None:
     with open_trace(make(tmp_path / "some.pftrace")) as session:
         for _ in range(2):
-            session.query(f"INCLUDE PERFETTO MODULE profinfer.{module}")
+            session.query(f"INCLUDE PERFETTO MODULE {module}")
 
 
 @OTHERS
@@ -99,7 +100,7 @@ def test_every_table_is_empty_in_a_trace_of_another_program(
 ) -> None:
     with open_trace(make(tmp_path / "other.pftrace")) as session:
         for module in MODULES:
-            session.query(f"INCLUDE PERFETTO MODULE profinfer.{module}")
+            session.query(f"INCLUDE PERFETTO MODULE {module}")
         names = [
             str(row[0])
             for row in session.query(
@@ -136,7 +137,7 @@ def test_trace_of_another_program_is_warned_of(
 def test_foreign_slices_stay_as_they_are(tmp_path: Path) -> None:
     with open_trace(foreign_trace(tmp_path / "other.pftrace")) as session:
         for module in MODULES:
-            session.query(f"INCLUDE PERFETTO MODULE profinfer.{module}")
+            session.query(f"INCLUDE PERFETTO MODULE {module}")
         found = session.query("SELECT name, category, dur FROM slice ORDER BY ts").rows()
     assert found == [
         ("load", "loading", 3_000_000),

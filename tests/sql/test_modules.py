@@ -14,7 +14,7 @@ from profinfer.records import Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import BASE, Capture, T
 from tests.sql.costs import measure
-from tests.sql.harness import MODULES, READY, REPO, ask, foreign_trace, opened
+from tests.sql.harness import MODULES, READY, ask, foreign_trace, opened
 from tests.sql.schedules import small
 from tests.sql.test_counters import counted
 from tests.sql.test_kv_cache import attention, grown
@@ -33,8 +33,8 @@ def public_tables() -> dict[str, dict[str, str]]:
     """Name to columns to types."""
     return {
         name: dict(_COLUMN.findall(body))
-        for module in MODULES
-        for name, body in _TABLE.findall((REPO / f"sql/profinfer/{module}.sql").read_text())
+        for text in MODULES.values()
+        for name, body in _TABLE.findall(text)
     }
 
 
@@ -68,7 +68,7 @@ def barren(
 @pytest.mark.parametrize("module", MODULES)
 def test_includes_alone(module: str) -> None:
     with open_trace(None, trace_processor="wasm") as session:
-        assert session.query(f"INCLUDE PERFETTO MODULE profinfer.{module}").rows() == []
+        assert session.query(f"INCLUDE PERFETTO MODULE {module}").rows() == []
 
 
 @pytest.mark.parametrize("table", sorted(TABLES))
@@ -164,8 +164,7 @@ def growing() -> Iterator[Session]:
 
 def tables_of(*modules: str) -> set[str]:
     """The tables of modules."""
-    texts = [(REPO / f"sql/profinfer/{module}.sql").read_text() for module in modules]
-    return {name for text in texts for name, _ in _TABLE.findall(text)}
+    return {name for module in modules for name, _ in _TABLE.findall(MODULES[module])}
 
 
 @pytest.mark.parametrize("table", sorted(TABLES))
@@ -176,12 +175,17 @@ def test_columns_have_the_declared_types(
     assert columns
     session = full
     if table in tables_of(
-        "thread_states", "scheduling", "preemptions", "hindrances", "delays", "interference"
+        "profinfer.thread_states",
+        "profinfer.scheduling",
+        "profinfer.preemptions",
+        "profinfer.hindrances",
+        "profinfer.delays",
+        "profinfer.interference",
     ) - {"profinfer_scheduling_gap"}:
         session = scheduled
-    elif table in tables_of("counters"):
+    elif table in tables_of("profinfer.counters", "profinfer.counter_metrics"):
         session = of_counters
-    elif table in tables_of("kv_cache"):
+    elif table in tables_of("profinfer.kv_cache"):
         session = growing
     found = ask(session, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found

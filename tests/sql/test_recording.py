@@ -1,4 +1,4 @@
-"""profinfer.recording: metadata, losses, warnings."""
+"""profinfer.metadata, profinfer.losses, profinfer.warnings."""
 
 from __future__ import annotations
 

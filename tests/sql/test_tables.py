@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.trace_processor import Session, open_trace
+from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from profinfer.trace_processor.session import sql_modules
 from tests.captures import BASE, CONTEXT, MAIN, WORKER, Capture, T, convert
 
 US = 1_000
-SQL = Path(__file__).resolve().parents[2] / "sql"
-MODULES = sorted(path.stem for path in (SQL / "profinfer").glob("*.sql"))
+MODULES = sql_modules(SQL_DIR)
 BACKEND = 0xAAAA
 STRUCTURE_AT = 10
 DECODES = (6_000, 8_000, 10_400)
@@ -91,7 +91,7 @@ def write_lossy(path: Path) -> Path:
 
 def ask(session: Session, sql: str) -> Rows:
     """The rows of a query with every module included; BASE and US stand for the numbers."""
-    include = "".join(f"INCLUDE PERFETTO MODULE profinfer.{name};\n" for name in MODULES)
+    include = "".join(f"INCLUDE PERFETTO MODULE {name};\n" for name in MODULES)
     text = re.sub(r"\bUS\b", str(US), sql.replace("BASE", str(BASE)))
     return [tuple(row) for row in session.query(include + text)]
 

@@ -21,14 +21,14 @@ _SHELL = """\
     #!{python}
     import os, sys
     sys.path.insert(0, {root!r})
-    from profinfer.trace_processor import rpc
     from profinfer.trace_processor.wasm import WasmTransport
+    from profinfer.varints import varint
     assert sys.argv[1:] == ["--stdiod"], sys.argv
     transport = WasmTransport()
     print("loading", file=sys.stderr)
     while piece := os.read(0, 4096):
         for reply in transport.exchange(piece, until_last_batch=False, timeout=None):
-            framed = memoryview(b"\\x0a" + rpc.varint(len(reply)) + reply)
+            framed = memoryview(b"\\x0a" + varint(len(reply)) + reply)
             while framed:
                 framed = framed[os.write(1, framed):]
 """

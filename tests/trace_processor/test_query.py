@@ -42,7 +42,7 @@ class Terminal(io.StringIO):
 
 def written(columns: list[str], rows: Sequence[Sequence[Value]], fmt: str = "table") -> str:
     out = io.StringIO()
-    query.format_rows(columns, rows, fmt, out)
+    query.write_tables([query.Table("", [*columns], [*map(tuple, rows)])], fmt, out)
     return out.getvalue()
 
 
@@ -148,9 +148,9 @@ def test_precision(values: list[float], shown: list[str]) -> None:
 
 def test_text_is_cut_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    rows = [("x" * 100, 1, "short"), ("層" * 40, 22, "y")]
+    rows: list[tuple[Value, ...]] = [("x" * 100, 1, "short"), ("層" * 40, 22, "y")]
     terminal = Terminal()
-    query.format_rows(["name", "n", "s"], rows, "table", terminal)
+    query.write_tables([query.Table("", ["name", "n", "s"], rows)], "table", terminal)
     lines = terminal.getvalue().splitlines()
     assert max(map(query._width, lines)) == 40
     assert "x" * 20 in lines[2]
@@ -166,7 +166,7 @@ def test_csv() -> None:
         ['x,"y"\n', "00"],
     ]
     terminal = Terminal()
-    query.format_rows(["a"], [("\x1b]0;x\x07",)], "csv", terminal)
+    query.write_tables([query.Table("", ["a"], [("\x1b]0;x\x07",)])], "csv", terminal)
     assert terminal.getvalue() == "a\n\\x1b]0;x\\x07\n"
 
 

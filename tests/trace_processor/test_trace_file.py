@@ -11,7 +11,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 from profinfer.errors import TraceError
 from profinfer.trace_processor import is_cut, open_trace
-from profinfer.trace_processor.trace_file import whole_bytes
+from profinfer.trace_processor.trace_file import packet_bounds
 from tests.trace_processor.conftest import SLICES, small_trace
 
 COUNT = "SELECT COUNT(*) FROM slice"
@@ -33,15 +33,24 @@ def test_every_length_of_a_trace() -> None:
     while max(ends) < len(data):
         ends.add(max(ends) + 2 + data[max(ends) + 1])
     for size in range(len(data) + 1):
-        assert whole_bytes(data[:size]) == max(end for end in ends if end <= size)
+        assert _whole(data[:size]) == (max(end for end in ends if end <= size), True)
 
 
 def test_lengths_of_several_bytes() -> None:
     packet = b"\x0a\xac\x02" + bytes(300)
     padded = b"\x0a\x81\x80\x80\x00" + b"\x00"  # the encoders pad lengths to a fixed width
-    assert whole_bytes(packet + padded) == len(packet) + len(padded)
-    assert whole_bytes(packet[:2]) == 0
-    assert whole_bytes(packet + packet[:-1]) == len(packet)
+    assert _whole(packet + padded) == (len(packet) + len(padded), True)
+    assert _whole(packet[:2]) == (0, True)
+    assert _whole(packet + packet[:-1]) == (len(packet), True)
+    assert _whole(packet + b"\x0a" + b"\xff" * 11) == (len(packet), False)
+    assert _whole(packet + b"\x0b") == (len(packet), False)
+
+
+def _whole(data: bytes) -> tuple[int, bool]:
+    """How many bytes are whole packets, and whether what follows may become one."""
+    bounds, is_sound = packet_bounds(data)
+    assert bounds[3::3] == bounds[2:-1:3]
+    return (bounds[-1] if bounds else 0), is_sound
 
 
 def test_a_tail_that_is_no_packet_counts_as_cut(trace: Path) -> None:

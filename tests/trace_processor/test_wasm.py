@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from profinfer.cache import private_folder
 from profinfer.errors import TraceProcessorError
-from profinfer.trace_processor import Session, aot, open_trace, rpc
+from profinfer.trace_processor import Session, aot, open_trace
 from profinfer.trace_processor.backend import TransportTraceProcessor
 from profinfer.trace_processor.wasm import WasmTransport, wasm_path
+from profinfer.varints import varint
 from tests.trace_processor.test_session import FOREVER
 
 # The smallest module there is: the cache's rules do not depend on what is compiled.
@@ -94,20 +96,20 @@ def test_an_image_of_another_configuration_is_replaced(tmp_path: Path) -> None:
 
 def test_the_cache_directory_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = aot.cache_dir()
-    assert path == tmp_path / "profinfer"
+    path = private_folder("trace_processor")
+    assert path == tmp_path / "profinfer" / "trace_processor"
     assert path.stat().st_mode & 0o777 == 0o700
     path.chmod(0o755)
-    assert aot.cache_dir() is None
+    assert private_folder("trace_processor") is None
     path.rmdir()
     path.symlink_to(private(tmp_path / "target"))
-    assert aot.cache_dir() is None
+    assert private_folder("trace_processor") is None
     path.unlink()
     path.write_text("a file")
-    assert aot.cache_dir() is None
+    assert private_folder("trace_processor") is None
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
     monkeypatch.setenv("HOME", str(private(tmp_path / "home")))
-    assert aot.cache_dir() == tmp_path / "home" / ".cache" / "profinfer"
+    assert private_folder("trace_processor") == tmp_path / "home/.cache/profinfer/trace_processor"
 
 
 @pytest.mark.skipif(
@@ -117,10 +119,10 @@ def test_a_directory_of_somebody_else_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = aot.cache_dir()
+    path = private_folder("trace_processor")
     assert path is not None
     os.chown(path, 65534, 65534)
-    assert aot.cache_dir() is None
+    assert private_folder("trace_processor") is None
 
 
 def test_a_broken_build_is_an_error(tmp_path: Path) -> None:
@@ -199,7 +201,7 @@ def test_what_cannot_be_interrupted_answers_alike(trace: Path) -> None:
     with open_trace(trace, trace_processor="wasm", interruptible=False) as session:
         assert session.query(sql).rows() == expected
     assert expected
-    cache = aot.cache_dir()
+    cache = private_folder("trace_processor")
     assert cache is not None
     assert aot.image_name(b"", "-fast") != aot.image_name(b"")
     assert any("-fast-" in image.name for image in cache.iterdir())
@@ -218,7 +220,7 @@ def test_a_trace_larger_than_one_request(trace: Path, tmp_path: Path) -> None:
     data = trace.read_bytes()
     # One packet, of a field that nobody knows, is larger than a whole request.
     field = b"\xfa\xff\x03"
-    body = field + rpc.varint(9 << 20) + bytes(9 << 20)
-    large.write_bytes(b"\x0a" + rpc.varint(len(body)) + body + data)
+    body = field + varint(9 << 20) + bytes(9 << 20)
+    large.write_bytes(b"\x0a" + varint(len(body)) + body + data)
     with open_trace(large, trace_processor="wasm") as session:
         assert session.query("SELECT COUNT(*) FROM slice").rows() == [(5,)]

@@ -51,7 +51,7 @@ def test_operator_begin(times: list[int], data: st.DataObject) -> None:
     assert [list(e.category_iids) for e in events] == [[category]] * n
     assert [
         [(a.name_iid, a.string_value_iid) for a in e.debug_annotations] for e in events
-    ] == [[(packets.ANNOTATION_TENSOR, iid)] for iid in tensor.tolist()]  # fmt: skip
+    ] == [[(1 + packets.ANNOTATIONS.index("tensor"), iid)] for iid in tensor.tolist()]  # fmt: skip
     assert {p.trusted_packet_sequence_id for p in found} == {packets.SEQUENCE_ID}
     assert {p.sequence_flags for p in found} == {pb.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE}
 
@@ -73,8 +73,8 @@ def test_graph_begin(times: list[int], data: st.DataObject) -> None:
         assert event.name_iid == columns["name"][i]
         assert list(event.category_iids) == [category[i]]
         assert [(a.name_iid, a.int_value or a.uint_value) for a in event.debug_annotations] == [
-            (packets.ANNOTATION_GRAPH, columns["graph"][i]),
-            (packets.ANNOTATION_STRUCTURE, columns["structure"][i]),
+            (1 + packets.ANNOTATIONS.index("graph_id"), columns["graph"][i]),
+            (1 + packets.ANNOTATIONS.index("structure_id"), columns["structure"][i]),
         ]
 
 
