@@ -85,7 +85,7 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc] # xdist says nothing o
 
 
 _ELSEWHERE = (
-    "contract/", "emulated/", "fuzz/", "layout/", "plan/test_backends", "plan/test_confinement",
+    "contract/", "emulated/", "fuzz/", "layout/", "plan/test_backends",
     "plan/test_errors", "plan/test_events", "plan/test_foreign", "recorder_units/", "replay/",
     "sql/", "test_", "tools/test_make", "trace_processor/", "ui/", "writer/",
 )  # fmt: skip

@@ -78,6 +78,12 @@ def _state(folder: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def _mounts(folder: Path) -> list[str]:
+    """What is mounted in a folder, or by us."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if str(folder) in line or " profinfer " in line]
+
+
 Lay = Callable[[Path], Path]
 
 
@@ -135,7 +141,7 @@ def test_a_neighbour_may_not_lead_elsewhere(place: Place) -> None:
 def test_in_another_root(lay: Lay, top: Path) -> None:
     library = lay(top / "engine")
     before = _state(top)
-    mounts = Path("/proc/self/mountinfo").read_text()
+    mounts = _mounts(top)
     for uid in (0, OWNER):
         _described(library, uid, find_root("x86-64", top))
     library.parent.chmod(0o700)
@@ -146,7 +152,7 @@ def test_in_another_root(lay: Lay, top: Path) -> None:
     after = _state(top)
     del before[str(library.parent)], after[str(library.parent)]
     assert after == before
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert _mounts(top) == mounts
 
 
 def test_whoever_may_not_read_it_gets_none_in_another_root(lay: Lay, top: Path) -> None:
@@ -237,6 +243,25 @@ def _without_namespaces() -> None:
     _become_owner()
 
 
+def build_evil(folder: Path) -> Place:
+    """A library that says what it may do."""
+    place = Place("gcc", folder / "evil")
+    place.folder.mkdir()
+    place.folder.chmod(0o755)
+    place.build(
+        r"""
+        char line[256], caps[32] = "?";
+        FILE *f = fopen("/proc/self/status", "r");
+        while (f && fgets(line, sizeof line, f)) sscanf(line, "CapEff: %31s", caps);
+        int refused = TRY(chroot("/")) && TRY(mount("x", "/", "tmpfs", 0, "")) &&
+                      TRY(syscall(SYS_unshare, CLONE_NEWUSER));
+        SAY("caps %s refused %d local %d\n", caps, refused, socket(AF_UNIX, SOCK_STREAM, 0) >= 0);
+        _exit(7);
+        """
+    )
+    return place
+
+
 @pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("become", [_become_owner, _without_namespaces])
 def test_without_root(
@@ -256,13 +281,17 @@ def test_without_root(
         paths.append(Path(shutil.copy(path, parts)))
     monkeypatch.setattr("profinfer.layout_sandbox.describer", lambda _machine: tuple(paths))
 
+    evil = build_evil(tmp_path)
+
     def work() -> dict[str, Any]:
         become()
         layout = describe([library], uid=OWNER, gid=OWNER)
-        return {"double": _is_double(layout), "notes": layout.notes}
+        said = evil.fails(evil.folder / "libevil.so", uid=OWNER)
+        return {"double": _is_double(layout), "notes": layout.notes, "said": said}
 
     found = aside(work)
     assert found["double"]
+    assert "caps 0000000000000000 refused 1 local 0" in found["said"]
     assert (become is _without_namespaces) == (
         "the library was examined without a network namespace of its own" in found["notes"]
     )
