@@ -3,7 +3,7 @@
  *
  * The dynamic loader asks la_symbind64() where each procedure linkage table entry shall lead; the
  * answer is a stub, which jumps to the function. Nothing of the engine is modified. ProfInfer
- * finds the stubs and the table from outside: profinfer/stubs.py.
+ * finds the stubs and the table from outside: profinfer/engine/stubs.py.
  *
  * It is loaded into strangers' processes: it needs no library, not even libc, calls nothing,
  * allocates nothing and makes no system call. Where no hot function is, it asks for nothing.
@@ -17,7 +17,7 @@
 #define STRING(x) #x
 #define EXPANDED(x) STRING(x)
 
-/* Their order is that of the stubs, and of FUNCTIONS in profinfer/stubs.py. */
+/* Their order is that of the stubs, and of FUNCTIONS in profinfer/engine/stubs.py. */
 static const char *const hot[] = {
     "ggml_cpu_extra_compute_forward",
     "ggml_compute_forward_rms_norm_mul_fused",
@@ -39,7 +39,7 @@ struct slot {
   uint64_t base;   /* load address of the object's virtual address 0 */
   uint64_t object; /* address of the object's struct link_map; 0: the slot is free */
 };
-_Static_assert(sizeof(struct slot) == 32, "the stubs and profinfer/stubs.py count on it");
+_Static_assert(sizeof(struct slot) == 32, "the stubs and profinfer/engine/stubs.py count on it");
 
 /* Each table has two names: code here reaches a hidden symbol without a detour. */
 __attribute__((visibility("hidden"))) struct slot slots[STUBS];

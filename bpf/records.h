@@ -2,7 +2,7 @@
 /*
  * The contract between the handlers and user space: what travels through the rings.
  *
- * profinfer/records.py restates these structs as numpy dtypes; tests/contract compiles this
+ * profinfer/records/dtypes.py restates these structs as numpy dtypes; tests/records compiles this
  * header and compares. Plain C with fixed-width types, so that both BPF dialects, the tests and
  * the recorder can include it.
  */

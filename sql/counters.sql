@@ -6,11 +6,11 @@
 -- sums; per_run is the mean of the runs that have none of either. Lost records are those
 -- of the probes in the engine, in the whole recording.
 
-INCLUDE PERFETTO MODULE profinfer.counter_metrics;
-INCLUDE PERFETTO MODULE profinfer.counters;
+INCLUDE PERFETTO MODULE profinfer.counters.metrics;
+INCLUDE PERFETTO MODULE profinfer.counters.readings;
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.metadata;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.recording.metadata;
 
 -- title: Counters by op
 WITH

@@ -2,9 +2,9 @@
 -- Views never run; fused nodes run with the node that follows them. Times are means over complete
 -- runs; the last column counts those that are not, and those that may be missing.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- title: Nodes in order of execution
 WITH

@@ -7,9 +7,9 @@
 -- ids are not known are passed over, and counted in the last column, with the graphs whose layers are
 -- not known. Needs record --experts.
 
-INCLUDE PERFETTO MODULE profinfer.expert_cache;
-INCLUDE PERFETTO MODULE profinfer.expert_readings;
-INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.experts.caches;
+INCLUDE PERFETTO MODULE profinfer.experts.readings;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 
 -- title: Hits by experts cached per layer
 WITH RECURSIVE

@@ -7,10 +7,10 @@
 -- Runs that are not complete are not in the sums; the last column counts them, with the graphs whose
 -- layers are not known and the faults whose records were lost. Needs record --experts.
 
-INCLUDE PERFETTO MODULE profinfer.expert_readings;
-INCLUDE PERFETTO MODULE profinfer.expert_use;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.losses;
+INCLUDE PERFETTO MODULE profinfer.experts.readings;
+INCLUDE PERFETTO MODULE profinfer.experts.uses;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
 -- title: Distance, time and faults by layer, decode
 WITH

@@ -7,10 +7,10 @@
 -- known. Runs that sent every token to all experts, as llama.cpp's warm-up does, are in none of the
 -- tables. Recordings without --experts have no rows.
 
-INCLUDE PERFETTO MODULE profinfer.expert_readings;
-INCLUDE PERFETTO MODULE profinfer.expert_shares;
-INCLUDE PERFETTO MODULE profinfer.experts;
-INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.experts.activations;
+INCLUDE PERFETTO MODULE profinfer.experts.readings;
+INCLUDE PERFETTO MODULE profinfer.experts.shares;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 
 -- title: Experts by layer and phase
 WITH

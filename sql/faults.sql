@@ -4,11 +4,11 @@
 -- that it takes on their behalf (mapping a file at once, reading into fresh memory), and by what
 -- was lost, which the column incomplete counts.
 
-INCLUDE PERFETTO MODULE profinfer.files;
-INCLUDE PERFETTO MODULE profinfer.losses;
-INCLUDE PERFETTO MODULE profinfer.memory;
-INCLUDE PERFETTO MODULE profinfer.metadata;
-INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.memory.files;
+INCLUDE PERFETTO MODULE profinfer.memory.paging;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.metadata;
 
 -- title: Faults by kind (no numbers: not recorded, see --faults)
 SELECT

@@ -6,10 +6,10 @@
 -- each barrier inside the operator. Most of the hit at the barrier after it is in the wait, which
 -- work_ms leaves out. NULL where the cost of a hit was not measured.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.handlers;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 
 -- title: Operators by work (the first 40)
 WITH

@@ -3,9 +3,9 @@
 -- one that was still at work. Needs level barrier. Operators that may be incomplete are not in it;
 -- the last column counts them and those that may be missing.
 
-INCLUDE PERFETTO MODULE profinfer.losses;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.totals;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.totals;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
 -- title: Imbalance by operator (the first 30 by idle time)
 SELECT

@@ -7,16 +7,16 @@
 -- target (own) compete when there are more threads than CPUs. incomplete counts records that were
 -- lost and runs that are not certain.
 
-INCLUDE PERFETTO MODULE profinfer.delays;
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.hindrances;
-INCLUDE PERFETTO MODULE profinfer.interference;
-INCLUDE PERFETTO MODULE profinfer.preemptions;
-INCLUDE PERFETTO MODULE profinfer.scheduling;
-INCLUDE PERFETTO MODULE profinfer.tensors;
-INCLUDE PERFETTO MODULE profinfer.thread_states;
-INCLUDE PERFETTO MODULE profinfer.tokens;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
+INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
+INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
+INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
+INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: Who took the CPU (the first 20)
 WITH

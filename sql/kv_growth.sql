@@ -7,7 +7,7 @@
 -- number of cells. r2 says how much of the variance of these medians the first line explains. Layers
 -- with a sliding window stop growing at its end. NULL where nothing grew.
 
-INCLUDE PERFETTO MODULE profinfer.kv_cache;
+INCLUDE PERFETTO MODULE profinfer.memory.kv_cache;
 
 -- title: Attention of all layers against the context
 SELECT

@@ -7,13 +7,13 @@
 -- to read: below 100 the rest came from a cache. Estimates where counters shared their hardware.
 -- NULL is what was not recorded: counters, faults (--faults), bytes read from storage (--block-io).
 
-INCLUDE PERFETTO MODULE profinfer.counters;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.losses;
-INCLUDE PERFETTO MODULE profinfer.memory;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
-INCLUDE PERFETTO MODULE profinfer.traffic;
+INCLUDE PERFETTO MODULE profinfer.counters.readings;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.memory.paging;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.traffic;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
 -- title: Memory by operator (the first 40 by expected bytes)
 WITH

@@ -5,10 +5,10 @@
 -- untouched_bytes (with --faults) are those read during operators in whose neighbourhood of 64 KiB
 -- no fault followed: wasted, as far as faults show it.
 
-INCLUDE PERFETTO MODULE profinfer.files;
-INCLUDE PERFETTO MODULE profinfer.losses;
-INCLUDE PERFETTO MODULE profinfer.memory;
-INCLUDE PERFETTO MODULE profinfer.metadata;
+INCLUDE PERFETTO MODULE profinfer.memory.files;
+INCLUDE PERFETTO MODULE profinfer.memory.paging;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.metadata;
 
 -- title: Bytes read (no numbers: not recorded, see --block-io)
 SELECT

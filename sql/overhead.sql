@@ -3,14 +3,14 @@
 -- recorders; without the end of the recording the handlers' run time and the exact hits are
 -- missing). Hits at graphs and micro-batches, a few per token, are in the first and last table only.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.handlers;
-INCLUDE PERFETTO MODULE profinfer.losses;
-INCLUDE PERFETTO MODULE profinfer.metadata;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.overhead;
-INCLUDE PERFETTO MODULE profinfer.tensors;
-INCLUDE PERFETTO MODULE profinfer.tokens;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.handlers;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.metadata;
+INCLUDE PERFETTO MODULE profinfer.recording.overhead;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: Hits of each handler (ns per hit; hits are exact, even where records were lost)
 SELECT

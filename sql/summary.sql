@@ -2,10 +2,10 @@
 -- Times in milliseconds. `complete` is 0 where records may have been lost; `incomplete` counts
 -- what may be in a row only in part, or be missing from it.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.losses;
-INCLUDE PERFETTO MODULE profinfer.tokens;
-INCLUDE PERFETTO MODULE profinfer.totals;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.totals;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: Requests
 SELECT

@@ -2,8 +2,8 @@
 -- Times in milliseconds. The rest is what the engine did between micro-batches: sampling,
 -- detokenising, preparing the next batch. `complete` is 0 where records may have been lost.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.tokens;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: Decoding steps
 SELECT

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from profinfer.capture import LOSS_ENTRY, MAGIC, Frame, FrameKind, json_frame, pack
-from profinfer.converter import Converter
+from profinfer.converting.converter import Converter
 from profinfer.output import Output
-from profinfer.records import (
+from profinfer.records.capture import LOSS_ENTRY, MAGIC, Frame, FrameKind, json_frame, pack
+from profinfer.records.dtypes import (
     COUNTER_UNKNOWN,
     EXPERT_VALUES,
     EXPERTS_RECORD,
@@ -37,7 +37,7 @@ from profinfer.records import (
     Kind,
     SchedulerKind,
 )
-from profinfer.trace_writer import TraceWriter
+from profinfer.trace.writer import TraceWriter
 
 BASE = 1_000_000_000_000
 """When the recording starts; BOOTTIME ns."""

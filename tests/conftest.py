@@ -85,12 +85,12 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc] # xdist says nothing o
 
 
 _ELSEWHERE = (
-    "contract/", "emulated/", "fuzz/", "layout/", "plan/test_backends",
-    "plan/test_errors", "plan/test_events", "plan/test_foreign", "recorder_units/", "replay/",
-    "sql/", "test_", "tools/test_make", "trace_processor/", "ui/", "writer/",
+    "converting/", "describing/", "emulated/", "fuzz/", "kernel/", "probes/test_backends",
+    "probes/test_errors", "probes/test_foreign", "recorder_units/", "records/", "sql/", "test_",
+    "tools/test_make_dense", "tools/test_make_moe", "trace/", "trace_processor/",
 )  # fmt: skip
 """What does not care who else records here, and records nothing itself."""
-_TOGETHER = ("emulated/", "layout/", "plan/")
+_TOGETHER = ("describing/", "emulated/", "probes/")
 """Of these, what is shared by all files."""
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.describing.describe import describe
+from profinfer.describing.roots import Root
 from profinfer.errors import ProbeError
-from profinfer.layout import describe
-from profinfer.roots import Root
 from tests.conftest import require
 
 _STUBS = """

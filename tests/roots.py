@@ -113,7 +113,7 @@ def build_double(folder: Path, compiler: str = "gcc", flags: str = "") -> Path:
     """The library of the engine double, with debug information; its programs lie beside it."""
     require(compiler, shutil.which(compiler))
     subprocess.run(
-        ["sh", REPO / "tests/engine/build.sh", folder], check=True, timeout=120,
+        ["sh", REPO / "tests/double/build.sh", folder], check=True, timeout=120,
         env={"PATH": "/usr/bin:/bin", "CC": compiler, "CFLAGS": f"-g {flags}"},
     )  # fmt: skip
     folder.chmod(0o755)

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from profinfer import kernel
-from profinfer.elf import Elf
-from profinfer.target import executable_mappings
+from profinfer.engine.elf import Elf
+from profinfer.engine.target import executable_mappings
+from profinfer.kernel import features
 from profinfer.trace_processor import Session, Value, open_trace
 from tests.conftest import REPO, require
 
@@ -34,7 +34,7 @@ Row = tuple[Value, ...]
 def require_recording() -> None:
     """Skips where BPF programs cannot be attached or BCC is not installed."""
     require(
-        "root (to attach BPF programs)", os.geteuid() == 0 and not kernel.missing_capabilities()
+        "root (to attach BPF programs)", os.geteuid() == 0 and not features.missing_capabilities()
     )
     try:
         import bcc
@@ -47,7 +47,7 @@ def require_recording() -> None:
 
 @dataclass(frozen=True)
 class Engine:
-    """The engine double of tests/engine, built, and a private cache for what is learnt of it."""
+    """The engine double of tests/double, built, and a private cache for what is learnt of it."""
 
     folder: Path
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -78,7 +78,7 @@ def double_fixture(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     require_recording()
     folder = tmp_path_factory.getbasetemp() / "double"
     if not folder.exists():  # modules import this fixture one by one
-        subprocess.run([REPO / "tests/engine/build.sh", folder], check=True, timeout=120)
+        subprocess.run([REPO / "tests/double/build.sh", folder], check=True, timeout=120)
     return Engine(folder)
 
 

@@ -55,7 +55,7 @@ RETURNS TableOrSubquery AS
 QUERY = """\
 -- Which operators take longest?
 -- By total time.
-INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- title: Hot spots
 SELECT name FROM profinfer_operator;

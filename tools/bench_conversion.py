@@ -13,15 +13,15 @@ import numpy as np
 from bench_engine import Engine, RecorderProcess, decode_speed
 from bench_table import Row, at_most
 
-from profinfer import query, target
-from profinfer.capture import Frame, FrameKind, json_frame, read_capture
-from profinfer.converter import Converter
-from profinfer.elf import Elf
-from profinfer.layout import describe
+from profinfer.converting.converter import Converter
+from profinfer.describing.describe import describe
+from profinfer.engine import target
+from profinfer.engine.elf import Elf
 from profinfer.output import Output
-from profinfer.records import RECORD, WIDE_SIZE, Kind, SchedulerKind
-from profinfer.trace_processor import Session, open_trace
-from profinfer.trace_writer import TraceWriter
+from profinfer.records.capture import Frame, FrameKind, json_frame, read_capture
+from profinfer.records.dtypes import RECORD, WIDE_SIZE, Kind, SchedulerKind
+from profinfer.trace.writer import TraceWriter
+from profinfer.trace_processor import Session, open_trace, query
 
 
 def record(level: str, predict: int, threads: int, directory: Path) -> tuple[Path, Path]:
@@ -86,7 +86,7 @@ def bench_handlers(
 def _add_handlers(over: dict[str, list[float]], trace: Path) -> None:
     """What the recorder itself found, a part of the time."""
     sql = (
-        "INCLUDE PERFETTO MODULE profinfer.handlers;"
+        "INCLUDE PERFETTO MODULE profinfer.recording.handlers;"
         "SELECT handler, max(handler_ns) FROM profinfer_handler"
         " WHERE handler_ns IS NOT NULL GROUP BY 1"
     )

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from profinfer.elf import Elf
+from profinfer.describing.roots import find_root
+from profinfer.describing.sandbox import Request, ask
+from profinfer.describing.search import _wanted, experiment
+from profinfer.engine.elf import Elf
 from profinfer.errors import ProbeError
-from profinfer.layout_sandbox import Request, ask
-from profinfer.layout_search import _wanted, experiment
-from profinfer.roots import find_root
 
 RUNS = 7
 
@@ -45,7 +45,7 @@ def main() -> int:
     root = find_root(elves[0].machine, args.sysroot)
     files = [(elf, root.inside(elf.path)) for elf in elves]
     uid, gid, timeout = os.geteuid(), os.getegid(), 20.0
-    imports = "import profinfer.layout, profinfer.layout_search"
+    imports = "import profinfer.describing.describe, profinfer.describing.search"
     empty = Request([(elf.descriptor, path) for elf, path in files], 0, {}, root)
 
     def whole() -> None:

@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from profinfer import query
-from profinfer.records import Kind
-from profinfer.trace_processor import open_trace
+from profinfer.records.dtypes import Kind
+from profinfer.trace_processor import open_trace, query
 from tests.captures import MAIN, Capture, Shape, T, convert
 
 QUERIES = (

@@ -35,8 +35,8 @@ from bench_engine import (
     decode_speed,
 )
 
-from profinfer import query, target
-from profinfer.trace_processor import open_trace
+from profinfer.engine import target
+from profinfer.trace_processor import open_trace, query
 
 Figures = dict[str, float | None]
 

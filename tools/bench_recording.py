@@ -16,8 +16,8 @@ from bench_engine import GEMMA, PROMPT, ROOT, Engine, RecorderError, RecorderPro
 from bench_processes import Family
 from bench_table import Row, at_most, spread
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import RECORD
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD
 from profinfer.trace_processor import Session, open_trace
 
 _BARRIER = ("--level", "barrier")
@@ -27,10 +27,10 @@ _LOOK_S = 1.0
 """Between two looks at who is there: that takes milliseconds."""
 
 _OURS = """
-INCLUDE PERFETTO MODULE profinfer.delays;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.preemptions;
-INCLUDE PERFETTO MODULE profinfer.tokens;
+INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 WITH
   ours AS MATERIALIZED (
     SELECT utid, p.name AS process FROM thread JOIN process AS p USING (upid) WHERE pid IN ({pids})

@@ -5,7 +5,7 @@
 #   profinfer-perf.bpf.o   the handlers, perf transport
 #   scheduler.bpf.o        the scheduler's tracepoints, ring transport
 #   scheduler-perf.bpf.o   the same, perf transport
-#   launch.bpf.o           what stops a launched command (profinfer/launch.py)
+#   launch.bpf.o           what stops a launched command (profinfer/recording/launch.py)
 #
 # Both machines' on any machine: clang needs no cross compiler for BPF. An object that has not
 # changed is not touched. CLANG and LLVM_STRIP name the tools.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Opens a trace in the Perfetto UI, in a headless Chromium, and saves what one would see.
 
-The UI comes from `profinfer.ui`; nothing leaves the machine. The tests of the UI use
-`open_in_ui` too.
+The UI comes from `profinfer.trace_processor.ui`; nothing leaves the machine. The tests of the UI
+use `open_in_ui` too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import Page, sync_playwright
 
 from profinfer.errors import ProfinferError, QueryError, TraceError, TraceProcessorError, UsageError
-from profinfer.ui import serve
+from profinfer.trace_processor.ui import serve
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

@@ -139,7 +139,7 @@ missing_packages() {
         # Other kernels and processors (tests/emulated).
         command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
         command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
-        # An engine for another libc (tests/layout).
+        # An engine for another libc (tests/describing).
         command -v musl-gcc >/dev/null || echo musl-tools
         # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
         if [[ -z $(find_browser) ]] && ! grep -q '^ID=ubuntu' /etc/os-release; then echo chromium; fi

@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.converter import Converter
+from profinfer.converting.converter import Converter
 from profinfer.errors import OutputError, TraceError
 from profinfer.output import Output
-from profinfer.trace_writer import TraceWriter
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.trace.writer import TraceWriter
 
 
 class ConvertCommand:

@@ -9,19 +9,20 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from profinfer import kernel, target
-from profinfer.abilities import Abilities
 from profinfer.config import LEVELS
+from profinfer.describing.describe import describe_process
+from profinfer.describing.layout import Layout
+from profinfer.engine import target
+from profinfer.engine.stubs import read_redirection, with_audit
+from profinfer.engine.target import EngineObject
 from profinfer.errors import PrivilegeError, ProbeError, ProfinferError
-from profinfer.files import FileTarget
-from profinfer.layout import describe_process
-from profinfer.layout_data import Layout
-from profinfer.placement import Placer
-from profinfer.plan import Plan, make_plan
-from profinfer.ranks import describe_ranks
-from profinfer.recorder import Server
-from profinfer.stubs import read_redirection, with_audit
-from profinfer.target import EngineObject
+from profinfer.kernel import features
+from profinfer.probes.files import FileTarget
+from profinfer.probes.placement import Placer
+from profinfer.probes.plan import Plan, make_plan
+from profinfer.probes.ranks import describe_ranks
+from profinfer.recording.abilities import Abilities
+from profinfer.recording.recorder import Server
 
 
 class DoctorCommand:
@@ -67,7 +68,7 @@ def _look(args: argparse.Namespace, here: Abilities) -> int:
         show("kernel", _kernel)
         show("capabilities", _capabilities)
         show("uprobes", here.uprobes)
-        show("tracefs", lambda: str(kernel.tracefs()))
+        show("tracefs", lambda: str(features.tracefs()))
         show("loader", here.loaders)
         show("transport", here.transport)
         show("counters", here.counters)
@@ -105,7 +106,7 @@ def _kernel() -> str:
 
 
 def _capabilities() -> str:
-    missing = kernel.missing_capabilities()
+    missing = features.missing_capabilities()
     if missing:
         raise PrivilegeError(f"missing {', '.join(missing)}", "run profinfer as root (sudo)")
     return "sufficient"

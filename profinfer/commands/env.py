@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from profinfer.stubs import with_audit
+from profinfer.engine.stubs import with_audit
 
 _EXAMPLES = """\
 examples:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profinfer.config import LEVELS, Config
-from profinfer.counters import Wanted, want
-from profinfer.files import FileTarget
+from profinfer.kernel.counters import Wanted, want
+from profinfer.kernel.presets import cpu_names, planned_pmus
 from profinfer.output import Output
-from profinfer.plan import check
-from profinfer.plan_file import dump, plan_json
-from profinfer.presets import cpu_names, planned_pmus
+from profinfer.probes.files import FileTarget
+from profinfer.probes.plan import check
+from profinfer.probes.plan_file import dump, plan_json
 
 _EXAMPLES = """\
 examples:

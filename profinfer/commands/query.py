@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from profinfer import query
-from profinfer.expand import expand
-from profinfer.trace_processor import SQL_DIR, Session, is_cut, open_trace
+from profinfer.trace_processor import SQL_DIR, Session, is_cut, open_trace, query
+from profinfer.trace_processor.expand import expand
 
 _EXAMPLES = """\
 examples:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profinfer.config import LEVELS, LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
+from profinfer.engine.target import process_name
 from profinfer.errors import OutputError, ProfinferError
-from profinfer.launch import describe_status
 from profinfer.output import Lent, Output, give_to_caller
-from profinfer.recording import Recording, allow_files, check_privileges
-from profinfer.result import Progress, Result
-from profinfer.target import process_name
+from profinfer.recording.launch import describe_status
+from profinfer.recording.recording import Recording, allow_files, check_privileges
+from profinfer.recording.result import Progress, Result
 
 if TYPE_CHECKING:
-    from profinfer.system_trace import SystemTrace
+    from profinfer.recording.system_trace import SystemTrace
 
 _EXAMPLES = """\
 examples:
@@ -176,10 +176,10 @@ class _Outputs:
         if not self.capture.size:
             return
         # Here: who waits for a recording to end does without them.
-        from profinfer.capture import read_capture
-        from profinfer.converter import Converter
-        from profinfer.priority import give_way
-        from profinfer.trace_writer import TraceWriter
+        from profinfer.converting.converter import Converter
+        from profinfer.kernel.priority import give_way
+        from profinfer.records.capture import read_capture
+        from profinfer.trace.writer import TraceWriter
 
         give_way()  # the target may go on
         converter = Converter(TraceWriter(self.trace))
@@ -258,7 +258,7 @@ class _LiveLine:
 def _beside(config: Config) -> AbstractContextManager[SystemTrace | None]:
     if config.system is None:
         return nullcontext()
-    from profinfer.system_trace import SystemTrace  # here: as a rule nobody asks for it
+    from profinfer.recording.system_trace import SystemTrace  # here: as a rule nobody asks for it
 
     return SystemTrace(Path(config.system), Path(config.output))
 

@@ -18,7 +18,9 @@ class UiCommand:
         )
 
     def run(self, args: argparse.Namespace) -> int:
-        from profinfer.ui import serve  # a web server in every recorder would take 8 MB
+        from profinfer.trace_processor.ui import (
+            serve,  # a web server in every recorder would take 8 MB
+        )
 
         server, url = serve(args.trace, args.port)
         print(url)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from profinfer.columns import I64, Mask
-from profinfer.slices import BARRIER_COUNTS, INF, Graph
+from profinfer.converting.slices import BARRIER_COUNTS, INF, Graph
+from profinfer.records.columns import I64, Mask
 
 
 class BarrierHabits:

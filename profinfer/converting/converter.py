@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer import packets
-from profinfer.capture import Frame, FrameKind
-from profinfer.counter_tracks import NOTHING_COUNTED, CounterTracks
+from profinfer.converting.counter_tracks import NOTHING_COUNTED, CounterTracks
+from profinfer.converting.experts import Experts
+from profinfer.converting.memory_events import MemoryEvents
+from profinfer.converting.models import describe_model
+from profinfer.converting.sequences import Sequences
+from profinfer.converting.slices import Chunk, Columns, Graph, Operators
+from profinfer.converting.structure import Fused, Structure, Structures, Tensor
+from profinfer.converting.timeline import Timeline
+from profinfer.describing.layout import Layout
 from profinfer.errors import ProbeError, TraceError
-from profinfer.experts import Experts
-from profinfer.lanes import Lanes
-from profinfer.layout_data import Layout
-from profinfer.losses import Losses
-from profinfer.memory_events import MemoryEvents
-from profinfer.models import describe_model
-from profinfer.records import RECORD, Kind, join, select
-from profinfer.scheduling import Scheduling
-from profinfer.sequences import Sequences
-from profinfer.slices import Chunk, Columns, Graph, Operators
-from profinfer.structure import Fused, Structure, Structures, Tensor
-from profinfer.timeline import Timeline
-from profinfer.trace_writer import Arguments, TraceWriter
-from profinfer.wide import WideQueue
+from profinfer.records.capture import Frame, FrameKind
+from profinfer.records.dtypes import RECORD, Kind, join, select
+from profinfer.records.wide import WideQueue
+from profinfer.scheduling.scheduler import Scheduling
+from profinfer.trace import packets
+from profinfer.trace.lanes import Lanes
+from profinfer.trace.losses import Losses
+from profinfer.trace.writer import Arguments, TraceWriter
 
 _INSTANT = pb.TrackEvent.TYPE_INSTANT
 _UNKNOWN = "operator of an unknown graph"

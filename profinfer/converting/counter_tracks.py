@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from profinfer import packets
-from profinfer.columns import I64
-from profinfer.lanes import Lanes
-from profinfer.packets import Column, Template
-from profinfer.readings import UNKNOWN, Readings
-from profinfer.records import Kind, Records, select
-from profinfer.slices import Operators, Threads
-from profinfer.trace_writer import TraceWriter
+from profinfer.converting.readings import UNKNOWN, Readings
+from profinfer.converting.slices import Operators, Threads
+from profinfer.records.columns import I64
+from profinfer.records.dtypes import Kind, Records, select
+from profinfer.trace import packets
+from profinfer.trace.lanes import Lanes
+from profinfer.trace.packets import Column, Template
+from profinfer.trace.writer import TraceWriter
 
 NOTHING_COUNTED: dict[str, Any] = {"events": [], "leaders": [], "records": 0}
 _CPU_TIME = "CPU time"

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.lanes import Lanes
-from profinfer.records import EXPERT_VALUES, EXPERTS_RECORD, EXPERTS_UNREAD, Kind, Records
-from profinfer.slices import Graph, Ubatch
-from profinfer.structure import Structure, Tensor
-from profinfer.trace_writer import TraceWriter
+from profinfer.converting.slices import Graph, Ubatch
+from profinfer.converting.structure import Structure, Tensor
+from profinfer.records.dtypes import EXPERT_VALUES, EXPERTS_RECORD, EXPERTS_UNREAD, Kind, Records
+from profinfer.trace.lanes import Lanes
+from profinfer.trace.writer import TraceWriter
 
 _INSTANT = pb.TrackEvent.TYPE_INSTANT
 _ROUTED, _IDS = "MUL_MAT_ID", 2

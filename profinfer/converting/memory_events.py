@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer import packets
-from profinfer.lanes import Lanes
-from profinfer.layout_data import printable
-from profinfer.records import RECORD, Kind, Records, join, select
-from profinfer.trace_writer import Arguments, TraceWriter
+from profinfer.describing.layout import printable
+from profinfer.records.dtypes import RECORD, Kind, Records, join, select
+from profinfer.trace import packets
+from profinfer.trace.lanes import Lanes
+from profinfer.trace.writer import Arguments, TraceWriter
 
 _INSTANT = pb.TrackEvent.TYPE_INSTANT
 _U64 = np.uint64

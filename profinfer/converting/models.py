@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from profinfer.converting.structure import layer_of
+from profinfer.describing.layout import clean, printable
+from profinfer.describing.sandbox import nobody
 from profinfer.errors import TraceError
-from profinfer.layout_data import clean, printable
-from profinfer.layout_sandbox import nobody
-from profinfer.structure import layer_of
 
 _CHILD = Path(__file__).with_name("gguf_child.py")
 _SECONDS, _PATIENCE = 20, 40

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.columns import I64, Mask
-from profinfer.records import Kind
-from profinfer.slices import Columns, Graph
-from profinfer.structure import Structure
+from profinfer.converting.slices import Columns, Graph
+from profinfer.converting.structure import Structure
+from profinfer.records.columns import I64, Mask
+from profinfer.records.dtypes import Kind
 
 
 class Nodes:

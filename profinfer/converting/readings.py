@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from profinfer.columns import I64, U64, Mask
-from profinfer.records import COUNTER_GENERATION, COUNTER_UNKNOWN, Records
-from profinfer.slices import Threads
+from profinfer.converting.slices import Threads
+from profinfer.records.columns import I64, U64, Mask
+from profinfer.records.dtypes import COUNTER_GENERATION, COUNTER_UNKNOWN, Records
 
 UNKNOWN = 0
 """In the place of a value that could not be read: all others are above it."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.lanes import Lanes
-from profinfer.slices import Ubatch
-from profinfer.trace_writer import TraceWriter
+from profinfer.converting.slices import Ubatch
+from profinfer.trace.lanes import Lanes
+from profinfer.trace.writer import TraceWriter
 
 _BEGIN = pb.TrackEvent.TYPE_SLICE_BEGIN
 

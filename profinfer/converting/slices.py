@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.columns import I64, Mask
-from profinfer.records import Records
-from profinfer.structure import Structure
+from profinfer.converting.structure import Structure
+from profinfer.records.columns import I64, Mask
+from profinfer.records.dtypes import Records
 
 INF = np.iinfo(np.int64).max
 """The end of what has not ended."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.layout_data import Layout
-from profinfer.records import STRUCTURE_RECORD, TENSOR_RECORD, WIDE_HEADER, Records
+from profinfer.describing.layout import Layout
+from profinfer.records.dtypes import STRUCTURE_RECORD, TENSOR_RECORD, WIDE_HEADER, Records
 
 _VIEW_OPS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"}
 _LAYER = re.compile(r"^blk\.(\d+)\.|^[^ ]*-(\d+)(?: |$)|^cache_\w+_l(\d+)(?: |$)")

@@ -16,13 +16,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from profinfer.barriers import BarrierHabits
-from profinfer.columns import I64, Mask
-from profinfer.losses import Loss
-from profinfer.nodes import Nodes
-from profinfer.records import RECORD, Kind, Records, join, select
-from profinfer.slices import INF, Chunk, Columns, Graph, Operators, Threads, Ubatch
-from profinfer.structure import Structure
+from profinfer.converting.barriers import BarrierHabits
+from profinfer.converting.nodes import Nodes
+from profinfer.converting.slices import INF, Chunk, Columns, Graph, Operators, Threads, Ubatch
+from profinfer.converting.structure import Structure
+from profinfer.records.columns import I64, Mask
+from profinfer.records.dtypes import RECORD, Kind, Records, join, select
+from profinfer.trace.losses import Loss
 
 _BOUNDS = (Kind.GRAPH_BEGIN, Kind.GRAPH_END, Kind.UBATCH_BEGIN)
 """What begins or ends a graph: a ubatch that begins ends the graph before it."""

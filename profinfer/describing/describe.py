@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from profinfer import cache, target
-from profinfer.elf import Elf
-from profinfer.errors import ProbeError, TargetError
-from profinfer.layout_data import (
+from profinfer import cache
+from profinfer.describing.layout import (
     FORMAT,
     MAX_JSON,
     BackendLayout,
@@ -24,7 +22,10 @@ from profinfer.layout_data import (
     TypeInfo,
     UbatchLayout,
 )
-from profinfer.roots import Root, own_root, root_of
+from profinfer.describing.roots import Root, own_root, root_of
+from profinfer.engine import target
+from profinfer.engine.elf import Elf
+from profinfer.errors import ProbeError, TargetError
 
 __all__ = [
     "BackendLayout",
@@ -94,7 +95,7 @@ def _known(
     place = cache.cache_file("layout", _cache_key([elf for elf, _ in files], uid, root.identity))
     found = _cached(place) if place else None
     if found is None:
-        from profinfer.layout_search import experiment  # here: once
+        from profinfer.describing.search import experiment  # here: once
 
         found, final = experiment(files, uid, gid, timeout, root)
         if place and final:

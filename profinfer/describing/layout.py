@@ -1,7 +1,7 @@
 """What an engine's structures look like: plain data, checked whenever it is read back.
 
-Nothing here is computed; `profinfer.layout` finds the values by experiment. The JSON comes from a
-process that ran a stranger's code, or from a file, so `from_json` believes nothing.
+Nothing here is computed; `profinfer.describing.describe` finds the values by experiment. The JSON
+comes from a process that ran a stranger's code, or from a file, so `from_json` believes nothing.
 """
 
 from __future__ import annotations

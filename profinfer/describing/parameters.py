@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from profinfer.describing.layout import Layout
 from profinfer.errors import ProbeError
-from profinfer.layout_data import Layout
-from profinfer.limits import SOURCES
+from profinfer.records.limits import SOURCES
 
 TENSOR_MAX = 512
 """The longest struct ggml_tensor that bpf/ has room for, in bytes."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from profinfer.built import describer
+from profinfer.describing.layout import MAX_JSON, clean
+from profinfer.describing.roots import Root
 from profinfer.errors import ProbeError
-from profinfer.layout_data import MAX_JSON, clean
-from profinfer.roots import Root
 
 _TAIL = 2048
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from profinfer.elf import Elf
+from profinfer.describing.layout import Layout, clean
+from profinfer.describing.roots import Root
+from profinfer.describing.sandbox import Answer, Request, ask
+from profinfer.engine.elf import Elf
 from profinfer.errors import ProbeError
-from profinfer.layout_data import Layout, clean
-from profinfer.layout_sandbox import Answer, Request, ask
-from profinfer.roots import Root
 
 #: The functions the experiments may call (bpf/describe/); the first are indispensable.
 REQUIRED = ("ggml_init", "ggml_new_tensor_4d", "ggml_mul_mat", "ggml_op_name", "ggml_type_name")

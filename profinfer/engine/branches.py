@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.elf import Elf
+from profinfer.engine.elf import Elf
 from profinfer.errors import TargetError
 
 _Ints = npt.NDArray[np.integer[Any]]

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from profinfer import cache
-from profinfer.aside import aside
-from profinfer.backends import backend_functions
-from profinfer.elf import Elf, Symbol
+from profinfer.engine.aside import aside
+from profinfer.engine.backends import backend_functions
+from profinfer.engine.elf import Elf, Symbol
+from profinfer.engine.points import REDIRECTED, SYMBOLS
+from profinfer.engine.relocations import Word, linkage_words
+from profinfer.engine.sites import Site, direct_references, entry_sites
 from profinfer.errors import TargetError
-from profinfer.points import REDIRECTED, SYMBOLS
-from profinfer.relocations import Word, linkage_words
-from profinfer.sites import Site, direct_references, entry_sites
 
 _MARK = re.compile(
     r"^(ggml_(init|barrier|graph_compute|cpu_extra_compute_forward"

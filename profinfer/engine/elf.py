@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from profinfer.errors import TargetError
 
 if TYPE_CHECKING:
-    from profinfer.symbols import SymbolTable
+    from profinfer.engine.symbols import SymbolTable
 
 MACHINES = {62: "x86-64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
 
@@ -277,7 +277,7 @@ class Elf:
     @cached_property
     def symbols(self) -> SymbolTable:
         """Every defined function of .dynsym and .symtab."""
-        from profinfer.symbols import SymbolTable  # here: it takes numpy, which not all need
+        from profinfer.engine.symbols import SymbolTable  # here: it takes numpy, which not all need
 
         try:
             return SymbolTable(self.symbol_tables())

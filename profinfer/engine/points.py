@@ -17,7 +17,6 @@ class Point(NamedTuple):
     """Without any required point of a level, the level cannot be recorded."""
 
 
-# On survival of these symbols in shipped builds, see ARCHITECTURE.md.
 _PROCESS_UBATCH = r"_ZN13llama_context14process_ubatchE\w+"
 POINTS = (
     Point("token", "on_ubatch", _PROCESS_UBATCH),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from profinfer.elf import Elf, Symbol
+from profinfer.engine.elf import Elf, Symbol
 
 _ENTRY_BLOCK = 256
 """Bytes looked at: far more than arguments survive."""
@@ -98,7 +98,10 @@ def direct_references(elf: Elf, address: int) -> list[int]:
     pointers in data are not looked for. Raises TargetError when the file is damaged or for
     another processor.
     """
-    from profinfer.branches import references, short_jumps  # here: numpy is for who places probes
+    from profinfer.engine.branches import (  # here: numpy is for who places probes
+        references,
+        short_jumps,
+    )
 
     places, targets = references(elf)
     found = [int(place) for place in places[targets == address]]
@@ -116,7 +119,7 @@ def direct_references(elf: Elf, address: int) -> list[int]:
 
 def _first_target(elf: Elf, symbol: Symbol, last: int) -> int:
     """The lowest address after the entry, up to `last`, that anything leads to; else last + 1."""
-    from profinfer.branches import references, short_jumps  # as above
+    from profinfer.engine.branches import references, short_jumps  # as above
 
     entry = symbol.value
     _, targets = references(elf)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from profinfer.built import AUDIT
-from profinfer.elf import Elf, Symbol
+from profinfer.engine.elf import Elf, Symbol
+from profinfer.engine.relocations import Word
+from profinfer.engine.target import Mapping, executable_mappings
 from profinfer.errors import KernelError, TargetError
-from profinfer.relocations import Word
-from profinfer.target import Mapping, executable_mappings
 
 FUNCTIONS = (
     "ggml_cpu_extra_compute_forward",

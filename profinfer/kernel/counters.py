@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from profinfer.errors import UsageError
-from profinfer.limits import COUNTER_MAX
-from profinfer.perf_events import Event, MissingEvent, Source, parse_event
-from profinfer.pmus import Pmus
-from profinfer.presets import Preset, presets
+from profinfer.kernel.perf_events import Event, MissingEvent, Source, parse_event
+from profinfer.kernel.pmus import Pmus
+from profinfer.kernel.presets import Preset, presets
+from profinfer.records.limits import COUNTER_MAX
 
 _ROLES = {
     "cycles": "cycles", "cpu-cycles": "cycles", "cpu_cycles": "cycles",

@@ -17,9 +17,9 @@ import difflib
 import re
 from dataclasses import dataclass, replace
 
-from profinfer import kernel
 from profinfer.errors import ProfinferError, UsageError
-from profinfer.pmus import Pmu, Pmus
+from profinfer.kernel import features
+from profinfer.kernel.pmus import Pmu, Pmus
 
 CORE = "core"
 """In the place of a PMU's name: the one inside the CPU, whichever that is."""
@@ -138,7 +138,7 @@ def _tracepoint(name: str, *, foreign: bool) -> Source:
     found = Source(_TRACEPOINT, tracepoint=name)
     if foreign:
         return found
-    events = kernel.tracefs() / "events"
+    events = features.tracefs() / "events"
     if (events / system / event / "id").is_file():
         return found
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from profinfer.pmus import Pmu, Pmus, parse_bits
+from profinfer.kernel.pmus import Pmu, Pmus, parse_bits
 
 FILE = Path(__file__).with_name("counters.yaml")
 _CPUINFO = Path("/proc/cpuinfo")

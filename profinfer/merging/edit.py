@@ -7,7 +7,7 @@ from typing import Any
 from profinfer.merging.numbering import Numbers
 from profinfer.merging.own import renumber_interned
 from profinfer.merging.survey import BOOTTIME, Survey, stays
-from profinfer.varints import field
+from profinfer.trace.varints import field
 
 _LIFECYCLE = ("tracing_started", "all_data_sources_started", "tracing_disabled",
               "all_data_sources_flushed", "read_tracing_buffers_completed")  # fmt: skip

@@ -14,7 +14,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import (
 from profinfer.merging.groups import Group
 from profinfer.merging.numbering import Numbering
 from profinfer.merging.survey import BOOTTIME, MONOTONIC, Snapshot, Survey
-from profinfer.varints import field
+from profinfer.trace.varints import field
 
 _TRACK = 0x70726F66696E6572
 """Our track's uuid; a merged trace that is merged again has it already, which is right."""

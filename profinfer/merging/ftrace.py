@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from profinfer import varints
 from profinfer.merging import wire
+from profinfer.trace import varints
 
 SCHED_SWITCH, SCHED_WAKING = 4, 20
 

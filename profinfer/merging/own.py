@@ -15,11 +15,11 @@ import numpy as np
 
 from profinfer.merging import scan, wire
 from profinfer.merging.scan import Packets
-from profinfer.packets import ANNOTATIONS
+from profinfer.trace.packets import ANNOTATIONS
 
 _TENSOR = 1
 _MARK = dict(enumerate(ANNOTATIONS[:3], _TENSOR))
-"""Every sequence of ours begins by interning these (trace_writer.py)."""
+"""Every sequence of ours begins by interning these (trace/writer.py)."""
 
 _NUMBERED = {
     "graph_id": "graph", "structure_id": "structure", "ubatch_id": "ubatch", "tensor_id": "tensor",

@@ -20,7 +20,7 @@ from profinfer.merging.own import events
 from profinfer.merging.scan import Packets
 from profinfer.merging.source import Chunk
 from profinfer.merging.survey import Survey, parse
-from profinfer.varints import field, sizes, varint
+from profinfer.trace.varints import field, sizes, varint
 
 _RARE = (scan.CLOCK_SNAPSHOT, scan.SERVICE_EVENT, scan.TRACE_STATS, scan.TRACK_DESCRIPTOR)
 _TRACK_FIELDS = (11, 31, 45)

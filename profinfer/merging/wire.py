@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.varints import decode
+from profinfer.trace.varints import decode
 
 Bytes = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int64]

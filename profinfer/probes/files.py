@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from profinfer.description import is_engine
+from profinfer.describing.describe import describe
+from profinfer.describing.layout import Layout
+from profinfer.describing.roots import find_root, is_native
+from profinfer.engine.description import is_engine
+from profinfer.engine.target import EngineObject, file_object
 from profinfer.errors import TargetError
-from profinfer.hitcost import HitCost
-from profinfer.layout import describe
-from profinfer.layout_data import Layout
-from profinfer.placement import Placer
-from profinfer.plan import Plan, make_plan
-from profinfer.ranks import RANKS
-from profinfer.roots import find_root, is_native
-from profinfer.target import EngineObject, file_object
+from profinfer.probes.hitcost import HitCost
+from profinfer.probes.placement import Placer
+from profinfer.probes.plan import Plan, make_plan
+from profinfer.probes.ranks import RANKS
 
 _HOME = "ggml_init"
 _ELF = b"\x7fELF"

@@ -14,7 +14,7 @@ from typing import Any
 
 from profinfer import cache
 from profinfer.built import recorder_binary
-from profinfer.elf import Elf
+from profinfer.engine.elf import Elf
 
 Ask = Callable[..., dict[str, Any]]
 """ask(verb, **members): the recorder's answer."""

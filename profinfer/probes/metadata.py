@@ -8,10 +8,10 @@ from typing import Any
 
 from profinfer import __version__
 from profinfer.config import Config
-from profinfer.hitcost import HitCost
-from profinfer.layout_data import Layout
-from profinfer.plan import Plan
-from profinfer.target import EngineObject
+from profinfer.describing.layout import Layout
+from profinfer.engine.target import EngineObject
+from profinfer.probes.hitcost import HitCost
+from profinfer.probes.plan import Plan
 
 
 def known_json(

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from profinfer.description import Function
-from profinfer.elf import Elf
-from profinfer.hitcost import HitCost
-from profinfer.points import REDIRECTED
-from profinfer.sites import Site, cheapest, entry_sites
-from profinfer.stubs import STUBS_SYMBOL, Redirection, Stub, bypasses
-from profinfer.target import EngineObject
+from profinfer.engine.description import Function
+from profinfer.engine.elf import Elf
+from profinfer.engine.points import REDIRECTED
+from profinfer.engine.sites import Site, cheapest, entry_sites
+from profinfer.engine.stubs import STUBS_SYMBOL, Redirection, Stub, bypasses
+from profinfer.engine.target import EngineObject
+from profinfer.probes.hitcost import HitCost
 
 STUB, DIRECT = "stub", "direct"
 _ENDBR = 4

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from profinfer.config import LEVELS
-from profinfer.description import describe
+from profinfer.engine.description import describe
+from profinfer.engine.points import POINTS, REQUIRED, Point
+from profinfer.engine.target import EngineObject
 from profinfer.errors import ProbeError
-from profinfer.placement import Place, Placer
-from profinfer.points import POINTS, REQUIRED, Point
-from profinfer.target import EngineObject
+from profinfer.probes.placement import Place, Placer
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from profinfer.backends import backend_of_file
 from profinfer.config import Config
-from profinfer.description import describe
-from profinfer.elf import Elf
-from profinfer.layout_data import Layout
-from profinfer.metadata import known_json
-from profinfer.parameters import layout_parameters
-from profinfer.placement import Call
-from profinfer.plan import Plan, Probe
-from profinfer.points import REQUIRED
-from profinfer.ranks import describe_ranks
-from profinfer.stubs import Redirection
-from profinfer.target import EngineObject
+from profinfer.describing.layout import Layout
+from profinfer.describing.parameters import layout_parameters
+from profinfer.engine.backends import backend_of_file
+from profinfer.engine.description import describe
+from profinfer.engine.elf import Elf
+from profinfer.engine.points import REQUIRED
+from profinfer.engine.stubs import Redirection
+from profinfer.engine.target import EngineObject
+from profinfer.probes.metadata import known_json
+from profinfer.probes.placement import Call
+from profinfer.probes.plan import Plan, Probe
+from profinfer.probes.ranks import describe_ranks
 
 if TYPE_CHECKING:
-    from profinfer.counters import Wanted
-    from profinfer.files import FileTarget
+    from profinfer.kernel.counters import Wanted
+    from profinfer.probes.files import FileTarget
 
 FORMAT = 1
 _CODE = 16

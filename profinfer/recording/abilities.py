@@ -6,15 +6,15 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from profinfer import kernel
-from profinfer.bcc_loader import load_bcc
-from profinfer.counters import want
 from profinfer.errors import KernelError
-from profinfer.hitcost import HitCost, hit_cost
-from profinfer.perf_events import GENERIC
-from profinfer.pmus import read_pmus
-from profinfer.presets import cpu_models, presets
-from profinfer.recorder import Server
+from profinfer.kernel import features
+from profinfer.kernel.counters import want
+from profinfer.kernel.perf_events import GENERIC
+from profinfer.kernel.pmus import read_pmus
+from profinfer.kernel.presets import cpu_models, presets
+from profinfer.probes.hitcost import HitCost, hit_cost
+from profinfer.recording.bcc_loader import load_bcc
+from profinfer.recording.recorder import Server
 
 _LAUNCH: dict[str, Any] = {
     "name": "launch",
@@ -66,10 +66,10 @@ class Abilities:
             f"record uses libbpf, which is part of {self._lend().program}",
             "libbpf loads programs" if self.means else "",
         ]
-        child = kernel.tracepoint_field("sched/sched_process_fork", "child_pid")
+        child = features.tracepoint_field("sched/sched_process_fork", "child_pid")
         source = _LAUNCH | {
             "parameters": {"CHILD_OFFSET": child},
-            "entries": {"stops": kernel.cpu_count()},
+            "entries": {"stops": features.cpu_count()},
         }
         try:
             load_bcc(source).close()

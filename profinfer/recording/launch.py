@@ -10,11 +10,11 @@ import signal
 from collections.abc import Callable
 
 from profinfer.config import Config
+from profinfer.engine.stubs import read_redirection, with_audit
+from profinfer.engine.target import EngineObject, ObjectFinder
 from profinfer.errors import TargetError
-from profinfer.plan import Plan, check, make_plan
-from profinfer.recorder import Message, Server
-from profinfer.stubs import read_redirection, with_audit
-from profinfer.target import EngineObject, ObjectFinder
+from profinfer.probes.plan import Plan, check, make_plan
+from profinfer.recording.recorder import Message, Server
 
 
 class Launched:

@@ -8,18 +8,18 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from profinfer import target
 from profinfer.config import Config
+from profinfer.describing.describe import describe_process
+from profinfer.engine import target
+from profinfer.engine.stubs import read_redirection
+from profinfer.engine.target import EngineObject, ObjectFinder
 from profinfer.errors import ProbeError, TargetError
-from profinfer.hitcost import hit_cost
-from profinfer.layout import describe_process
-from profinfer.metadata import start_json
-from profinfer.placement import Placer
-from profinfer.plan import check, make_plan
-from profinfer.plan_file import live_plan
-from profinfer.recorder import Server
-from profinfer.stubs import read_redirection
-from profinfer.target import EngineObject, ObjectFinder
+from profinfer.probes.hitcost import hit_cost
+from profinfer.probes.metadata import start_json
+from profinfer.probes.placement import Placer
+from profinfer.probes.plan import check, make_plan
+from profinfer.probes.plan_file import live_plan
+from profinfer.recording.recorder import Server
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ class Link:
             self._load(message["source"])
 
     def _load(self, source: Message) -> None:
-        from profinfer.bcc_loader import load_bcc  # here: as a rule nobody asks for it
+        from profinfer.recording.bcc_loader import load_bcc  # here: as a rule nobody asks for it
 
         try:
             loaded = load_bcc(source)

@@ -11,18 +11,19 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from profinfer import kernel, target
 from profinfer.config import Config
+from profinfer.engine import target
+from profinfer.engine.stubs import read_redirection
+from profinfer.engine.target import ObjectFinder
 from profinfer.errors import KernelError, PrivilegeError, TargetError
-from profinfer.launch import Launched, describe_status
+from profinfer.kernel import features
 from profinfer.output import Lent
-from profinfer.plan import Plan, check, make_plan
-from profinfer.planned import Planned
-from profinfer.recorder import Link, Message, Server, failure, pair
-from profinfer.result import Progress, Result
-from profinfer.signals import EndingSignals
-from profinfer.stubs import read_redirection
-from profinfer.target import ObjectFinder
+from profinfer.probes.plan import Plan, check, make_plan
+from profinfer.recording.launch import Launched, describe_status
+from profinfer.recording.planned import Planned
+from profinfer.recording.recorder import Link, Message, Server, failure, pair
+from profinfer.recording.result import Progress, Result
+from profinfer.recording.signals import EndingSignals
 
 _GRACE_S, _PATIENCE_S = 1.0, 20.0
 """Seconds in which a command may end whose engine has ended, and must when it is made to."""
@@ -32,7 +33,7 @@ _FILES = 1024
 
 def check_privileges() -> None:
     """PrivilegeError naming what is missing."""
-    missing = kernel.missing_capabilities()
+    missing = features.missing_capabilities()
     if missing:
         raise PrivilegeError(
             f"recording needs {', '.join(missing)}, which this process lacks",
@@ -160,9 +161,9 @@ class Recording:
 
     def _ask_counters(self) -> None:
         """Says which of the counters cannot be had, before anything begins."""
-        from profinfer.counters import want
-        from profinfer.pmus import read_pmus
-        from profinfer.presets import cpu_models
+        from profinfer.kernel.counters import want
+        from profinfer.kernel.pmus import read_pmus
+        from profinfer.kernel.presets import cpu_models
 
         wanted = want(self._config.counters, read_pmus(), cpu_models())
         self._counters = wanted.to_json()

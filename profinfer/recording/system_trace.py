@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from profinfer.errors import KernelError, ProfinferError, UsageError
-from profinfer.tracefs import TRACEFS, KeptBuffers
+from profinfer.kernel.tracefs import TRACEFS, KeptBuffers
 
 PROGRAMS = "PROFINFER_PERFETTO"
 """Environment variable: the folder with traced, traced_probes and perfetto."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from profinfer.errors import TraceError
-from profinfer.records import RECORD, WIDE_SIZE
+from profinfer.records.dtypes import RECORD, WIDE_SIZE
 
 FORMAT, _OLDEST = 2, 1
 """CAPTURE_FORMAT, and the oldest one that can be read."""

@@ -1,4 +1,4 @@
-"""The records of bpf/records.h as numpy dtypes; tests/contract compares the two."""
+"""The records of bpf/records.h as numpy dtypes; tests/records compares the two."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.limits import SOURCES
+from profinfer.records.limits import SOURCES
 
 
 class Kind(IntEnum):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from profinfer.records import TOKEN_RUN, TOKENS_RECORD, WIDE_SIZE, Kind, Records
+from profinfer.records.dtypes import TOKEN_RUN, TOKENS_RECORD, WIDE_SIZE, Kind, Records
 
 _HEADER = struct.Struct("<QIHBB")
 """struct wide_header"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from profinfer.columns import I64, U64, Mask
+from profinfer.records.columns import I64, U64, Mask
 
 
 def low(words: U64) -> I64:

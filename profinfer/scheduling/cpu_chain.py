@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profinfer.columns import I64
-from profinfer.losses import Gap
+from profinfer.records.columns import I64
+from profinfer.trace.losses import Gap
 
 STAND_IN = 5_000_000
 """Thread id of CPU 0's stand-in, CPU 1's is the next; above every real one (Linux: 2^22)."""

@@ -8,11 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.cpu_chain import PRIORITY, SLEEPING, STAND_IN, CpuChain, Links, stand_in_name
-from profinfer.ftrace import NONE, Switches, Wakings, bundle
-from profinfer.lanes import Lanes
-from profinfer.losses import Losses
-from profinfer.records import (
+from profinfer.records.dtypes import (
     RECORD,
     SWITCH_FROM_TARGET,
     SWITCH_TO_TARGET,
@@ -21,10 +17,21 @@ from profinfer.records import (
     join,
     select,
 )
-from profinfer.task_names import TaskNames
-from profinfer.thread_waits import ThreadWaits
-from profinfer.trace_writer import TraceWriter
-from profinfer.words import flag, low, signed, word
+from profinfer.records.words import flag, low, signed, word
+from profinfer.scheduling.cpu_chain import (
+    PRIORITY,
+    SLEEPING,
+    STAND_IN,
+    CpuChain,
+    Links,
+    stand_in_name,
+)
+from profinfer.scheduling.task_names import TaskNames
+from profinfer.scheduling.thread_waits import ThreadWaits
+from profinfer.trace.ftrace import NONE, Switches, Wakings, bundle
+from profinfer.trace.lanes import Lanes
+from profinfer.trace.losses import Losses
+from profinfer.trace.writer import TraceWriter
 
 _CLONE_THREAD = 0x10000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from profinfer.columns import I64
+from profinfer.records.columns import I64
 
 
 class Spans:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from profinfer.columns import I64
-from profinfer.records import Records
+from profinfer.records.columns import I64
+from profinfer.records.dtypes import Records
 
 UNKNOWN = "?"
 

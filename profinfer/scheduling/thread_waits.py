@@ -7,10 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from profinfer import packets
-from profinfer.columns import I64
-from profinfer.lanes import Lanes
-from profinfer.records import (
+from profinfer.records.columns import I64
+from profinfer.records.dtypes import (
     SWITCH_FROM_TARGET,
     SWITCH_HAS_CALL,
     SWITCH_TO_TARGET,
@@ -18,11 +16,13 @@ from profinfer.records import (
     SchedulerKind,
     select,
 )
-from profinfer.spans import Spans
-from profinfer.system_calls import YIELD, call_name
-from profinfer.task_names import TaskNames
-from profinfer.trace_writer import TraceWriter
-from profinfer.words import flag, low, signed, word
+from profinfer.records.words import flag, low, signed, word
+from profinfer.scheduling.spans import Spans
+from profinfer.scheduling.system_calls import YIELD, call_name
+from profinfer.scheduling.task_names import TaskNames
+from profinfer.trace import packets
+from profinfer.trace.lanes import Lanes
+from profinfer.trace.writer import TraceWriter
 
 _SLEEPS = 0x03
 """Of the states that a switch reports. One that is stopped (0x04, 0x08) is so wherever the signal

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.columns import I64
-from profinfer.packets import SEQUENCE_ID
-from profinfer.varints import encode, field, varint
+from profinfer.records.columns import I64
+from profinfer.trace.packets import SEQUENCE_ID
+from profinfer.trace.varints import encode, field, varint
 
 NONE: I64 = np.empty(0, np.int64)
 

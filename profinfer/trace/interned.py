@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perfetto_protos import trace_pb2 as pb
 from profinfer.errors import OutputError
-from profinfer.packets import SMALL_LIMIT
+from profinfer.trace.packets import SMALL_LIMIT
 
 
 class Table:

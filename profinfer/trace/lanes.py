@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.records import STRUCTURE_RECORD
-from profinfer.trace_writer import TraceWriter
+from profinfer.records.dtypes import STRUCTURE_RECORD
+from profinfer.trace.writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
 _RANK_SEQUENCES, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_FILES, _RANK_RECORDER = (

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.capture import ANY_CPU, LOSS_ENTRY
-from profinfer.lanes import Lanes
-from profinfer.records import (
+from profinfer.records.capture import ANY_CPU, LOSS_ENTRY
+from profinfer.records.dtypes import (
     FIRST_SCHEDULER_KIND,
     RECORD,
     WIDE_KINDS,
@@ -24,7 +23,8 @@ from profinfer.records import (
     Records,
     SchedulerKind,
 )
-from profinfer.trace_writer import TraceWriter
+from profinfer.trace.lanes import Lanes
+from profinfer.trace.writer import TraceWriter
 
 _MAX_CPUS = 1 << 16
 _BESIDE_SLICES = (Kind.COUNTERS, Kind.FAULT, Kind.FILE_READ)

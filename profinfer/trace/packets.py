@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.varints import varint
+from profinfer.trace.varints import varint
 
 Column = npt.NDArray[np.uint64] | npt.NDArray[np.uint32] | int
 

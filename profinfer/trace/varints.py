@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.columns import I64, U64
+from profinfer.records.columns import I64, U64
 
 
 def varint(value: int) -> bytes:

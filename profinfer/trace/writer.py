@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.columns import I64, U64
 from profinfer.errors import OutputError
-from profinfer.interned import Interned
 from profinfer.output import Output
-from profinfer.packets import (
+from profinfer.records.columns import I64, U64
+from profinfer.trace.interned import Interned
+from profinfer.trace.packets import (
     ANNOTATIONS,
     SEQUENCE_ID,
     SMALL_LIMIT,

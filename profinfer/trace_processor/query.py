@@ -165,10 +165,10 @@ def run(session: Session, sql: str) -> list[Table]:
 
 def recording_warnings(session: Session) -> list[tuple[str, str]]:
     """Return what ProfInfer's own records say against this trace: (message, hint) pairs."""
-    if not (SQL_DIR / "profinfer" / "warnings.sql").is_file():
+    if not (SQL_DIR / "profinfer" / "recording" / "warnings.sql").is_file():
         return []
     result = session.query(
-        "INCLUDE PERFETTO MODULE profinfer.warnings; "
+        "INCLUDE PERFETTO MODULE profinfer.recording.warnings; "
         "SELECT message, hint FROM profinfer_recording_warning"
     )
     return [(str(message or ""), str(hint or "")) for message, hint in result]

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from profinfer.trace.varints import decode
 from profinfer.trace_processor import rpc
-from profinfer.varints import decode
 
 Value: TypeAlias = int | float | str | bytes | None
 Array: TypeAlias = npt.NDArray[Any]

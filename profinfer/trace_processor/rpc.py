@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from profinfer.varints import varint
+from profinfer.trace.varints import varint
 
 # A `TraceProcessorRpcStream.msg` tag: field 1, length-delimited.
 FRAME_TAG = 0x0A

@@ -9,11 +9,12 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from profinfer import built, stubs
-from profinfer.elf import Elf
-from profinfer.stubs import Redirection, Stub
-from profinfer.target import executable_mappings
-from tests.kernel.own_probes import Counters
+from profinfer import built
+from profinfer.engine import stubs
+from profinfer.engine.elf import Elf
+from profinfer.engine.stubs import Redirection, Stub
+from profinfer.engine.target import executable_mappings
+from tests.recording.own_probes import Counters
 
 TIMEOUT = 30.0
 SITES = {"x86_64": {"nop1": 4, "nop5": 5, "nop10": 10}, "aarch64": {"nop": 4, "branch": 8}}

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import built, stubs
-from profinfer.elf import Elf
+from profinfer import built
+from profinfer.engine import stubs
+from profinfer.engine.elf import Elf
+from profinfer.engine.relocations import linkage_words
+from profinfer.engine.stubs import FUNCTIONS, Redirection, bypasses, read_redirection
 from profinfer.errors import TargetError
-from profinfer.relocations import linkage_words
-from profinfer.stubs import FUNCTIONS, Redirection, bypasses, read_redirection
 from tests.audit.conftest import Compile
 from tests.audit.process import Driver, base_of, driver, probes
 from tests.conftest import require

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.elf import Elf
-from profinfer.relocations import linkage_words
-from profinfer.stubs import FUNCTIONS, Stub, bypasses, read_redirection
+from profinfer.engine.elf import Elf
+from profinfer.engine.relocations import linkage_words
+from profinfer.engine.stubs import FUNCTIONS, Stub, bypasses, read_redirection
 from tests.audit.conftest import Compile
 from tests.audit.process import SITES, Driver, base_of, driver, probes
-from tests.kernel.own_probes import Refused
+from tests.recording.own_probes import Refused
 
 TIMES = (101, 13, 509)
 STEPS = (7, 3, 11)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
-from tests.cli.command import TIMEOUT, Recorded, profinfer
+from tests.commands.command import TIMEOUT, Recorded, profinfer
 from tests.conftest import Require
 
 
 def _build(repo: Path, folder: Path, cflags: str = "") -> Path:
     subprocess.run(
-        ["sh", repo / "tests/engine/build.sh", folder],
+        ["sh", repo / "tests/double/build.sh", folder],
         check=True,
         timeout=TIMEOUT,
         env={**os.environ, "CFLAGS": cflags},

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from profinfer.trace_processor import Session, open_trace
-from tests.cli.command import (
+from tests.commands.command import (
     REPO,
     Ran,
     Recorded,
@@ -42,14 +42,17 @@ def _query(trace: Path, sql: str) -> Ran:
 
 
 def _setting(session: Session, key: str) -> str | None:
-    sql = "INCLUDE PERFETTO MODULE profinfer.metadata; SELECT value FROM profinfer_recording"
+    sql = (
+        "INCLUDE PERFETTO MODULE profinfer.recording.metadata; "
+        "SELECT value FROM profinfer_recording"
+    )
     for (value,) in session.query(f"{sql} WHERE key = '{key}'"):
         return None if value is None else str(value)
     return None
 
 
 def _operators(session: Session) -> int:
-    sql = "INCLUDE PERFETTO MODULE profinfer.operators; SELECT count() FROM profinfer_operator"
+    sql = "INCLUDE PERFETTO MODULE profinfer.operators.runs; SELECT count() FROM profinfer_operator"
     ((count,),) = session.query(sql)
     assert isinstance(count, int)
     return count
@@ -187,7 +190,7 @@ def test_best_effort_records_the_levels_that_have_probe_points(
     with open_trace(tmp_path / "t.pftrace", trace_processor="wasm") as session:
         assert "ggml_barrier" in (_setting(session, "plan.missing.barrier") or "")
         assert _operators(session) > 0
-        session.query("INCLUDE PERFETTO MODULE profinfer.operators")
+        session.query("INCLUDE PERFETTO MODULE profinfer.operators.runs")
         waits = session.query("SELECT count(wait_dur) FROM profinfer_operator_slice")
         # Not 0: nobody looked.
         assert list(waits) == [(0,)]

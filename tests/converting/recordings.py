@@ -1,13 +1,13 @@
 """The real recording that is checked in, and what a trace of it says.
 
-data/known.raw.gz is a recording of tests/engine (two threads, two sequences, two backends). Made
-again by, in a folder with what tests/engine/build.sh builds and `poll: 0.002` in run.yaml:
+data/known.raw.gz is a recording of tests/double (two threads, two sequences, two backends). Made
+again by, in a folder with what tests/double/build.sh builds and `poll: 0.002` in run.yaml:
 
     profinfer record --config run.yaml --level barrier --raw known.raw -o known.pftrace -- \\
         ./known --threads 2 --layers 2 --prompt 7 --ubatch 5 --decode 5 --sequences 2 \\
         --backend2 --final-barrier > truth.json
     gzip -9n known.raw
-    python -m tests.replay.recordings     # from the root: writes data/known.json anew
+    python -m tests.converting.recordings     # from the root: writes data/known.json anew
 
 data/truth.json is what the engine itself counted in that run.
 """
@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, read_capture
-from profinfer.records import RECORD
+from profinfer.records.capture import LOSS_ENTRY, Frame, FrameKind, read_capture
+from profinfer.records.dtypes import RECORD
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import convert
 
@@ -100,7 +100,11 @@ def counts(session: Session, sql: str) -> dict[str, Any]:
     """The first column of a query to its second."""
     modules = "".join(
         f"INCLUDE PERFETTO MODULE {name};"
-        for name in ("profinfer.barriers", "profinfer.totals", "profinfer.tokens")
+        for name in (
+            "profinfer.operators.barriers",
+            "profinfer.operators.totals",
+            "profinfer.tokens.requests",
+        )
     )
     return {str(key): value for key, value in session.query(modules + sql)}
 

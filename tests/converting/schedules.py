@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from profinfer.records import Kind
+from profinfer.records.dtypes import Kind
 from tests.captures import BASE, CONTEXT, CPUS, MAIN, Capture, Operator, Run, Shape, T
 
 SECOND = 200

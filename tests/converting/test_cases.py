@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
-from profinfer.records import Kind
+from profinfer.records.dtypes import Kind
 from tests.captures import BASE, CONTEXT, MAIN, WORKER, Capture, T, convert
-from tests.writer.decode import Decoded, Slice, decode
-from tests.writer.schedules import SECOND
+from tests.converting.decode import Decoded, Slice, decode
+from tests.converting.schedules import SECOND
 
 NODES = [T("x"), T("a-0", "ADD", ("x",)), T("b-0", "ADD", ("a-0",)), T("c-0", "MUL", ("b-0",))]
 

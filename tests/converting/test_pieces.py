@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import Frame, FrameKind
-from profinfer.records import RECORD
+from profinfer.records.capture import Frame, FrameKind
+from profinfer.records.dtypes import RECORD
 from tests.captures import BASE, convert
 from tests.sql.test_scheduling import UNIT, schedule
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 from profinfer.__main__ import main
-from profinfer.capture import FORMAT, MAGIC, FrameKind, read_capture
 from profinfer.errors import TraceError
-from profinfer.records import Kind
+from profinfer.records.capture import FORMAT, MAGIC, FrameKind, read_capture
+from profinfer.records.dtypes import Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import convert, write_capture
-from tests.replay.recordings import DATA, boundaries, counts, frames, lossy, raw, summary
+from tests.converting.recordings import DATA, boundaries, counts, frames, lossy, raw, summary
 
 WHOLE = raw()
 EDGES = boundaries(WHOLE)
@@ -32,7 +32,7 @@ EDGES = boundaries(WHOLE)
 
 def warnings(session: Session) -> list[str]:
     found = session.query(
-        "INCLUDE PERFETTO MODULE profinfer.warnings; "
+        "INCLUDE PERFETTO MODULE profinfer.recording.warnings; "
         "SELECT message FROM profinfer_recording_warning"
     )
     return [str(message) for (message,) in found]
@@ -166,7 +166,7 @@ def test_a_lossy_recording_says_so(tmp_path: Path) -> None:
 def _complete_operators(trace: Path) -> set[tuple[object, ...]]:
     with open_trace(trace, trace_processor="wasm") as session:
         found = session.query(
-            "INCLUDE PERFETTO MODULE profinfer.operators; SELECT ts, dur, tid, s.name "
+            "INCLUDE PERFETTO MODULE profinfer.operators.runs; SELECT ts, dur, tid, s.name "
             "FROM profinfer_operator_slice s JOIN thread USING (utid) WHERE complete"
         )
         return set(found)
@@ -254,7 +254,7 @@ def test_frames_in_another_order_are_no_surprise(order: list[int]) -> None:
 _MEASURE = """
 import resource, sys
 from pathlib import Path
-from profinfer.capture import read_capture
+from profinfer.records.capture import read_capture
 from profinfer.errors import TraceError
 resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
 try:

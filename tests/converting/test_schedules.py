@@ -10,12 +10,12 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from profinfer.capture import LOSS_ENTRY, Frame, FrameKind
-from profinfer.records import Kind
+from profinfer.records.capture import LOSS_ENTRY, Frame, FrameKind
+from profinfer.records.dtypes import Kind
 from profinfer.trace_processor import open_trace
 from tests.captures import BASE, convert
-from tests.writer.decode import Decoded, Slice, decode
-from tests.writer.schedules import Schedule, Span, drains, lossy, schedules
+from tests.converting.decode import Decoded, Slice, decode
+from tests.converting.schedules import Schedule, Span, drains, lossy, schedules
 
 EXAMPLES = settings(
     max_examples=60,

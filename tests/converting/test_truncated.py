@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import MAGIC, Frame, FrameKind, pack
+from profinfer.records.capture import MAGIC, Frame, FrameKind, pack
 from profinfer.trace_processor import is_cut, open_trace
 from profinfer.trace_processor.trace_file import packet_bounds
 from tests.captures import BASE, MAIN, WORKER, Capture, T, convert, write_capture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.roots import find_root
+from profinfer.describing.roots import find_root
 from tests.conftest import require
 from tests.hostile import Place, make_root
-from tests.plan.conftest import sysroot
+from tests.probes.conftest import sysroot
 
 __all__ = ["sysroot"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from profinfer.elf import Elf
+from profinfer.engine.elf import Elf
 from tests.conftest import require
 
 _NATIVE = platform.machine()
@@ -44,7 +44,7 @@ def _build(repo: Path, folder: Path, compiler: str, flags: str = "", more: str =
     source.write_text(more)
     subprocess.run(
         [compiler, "-std=gnu11", "-O2", "-pthread", "-fPIC", "-shared", *flags.split(),
-         "-o", library, repo / "tests/engine/ggml.c", source],
+         "-o", library, repo / "tests/double/ggml.c", source],
         check=True, timeout=120,
     )  # fmt: skip
     return library
@@ -76,7 +76,7 @@ def _answers(
 
 
 def _is_known(answer: Answer) -> bool:
-    """Whether these are the double's own structs (tests/engine/ggml.c)."""
+    """Whether these are the double's own structs (tests/double/ggml.c)."""
     tensor = answer["tensor"]
     return (tensor["data"], tensor["name"], answer["version"], answer["ubatch"]) == (
         0, 8, "0.0.7-known", _UBATCH,

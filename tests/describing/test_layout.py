@@ -15,13 +15,13 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import profinfer.layout as layout_module
-import profinfer.layout_search as search_module
-from profinfer.elf import Elf
+import profinfer.describing.describe as layout_module
+import profinfer.describing.search as search_module
+from profinfer.describing.describe import Layout, TypeInfo, describe
+from profinfer.describing.sandbox import Answer, Request
+from profinfer.describing.sandbox import ask as ask_child
+from profinfer.engine.elf import Elf
 from profinfer.errors import ProbeError, TargetError
-from profinfer.layout import Layout, TypeInfo, describe
-from profinfer.layout_sandbox import Answer, Request
-from profinfer.layout_sandbox import ask as ask_child
 
 
 @pytest.fixture(scope="module")

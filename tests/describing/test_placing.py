@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from profinfer import built
-from profinfer.aside import aside
+from profinfer.describing.describe import Layout, describe
+from profinfer.describing.roots import Root, find_root
+from profinfer.engine.aside import aside
 from profinfer.errors import ProbeError
-from profinfer.layout import Layout, describe
-from profinfer.roots import Root, find_root
 from tests.conftest import require
 from tests.hostile import Place, make_root
 
@@ -30,7 +30,7 @@ def double(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The engine double, with a neighbour that it needs."""
     require("gcc", shutil.which("gcc"))
     folder = tmp_path_factory.mktemp("double")
-    sources = repo / "tests/engine"
+    sources = repo / "tests/double"
     for words in (
         ["-DOTHER_LIB", "-Wl,-soname,libneeded.so", "-o", "libneeded.so", sources / "other.c"],
         ["-o", "libknown.so", sources / "ggml.c", "-Wl,--no-as-needed", "libneeded.so"],
@@ -279,7 +279,7 @@ def test_without_root(
     paths = []
     for path in built.describer(os.uname().machine):
         paths.append(Path(shutil.copy(path, parts)))
-    monkeypatch.setattr("profinfer.layout_sandbox.describer", lambda _machine: tuple(paths))
+    monkeypatch.setattr("profinfer.describing.sandbox.describer", lambda _machine: tuple(paths))
 
     evil = build_evil(tmp_path)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import target
 from profinfer.__main__ import main
-from profinfer.layout import describe, describe_process
-from profinfer.layout_data import Layout
+from profinfer.describing.describe import describe, describe_process
+from profinfer.describing.layout import Layout
+from profinfer.engine import target
 from tests.conftest import REPO, require
 from tests.dwarf import members
 from tests.roots import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.layout_sandbox import nobody
+from profinfer.describing.sandbox import nobody
 from tests.hostile import Place, alive, report
 
 

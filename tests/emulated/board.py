@@ -14,8 +14,8 @@ from tests.conftest import REPO, require
 from tests.emulated.initramfs import Content
 from tests.emulated.machine import KERNELS, Result, compiler, processor
 from tests.emulated.machines import Task, Work, Workshop
-from tests.kernel.helpers import Truth
 from tests.recorder.recording import TIMEOUT, make_plan
+from tests.recording.helpers import Truth
 
 LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
 HOLD = "--wait 9 --hold 1000000"
@@ -120,7 +120,7 @@ def _compiler(machine: str) -> str:
 def _build(gcc: str, folder: Path) -> Path:
     require(gcc, shutil.which(gcc))
     subprocess.run(
-        ["sh", REPO / "tests/engine/build.sh", folder],
+        ["sh", REPO / "tests/double/build.sh", folder],
         check=True, timeout=TIMEOUT, env={"PATH": "/usr/bin:/bin", "CC": gcc},
     )  # fmt: skip
     return folder

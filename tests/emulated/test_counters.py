@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind
+from profinfer.records.capture import FrameKind
 from profinfer.trace_processor import open_trace
 from tests.emulated.board import Recording, captured
 from tests.emulated.machines import COUNTING, Machines, Task
@@ -25,9 +25,9 @@ SCHEDULE = "--threads 2 --decode 20 --work-us 0 --samples 0 --final-barrier"
 ONE_GROUP = "{cycles,instructions,stall_backend},page-faults"
 NINE = "instructions,cycles,r04:u,r03:u,r13:u,r23:u,r24:u,r2a:u,r67:u"
 COUNTED = """
-INCLUDE PERFETTO MODULE profinfer.counters;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.counters.readings;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 SELECT n.name, tid != pid, c.value, c.cpu_dur, c.counted_dur, k.op
 FROM profinfer_operator_counter AS c JOIN profinfer_counter AS n USING (counter_id)
 JOIN _operator_kind AS k USING (arg_set_id)
@@ -147,7 +147,7 @@ def test_a_preset_of_the_board(
         ("major-faults", "faults", 1, ""),
     ]
     metrics = """
-    INCLUDE PERFETTO MODULE profinfer.counter_metrics;
+    INCLUDE PERFETTO MODULE profinfer.counters.metrics;
     SELECT DISTINCT read_bytes, written_bytes, bandwidth, backend_stall_ratio, ipc > 0, complete
     FROM profinfer_operator_metric WHERE graph_id > 1"""
     assert query(trace, metrics) == [(0, 0, 0, 0, 1, 1)]

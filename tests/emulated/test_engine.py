@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind
+from profinfer.records.capture import FrameKind
 from tests.emulated.engine import engine_task, recorded
 from tests.emulated.machines import Machines, Task
-from tests.kernel.helpers import BAD_STATS, ending, number, rows
 from tests.matrix import Matrix
 from tests.recorder.recording import convert, drained, frame_json
+from tests.recording.helpers import BAD_STATS, ending, number, rows
 
 PREDICT = 4
 
@@ -44,7 +44,7 @@ def test_a_real_engine_is_recorded_on_arm64(
     assert hits["operator"] > 1000
     trace = convert(capture)
     _, slices, decoded, stats = rows(
-        trace, "INCLUDE PERFETTO MODULE profinfer.tokens", SLICES, DECODED, BAD_STATS
+        trace, "INCLUDE PERFETTO MODULE profinfer.tokens.requests", SLICES, DECODED, BAD_STATS
     )
     assert {category: count for category, count in slices} == {
         "ubatch": hits["graph"],

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.layout import describe
-from profinfer.parameters import layout_parameters
+from profinfer.describing.describe import describe
+from profinfer.describing.parameters import layout_parameters
 from tests.conftest import REPO, require
 from tests.emulated.guest import BPF_LIBRARIES, build
 from tests.emulated.machine import KERNELS, processor

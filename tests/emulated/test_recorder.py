@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import RECORD, Kind, SchedulerKind
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind, SchedulerKind
 from tests.emulated.board import DISK_BYTES, Counted, Recording, captured, counted, disk
 from tests.emulated.guest import build
 from tests.emulated.machine import KERNELS, Result, processor
 from tests.emulated.machines import Machines, Task, Work, Workshop
-from tests.kernel.helpers import KERNELS_OWN, assert_matches, ending, number, rows
 from tests.matrix import Matrix
 from tests.recorder.recording import convert, frame_json
+from tests.recording.helpers import KERNELS_OWN, assert_matches, ending, number, rows
 
 SCHEDULE = "--threads 2 --layers 3 --prompt 13 --decode 20 --sequences 2 --backend2"
 WITHOUT_RINGS = ("arm64-5.10", "x86-5.10")
@@ -129,7 +129,7 @@ def check_threads(trace: Path, kernel: Counted, tids: set[int]) -> None:
     """Switches and faults of the engine's threads are as many as the kernel has counted."""
     _, turns, switches, faults, losses = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.memory",
+        "INCLUDE PERFETTO MODULE profinfer.memory.paging",
         *(
             f"SELECT tid, count() FROM sched AS s JOIN thread USING (utid) WHERE {at} BETWEEN"
             f" {kernel.begin} AND {kernel.end} AND s.dur >= 0 GROUP BY 1"

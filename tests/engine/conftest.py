@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.elf import Elf
-from profinfer.hitcost import Ask
-from profinfer.recorder import Server
+from profinfer.engine.elf import Elf
+from profinfer.probes.hitcost import Ask
+from profinfer.recording.recorder import Server
 from tests.conftest import require
 from tests.support import require_recording
 

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from profinfer import built
-from profinfer.elf import Elf
+from profinfer.engine.elf import Elf
+from profinfer.engine.sites import entry_sites
 from profinfer.errors import KernelError
-from profinfer.hitcost import Ask, hit_cost
-from profinfer.recorder import Server
-from profinfer.sites import entry_sites
+from profinfer.probes.hitcost import Ask, hit_cost
+from profinfer.recording.recorder import Server
 from tests.conftest import require
-from tests.kernel.own_probes import EVENT, LINK, Refused, build_sites, counters
+from tests.recording.own_probes import EVENT, LINK, Refused, build_sites, counters
 from tests.support import Engine, double_fixture, waiting
 
 __all__ = ["double_fixture"]

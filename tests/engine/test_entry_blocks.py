@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from profinfer.elf import Symbol
+from profinfer.engine.elf import Symbol
+from profinfer.engine.sites import direct_references, entry_sites
 from profinfer.errors import TargetError
-from profinfer.sites import direct_references, entry_sites
-from tests.sites.conftest import Assemble, function
+from tests.engine.conftest import Assemble, function
 
 Expected = list[tuple[int, str]]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.elf import Elf
-from profinfer.hitcost import Ask, hit_cost
-from profinfer.sites import Site, cheapest, direct_references, entry_sites
+from profinfer.engine.elf import Elf
+from profinfer.engine.sites import Site, cheapest, direct_references, entry_sites
+from profinfer.probes.hitcost import Ask, hit_cost
 
 CASES = {
     "compare": ("mov (%rdi), %eax; cmp $1, %eax; je 1f; ret; 1: ret", [0, 2, 5]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from profinfer.records import EXPERT_VALUES, EXPERTS_RECORD, Kind
+from profinfer.records.dtypes import EXPERT_VALUES, EXPERTS_RECORD, Kind
 from tests.captures import MAIN, Capture
 from tests.sql.harness import ask, opened
 from tests.sql.test_experts import Recording, decode

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import EXPERT_VALUES, WIDE_HEADER, WIDE_SIZE, Kind
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import EXPERT_VALUES, WIDE_HEADER, WIDE_SIZE, Kind
 from tests.conftest import REPO, require
 from tests.experts.truth import (
     Batches,
@@ -25,8 +25,8 @@ from tests.experts.truth import (
     library,
     number_tokens,
 )
-from tests.kernel.helpers import BAD_STATS, PROFINFER, Rows, number, record, rows
 from tests.recorder.recording import attached, convert, make_plan
+from tests.recording.helpers import BAD_STATS, PROFINFER, Rows, number, record, rows
 from tests.support import (
     ENGINE_ONLY,
     family,
@@ -36,7 +36,7 @@ from tests.support import (
     wait_for,
 )
 
-EXPERTS = "INCLUDE PERFETTO MODULE profinfer.experts"
+EXPERTS = "INCLUDE PERFETTO MODULE profinfer.experts.activations"
 PRIME = 61
 MEANS: tuple[list[str], ...] = (
     ["--transport", "perf"],

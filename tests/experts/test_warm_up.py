@@ -6,7 +6,7 @@ from pathlib import Path
 
 from profinfer.trace_processor import open_trace
 from tests.experts.truth import ask, command, number_tokens
-from tests.kernel.helpers import number, record
+from tests.recording.helpers import number, record
 from tests.sql.harness import ready
 from tests.support import require_recording
 
@@ -20,7 +20,7 @@ def test_a_warm_up_is_not_routing(tmp_path: Path) -> None:
     truth = ask("60x4", BATCHES)
     with open_trace(trace) as session:
         layers, shares, missing = ready(session, "experts").values()
-        list(session.query("INCLUDE PERFETTO MODULE profinfer.experts"))
+        list(session.query("INCLUDE PERFETTO MODULE profinfer.experts.activations"))
         [(activations,)] = [
             tuple(row) for row in session.query("SELECT count() FROM profinfer_expert_activation")
         ]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from profinfer.counters import Wanted, want
 from profinfer.errors import UsageError
-from profinfer.perf_events import MissingEvent, Source, parse_event
-from profinfer.pmus import Pmus, read_pmus
-from profinfer.presets import FILE, cpu_models, cpu_names, planned_pmus, presets
+from profinfer.kernel.counters import Wanted, want
+from profinfer.kernel.perf_events import MissingEvent, Source, parse_event
+from profinfer.kernel.pmus import Pmus, read_pmus
+from profinfer.kernel.presets import FILE, cpu_models, cpu_names, planned_pmus, presets
 
 LITTLE, BIG = frozenset({0, 1, 2, 3}), frozenset({4, 5, 6, 7})
 

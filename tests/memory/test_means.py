@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import kernel
-from tests.cli.command import REPO, profinfer
+from profinfer.kernel import features
+from tests.commands.command import REPO, profinfer
 from tests.conftest import require
 
 EVENT = "filemap/mm_filemap_add_to_page_cache"
 ASK = """if True:
-    from profinfer.abilities import Abilities
-    from profinfer.recorder import Server
+    from profinfer.recording.abilities import Abilities
+    from profinfer.recording.recorder import Server
     with Server() as server:
         print(Abilities(lambda: server).memory())
 """
@@ -52,7 +52,7 @@ def test_doctor_names_the_events(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named_with_the_remedy(tmp_path: Path) -> None:
-    folder = kernel.tracefs() / "events/filemap"
+    folder = features.tracefs() / "events/filemap"
     faults, reads, hint = asked_where('mount --bind "$1" "$2"', tmp_path, folder)
     assert faults.startswith("page faults by the software events")
     assert reads == (
@@ -77,7 +77,7 @@ def test_what_is_not_allowed_is_named_with_the_remedy() -> None:
 
 def test_a_kernel_that_does_not_tell_sizes_is_named(tmp_path: Path) -> None:
     """As older ones do not."""
-    format_file = kernel.tracefs() / "events" / EVENT / "format"
+    format_file = features.tracefs() / "events" / EVENT / "format"
     lines = [line for line in format_file.read_text().splitlines() if " order;" not in line]
     (tmp_path / "format").write_text("\n".join(lines))
     said = asked_where('mount --bind "$1" "$2"', tmp_path / "format", format_file)

@@ -13,9 +13,9 @@ import gguf
 import numpy as np
 import pytest
 
-from profinfer import models
+from profinfer.converting import models
+from profinfer.converting.models import describe_model
 from profinfer.errors import TraceError
-from profinfer.models import describe_model
 
 STRING, ARRAY, UINT8, UINT32 = 8, 9, 0, 4
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from profinfer.capture import Frame, FrameKind
 from profinfer.merging.merge import Report, merge
 from profinfer.output import Replacement
+from profinfer.records.capture import Frame, FrameKind
 from tests.captures import BASE, CPUS, MAIN, PID, WORKER, Capture, T, convert
 from tests.merging.android import ASLEEP, BOOTED, WAKER, Android
 

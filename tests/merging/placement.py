@@ -13,7 +13,7 @@ from profinfer.trace_processor import Session
 SLACK_NS = 50_000
 
 _SLICES = """
-INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 SELECT t.tid, o.ts, o.busy_dur
 FROM profinfer_operator_slice AS o
 JOIN thread AS t USING (utid)

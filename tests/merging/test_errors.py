@@ -12,7 +12,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 
 from profinfer.errors import TraceError
 from profinfer.trace_processor import open_trace
-from tests.cli.command import fails, profinfer
+from tests.commands.command import fails, profinfer
 from tests.merging.inputs import OPERATORS, android, engine, merged, write_engine
 
 

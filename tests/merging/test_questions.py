@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import query
 from profinfer.errors import TraceError
-from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from profinfer.trace_processor import SQL_DIR, Session, open_trace, query
 from profinfer.trace_processor.session import sql_modules
 from tests.captures import BASE, WORKER, convert
+from tests.converting.recordings import frames
 from tests.merging.android import BOOTED
 from tests.merging.inputs import STEPS, android, engine, merged, write_engine
-from tests.replay.recordings import frames
 from tests.sql.test_scheduling import CPU1, FAULT, RUNS, SPINNER, UNIT, schedule
 
 READY = [path.stem for path in query.ready_queries()]
@@ -49,7 +48,7 @@ def contents(session: Session, module: str, table: str) -> list[tuple[object, ..
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    """A real recording of the known engine (tests/replay)."""
+    """A real recording of the known engine (tests/converting)."""
     folder = tmp_path_factory.mktemp("alone")
     with open_trace(
         convert(frames(folder), folder / "known.pftrace"), trace_processor="wasm"
@@ -81,22 +80,22 @@ def test_tables_are_alike(alone: Session, together: Session, module: str, table:
 
 def test_there_is_something_to_compare(alone: Session) -> None:
     beside = {
-        "profinfer.counters",
-        "profinfer.counter_metrics",
-        "profinfer.thread_states",
-        "profinfer.scheduling",
-        "profinfer.preemptions",
-        "profinfer.delays",
-        "profinfer.interference",
-        "profinfer.files",
-        "profinfer.memory",
-        "profinfer.traffic",
-        "profinfer.kv_cache",
-        "profinfer.expert_cache",
-        "profinfer.expert_readings",
-        "profinfer.expert_shares",
-        "profinfer.expert_use",
-        "profinfer.experts",
+        "profinfer.counters.readings",
+        "profinfer.counters.metrics",
+        "profinfer.scheduling.thread_states",
+        "profinfer.scheduling.operators",
+        "profinfer.scheduling.preemptions",
+        "profinfer.scheduling.delays",
+        "profinfer.scheduling.interference",
+        "profinfer.memory.files",
+        "profinfer.memory.paging",
+        "profinfer.operators.traffic",
+        "profinfer.memory.kv_cache",
+        "profinfer.experts.caches",
+        "profinfer.experts.readings",
+        "profinfer.experts.shares",
+        "profinfer.experts.uses",
+        "profinfer.experts.activations",
     }
     of_the_engine = [(module, table) for module, table in TABLES if module not in beside]
     empty = {table for module, table in of_the_engine if not contents(alone, module, table)}
@@ -126,11 +125,12 @@ def test_two_recordings_are_added_up(tmp_path: Path) -> None:
                 continue
             count = len(contents(first, module, table))
             assert len(contents(both, module, table)) == 2 * count, table
-        graphs = "INCLUDE PERFETTO MODULE profinfer.graphs; SELECT {} FROM profinfer_graph"
+        graphs = "INCLUDE PERFETTO MODULE profinfer.graphs.runs; SELECT {} FROM profinfer_graph"
         assert both.query(graphs.format("count(DISTINCT graph_id)")).rows() == [(2 * STEPS,)]
         # Every operator lies in the graph of its own process.
         strangers = both.query(
-            "INCLUDE PERFETTO MODULE profinfer.operators; INCLUDE PERFETTO MODULE profinfer.graphs;"
+            "INCLUDE PERFETTO MODULE profinfer.operators.runs; "
+            "INCLUDE PERFETTO MODULE profinfer.graphs.runs;"
             "SELECT count() FROM profinfer_operator_slice AS o JOIN profinfer_graph AS g "
             "USING (graph_id) JOIN thread AS a ON a.utid = o.utid JOIN thread AS b "
             "ON b.utid = g.utid WHERE a.upid IS NOT b.upid "
@@ -138,8 +138,8 @@ def test_two_recordings_are_added_up(tmp_path: Path) -> None:
         ).rows()
         assert strangers == [(0,)]
         tensors = both.query(
-            "INCLUDE PERFETTO MODULE profinfer.operators; "
-            "INCLUDE PERFETTO MODULE profinfer.tensors; "
+            "INCLUDE PERFETTO MODULE profinfer.operators.runs; "
+            "INCLUDE PERFETTO MODULE profinfer.graphs.tensors; "
             "SELECT count() FROM profinfer_operator AS o JOIN profinfer_tensor AS t "
             "USING (tensor_id) WHERE o.name != t.name"
         ).rows()
@@ -167,7 +167,7 @@ def test_nothing_is_claimed_of_the_time_between_recordings(
             ("spinner", 2, 4.0)
         ]
         spans = session.query(
-            "INCLUDE PERFETTO MODULE profinfer.thread_states;"
+            "INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;"
             "SELECT count(), sum(kind IS NULL AND NOT complete) FROM profinfer_thread_state"
             f" WHERE ts <= {BASE + 1050 * UNIT} AND ts + dur >= {BASE + LATER * UNIT}"
         ).rows()

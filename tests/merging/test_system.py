@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import query
-from profinfer.trace_processor import Session, open_trace
+from profinfer.trace_processor import Session, open_trace, query
 from tests.conftest import REPO, Require
 from tests.merging.placement import placement
 from tests.support import (

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from profinfer.__main__ import main
-from profinfer.roots import is_native, sysroot_variable
+from profinfer.describing.roots import is_native, sysroot_variable
 from tests.conftest import require
 
 Plan = dict[str, Any]
@@ -40,7 +40,7 @@ def sysroot(repo: Path) -> Path:
 def _build(repo: Path, folder: Path, compiler: str) -> Path:
     require(compiler, shutil.which(compiler))
     subprocess.run(
-        ["sh", repo / "tests/engine/build.sh", folder], check=True, timeout=120,
+        ["sh", repo / "tests/double/build.sh", folder], check=True, timeout=120,
         env={**os.environ, "CC": compiler, "CFLAGS": "-g"},
     )  # fmt: skip
     # pytest's folders are closed to others, and a library's folder usually is not.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from profinfer.backends import backend_functions, backend_of_file
-from profinfer.target import file_object
+from profinfer.engine.backends import backend_functions, backend_of_file
+from profinfer.engine.target import file_object
 
 
 def test_files() -> None:

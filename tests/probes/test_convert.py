@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from profinfer.__main__ import main
-from profinfer.capture import Frame, FrameKind, json_frame
+from profinfer.records.capture import Frame, FrameKind, json_frame
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import convert
-from tests.plan.conftest import Plan
-from tests.replay.recordings import DATA, counts, frames, summary
+from tests.converting.recordings import DATA, counts, frames, summary
+from tests.probes.conftest import Plan
 
 BOARD = {
     "loader": "recorder",
@@ -35,7 +35,8 @@ def _on_board(whole: list[Frame], plan: Plan, page_size: int) -> list[Frame]:
 
 def _said(session: Session) -> dict[str, Any]:
     metadata = (
-        "INCLUDE PERFETTO MODULE profinfer.metadata; SELECT key, value FROM profinfer_recording"
+        "INCLUDE PERFETTO MODULE profinfer.recording.metadata; "
+        "SELECT key, value FROM profinfer_recording"
     )
     return counts(session, metadata)
 
@@ -61,7 +62,7 @@ def test_a_capture_of_another_machine(plan: Plan, page_size: int, tmp_path: Path
         metadata = counts(session, "SELECT name, coalesce(str_value, int_value) FROM metadata")
         said = _said(session)
         costs = session.query(
-            "INCLUDE PERFETTO MODULE profinfer.handlers;"
+            "INCLUDE PERFETTO MODULE profinfer.recording.handlers;"
             "SELECT DISTINCT site, trap_ns FROM profinfer_handler WHERE handler = 'on_fused'"
         ).rows()
     assert metadata["system_machine"] == "aarch64"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from profinfer.__main__ import main
-from tests.plan.conftest import MakePlan
+from tests.probes.conftest import MakePlan
 
 _USAGE, _SYSTEM, _TARGET, _PROBE, _OUTPUT = 2, 4, 5, 6, 7
 
@@ -125,7 +125,7 @@ def test_a_level_that_cannot_be_had(
     library = tmp_path / "libknown.so"
     subprocess.run(
         ["aarch64-linux-gnu-gcc", "-shared", "-fPIC", "-O2", "-Dggml_barrier=hidden_barrier", "-o",
-         library, repo / "tests/engine/ggml.c"],
+         library, repo / "tests/double/ggml.c"],
         check=True, timeout=60,
     )  # fmt: skip
     plan.fails(

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import sites
 from profinfer.__main__ import main
-from profinfer.ranks import RANKS
-from profinfer.roots import sysroot_variable
+from profinfer.describing.roots import sysroot_variable
+from profinfer.engine import sites
+from profinfer.probes.ranks import RANKS
 from tests.conftest import require
 from tests.dwarf import members
-from tests.plan.conftest import MakePlan, Plan
-from tests.plan.objdump import KINDS, address_of, functions, instructions
+from tests.probes.conftest import MakePlan, Plan
+from tests.probes.objdump import KINDS, address_of, functions, instructions
 
 
 def _check_probes(plan: Plan, path: Path) -> int:
@@ -119,7 +119,9 @@ def test_what_was_learnt_is_kept(
     arm64: Path, sysroot: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = make_plan("--target", arm64 / "libknown.so", "--sysroot", sysroot)
-    monkeypatch.setattr("profinfer.layout_search.ask", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(
+        "profinfer.describing.search.ask", lambda *_, **__: pytest.fail("asked again")
+    )
     assert make_plan("--target", arm64 / "libknown.so", "--sysroot", sysroot) == first
 
 
@@ -128,7 +130,7 @@ def test_neighbours_are_found_in_the_files_folders(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """A library that needs another by name is loaded with what lies beside it."""
-    sources = Path(__file__).parents[1] / "engine"
+    sources = Path(__file__).parents[1] / "double"
     folder = tmp_path / "lib"
     folder.mkdir()
     folder.chmod(0o755)

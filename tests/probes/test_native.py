@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.elf import Elf
-from profinfer.layout_data import Layout
-from profinfer.parameters import layout_parameters
-from profinfer.plan_file import dump
-from profinfer.ranks import RANKS
-from tests.plan.conftest import MakePlan, Plan
+from profinfer.describing.layout import Layout
+from profinfer.describing.parameters import layout_parameters
+from profinfer.engine.elf import Elf
+from profinfer.probes.plan_file import dump
+from profinfer.probes.ranks import RANKS
+from profinfer.records.capture import FrameKind, read_capture
+from tests.probes.conftest import MakePlan, Plan
 from tests.support import ENGINE_ONLY, Engine, double_fixture, run
 
 __all__ = ["double_fixture"]

@@ -26,7 +26,7 @@ def recorder(repo: Path) -> Path:
 def built(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory with known and libknown.so."""
     directory = tmp_path_factory.mktemp("built")
-    command = ["sh", str(repo / "tests/engine/build.sh"), str(directory)]
+    command = ["sh", str(repo / "tests/double/build.sh"), str(directory)]
     subprocess.run(command, check=True, timeout=TIMEOUT)
     return directory
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import RECORD, Kind
-from tests.kernel.helpers import PROFINFER, Truth, target
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind
+from tests.recording.helpers import PROFINFER, Truth, target
 from tests.support import ENGINE_ONLY
 
 TIMEOUT = 60.0

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind
-from tests.kernel.helpers import Truth, assert_matches, ending, wait_until
+from profinfer.records.capture import FrameKind
 from tests.recorder.recording import SHORT, STAYS, TIMEOUT, convert, frame_json
+from tests.recording.helpers import Truth, assert_matches, ending, wait_until
 from tests.support import ENGINE_ONLY
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind
-from tests.kernel.helpers import rows
+from profinfer.records.capture import FrameKind
 from tests.recorder.recording import convert, drained, frame_json, make_plan, record
+from tests.recording.helpers import rows
 from tests.support import as_int
 
 TOUCH = 3
 ENGINE = ("--threads", 2, "--touch", TOUCH, "--samples", 0, "--final-barrier")
-INCLUDE = "INCLUDE PERFETTO MODULE profinfer.counters"
+INCLUDE = "INCLUDE PERFETTO MODULE profinfer.counters.readings"
 FAULTS = """
 SELECT tid != pid, c.value, count() FROM profinfer_operator_counter AS c
 JOIN profinfer_counter AS n USING (counter_id)

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from tests.kernel import helpers
-from tests.kernel.helpers import PROFINFER, Rows, assert_matches, ending, rows, target
+from profinfer.records.capture import FrameKind, read_capture
 from tests.recorder.recording import (
     SHORT,
     TIMEOUT,
@@ -24,6 +22,8 @@ from tests.recorder.recording import (
     make_plan,
     record,
 )
+from tests.recording import helpers
+from tests.recording.helpers import PROFINFER, Rows, assert_matches, ending, rows, target
 
 LEVELS = ("token", "graph", "operator", "barrier")
 SCHEDULE = ("--threads", 3, "--layers", 5, "--prompt", 17, "--decode", 7, "--ubatch", 5)
@@ -44,9 +44,9 @@ BACKENDS = (
     "SELECT name FROM track WHERE parent_id IN (SELECT id FROM track WHERE name = 'Backends')"
 )
 MODULES = """
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.tensors;
-INCLUDE PERFETTO MODULE profinfer.tokens;"""
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;"""
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -83,7 +83,7 @@ def test_a_library_without_a_build_id_is_known_by_its_sum(
     recorder: Path, repo: Path, tmp_path: Path
 ) -> None:
     subprocess.run(
-        ["sh", str(repo / "tests/engine/build.sh"), str(tmp_path)], check=True, timeout=120,
+        ["sh", str(repo / "tests/double/build.sh"), str(tmp_path)], check=True, timeout=120,
         env={"PATH": "/usr/bin:/bin", "CFLAGS": "-Wl,--build-id=none"},
     )  # fmt: skip
     plan = make_plan(tmp_path / "libknown.so", tmp_path / "plan.json")
@@ -159,7 +159,7 @@ def test_queries_say_what_was_not_measured(
     truth, _ = record(recorder, plan, built, capture, SCHEDULE)
     _, handlers, *_ = rows(
         convert(capture),
-        "INCLUDE PERFETTO MODULE profinfer.handlers;",
+        "INCLUDE PERFETTO MODULE profinfer.recording.handlers;",
         "SELECT hits, run_ns > 0, trap_ns, hit_ns, total_ns FROM profinfer_handler"
         " WHERE handler = 'on_barrier'",
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from tests.kernel.helpers import (
+from profinfer.records.capture import FrameKind, read_capture
+from tests.recorder.recording import SHORT, STAYS, TIMEOUT, attached, convert, convert_cut, record
+from tests.recording.helpers import (
     BAD_STATS,
     BY_THREAD,
     assert_matches,
@@ -21,7 +22,6 @@ from tests.kernel.helpers import (
     truths,
     wait_until,
 )
-from tests.recorder.recording import SHORT, STAYS, TIMEOUT, attached, convert, convert_cut, record
 from tests.support import ENGINE_ONLY
 
 ENDLESS = ("--threads", 2, "--layers", 3, "--decode", 1_000_003, "--work-us", 101)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from profinfer.capture import FrameKind
+from profinfer.records.capture import FrameKind
 from tests.conftest import require
-from tests.kernel.helpers import KERNELS_OWN, Target, assert_matches, target
 from tests.recorder.recording import SHORT, TIMEOUT, attached, convert, frame_json
+from tests.recording.helpers import KERNELS_OWN, Target, assert_matches, target
 
 Plan = dict[str, Any]
 Change = Callable[[Plan], object]
@@ -216,7 +216,7 @@ def test_another_build_of_the_library(
     recorder: Path, plan: Path, repo: Path, tmp_path: Path
 ) -> None:
     subprocess.run(
-        ["sh", str(repo / "tests/engine/build.sh"), str(tmp_path)], check=True, timeout=120,
+        ["sh", str(repo / "tests/double/build.sh"), str(tmp_path)], check=True, timeout=120,
         env={"PATH": "/usr/bin:/bin", "CFLAGS": "-DSOMETHING_ELSE -O1"},
     )  # fmt: skip
     with target(tmp_path, tmp_path, *SHORT) as other:

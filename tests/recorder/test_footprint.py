@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.elf import Elf
+from profinfer.engine.elf import Elf
+from profinfer.records.capture import FrameKind, read_capture
 from tests.conftest import require
-from tests.kernel.helpers import target, wait_until
 from tests.recorder.recording import TIMEOUT, attached, drained, frame_json, make_plan
 from tests.recorder.test_memory import mapper
+from tests.recording.helpers import target, wait_until
 
 MIB = 1 << 20
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.kernel.helpers import BAD_STATS, Truth, ending, number, rows
 from tests.recorder.recording import convert, drained, record
+from tests.recording.helpers import BAD_STATS, Truth, ending, number, rows
 
 LOSS_STATS = {"traced_buf_trace_writer_packet_loss", "traced_buf_sequence_packet_loss"}
 ENGINE = ("--threads", 2, "--layers", 1, "--decode", 499)
@@ -44,7 +44,8 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
     trace = convert(capture)
     _, lost, windows, operators, whole, stats = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.losses; INCLUDE PERFETTO MODULE profinfer.operators;",
+        "INCLUDE PERFETTO MODULE profinfer.recording.losses; "
+        "INCLUDE PERFETTO MODULE profinfer.operators.runs;",
         "SELECT kind, sum(lost) FROM profinfer_loss GROUP BY 1",
         "SELECT first_ts, ts FROM profinfer_loss",
         "SELECT count() FROM slice WHERE category IN ('operator', 'operator.incomplete')",
@@ -79,7 +80,8 @@ def test_structure_that_does_not_fit_is_walked_again_until_it_does(
     )  # fmt: skip
     _, lost, operators, graphs = rows(
         convert(capture),
-        "INCLUDE PERFETTO MODULE profinfer.losses; INCLUDE PERFETTO MODULE profinfer.graphs;",
+        "INCLUDE PERFETTO MODULE profinfer.recording.losses; "
+        "INCLUDE PERFETTO MODULE profinfer.graphs.runs;",
         "SELECT kind, sum(lost) FROM profinfer_loss GROUP BY 1",
         "SELECT count() FROM slice WHERE category IN ('operator', 'operator.incomplete')",
         "SELECT structure_id FROM profinfer_graph ORDER BY graph_id",

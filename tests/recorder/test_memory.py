@@ -15,9 +15,9 @@ import gguf
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.models import describe_model
-from profinfer.records import RECORD, Kind
+from profinfer.converting.models import describe_model
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind
 from tests.conftest import require
 from tests.recorder.recording import TIMEOUT, attached, convert, frame_json
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
+from profinfer.records.capture import FrameKind, read_capture
 from tests.conftest import require
 from tests.recorder.recording import TIMEOUT, drained, frame_json
 

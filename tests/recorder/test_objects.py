@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-from tests.kernel.helpers import Target, target
 from tests.recorder.recording import SHORT, TIMEOUT, record
+from tests.recording.helpers import Target, target
 
 REFUSED = """
 #define on_barrier on_other_barrier

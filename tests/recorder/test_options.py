@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import RECORD, SchedulerKind
-from tests.kernel.helpers import KERNELS_OWN, Truth, assert_matches, ending, number, rows
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, SchedulerKind
 from tests.recorder.recording import SHORT, convert, drained, frame_json, record
+from tests.recording.helpers import KERNELS_OWN, Truth, assert_matches, ending, number, rows
 
 SCHEDULE = ("--threads", 2, "--layers", 3, "--prompt", 13, "--decode", 11)
 
@@ -51,7 +51,7 @@ def test_the_scheduler_is_recorded_as_asked(
     assert_matches(trace, truth, "graph", beside=KERNELS_OWN)
     _, turns = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.scheduling",
+        "INCLUDE PERFETTO MODULE profinfer.scheduling.operators",
         "SELECT DISTINCT tid FROM sched JOIN thread USING (utid)",
     )
     assert {tid for (tid,) in turns} >= (tids if mode != "off" else set())
@@ -106,7 +106,7 @@ def test_experts_are_read(recorder: Path, plan: Path, built: Path, tmp_path: Pat
     assert seen["operator"] > 0
     _, [(readings, complete)], [(least, most)] = rows(
         convert(capture),
-        "INCLUDE PERFETTO MODULE profinfer.experts",
+        "INCLUDE PERFETTO MODULE profinfer.experts.activations",
         "SELECT count(), min(complete) FROM profinfer_expert_reading",
         "SELECT min(expert), max(expert) FROM profinfer_expert_activation",
     )

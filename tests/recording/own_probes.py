@@ -191,7 +191,7 @@ def build_sites(folder: Path, compiler: str = "gcc") -> Path:
 def lacking_helper(folder: Path, helper: int, *, only_tries: bool = False) -> dict[str, str]:
     """The environment in which a recorder finds a kernel that lacks what BPF programs may call."""
     library = folder / "lacking.so"
-    source = REPO / "tests/kernel/lacking_helper.c"
+    source = REPO / "tests/recording/lacking_helper.c"
     command = ["gcc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)]
     subprocess.run(command, check=True, timeout=60)
     found = {"LD_PRELOAD": str(library), "LACKING_HELPER": str(helper)}

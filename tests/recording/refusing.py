@@ -1,6 +1,6 @@
 """A kernel that refuses some bpf(2) commands:
 
-    python -m tests.loader.refusing COMMAND=ERRNO... -- PROGRAM ARGUMENT...
+    python -m tests.recording.refusing COMMAND=ERRNO... -- PROGRAM ARGUMENT...
 
 A filter stands before the system call of PROGRAM and all its children. ERRNO 0 is a command that
 seems to be done, and is not.

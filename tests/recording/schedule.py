@@ -1,4 +1,4 @@
-"""The schedule of tests/engine as its README tells it, written down independently of profinfer."""
+"""The schedule of tests/double as its README tells it, written down independently of profinfer."""
 
 from __future__ import annotations
 

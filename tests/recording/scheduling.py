@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from profinfer import query
-from profinfer.trace_processor import Session
+from profinfer.trace_processor import Session, query
 from tests.conftest import require
 from tests.support import (
     Engine,
@@ -36,7 +35,7 @@ SPINNER = "the-spinner"
 def spinner_fixture(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The program that takes a CPU."""
     program = tmp_path_factory.mktemp("spinner") / "spinner"
-    source = repo / "tests/kernel/spinner.c"
+    source = repo / "tests/recording/spinner.c"
     subprocess.run(["gcc", "-O2", "-o", program, source], check=True, timeout=60)
     return str(program)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import RECORD, Kind
-from tests.kernel.test_means import TARGET, content
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind
+from tests.recording.test_means import TARGET, content
 from tests.support import Engine, attached, double_fixture, finish, waiting
 
 __all__ = ["double_fixture"]

@@ -21,7 +21,7 @@ def run_refused(
 ) -> subprocess.CompletedProcess[str]:
     """`profinfer` where the kernel refuses a command."""
     command, code = refused
-    wrapper = (sys.executable, "-m", "tests.loader.refusing", f"{command}={code}", "--")
+    wrapper = (sys.executable, "-m", "tests.recording.refusing", f"{command}={code}", "--")
     return run(double, *arguments, wrapper=wrapper)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-from tests.kernel.helpers import Truth, assert_matches, rows, truths
+from tests.recording.helpers import Truth, assert_matches, rows, truths
 from tests.roots import Root, in_container, innermost, make_musl_root
 from tests.support import Engine, attached, double_fixture, finish, run, started
 

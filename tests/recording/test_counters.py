@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from profinfer.trace_processor import Value
-from tests.kernel import own_probes
 from tests.matrix import Matrix
+from tests.recording import own_probes
 from tests.support import (
     PROFINFER,
     Engine,
@@ -39,7 +39,7 @@ COUNTERS = (
     " FROM profinfer_operator_counter AS c JOIN profinfer_counter AS n USING (counter_id)"
     " JOIN profinfer_operator_slice AS s USING (id) JOIN thread ON thread.utid = c.utid"
 )
-INCLUDE = "INCLUDE PERFETTO MODULE profinfer.counters;"
+INCLUDE = "INCLUDE PERFETTO MODULE profinfer.counters.readings;"
 HOG = """
 import mmap
 while True:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import RECORD, Kind
-from tests.kernel.helpers import (
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind
+from tests.recording.helpers import (
     BAD_STATS,
     BY_THREAD,
     PROFINFER,
@@ -181,7 +181,8 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
     [truth] = truths(done.stdout)
     _, lost, windows, operators, whole, stats = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.losses; INCLUDE PERFETTO MODULE profinfer.operators;",
+        "INCLUDE PERFETTO MODULE profinfer.recording.losses; "
+        "INCLUDE PERFETTO MODULE profinfer.operators.runs;",
         "SELECT kind, sum(lost) FROM profinfer_loss GROUP BY 1",
         "SELECT first_ts, ts FROM profinfer_loss",
         "SELECT count() FROM slice WHERE category IN ('operator', 'operator.incomplete')",

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.schedule import Case, Node, cpu_nodes, dispatched, fake_nodes, ubatches
+from tests.recording.schedule import Case, Node, cpu_nodes, dispatched, fake_nodes, ubatches
 from tests.support import Engine, Recording, as_int, double_fixture, pairs, record
 
 __all__ = ["double_fixture"]

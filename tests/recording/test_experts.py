@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import EXPERT_VALUES, WIDE_HEADER, WIDE_SIZE, Kind
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import EXPERT_VALUES, WIDE_HEADER, WIDE_SIZE, Kind
 from tests.support import Engine, Recording, as_int, double_fixture, record
 
 __all__ = ["double_fixture"]
@@ -18,7 +18,7 @@ __all__ = ["double_fixture"]
 LAYERS, EXPERTS, USED = 3, 13, 5
 CHAIN = 8192
 """Rows that one operator's handlers can read, where no row is split between two records."""
-EXPERTS_SQL = "INCLUDE PERFETTO MODULE profinfer.experts"
+EXPERTS_SQL = "INCLUDE PERFETTO MODULE profinfer.experts.activations"
 LOST = "SELECT coalesce(sum(lost), 0) FROM profinfer_loss WHERE kind = 'experts'"
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from profinfer.commands.record import _LiveLine
-from profinfer.converter import Converter
+from profinfer.converting.converter import Converter
 from profinfer.errors import TargetError
-from profinfer.launch import describe_status
-from profinfer.planned import _unless_it_ends
-from profinfer.result import Progress
+from profinfer.recording.launch import describe_status
+from profinfer.recording.planned import _unless_it_ends
+from profinfer.recording.result import Progress
 from tests.support import (
     ENGINE_ONLY,
     PROFINFER,

@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from tests.kernel.helpers import (
+from tests.recording.helpers import (
     BAD_STATS,
     LAST_WAITS,
     Rows,
@@ -91,7 +91,8 @@ def test_a_second_backend_has_its_own_lane_and_graphs(built: Path, tmp_path: Pat
     assert_matches(trace, truth, "barrier")
     _, lanes, graphs, fake = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.graphs; INCLUDE PERFETTO MODULE profinfer.tensors;",
+        "INCLUDE PERFETTO MODULE profinfer.graphs.runs; "
+        "INCLUDE PERFETTO MODULE profinfer.graphs.tensors;",
         "SELECT track.name, slice.name, count() FROM slice JOIN track ON track_id = track.id"
         " WHERE category = 'backend' GROUP BY 1, 2 ORDER BY 1",
         "SELECT backend, s.node_count, thread_count FROM profinfer_graph AS g"
@@ -119,7 +120,8 @@ def test_tokens_of_several_sequences_are_counted_by_sequence_and_phase(
     assert_matches(trace, truth, "token")
     _, phases, ubatches, requests = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.tokens; INCLUDE PERFETTO MODULE profinfer.graphs;",
+        "INCLUDE PERFETTO MODULE profinfer.tokens.requests; "
+        "INCLUDE PERFETTO MODULE profinfer.graphs.runs;",
         "SELECT sequence, phase, sum(tokens), min(position), max(position + tokens), sum(outputs)"
         " FROM profinfer_sequence GROUP BY 1, 2 ORDER BY 1, 2 DESC",
         "SELECT phase, tokens FROM profinfer_ubatch ORDER BY ubatch_id",
@@ -147,7 +149,8 @@ def test_structures_have_the_nodes_that_ran_with_the_shapes_of_that_run(
     [truth] = truths(done.stdout)
     _, graphs, found, shapes = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.graphs; INCLUDE PERFETTO MODULE profinfer.tensors;",
+        "INCLUDE PERFETTO MODULE profinfer.graphs.runs; "
+        "INCLUDE PERFETTO MODULE profinfer.graphs.tensors;",
         "SELECT structure_id FROM profinfer_graph ORDER BY graph_id",
         "SELECT structure_id, t.name, t.op FROM profinfer_node"
         " JOIN profinfer_tensor AS t USING (tensor_id) ORDER BY structure_id, node",
@@ -191,7 +194,7 @@ def test_slices_begin_and_last_as_the_engine_measured(built: Path, tmp_path: Pat
     assert_matches(trace, truth, "barrier")
     _, slices, inside = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.operators;",
+        "INCLUDE PERFETTO MODULE profinfer.operators.runs;",
         "SELECT tid, o.ts, o.dur, w.ts FROM profinfer_operator_slice AS o"
         " JOIN thread USING (utid) LEFT JOIN slice AS w"
         " ON w.parent_id = o.id AND w.category = 'barrier' WHERE graph_id = 1 ORDER BY o.ts",
@@ -218,7 +221,7 @@ def test_iterations_records_these_micro_batches_and_ends(built: Path, tmp_path: 
     )
     _, positions, counts, stats = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.tokens;",
+        "INCLUDE PERFETTO MODULE profinfer.tokens.requests;",
         "SELECT position, phase FROM profinfer_sequence ORDER BY ts",
         "SELECT category, count() FROM slice GROUP BY 1",
         BAD_STATS,
@@ -242,7 +245,7 @@ def test_an_operator_filter_leaves_only_what_matches(built: Path, tmp_path: Path
     [truth] = truths(done.stdout)
     _, counts, ops, stats = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.operators;",
+        "INCLUDE PERFETTO MODULE profinfer.operators.runs;",
         "SELECT category, count() FROM slice GROUP BY 1",
         "SELECT DISTINCT op FROM profinfer_operator",
         BAD_STATS,

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from profinfer.capture import FrameKind
-from tests.kernel.helpers import record
+from profinfer.records.capture import FrameKind
 from tests.recorder.recording import frame_json
+from tests.recording.helpers import record
 
 FUSED = "ggml_compute_forward_rms_norm_mul_fused"
 LATER = f"""
@@ -29,7 +29,7 @@ for _ in range(7):
 def test_a_handler_that_the_first_plan_had_no_probe_for(repo: Path, tmp_path: Path) -> None:
     first, later, source = tmp_path / "libfirst.so", tmp_path / "liblater.so", tmp_path / "later.c"
     source.write_text(LATER)
-    engine = repo / "tests/engine/ggml.c"
+    engine = repo / "tests/double/ggml.c"
     shared = ("gcc", "-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", "-o")
     for output, *words in ((first, f"-D{FUSED}=quiet", engine), (later, source)):
         subprocess.run([*shared, *map(str, (output, *words))], check=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.elf import Elf
-from profinfer.plan import make_plan
-from profinfer.records import RECORD, Kind
-from profinfer.target import engine_objects
-from tests.kernel.own_probes import enable_stats
+from profinfer.engine.elf import Elf
+from profinfer.engine.target import engine_objects
+from profinfer.probes.plan import make_plan
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind
+from tests.recording.own_probes import enable_stats
 from tests.support import (
     ENGINE_ONLY,
     PROFINFER,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profinfer.capture import Frame, FrameKind, pack, read_capture
-from profinfer.records import RECORD, STRUCTURE_RECORD, WIDE_SIZE, Kind
+from profinfer.records.capture import Frame, FrameKind, pack, read_capture
+from profinfer.records.dtypes import RECORD, STRUCTURE_RECORD, WIDE_SIZE, Kind
 from profinfer.trace_processor import is_cut
 from tests.support import Engine, Recording, as_int, double_fixture, pairs, record, run
 

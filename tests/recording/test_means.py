@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.recorder import Server
-from profinfer.records import (
+from profinfer.recording.recorder import Server
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import (
     RECORD,
     STRUCTURE_RECORD,
     TENSOR_RECORD,
@@ -22,9 +22,9 @@ from profinfer.records import (
     Kind,
 )
 from tests.conftest import require
-from tests.kernel.helpers import KERNELS_OWN, assert_matches
-from tests.kernel.own_probes import EVENT, LINK, lacking_helper
 from tests.matrix import Matrix
+from tests.recording.helpers import KERNELS_OWN, assert_matches
+from tests.recording.own_probes import EVENT, LINK, lacking_helper
 from tests.support import Engine, Recording, as_int, double_fixture, record, run
 
 __all__ = ["double_fixture"]

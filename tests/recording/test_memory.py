@@ -14,12 +14,12 @@ import gguf
 import numpy as np
 import pytest
 
-from tests.kernel.helpers import TIMEOUT, ending, number, record, rows
+from tests.recording.helpers import TIMEOUT, ending, number, record, rows
 from tests.support import ENGINE_ONLY
 
 FAULTER = Path(__file__).with_name("faulter.py")
 TENSOR_BYTES = 6 << 20
-PREPARE = "INCLUDE PERFETTO MODULE profinfer.memory"
+PREPARE = "INCLUDE PERFETTO MODULE profinfer.memory.paging"
 
 
 def write_model(path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.helpers import assert_matches, truths
-from tests.kernel.helpers import rows as trace_rows
+from tests.recording.helpers import assert_matches, truths
+from tests.recording.helpers import rows as trace_rows
 from tests.support import (
     ENGINE_ONLY,
     Engine,
@@ -36,7 +36,7 @@ WHERE h.key GLOB 'plan.probes*.handler'
 
 def probes(trace: Path) -> dict[str, tuple[str, str, str]]:
     """What the trace says of each handler's probe: via, site and why it is not on a stub."""
-    _, found = trace_rows(trace, "INCLUDE PERFETTO MODULE profinfer.metadata", PROBES)
+    _, found = trace_rows(trace, "INCLUDE PERFETTO MODULE profinfer.recording.metadata", PROBES)
     return {str(h): (str(via), str(site), str(why or "")) for h, via, site, why in found}
 
 
@@ -44,7 +44,7 @@ def said(trace: Path, key: str) -> str:
     """One value of profinfer_recording."""
     _, found = trace_rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.metadata",
+        "INCLUDE PERFETTO MODULE profinfer.recording.metadata",
         "SELECT key, value FROM profinfer_recording",
     )
     return str({name: value for name, value in found}[key])
@@ -161,7 +161,7 @@ def test_the_trace_counts_the_runs_of_each_hot_handler(double: Engine, tmp_path:
         calls = recording.truth["calls"]
     _, found = trace_rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.metadata",
+        "INCLUDE PERFETTO MODULE profinfer.recording.metadata",
         "SELECT h.value, r.value, t.value FROM profinfer_recording AS h"
         " JOIN profinfer_recording AS r ON r.key = replace(h.key, '.handler', '.runs')"
         " JOIN profinfer_recording AS t ON t.key = replace(h.key, '.handler', '.timed_runs')"

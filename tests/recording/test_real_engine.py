@@ -17,7 +17,7 @@ import pytest
 from bcc import BPF, lib
 
 from tests.conftest import require
-from tests.kernel.helpers import BAD_STATS, Rows, ending, number, record, rows
+from tests.recording.helpers import BAD_STATS, Rows, ending, number, record, rows
 
 PREDICT, THREADS = 67, 2
 OPERATORS = ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused")
@@ -105,7 +105,7 @@ class Run:
         self.trace = trace
         self.timings: dict[str, Any] = json.loads(done.stdout)["timings"]
         [[(pid,)]] = self.ask(
-            "profinfer.metadata",
+            "profinfer.recording.metadata",
             "SELECT value FROM profinfer_recording WHERE key = 'target.pid'",
         )
         self.counts = counter.counts(int(str(pid)))
@@ -137,7 +137,7 @@ def by_graph_and_thread(found: Rows) -> dict[tuple[int, int], int]:
 
 def test_nothing_is_lost_and_the_trace_has_no_errors(run: Run) -> None:
     losses, warnings, stats = run.ask(
-        "profinfer.losses; INCLUDE PERFETTO MODULE profinfer.warnings",
+        "profinfer.recording.losses; INCLUDE PERFETTO MODULE profinfer.recording.warnings",
         "SELECT * FROM profinfer_loss",
         "SELECT message FROM profinfer_recording_warning",
         BAD_STATS,
@@ -150,7 +150,7 @@ def test_operators_of_each_graph_and_thread_are_those_an_independent_tracer_coun
     run: Run,
 ) -> None:
     [found] = run.ask(
-        "profinfer.operators",
+        "profinfer.operators.runs",
         "SELECT graph_id, tid, count() FROM profinfer_operator_slice"
         " JOIN thread USING (utid) GROUP BY 1, 2",
     )
@@ -164,7 +164,7 @@ def test_barriers_of_each_graph_and_thread_are_those_an_independent_tracer_count
     run: Run,
 ) -> None:
     [found] = run.ask(
-        "profinfer.operators",
+        "profinfer.operators.runs",
         "SELECT graph_id, tid, count() FROM profinfer_operator_slice AS o"
         " JOIN thread USING (utid) JOIN slice AS b ON b.parent_id = o.id"
         " WHERE b.category IN ('barrier', 'barrier.inside') GROUP BY 1, 2",
@@ -174,7 +174,7 @@ def test_barriers_of_each_graph_and_thread_are_those_an_independent_tracer_count
 
 def test_time_per_output_token_is_what_the_engine_measured(run: Run) -> None:
     tokens, last = run.ask(
-        "profinfer.tokens",
+        "profinfer.tokens.requests",
         "SELECT tpot FROM profinfer_token",
         "SELECT dur FROM profinfer_sequence WHERE phase = 'decode' AND next_ts IS NULL",
     )
@@ -189,7 +189,7 @@ def test_time_per_output_token_is_what_the_engine_measured(run: Run) -> None:
 def test_time_to_first_token_is_what_the_engine_measured(run: Run) -> None:
     # While it loads, llama.cpp's server decodes two tokens to see what the model can do.
     [requests] = run.ask(
-        "profinfer.tokens",
+        "profinfer.tokens.requests",
         "SELECT ttft, prompt_tokens, decode_tokens, complete FROM profinfer_request"
         " WHERE decode_tokens > 0",
     )
@@ -201,7 +201,7 @@ def test_time_to_first_token_is_what_the_engine_measured(run: Run) -> None:
 
 def test_the_output_layer_is_read_from_the_model(run: Run) -> None:
     outputs, sources = run.ask(
-        "profinfer.tensors",
+        "profinfer.graphs.tensors",
         "SELECT DISTINCT op, ne0 FROM profinfer_tensor WHERE name = 'result_output'",
         "SELECT DISTINCT s.name FROM profinfer_tensor AS t JOIN profinfer_edge USING (tensor_id)"
         " JOIN profinfer_tensor AS s ON s.tensor_id = src_tensor_id"

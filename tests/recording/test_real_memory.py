@@ -17,7 +17,7 @@ import pytest
 
 from profinfer.trace_processor import open_trace
 from tests.conftest import require
-from tests.kernel.helpers import PROFINFER, number, record
+from tests.recording.helpers import PROFINFER, number, record
 from tests.sql.harness import ready
 from tests.support import ENGINE_ONLY
 
@@ -25,7 +25,10 @@ LIMIT = 160 << 20
 """What the engine gets: room for itself and less than half of the model."""
 SHAPE = {"layers": 3, "embd": 512, "experts": 60, "used": 4, "width": 768}
 PREDICT = 6
-PREPARE = "INCLUDE PERFETTO MODULE profinfer.memory; INCLUDE PERFETTO MODULE profinfer.tensors"
+PREPARE = (
+    "INCLUDE PERFETTO MODULE profinfer.memory.paging; "
+    "INCLUDE PERFETTO MODULE profinfer.graphs.tensors"
+)
 V1 = Path("/sys/fs/cgroup/memory")
 V2 = Path("/sys/fs/cgroup")
 
@@ -163,7 +166,7 @@ def test_faults_of_routed_operators_lie_in_the_experts_they_were_sent_to(limited
         " JOIN _operator_kind AS k USING (arg_set_id)"
         " WHERE k.op = 'MUL_MAT_ID' AND t.experts IS NOT NULL"
     )
-    list(limited.session.query("INCLUDE PERFETTO MODULE profinfer.experts"))
+    list(limited.session.query("INCLUDE PERFETTO MODULE profinfer.experts.activations"))
     sent = limited.ask(
         "SELECT DISTINCT r.graph_id, r.layer, a.expert FROM profinfer_expert_activation AS a"
         " JOIN profinfer_expert_reading AS r USING (reading_id) WHERE a.complete"

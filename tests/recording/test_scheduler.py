@@ -13,9 +13,9 @@ from statistics import median
 
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
+from profinfer.records.capture import FrameKind, read_capture
 from profinfer.trace_processor import open_trace
-from tests.kernel.scheduling import (
+from tests.recording.scheduling import (
     BARRIER_PROBES,
     ENDLESS,
     MEANS,
@@ -56,8 +56,8 @@ COUNTED_WORK = ("--threads", 2, "--layers", 1, "--decode", 1_000_000, "--work-us
                 "--loop", 2_000, "--final-barrier")  # fmt: skip
 
 STEPS = """
-INCLUDE PERFETTO MODULE profinfer.delays;
-INCLUDE PERFETTO MODULE profinfer.tokens;
+INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 SELECT max(g.dur), coalesce(sum(d.dur), 0)
 FROM profinfer_token AS t
 JOIN profinfer_graph AS g USING (ubatch_id)
@@ -165,7 +165,7 @@ def test_a_stopped_target_takes_no_page_faults(double: Engine, tmp_path: Path) -
         assert code == 0, said
     with open_trace(trace) as session:
         rows = session.query(
-            "INCLUDE PERFETTO MODULE profinfer.thread_states;"
+            "INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;"
             "SELECT p.kind, p.blocked_in, count() FROM profinfer_thread_state AS p"
             " JOIN thread_state AS s USING (id) WHERE s.state GLOB 'T*' GROUP BY 1, 2"
         ).rows()

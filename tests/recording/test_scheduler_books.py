@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.records import RECORD, SchedulerKind, join
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, SchedulerKind, join
 from profinfer.trace_processor import Session, open_trace
-from tests.kernel.scheduling import (
+from tests.recording.scheduling import (
     BARRIER_PROBES,
     MEANS,
     SPINNER,
@@ -28,7 +28,7 @@ from tests.kernel.scheduling import (
     spinning,
     stop,
 )
-from tests.kernel.tracefs import Counts, Switch, Tracefs, counts, stolen_ns
+from tests.recording.tracefs import Counts, Switch, Tracefs, counts, stolen_ns
 from tests.support import (
     Engine,
     as_int,
@@ -169,7 +169,7 @@ def times(compared: Compared, tid: int) -> tuple[dict[str, int], int]:
     """Certain time by kind between the two looks, and the uncertain time; ns."""
     inside = f"min(s.ts + s.dur, {compared.end}) - max(s.ts, {compared.begin})"
     rows = compared.session.query(
-        "INCLUDE PERFETTO MODULE profinfer.scheduling;"
+        "INCLUDE PERFETTO MODULE profinfer.scheduling.operators;"
         " SELECT CASE WHEN NOT complete OR kind IS NULL THEN 'uncertain'"
         " WHEN kind IN ('preempted', 'runnable') THEN 'waiting' ELSE kind END,"
         f" sum({inside}) FROM profinfer_thread_state AS s JOIN thread AS t USING (utid)"

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer.capture import ANY_CPU, LOSS_ENTRY, FrameKind, read_capture
-from profinfer.records import FIRST_SCHEDULER_KIND, RECORD, SchedulerKind
+from profinfer.records.capture import ANY_CPU, LOSS_ENTRY, FrameKind, read_capture
+from profinfer.records.dtypes import FIRST_SCHEDULER_KIND, RECORD, SchedulerKind
 from profinfer.trace_processor import open_trace
-from tests.kernel.own_probes import enable_stats
-from tests.kernel.scheduling import (
+from tests.recording.own_probes import enable_stats
+from tests.recording.scheduling import (
     BARRIER_PROBES,
     MEANS,
     SYSTEM,
@@ -122,13 +122,13 @@ def test_small_rings_say_what_they_lost_and_claim_nothing_around_it(
     assert "warning: records were lost" in said
     with open_trace(trace) as session:
         (lost,) = session.query(
-            "INCLUDE PERFETTO MODULE profinfer.losses;"
+            "INCLUDE PERFETTO MODULE profinfer.recording.losses;"
             "SELECT sum(lost), min(ts - first_ts) >= 0 FROM profinfer_loss WHERE kind = 'switch'"
         ).rows()
         assert lost[0]
         assert lost[1]
         (spans,) = session.query(
-            "INCLUDE PERFETTO MODULE profinfer.scheduling;"
+            "INCLUDE PERFETTO MODULE profinfer.scheduling.operators;"
             "SELECT count() FROM profinfer_thread_state AS s JOIN _scheduler_loss AS l"
             " ON l.kind = 'switch' AND l.left_tid IS NULL AND l.cpu = s.ucpu"
             " AND l.first_ts <= s.ts + s.dur AND l.ts >= s.ts"

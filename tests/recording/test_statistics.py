@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer.capture import Frame, FrameKind, read_capture
-from profinfer.records import RECORD, SchedulerKind
+from profinfer.records.capture import Frame, FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, SchedulerKind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import convert
-from tests.kernel.helpers import ending
+from tests.recording.helpers import ending
 from tests.support import Engine, double_fixture, record
 
 __all__ = ["double_fixture"]
@@ -65,7 +65,7 @@ def test_switches_that_nobody_reported_are_no_error(
         lost = any(frame.kind == FrameKind.LOSS for frame in frames)
         assert errors(session) <= (LOSSES if lost else set())
         ((gaps, unknown),) = session.query(
-            "INCLUDE PERFETTO MODULE profinfer.thread_states;"
+            "INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;"
             "SELECT (SELECT count() FROM _scheduler_loss WHERE left_tid IS NOT NULL),"
             " (SELECT count() FROM thread_state WHERE state GLOB 'SDT*')"
         ).rows()

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profinfer.capture import FrameKind, read_capture
-from profinfer.points import HOT_HANDLERS
-from profinfer.records import RECORD, Kind
+from profinfer.engine.points import HOT_HANDLERS
+from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind
 from tests.support import Engine, double_fixture, record
 
 __all__ = ["double_fixture"]

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profinfer.capture import LOSS_ENTRY, FrameKind, read_capture
-from profinfer.elf import Elf
-from profinfer.plan_file import dump
-from profinfer.recorder import Link, Server, pair
-from profinfer.records import RECORD, Kind, Records, join
-from tests.kernel.own_probes import build_sites, lacking_helper
+from profinfer.engine.elf import Elf
+from profinfer.probes.plan_file import dump
+from profinfer.recording.recorder import Link, Server, pair
+from profinfer.records.capture import LOSS_ENTRY, FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind, Records, join
 from tests.recorder.recording import frame_json, make_plan
+from tests.recording.own_probes import build_sites, lacking_helper
 from tests.support import Engine, boottime, double_fixture, record
 
 __all__ = ["double_fixture"]

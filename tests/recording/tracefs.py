@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from profinfer import kernel
+from profinfer.kernel import features
 
 _LINE = re.compile(
     r"\[(\d+)\]\s+\S+\s+([\d.]+): sched_switch: prev_comm=.*? prev_pid=(\d+) prev_prio=-?\d+"
@@ -36,7 +36,7 @@ class Tracefs:
     """An instance of the kernel's own tracing, from `start` to `stop`; a context manager."""
 
     def __init__(self) -> None:
-        self._folder = kernel.tracefs() / "instances" / f"test-{uuid.uuid4().hex[:8]}"
+        self._folder = features.tracefs() / "instances" / f"test-{uuid.uuid4().hex[:8]}"
 
     def __enter__(self) -> Tracefs:
         self._folder.mkdir()

@@ -1,4 +1,5 @@
-"""bpf/capture_format.h, which the recorder writes by, against profinfer/capture.py, which reads."""
+"""bpf/capture_format.h, which the recorder writes by, against profinfer/records/capture.py, which
+reads."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import capture
-from profinfer.capture import FORMAT, LOSS_ENTRY, MAGIC, FrameKind
+from profinfer.records import capture
+from profinfer.records.capture import FORMAT, LOSS_ENTRY, MAGIC, FrameKind
 
 PROGRAM = """
 #include <linux/types.h>

@@ -1,4 +1,4 @@
-"""bpf/records.h, as a C compiler sees it, against the dtypes of profinfer/records.py."""
+"""bpf/records.h, as a C compiler sees it, against the dtypes of profinfer/records/dtypes.py."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer import limits, records
-from profinfer.records import Kind, SchedulerKind
+from profinfer.records import dtypes, limits
+from profinfer.records.dtypes import Kind, SchedulerKind
 
 _TYPES = ("__u8", "__u16", "__u32", "__u64", "__s8", "__s16", "__s32", "__s64")
 _LETTERS = {"u": "u", "s": "i"}
@@ -102,9 +102,9 @@ def _numpy_type(match: re.Match[str]) -> str:
 
 
 def _dtypes() -> dict[str, np.dtype[np.void]]:
-    """The dtypes of profinfer/records.py under the names that their structs have in C."""
+    """The dtypes of profinfer/records/dtypes.py under the names that their structs have in C."""
     return {
-        name.lower(): value for name, value in vars(records).items() if isinstance(value, np.dtype)
+        name.lower(): value for name, value in vars(dtypes).items() if isinstance(value, np.dtype)
     }
 
 
@@ -150,23 +150,23 @@ def test_no_struct_has_padding_that_would_carry_kernel_memory(
 def test_nested_dtypes_are_the_structs_that_the_header_names() -> None:
     for dtype in _dtypes().values():
         if "header" in (dtype.names or ()):
-            assert dtype["header"] == records.WIDE_HEADER
-    assert records.TOKENS_RECORD["run"].base == records.TOKEN_RUN
+            assert dtype["header"] == dtypes.WIDE_HEADER
+    assert dtypes.TOKENS_RECORD["run"].base == dtypes.TOKEN_RUN
 
 
 def test_kinds_are_the_enumerators_of_the_header(compiled: Compiled) -> None:
     kinds = {f"KIND_{kind.name}": kind.value for kind in (*Kind, *SchedulerKind)}
-    assert kinds | {"KIND_COUNT": records.KIND_COUNT} == compiled.enum
+    assert kinds | {"KIND_COUNT": dtypes.KIND_COUNT} == compiled.enum
 
 
 def test_the_schedulers_kinds_are_counted_from_the_first() -> None:
-    first = records.FIRST_SCHEDULER_KIND
-    assert list(SchedulerKind) == list(range(first, first + records.SCHEDULER_KINDS))
-    assert first >= records.KIND_COUNT
+    first = dtypes.FIRST_SCHEDULER_KIND
+    assert list(SchedulerKind) == list(range(first, first + dtypes.SCHEDULER_KINDS))
+    assert first >= dtypes.KIND_COUNT
 
 
 def test_constants_are_the_macros_of_the_header(compiled: Compiled) -> None:
-    here = vars(limits) | vars(records)
+    here = vars(limits) | vars(dtypes)
     assert {name: here.get(name) for name in compiled.macros} == compiled.macros
     assert {"WIDE_SIZE", "NAME_SIZE", "SOURCES", "RUNS", "EXPERT_VALUES"} <= set(compiled.macros)
 
@@ -176,7 +176,7 @@ def test_every_wide_record_fits_into_a_row_of_the_structure_ring(compiled: Compi
     assert sorted(wide) == [
         "experts_record", "structure_record", "tensor_record", "tokens_record",
     ]  # fmt: skip
-    assert max(compiled.sizes[name] for name in wide) == records.WIDE_SIZE
+    assert max(compiled.sizes[name] for name in wide) == dtypes.WIDE_SIZE
 
 
 def test_wide_kinds_are_those_the_header_calls_wide(repo: Path, tmp_path: Path) -> None:
@@ -190,4 +190,4 @@ def test_wide_kinds_are_those_the_header_calls_wide(repo: Path, tmp_path: Path) 
         ["gcc", f"-I{repo}/bpf", "-o", tmp_path / "wide", source], check=True, timeout=60
     )
     found = subprocess.run([tmp_path / "wide"], check=True, capture_output=True, text=True).stdout
-    assert [int(line) for line in found.split()] == list(records.WIDE_KINDS)
+    assert [int(line) for line in found.split()] == list(dtypes.WIDE_KINDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from profinfer.records import Kind
+from profinfer.records.dtypes import Kind
 from tests.captures import Capture
 from tests.sql.schedules import PROMPT, graph, structure
 

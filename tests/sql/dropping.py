@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profinfer.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
-from profinfer.records import RECORD, STRUCTURE_RECORD, WIDE_HEADER, WIDE_SIZE, Kind, Records
+from profinfer.records.capture import LOSS_ENTRY, Frame, FrameKind, json_frame
+from profinfer.records.dtypes import RECORD, STRUCTURE_RECORD, WIDE_HEADER, WIDE_SIZE, Kind, Records
 
 _STRUCTURE_RING = -1
 

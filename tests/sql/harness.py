@@ -9,8 +9,7 @@ from pathlib import Path
 
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
-from profinfer import query
-from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from profinfer.trace_processor import SQL_DIR, Session, open_trace, query
 from profinfer.trace_processor.session import sql_modules
 from tests.captures import BASE, Capture, convert
 

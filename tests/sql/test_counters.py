@@ -1,4 +1,4 @@
-"""profinfer.counters and counters.sql, with readings chosen by hand."""
+"""profinfer.counters.readings and counters.sql, with readings chosen by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from profinfer.records import Kind
+from profinfer.records.dtypes import Kind
 from tests.captures import BASE, MAIN, WORKER, Capture, T
 from tests.sql.harness import ask, opened, ready, rows
 

@@ -19,12 +19,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from profinfer import query
-from profinfer.capture import Frame, FrameKind
-from profinfer.records import WIDE_SIZE, Kind
-from profinfer.trace_processor import Session, open_trace
+from profinfer.records.capture import Frame, FrameKind
+from profinfer.records.dtypes import WIDE_SIZE, Kind
+from profinfer.trace_processor import Session, open_trace, query
 from tests.captures import BASE, MAIN, WORKER, Capture, Operator, Shape, T, convert
-from tests.replay.recordings import frames as recorded
+from tests.converting.recordings import frames as recorded
 from tests.sql.costs import measure
 from tests.sql.dropping import Whole
 from tests.sql.harness import MODULES, READY, Rows, ask

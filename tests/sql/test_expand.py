@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import query
-from profinfer.expand import expand
-from profinfer.trace_processor import SQL_DIR, open_trace
+from profinfer.trace_processor import SQL_DIR, open_trace, query
+from profinfer.trace_processor.expand import expand
 
 
 @pytest.mark.parametrize("file", query.ready_queries(), ids=lambda file: file.stem)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from profinfer.records import EXPERTS_UNREAD, Kind
+from profinfer.records.dtypes import EXPERTS_UNREAD, Kind
 from tests.captures import BASE, MAIN, Capture, Shape, T
 from tests.sql.harness import ask, opened, ready, rows
 

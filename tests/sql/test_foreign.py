@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer import query
-from profinfer.trace_processor import SQL_DIR, Session, open_trace
+from profinfer.trace_processor import SQL_DIR, Session, open_trace, query
 from profinfer.trace_processor.session import sql_modules
 from tests.captures import convert
 from tests.sql.test_tables import small, write_small

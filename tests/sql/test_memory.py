@@ -14,8 +14,8 @@ import gguf
 import numpy as np
 import pytest
 
-from profinfer.capture import Frame, FrameKind, json_frame
-from profinfer.records import Kind
+from profinfer.records.capture import Frame, FrameKind, json_frame
+from profinfer.records.dtypes import Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import BASE, MAIN, WORKER, Capture, T, convert
 from tests.sql.harness import ask, opened, ready

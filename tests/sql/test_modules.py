@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import query
-from profinfer.capture import FrameKind, json_frame
-from profinfer.records import Kind
-from profinfer.trace_processor import Session, open_trace
+from profinfer.records.capture import FrameKind, json_frame
+from profinfer.records.dtypes import Kind
+from profinfer.trace_processor import Session, open_trace, query
 from tests.captures import BASE, Capture, T
 from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, ask, foreign_trace, opened
@@ -175,17 +174,17 @@ def test_columns_have_the_declared_types(
     assert columns
     session = full
     if table in tables_of(
-        "profinfer.thread_states",
-        "profinfer.scheduling",
-        "profinfer.preemptions",
-        "profinfer.hindrances",
-        "profinfer.delays",
-        "profinfer.interference",
+        "profinfer.scheduling.thread_states",
+        "profinfer.scheduling.operators",
+        "profinfer.scheduling.preemptions",
+        "profinfer.scheduling.hindrances",
+        "profinfer.scheduling.delays",
+        "profinfer.scheduling.interference",
     ) - {"profinfer_scheduling_gap"}:
         session = scheduled
-    elif table in tables_of("profinfer.counters", "profinfer.counter_metrics"):
+    elif table in tables_of("profinfer.counters.readings", "profinfer.counters.metrics"):
         session = of_counters
-    elif table in tables_of("profinfer.kv_cache"):
+    elif table in tables_of("profinfer.memory.kv_cache"):
         session = growing
     found = ask(session, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found

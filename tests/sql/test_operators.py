@@ -1,10 +1,11 @@
-"""profinfer.graphs, operators, barriers and totals. The schedule is that of schedules.graph."""
+"""profinfer.graphs.runs, operators, barriers and totals. The schedule is that of
+schedules.graph."""
 
 from __future__ import annotations
 
 import pytest
 
-from profinfer.records import Kind
+from profinfer.records.dtypes import Kind
 from tests.captures import BASE, MAIN, WORKER, Capture, T
 from tests.sql.harness import ask, opened, ready, rows
 from tests.sql.schedules import PROMPT, graph, small, structure, ubatches

@@ -1,4 +1,5 @@
-"""profinfer.handlers, profinfer.overhead and the overhead query: what recording cost, by hand."""
+"""profinfer.recording.handlers, profinfer.recording.overhead and the overhead query: what recording
+cost, by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.records import Kind
+from profinfer.records.dtypes import Kind
 from profinfer.trace_processor import open_trace
 from tests.captures import BASE, MAIN, WORKER, Capture, convert
 from tests.sql.costs import HANDLERS, PROBES, decoding, measure

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import query
-from profinfer.query import Table
-from profinfer.trace_processor import Session, open_trace
+from profinfer.trace_processor import Session, open_trace, query
+from profinfer.trace_processor.query import Table
 from tests.captures import MAIN, WORKER, Capture, convert
 from tests.sql.test_tables import FUSED, MATRIX, SUM, write_lossy, write_small
 

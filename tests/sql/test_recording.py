@@ -1,4 +1,4 @@
-"""profinfer.metadata, profinfer.losses, profinfer.warnings."""
+"""profinfer.recording.metadata, profinfer.recording.losses, profinfer.recording.warnings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.capture import FrameKind
-from profinfer.records import RECORD, WIDE_SIZE, Kind
+from profinfer.records.capture import FrameKind
+from profinfer.records.dtypes import RECORD, WIDE_SIZE, Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import BASE, CPUS, MAIN, WORKER, Capture, Row, convert
 from tests.sql.harness import ask, foreign_trace, opened, ready, rows

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from profinfer.records import Kind
+from profinfer.records.dtypes import Kind
 from profinfer.trace_processor import Session
 from tests.captures import BASE, MAIN, PID, WORKER, Capture, T
 from tests.sql.harness import ask, opened, ready, rows

@@ -1,4 +1,4 @@
-"""profinfer.tensors: tensors, edges, structures, nodes."""
+"""profinfer.graphs.tensors: tensors, edges, structures, nodes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""profinfer.tokens: sequences, requests, TTFT and TPOT. Times in milliseconds."""
+"""profinfer.tokens.requests: sequences, requests, TTFT and TPOT. Times in milliseconds."""
 
 from __future__ import annotations
 
 import pytest
 
-from profinfer.records import Kind
+from profinfer.records.dtypes import Kind
 from tests.captures import BASE, CONTEXT, Capture
 from tests.sql.harness import Rows, ask, opened, ready, rows
 from tests.sql.schedules import small, ubatches

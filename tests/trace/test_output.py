@@ -14,7 +14,7 @@ import pytest
 from profinfer.errors import OutputError
 from profinfer.output import Output
 from tests.captures import MAIN, Capture, T, convert
-from tests.writer.decode import decode
+from tests.converting.decode import decode
 
 
 def test_refuses_a_file_that_exists(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
-from profinfer import packets
-from profinfer.packets import SMALL_LIMIT, Template
+from profinfer.trace import packets
+from profinfer.trace.packets import SMALL_LIMIT, Template
 
 TIMES = st.lists(
     st.one_of(

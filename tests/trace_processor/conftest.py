@@ -22,7 +22,7 @@ _SHELL = """\
     import os, sys
     sys.path.insert(0, {root!r})
     from profinfer.trace_processor.wasm import WasmTransport
-    from profinfer.varints import varint
+    from profinfer.trace.varints import varint
     assert sys.argv[1:] == ["--stdiod"], sys.argv
     transport = WasmTransport()
     print("loading", file=sys.stderr)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from profinfer import query
 from profinfer.commands.query import QueryCommand
 from profinfer.errors import QueryError, TraceError
-from profinfer.trace_processor import Session, Value
+from profinfer.trace_processor import Session, Value, query
 
 FILE = """\
 -- What a file looks like; its first line says so.

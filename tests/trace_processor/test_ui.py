@@ -14,9 +14,9 @@ from urllib.request import urlopen
 import pytest
 
 from profinfer.errors import OutputError, TraceError
-from profinfer.ui import UiServer, serve
+from profinfer.trace_processor.ui import UiServer, serve
 from tests.conftest import require
-from tests.ui import small_trace
+from tests.trace_processor import small_trace
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ import wasmtime
 
 from profinfer.cache import private_folder
 from profinfer.errors import TraceProcessorError
+from profinfer.trace.varints import varint
 from profinfer.trace_processor import Session, aot, open_trace
 from profinfer.trace_processor.backend import TransportTraceProcessor
 from profinfer.trace_processor.wasm import WasmTransport, wasm_path
-from profinfer.varints import varint
 from tests.trace_processor.test_session import FOREVER
 
 # The smallest module there is: the cache's rules do not depend on what is compiled.

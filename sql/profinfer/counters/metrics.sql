@@ -1,7 +1,7 @@
 -- What follows from counters of operators: instructions per cycle, stalls, bandwidth.
 
-INCLUDE PERFETTO MODULE profinfer.counters;
-INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.counters.readings;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- What the counters say of an operator run, all its threads together. NULL where a counter that it
 -- takes was not counted, be it on one of the threads. Of several counters that stand for the same the

@@ -1,7 +1,7 @@
 -- Counters of operators (record --counters).
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- What was counted.
 CREATE PERFETTO TABLE profinfer_counter(

@@ -1,7 +1,7 @@
 -- Which experts each token was sent to, in mixture-of-experts models. Needs record --experts.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.expert_readings;
+INCLUDE PERFETTO MODULE profinfer.experts.readings;
 
 -- Tokens that were sent to an expert: one row per token, layer and rank.
 CREATE PERFETTO TABLE profinfer_expert_activation(

@@ -1,8 +1,8 @@
 -- Caches of experts, one per layer: which of a run's experts they would have held when it began.
 
-INCLUDE PERFETTO MODULE profinfer.expert_readings;
-INCLUDE PERFETTO MODULE profinfer.expert_turns;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.experts.readings;
+INCLUDE PERFETTO MODULE profinfer.experts.turns;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 
 -- What an expert takes in memory.
 CREATE PERFETTO TABLE profinfer_expert_size(

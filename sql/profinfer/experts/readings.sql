@@ -1,7 +1,7 @@
 -- Runs of layers with experts, in mixture-of-experts models, and their tokens. Needs record --experts.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 
 -- Tokens of micro-batches, in the order in which they were computed.
 CREATE PERFETTO TABLE profinfer_expert_token(

@@ -1,6 +1,6 @@
 -- How many tokens each expert was sent.
 
-INCLUDE PERFETTO MODULE profinfer.experts;
+INCLUDE PERFETTO MODULE profinfer.experts.activations;
 
 -- Tokens by expert, of complete readings.
 CREATE PERFETTO TABLE profinfer_expert_share(

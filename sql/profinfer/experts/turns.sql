@@ -5,7 +5,7 @@
 -- that Trace Processor has sorted are joined by their numbers (_auto_id) instead.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.expert_readings;
+INCLUDE PERFETTO MODULE profinfer.experts.readings;
 
 -- Experts used by each run, of readings that have ids.
 CREATE PERFETTO TABLE _expert_used(

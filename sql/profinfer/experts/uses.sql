@@ -2,10 +2,10 @@
 -- operators: what caches and prefetchers live on.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.expert_readings;
-INCLUDE PERFETTO MODULE profinfer.expert_turns;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.experts.readings;
+INCLUDE PERFETTO MODULE profinfer.experts.turns;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 
 -- How long before each use the expert was used last.
 CREATE PERFETTO TABLE _expert_return(

@@ -1,7 +1,7 @@
 -- Micro-batches, and the graphs that ran within them.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
 -- Sequences of micro-batches whose phase is not certain: since the sequence's last micro-batch
 -- another one, or its tokens, may have been lost.

@@ -1,10 +1,10 @@
 -- Attention over the KV cache, step by step of decoding.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.losses;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
-INCLUDE PERFETTO MODULE profinfer.tokens;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- Operators that read a layer's cache, by their arguments.
 CREATE PERFETTO TABLE _attention_kind(

@@ -1,9 +1,9 @@
 -- Page faults and file reads: which operator, which tensor, which expert.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.files;
-INCLUDE PERFETTO MODULE profinfer.losses;
-INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.memory.files;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
 -- Whether something was to be recorded.
 CREATE PERFETTO FUNCTION profinfer_was_asked(

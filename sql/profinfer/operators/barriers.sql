@@ -2,8 +2,8 @@
 -- input and multiplying. There only the arrival is recorded.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.operators;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- One row per barrier inside an operator: all threads together.
 CREATE PERFETTO TABLE profinfer_inside_barrier(

@@ -1,8 +1,8 @@
 -- Operators, as each thread ran them and across threads.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 
 -- One row per operator and thread.
 CREATE PERFETTO TABLE profinfer_operator_slice(

@@ -1,8 +1,8 @@
 -- Totals of every distinct operator: what the ready queries add up.
 
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- One row per distinct operator (same tensor, same shape). Runs that may be incomplete are counted,
 -- and are in none of the sums.

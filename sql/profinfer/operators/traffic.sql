@@ -1,6 +1,6 @@
 -- How many bytes an operator has to move, from shapes, strides and types.
 
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 
 -- Bytes of one tensor's operator and operand.
 CREATE PERFETTO TABLE _operand_bytes(

@@ -6,8 +6,8 @@
 -- would be computed from it: in traces of older recorders, and where the end is missing.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- Handlers, and what their hits cost.
 CREATE PERFETTO TABLE profinfer_handler(

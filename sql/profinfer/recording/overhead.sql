@@ -1,10 +1,10 @@
 -- The recording's own cost within graphs: hits on each thread, and the time that they took.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.handlers;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 
 -- Hits on each thread within each graph run, counted by the slices in the trace: the probes at
 -- operators and barriers, not those at graphs and micro-batches.

@@ -1,7 +1,7 @@
 -- By how much operators came later since other threads had their threads' CPUs.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.hindrances;
+INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
 
 -- By how much operator runs came later than they would have. A part of a run is over when its last
 -- thread arrives: what would have been is computed from when each would have arrived without what

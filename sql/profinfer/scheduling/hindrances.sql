@@ -3,10 +3,10 @@
 
 INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.preemptions;
-INCLUDE PERFETTO MODULE profinfer.scheduling;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
+INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
 
 -- Preemptions within operators.
 CREATE PERFETTO TABLE _taken_in_operator(

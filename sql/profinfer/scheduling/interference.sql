@@ -1,14 +1,14 @@
 -- Which waits of the target's threads have other causes than the spread of the work, and what of that
 -- is not certain.
 
-INCLUDE PERFETTO MODULE profinfer.delays;
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.hindrances;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.preemptions;
-INCLUDE PERFETTO MODULE profinfer.scheduling;
-INCLUDE PERFETTO MODULE profinfer.thread_states;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
+INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
+INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
+INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Graph runs of which not every thread's states are known.
 CREATE PERFETTO TABLE _unscheduled_graph(

@@ -3,9 +3,9 @@
 
 INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.operators;
-INCLUDE PERFETTO MODULE profinfer.thread_states;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Where operators met a state in which their thread did not run, or of which that is not certain.
 CREATE PERFETTO TABLE _off_cpu(

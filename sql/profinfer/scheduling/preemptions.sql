@@ -2,7 +2,7 @@
 
 INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.thread_states;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Pieces of the time in which a thread waited for a CPU, each with the thread that ran on it.
 CREATE PERFETTO TABLE _occupied(

@@ -1,8 +1,8 @@
 -- Sequences, requests and tokens: time to first token, time per output token.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs;
-INCLUDE PERFETTO MODULE profinfer.losses;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
 -- The tokens of one sequence in one micro-batch, and the request they belong to. A request is a
 -- sequence's prefill and the decoding after it.
