@@ -53,6 +53,7 @@ def main() -> int:
     if os.geteuid():
         raise SystemExit("recording needs root: sudo make bench")
     with tempfile.TemporaryDirectory(prefix="profinfer-bench-") as name:
+        os.environ["XDG_CACHE_HOME"] = f"{name}/cache"  # the user's own is left alone
         for part, run in parts.items():
             if not args.only or part in args.only:
                 print(f"{part} ...", file=sys.stderr)
