@@ -10,7 +10,7 @@
 -- that may be incomplete, or of which it is not certain when their threads ran, are not in the sums
 -- that they would be wrong in.
 
-INCLUDE PERFETTO MODULE profinfer.operators.barriers;
+INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;

@@ -101,7 +101,7 @@ def counts(session: Session, sql: str) -> dict[str, Any]:
     modules = "".join(
         f"INCLUDE PERFETTO MODULE {name};"
         for name in (
-            "profinfer.operators.barriers",
+            "profinfer.operators.inside_barriers",
             "profinfer.operators.totals",
             "profinfer.tokens.requests",
         )
