@@ -9,6 +9,7 @@ can provide is asked for with `hardware=True`: missing, it only ever skips.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,10 @@ __all__ = ["matrix_fixture", "pytest_terminal_summary"]
 REPO = Path(__file__).resolve().parents[1]
 NO_SKIP = "PROFINFER_NO_SKIP"
 HARDWARE = "hardware: "
+
+
+# Started in the background of a script, we would hand the ignored Ctrl-C down to what tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Require(Protocol):
