@@ -47,4 +47,6 @@ SEC("tracepoint") int on_exec(void *ctx) { return stop_here(ctx); }
 
 SEC("uprobe") int on_objects_changed(void *ctx) { return stop_here(ctx); }
 
+SEC("uprobe") int on_work(void *ctx) { return stop_at_work(ctx); }
+
 SEC("tracepoint") int on_fork(void *ctx) { return follow_fork(ctx); }

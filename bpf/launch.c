@@ -26,4 +26,6 @@ int on_exec(void *ctx) { return stop_here(ctx); }
 
 int on_objects_changed(struct pt_regs *ctx) { return stop_here(ctx); }
 
+int on_work(struct pt_regs *ctx) { return stop_at_work(ctx); }
+
 int on_fork(void *ctx) { return follow_fork(ctx); }

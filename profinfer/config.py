@@ -37,7 +37,8 @@ class Config:
     system: str | None = None
     """Record the system beside it, by Perfetto's own recorder with this configuration (text)."""
     level: str = "operator"
-    best_effort: bool = False
+    strict: bool = False
+    """Fail where the engine does not have all of the levels."""
     duration: float | None = None
     """Seconds."""
     iterations: str | None = None
@@ -116,6 +117,15 @@ class Config:
         self.ring_bytes()
         self.structure_ring_bytes()
         self.iteration_range()
+
+    def needed_levels(self) -> dict[str, str]:
+        """Levels without which something else that is asked for cannot be had, and what that is."""
+        needed = {"token": "--iterations"} if self.iterations is not None else {}
+        if self.counters:
+            needed["operator"] = "--counters"
+        elif self.experts:
+            needed["operator"] = "--experts"
+        return needed
 
     def ring_bytes(self) -> int:
         """Size of each ring in bytes."""

@@ -14,9 +14,12 @@
 /* As many as the map has room for. */
 #define HELD_MAX 1024
 
+/* It was stopped when it was about to work, not by what it has loaded (bpf/launch.h). */
+#define AT_WORK 1
+
 struct held {
   pid_t pid;
-  uint64_t since; /* CLOCK_MONOTONIC, in ns */
+  uint64_t since; /* CLOCK_MONOTONIC, in ns; the lowest bit is AT_WORK */
 };
 
 enum held_state {

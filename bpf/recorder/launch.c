@@ -10,6 +10,7 @@
 #include "programs.h"
 #include "tracepoints.h"
 #include "wakeups.h"
+#include "work_watch.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -42,6 +43,7 @@ static size_t told_count;
 struct source launch_source(void) {
   struct source source = {.name = "launch"};
   source_program(&source, "on_objects_changed", AT_UPROBE);
+  source_program(&source, "on_work", AT_UPROBE);
   source_program(&source, "on_fork", AT_TRACEPOINT);
   source_program(&source, "on_exec", AT_TRACEPOINT);
   source_map(&source, "family");
@@ -154,6 +156,16 @@ void launch_go(pid_t pid) {
     guard_let_go(launch.held, &held);
 }
 
+bool launch_is_at_work(pid_t pid) {
+  struct held held;
+  return held_find(launch.held, pid, &held) && held.since & AT_WORK;
+}
+
+void launch_watch_work(pid_t pid, int file, const uint64_t *offsets, size_t count) {
+  if (launch.programs)
+    work_watch(programs_find(launch.programs, "on_work"), pid, file, offsets, count);
+}
+
 /* ---- Its end */
 
 static void close_one(int *fd) {
@@ -169,6 +181,7 @@ static void watch_only(pid_t pid) {
   close_one(&launch.on_fork);
   close_one(&launch.on_exec);
   loader_watch_only(pid);
+  work_watch_end();
   size_t count = held_list(launch.held, list);
   for (size_t i = 0; i < count; i++)
     is_to_be_told(&list[i]);
@@ -222,6 +235,7 @@ void launch_leave(void) {
   close_one(&launch.timer);
   close_one(&launch.events);
   loader_watch_leave();
+  work_watch_leave();
   wakeups_close();
   guard_leave();
   programs_close(launch.programs);

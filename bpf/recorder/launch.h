@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "source.h"
@@ -42,6 +43,13 @@ size_t launch_take(pid_t *pids, size_t room);
 
 /* Lets a stopped process go on; any other is left alone. */
 void launch_go(pid_t pid);
+
+/* Has a process stopped when it enters one of these places of a file, too: there its engine begins
+ * to work. Until one is kept. */
+void launch_watch_work(pid_t pid, int file, const uint64_t *offsets, size_t count);
+
+/* Whether this is where a process that has been told of stands. */
+bool launch_is_at_work(pid_t pid);
 
 /* Watches only this one from now on; all others that are stopped go on. */
 void launch_keep(pid_t pid);

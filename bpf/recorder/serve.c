@@ -171,12 +171,26 @@ static void launch(json_object *request) {
   free(wanted.groups);
 }
 
+static void watch_work(json_object *request, const int *fds, size_t count) {
+  json_object *places = message_list(request, "offsets");
+  size_t place_count = places ? json_object_array_length(places) : 0;
+  if (count < 1)
+    fail(EXIT_USAGE, "", "there is no file to watch");
+  uint64_t *offsets = allocate(place_count, sizeof(*offsets));
+  for (size_t i = 0; i < place_count; i++)
+    offsets[i] = json_object_get_int64(json_object_array_get_idx(places, i));
+  launch_watch_work(message_integer(request, "pid", INT32_MAX), fds[0], offsets, place_count);
+  free(offsets);
+}
+
 static void tell_stopped(void) {
   pid_t stopped[STOPS];
   size_t count = launch_take(stopped, STOPS);
   for (size_t i = 0; i < count; i++) {
     json_object *message = message_event("stopped");
     message_set_number(message, "pid", stopped[i]);
+    if (launch_is_at_work(stopped[i]))
+      message_set_flag(message, "at_work", true);
     message_send(profinfer, message);
   }
 }
@@ -233,6 +247,8 @@ static void obey(json_object *request, const int *fds, size_t count) {
   }
   if (!strcmp(verb, "go"))
     launch_go(pid);
+  else if (!strcmp(verb, "watch_work"))
+    watch_work(request, fds, count);
   else if (!strcmp(verb, "keep"))
     launch_keep(pid);
   else if (!strcmp(verb, "terminate"))

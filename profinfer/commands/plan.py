@@ -55,8 +55,9 @@ class PlanCommand:
             help="the most that can then be recorded (default: everything)",
         )  # fmt: skip
         parser.add_argument(
-            "--best-effort", action="store_true", help="plan the levels that work, if not all do"
-        )
+            "--strict", action="store_true",
+            help="fail where the engine does not have all of these levels",
+        )  # fmt: skip
         parser.add_argument(
             "--sysroot", type=Path, metavar="DIR",
             help="root of the system that the libraries are loaded in (default: this one's; for"
@@ -79,13 +80,11 @@ class PlanCommand:
         """0 when the plan was written."""
         target = FileTarget(args.target)
         plan = target.plan(args.level, symbols_only=args.probe_symbols)
-        check(plan, best_effort=args.best_effort)
+        left_out = check(plan, strict=args.strict)
         output = Output(args.output, force=args.force)
         try:
             layout = target.layout(args.sysroot)
-            config = Config(
-                level=args.level, best_effort=args.best_effort, probe_symbols=args.probe_symbols
-            )
+            config = Config(level=args.level, strict=args.strict, probe_symbols=args.probe_symbols)
             machine = target.machine.replace("x86-64", "x86_64")
             counted = _counted(args.counters, machine, args.cpu or ())
             written = plan_json(target, plan, layout, config, counted)
@@ -97,7 +96,7 @@ class PlanCommand:
             f" {len(plan.probes)} probes in {len(target.objects)} files; cost {written['cost']}"
         )
         print(plan.describe())
-        for note in [*layout.notes, *(counted.notes if counted else ())]:
+        for note in [*left_out, *layout.notes, *(counted.notes if counted else ())]:
             print(f"profinfer: warning: {note}", file=sys.stderr)
         return 0
 

@@ -100,7 +100,7 @@ def _add_settings(add: Callable[..., object]) -> None:
     add("-o", "--output", metavar="FILE", help="the trace (default: profinfer.pftrace)")
     switch("--force", help="overwrite the output")
     add("--level", choices=LEVELS, help="how much to record (default: operator)")
-    switch("--best-effort", help="record the levels that work, if not all do")
+    switch("--strict", help="fail where the engine does not have all of these levels")
     scheduler = (
         "thread states, of the whole system (auto: where the kernel lets them be recorded), of the"
         " target's threads only, which costs less, or not at all"

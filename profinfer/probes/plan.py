@@ -1,16 +1,18 @@
 """The probe plan: which handler runs at which offset of which file. Pure data, printable.
 
 Levels include the ones before them. A level whose required probe point is in none of the
-target's objects is reported with what was looked for and what was found instead.
+target's objects is left out, with what was looked for and what was found instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from profinfer.config import LEVELS
 from profinfer.engine.description import describe
+from profinfer.engine.elf import Elf
 from profinfer.engine.points import POINTS, REQUIRED, Point
 from profinfer.engine.target import EngineObject
 from profinfer.errors import ProbeError
@@ -81,11 +83,11 @@ def _find(point: Point, objects: Iterable[EngineObject], placer: Placer | None) 
     return found
 
 
-def _similar(point: Point, objects: Iterable[EngineObject]) -> str:
+@lru_cache(maxsize=8)  # a command is looked at whenever it has loaded something
+def _similar(wanted: str, files: tuple[Elf, ...]) -> str:
     import difflib  # here: as a rule nothing is missing
 
-    names = {name for item in objects for name in item.elf.symbols.names()}
-    wanted = point.symbol.replace(r"E\w+", "")
+    names = {name for elf in files for name in elf.symbols.names()}
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
     return f"found instead: {', '.join(near)}" if near else "found nothing similar"
 
@@ -103,17 +105,22 @@ def make_plan(objects: list[EngineObject], level: str, placer: Placer | None = N
         else:
             first = next(p for p in points if p.required)
             looked = ", ".join(sorted({p.symbol.replace(r"E\w+", "") for p in points}))
-            missing[name] = f"no {looked}; {_similar(first, objects)}"
+            wanted = first.symbol.replace(r"E\w+", "")
+            similar = _similar(wanted, tuple(item.elf for item in objects))
+            missing[name] = f"no {looked}; {similar}"
     return Plan(level, tuple(probes), missing)
 
 
-def check(plan: Plan, *, best_effort: bool) -> None:
-    """ProbeError when a level is missing, unless whatever works will do; or when nothing works."""
-    if plan.missing and not (best_effort and plan.probes):
-        level, reason = next(iter(plan.missing.items()))
-        raise ProbeError(
-            f"level {level} has no probe point in the target's libraries: {reason}",
-            "--best-effort goes on with the levels that work"
-            if plan.probes
-            else "profinfer doctor shows what the libraries contain",
-        )
+def check(plan: Plan, *, strict: bool, needed: Mapping[str, str] | None = None) -> list[str]:
+    """What to say of the levels that are left out. ProbeError when none is left, when one is left
+    out that something else needs (`needed`: which option needs which level), and in any case when
+    that is not to be (`strict`)."""
+    for level, reason in plan.missing.items():
+        missing = f"level {level} has no probe point in the target's libraries: {reason}"
+        if not plan.probes:
+            raise ProbeError(missing, "profinfer doctor shows what the libraries contain")
+        if option := (needed or {}).get(level):
+            raise ProbeError(f"{option} needs what this engine does not have: {missing}")
+        if strict:
+            raise ProbeError(missing, "without --strict the levels are recorded that there are")
+    return [f"level {level} is left out: {reason}" for level, reason in plan.missing.items()]

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from profinfer.config import Config
 from profinfer.engine.stubs import read_redirection, with_audit
 from profinfer.engine.target import EngineObject, ObjectFinder
+from profinfer.engine.work import work_places
 from profinfer.errors import TargetError
-from profinfer.probes.plan import Plan, check, make_plan
+from profinfer.probes.plan import check, make_plan
 from profinfer.recording.recorder import Message, Server
 
 
@@ -32,6 +33,8 @@ class Launched:
         self.pid = int(answer["pid"])
         self.status: int | None = None
         """Wait status once it has ended."""
+        self._watched: set[tuple[int, tuple[str, int]]] = set()
+        """Files in processes that are stopped when they are about to work."""
 
     def go(self, pid: int) -> None:
         """Lets a stopped process go on."""
@@ -41,14 +44,25 @@ class Launched:
         """Ends the command: SIGTERM, and SIGKILL after five seconds."""
         self._server.link.tell("terminate")
 
+    def _watch_work(self, pid: int, objects: list[EngineObject]) -> None:
+        """Has a process stopped, too, when the engine that it holds so far is about to work: what
+        is not there then does not come."""
+        for item in objects:
+            offsets = work_places(item.elf)
+            if not offsets or (pid, item.identity) in self._watched:
+                continue
+            self._watched.add((pid, item.identity))
+            with contextlib.suppress(OSError), item.access.open("rb") as file:
+                self._server.link.tell("watch_work", [file.fileno()], pid=pid, offsets=offsets)
+
     def wait_for_engine(
         self, finder: ObjectFinder, following: Callable[[], Message]
     ) -> tuple[int, list[EngineObject]]:
-        """Waits until a process of the command's family holds all that the plan needs, and lets go
-        of the others. That process, which stands still, and its engine's objects. `following`: the
-        next event. TargetError when the command ends before, or a signal comes; ProbeError when it
-        ends with an engine that lacks what the plan needs."""
-        last: Plan | None = None
+        """Waits until a process of the command's family holds all that the plan needs, or is about
+        to work with what it has, and lets go of the others. That process, which stands still, and
+        its engine's objects. `following`: the next event. TargetError when the command ends before,
+        or a signal comes; ProbeError when what the plan cannot do without is not there."""
+        has_engine = False
         name = self._config.command[0]
         while True:
             message = following()
@@ -58,11 +72,11 @@ class Launched:
                 raise self._server.gone()
             if message["event"] == "exited":
                 self.status = int(message["status"])
-                if last and last.missing:
-                    check(last, best_effort=False)
+                before = "it loaded any ggml or llama.cpp code"
+                if has_engine:
+                    before = "the engine in it had anything to compute"
                 raise TargetError(
-                    f"{name} {describe_status(self.status)} before it loaded any ggml or llama.cpp"
-                    " code",
+                    f"{name} {describe_status(self.status)} before {before}",
                     "record the process that runs the model; profinfer doctor FILE looks into one",
                 )
             if message["event"] != "stopped":
@@ -73,11 +87,13 @@ class Launched:
                 # the next stop comes before any of its code runs.
                 objects = [] if read_redirection(pid).changing else finder.find(pid)
                 plan = make_plan(objects, self._config.level) if objects else None
-                last = plan or last
-                usable = plan is not None and plan.probes
-                if plan and (not plan.missing or (self._config.best_effort and usable)):
+                has_engine |= plan is not None
+                if plan and (not plan.missing or message.get("at_work")):
+                    needed = self._config.needed_levels()
+                    check(plan, strict=self._config.strict, needed=needed)
                     self._server.link.tell("keep", pid=pid)
                     return pid, objects
+                self._watch_work(pid, objects)
             self.go(pid)
 
 

@@ -58,7 +58,8 @@ class Planned:
         self._placer = Placer(self._cost, pid, symbols_only=config.probe_symbols)
         with _unless_it_ends(pid):
             self._place()
-        check(self.plan, best_effort=config.best_effort)
+        self.left_out = check(self.plan, strict=config.strict, needed=config.needed_levels())
+        """What to say of levels that this engine does not have."""
 
     def _place(self) -> None:
         if self._config.redirect:

@@ -156,8 +156,11 @@ class Recording:
             pid, objects = self._launched.wait_for_engine(self._finder, self._next)
         else:
             pid, objects = config.pid, target.engine_objects(config.pid)
-            check(make_plan(objects, config.level), best_effort=config.best_effort)
+            plan = make_plan(objects, config.level)
+            check(plan, strict=config.strict, needed=config.needed_levels())
         self._planned = Planned(config, self._server, pid, objects, self._counters)
+        for note in self._planned.left_out:
+            self._warn(note)
 
     def _ask_counters(self) -> None:
         """Says which of the counters cannot be had, before anything begins."""

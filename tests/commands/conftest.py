@@ -43,6 +43,12 @@ def engine_without_barrier(repo: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def engine_without_llama(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with ggml alone."""
+    return _build(repo, tmp_path_factory.mktemp("without-llama"), "-DWITHOUT_LLAMA")
+
+
+@pytest.fixture(scope="session")
 def recorded(root: None, engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     del root
     folder = tmp_path_factory.mktemp("recorded")

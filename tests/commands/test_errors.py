@@ -165,37 +165,6 @@ def test_a_user_that_does_not_exist_is_named(engine: Path, tmp_path: Path) -> No
     fails(ran, 5, "no-such-user")
 
 
-# ---- Probe points
-
-
-def test_a_level_without_probe_point_names_the_symbol_that_is_missing(
-    engine_without_barrier: Path, tmp_path: Path
-) -> None:
-    known = engine_without_barrier / "known"
-    ran = _record(tmp_path, "--level", "barrier", "--", known)
-    fails(ran, 6, "barrier", "no ggml_barrier", "hidden_barrier")
-    assert "--best-effort" in ran.err
-    with running(known, "--wait", 0) as process:
-        ran = _record(tmp_path, "--level", "barrier", "--pid", process.pid)
-        fails(ran, 6, "barrier", "no ggml_barrier", "hidden_barrier")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_best_effort_records_the_levels_that_have_probe_points(
-    engine_without_barrier: Path, tmp_path: Path
-) -> None:
-    known = engine_without_barrier / "known"
-    ran = _record(tmp_path, "--level", "barrier", "--best-effort", "--", known, "--decode", 2)
-    assert ran.code == 0, ran.err
-    with open_trace(tmp_path / "t.pftrace", trace_processor="wasm") as session:
-        assert "ggml_barrier" in (_setting(session, "plan.missing.barrier") or "")
-        assert _operators(session) > 0
-        session.query("INCLUDE PERFETTO MODULE profinfer.operators.runs")
-        waits = session.query("SELECT count(wait_dur) FROM profinfer_operator_slice")
-        # Not 0: nobody looked.
-        assert list(waits) == [(0,)]
-
-
 # ---- The output
 
 

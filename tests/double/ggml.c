@@ -540,9 +540,13 @@ bool ggml_backend_sched_alloc_graph(void *sched, cgraph *graph) {
 
 // ---- llama.cpp
 
+#ifdef WITHOUT_LLAMA
+#define PROCESS_UBATCH "known_process"
+#else
 #define PROCESS_UBATCH                                                                             \
   "_ZN13llama_context14process_ubatchERK12llama_ubatch14llm_graph_typeP22llama_memory_context_i"   \
   "R11ggml_status"
+#endif
 void *process_ubatch(struct llama_context *, const ubatch *, int type, void *memory,
                      int *status) __asm__(PROCESS_UBATCH);
 

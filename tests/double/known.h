@@ -3,6 +3,22 @@
 #include <stdint.h>
 #include <stdio.h>
 
+// Then it is a program that has ggml alone.
+#ifdef WITHOUT_LLAMA
+#define llama_backend_init known_backend_init
+#define llama_model_default_params known_model_default_params
+#define llama_context_default_params known_context_default_params
+#define llama_model_load_from_file known_model_load_from_file
+#define llama_init_from_model known_init_from_model
+#define llama_batch_init known_batch_init
+#define llama_batch_free known_batch_free
+#define llama_decode known_decode
+#define llama_free known_free
+#define llama_model_free known_model_free
+#define llama_n_ctx known_n_ctx
+#define llama_n_seq_max known_n_seq_max
+#endif
+
 struct llama_model;
 struct llama_context;
 

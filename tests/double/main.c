@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 #ifdef KNOWN_DL
-#define API(f) ((__typeof__(&f))engine_symbol(#f))
+#define API(f) NAMED(f)
+#define NAMED(f) ((__typeof__(&f))engine_symbol(#f))
 static void *engine_symbol(const char *name) {
   static void *library;
   if (!library)

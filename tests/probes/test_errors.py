@@ -128,11 +128,10 @@ def test_a_level_that_cannot_be_had(
          library, repo / "tests/double/ggml.c"],
         check=True, timeout=60,
     )  # fmt: skip
-    plan.fails(
-        _PROBE, "--target", library, "--sysroot", sysroot, named=("barrier", "no ggml_barrier")
-    )
-    assert "--best-effort" in plan.err
-    made = make_plan("--target", library, "--sysroot", sysroot, "--best-effort")
+    words = ("--target", library, "--sysroot", sysroot)
+    plan.fails(_PROBE, *words, "--strict", named=("barrier", "no ggml_barrier"))
+    assert "without --strict" in plan.err
+    made = make_plan(*words)
     assert {p["level"] for p in made["probes"]} == {"token", "graph", "operator"}
     assert "barrier" in made["start"]["plan"]["missing"]
     made = make_plan("--target", library, "--sysroot", sysroot, "--level", "operator")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,18 @@ def test_recording_says_how_it_was_made() -> None:
 def test_a_whole_recording_has_no_warning() -> None:
     with opened(small()) as session:
         assert ask(session, "SELECT message FROM profinfer_recording_warning") == []
+
+
+def test_warns_of_levels_that_were_left_out(tmp_path: Path) -> None:
+    start, *rest = small().frames()
+    said = json.loads(start.data)
+    said["plan"]["missing"] = {"token": "no process_ubatch", "barrier": "no ggml_barrier"}
+    path = convert([replace(start, data=json.dumps(said).encode()), *rest], tmp_path / "t.pftrace")
+    with open_trace(path, trace_processor="wasm") as session:
+        assert sorted(ask(session, "SELECT message FROM profinfer_recording_warning")) == [
+            ("level barrier was not recorded: no ggml_barrier",),
+            ("level token was not recorded: no process_ubatch",),
+        ]
 
 
 def test_warns_of_losses() -> None:

@@ -54,6 +54,13 @@ SELECT
 WHERE _recordings() > 1
 UNION ALL
 SELECT
+  printf('level %s was not recorded: %s', substr(key, length('plan.missing.') + 1), value)
+    AS message,
+  'this engine has no such probe point; what would be in that level''s tables is missing' AS hint
+FROM _recording_arg
+WHERE event = 'recording started' AND key GLOB 'plan.missing.*'
+UNION ALL
+SELECT
   printf('%d records were lost in %d gaps', sum(lost), count()) AS message,
   'profinfer_loss says which and when; record with a larger --ring-size or a lower --level' AS hint
 FROM _loss_event

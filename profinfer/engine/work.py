@@ -1,0 +1,19 @@
+"""Where an engine begins to work: by then it has loaded what it needs."""
+
+from __future__ import annotations
+
+from profinfer.engine.elf import Elf
+
+_FUNCTIONS = (
+    "llama_decode", "llama_encode",
+    "ggml_new_graph_custom", "ggml_graph_plan", "ggml_backend_sched_alloc_graph",
+    "ggml_backend_graph_compute",
+)  # fmt: skip
+"""Each stands before the probed ones: no graph is computed that was not made, and no micro-batch
+processed that nobody has asked for."""
+
+
+def work_places(elf: Elf) -> list[int]:
+    """Offsets of these functions in the file. TargetError when it is damaged."""
+    symbols = [symbol for name in _FUNCTIONS if (symbol := elf.symbols.get(name))]
+    return [elf.file_offset(symbol.value) for symbol in symbols]
