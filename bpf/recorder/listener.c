@@ -79,6 +79,12 @@ void listener_progress(struct listener *listener, double seconds, uint64_t recor
   message_offer(listener->socket, message); /* who shows it may be stopped; rings are not */
 }
 
+void listener_note(struct listener *listener, const char *note) {
+  json_object *message = message_event("note");
+  message_set_text(message, "text", note);
+  message_offer(listener->socket, message);
+}
+
 json_object *listener_over(struct listener *listener, const char *reason) {
   json_object *message, *status = 0;
   if (listener->socket < 0)

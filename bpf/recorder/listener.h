@@ -33,6 +33,9 @@ bool listener_is_due(const struct listener *listener, double seconds);
 void listener_progress(struct listener *listener, double seconds, uint64_t records, uint64_t lost,
                        uint64_t tokens, uint64_t bytes);
 
+/* Something that whoever records should know now. */
+void listener_note(struct listener *listener, const char *note);
+
 /* Recording is over and the probes are gone; the exit status of the launched command, once it is
  * known (0: it is not, or there is none). */
 json_object *listener_over(struct listener *listener, const char *reason);

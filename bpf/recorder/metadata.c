@@ -239,6 +239,8 @@ void metadata_end(const struct metadata_totals *totals) {
   memory_event_programs(totals->programs_of_memory, drain->handlers->programs, events);
   set(end, "reason", string(totals->reason));
   set(end, "notes", json_object_get(totals->notes));
+  if (totals->silent)
+    set(end, "silent", string(totals->silent));
   set(end, "seconds", json_object_new_double(totals->seconds));
   set(end, "handlers", handlers);
   set(end, "event_programs", events);

@@ -24,6 +24,7 @@ struct metadata_totals {
   const struct memory *programs_of_memory;
   const struct scheduler *scheduler; /* or 0 */
   json_object *notes;
+  const char *silent; /* what is to be said of probes that nothing came from, or 0 */
   const char *reason;
   double seconds,
       cpu_seconds; /* of the recording, from attaching on: time, and the recorder's own */

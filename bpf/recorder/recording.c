@@ -14,6 +14,7 @@
 #include "priority.h"
 #include "run_stats.h"
 #include "scheduler.h"
+#include "silence.h"
 #include "uprobes.h"
 
 #include <malloc.h>
@@ -51,6 +52,7 @@ struct recording {
   struct uprobes uprobes;
   struct drain drain;
   struct listener listener;
+  struct silence silence;
   json_object *notes;
   double began, cpu; /* seconds */
 };
@@ -174,6 +176,15 @@ static void show(struct recording *recording, double seconds) {
                       handlers_control(&recording->handlers).tokens, capture_size());
 }
 
+/* What nothing comes from is said once, as soon as that can be told. */
+static void warn_of_silence(struct recording *recording) {
+  const char *said = silence_look(&recording->silence, &recording->drain);
+  if (said && recording->listener.socket >= 0)
+    listener_note(&recording->listener, said);
+  else if (said)
+    warn("%s", said);
+}
+
 /* Drains until something ends the recording; what that was. */
 static const char *record(struct recording *recording) {
   struct pace pace = pace_begin(recording->options->poll, recording->began, boot_ns());
@@ -193,6 +204,8 @@ static const char *record(struct recording *recording) {
       priority_give_way(pace.is_hurried);
     take(recording);
     show(recording, now - recording->began);
+    if (!over)
+      warn_of_silence(recording);
     run_stats_set(pace_counts_runs(&pace, recording->drain.records));
     if (!over && !has_checked_calls && recording->drain.drained[KIND_OPERATOR]) {
       has_checked_calls = true;
@@ -264,8 +277,12 @@ void recording_run(const struct options *options) {
     tell("recording %s (%d), %zu probes, level %s: Ctrl-C ends it", recording.drain.target_name,
          recording.target.pid, recording.uprobes.count, level_names[recording.level]);
   listener_attached(&recording.listener, recording.uprobes.count);
+  recording.silence = silence_begin(options, &recording.plan, &recording.target, recording.level);
   const char *reason = record(&recording);
   end(&recording);
+  const char *silent = silence_end(&recording.silence, &recording.drain);
+  if (silent)
+    json_object_array_add(recording.notes, json_object_new_string(silent));
   double seconds = clock_s(CLOCK_MONOTONIC) - recording.began;
   json_object *status = listener_over(&recording.listener, reason);
   metadata_end(&(struct metadata_totals){
@@ -275,6 +292,7 @@ void recording_run(const struct options *options) {
       .programs_of_memory = recording.memory,
       .scheduler = recording.scheduler,
       .notes = recording.notes,
+      .silent = silent,
       .reason = reason,
       .seconds = seconds,
       .cpu_seconds = clock_s(CLOCK_PROCESS_CPUTIME_ID) - recording.cpu,

@@ -20,6 +20,8 @@
  *                 -> pid: the command, stopped before its first instruction
  *   go          pid
  *                 -> it goes on
+ *   watch_work  pid, offsets, with the descriptor of a file
+ *                 -> the process is stopped, too, when it enters one of these places of the file
  *   keep        pid
  *                 -> it alone is watched from now on
  *   terminate     -> the command is asked to end, after 5 s made to
@@ -27,16 +29,16 @@
  *                 -> pid: of who records
  *
  * Beside answers come events: stopped {pid} (a process of the command's family stands still: it has
- * been started, or has loaded something), exited {status} (the command; as wait() has it),
- * recorder_exited {pid, status}, load (below).
+ * been started, or has loaded something; with at_work: it has entered such a place), exited
+ * {status} (the command; as wait() has it), recorder_exited {pid, status}, load (below).
  *
  * Over a recording's socket come: attached {probes}, progress {seconds, records, lost, tokens,
- * bytes}, over {reason}: the probes are gone, ended {reason, seconds, records, lost, notes, cpu_s,
- * peak_kb, types_peak_kb}: the capture is whole, failed, and load {source}, where BCC is to load:
- * it is answered by {"verb": "loaded", "programs": [names], "maps": [names]} with their descriptors
- * in that order, or with "message" and "hint". Profinfer says: more (a new plan may ride along:
- * files were loaded later; answered by attached), stop {reason}, finish {command_status} in answer
- * to over. The socket's end is a stop and a finish.
+ * bytes}, note {text}: something to say at once, over {reason}: the probes are gone, ended {reason,
+ * seconds, records, lost, notes, cpu_s, peak_kb, types_peak_kb}: the capture is whole, failed, and
+ * load {source}, where BCC is to load: it is answered by {"verb": "loaded", "programs": [names],
+ * "maps": [names]} with their descriptors in that order, or with "message" and "hint". Profinfer
+ * says: more (a new plan may ride along: files were loaded later; answered by attached), stop
+ * {reason}, finish {command_status} in answer to over. The socket's end is a stop and a finish.
  *
  * When the server's own socket ends, everything that is held goes on and everything that records
  * ends as it should.

@@ -199,6 +199,8 @@ class Recording:
                 self._stop()
             elif event == "progress":
                 show(Progress(**{f.name: message[f.name] for f in fields(Progress)}))
+            elif event == "note":
+                self._warn(str(message["text"]))
             elif event == "over":
                 self._finish(str(message["reason"]))
             elif event == "ended":

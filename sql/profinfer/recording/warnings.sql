@@ -61,6 +61,12 @@ FROM _recording_arg
 WHERE event = 'recording started' AND key GLOB 'plan.missing.*'
 UNION ALL
 SELECT
+  value AS message,
+  'record the process that computes; profinfer doctor --pid shows what one maps' AS hint
+FROM _recording_arg
+WHERE event = 'recording ended' AND key = 'silent'
+UNION ALL
+SELECT
   printf('%d records were lost in %d gaps', sum(lost), count()) AS message,
   'profinfer_loss says which and when; record with a larger --ring-size or a lower --level' AS hint
 FROM _loss_event
