@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from profinfer.describing.describe import describe
@@ -29,26 +29,18 @@ class FileTarget:
         knows nothing of or for another than the rest; or when they hold no ggml or llama.cpp code,
         or that of two engines.
         """
-        self.objects: list[EngineObject] = []
-        others = []
-        seen: set[tuple[str, int]] = set()
-        for path in _files(paths):
-            item = file_object(path)
-            identity = (item.elf.build_id, item.elf.size)
-            if not is_engine(item.elf):
-                others.append(path.name)
-                item.elf.close()
-            elif identity not in seen:
-                # A wheel may hold one library under two names.
-                seen.add(identity)
-                self.objects.append(item)
-        if not self.objects:
-            names = ", ".join(others[:4]) or ", ".join(map(str, paths)) or "no file"
-            raise TargetError(
-                f"no ggml or llama.cpp code in {names}",
-                "give the libraries that define ggml's functions: libggml-base, libggml-cpu*,"
-                " libllama, or the one that holds them all",
-            )
+        found = ((path, file_object(path)) for path in _files(paths))
+        self._take(_engine_objects(found, paths))
+
+    @classmethod
+    def of(cls, objects: list[EngineObject]) -> FileTarget:
+        """Of files that have been read. TargetError as above."""
+        made = cls.__new__(cls)
+        made._take(objects)
+        return made
+
+    def _take(self, objects: list[EngineObject]) -> None:
+        self.objects = objects
         self.machine = self.objects[0].elf.machine
         for item in self.objects:
             if item.elf.machine not in RANKS:
@@ -90,14 +82,89 @@ class FileTarget:
         return describe(libraries, uid=status.st_uid, gid=status.st_gid, root=root)
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
+def variants(paths: Sequence[Path]) -> tuple[list[FileTarget], list[str]]:
+    """The builds of an engine among files and folders, and folders in these; and what was passed
+    over. Each file with ggml_init is a build, with what lies beside it. TargetError when there is
+    none."""
+    skipped: list[str] = []
+    try:
+        objects = _engine_objects(_sound(_files(paths, deep=True), skipped), paths)
+    except TargetError:
+        if skipped:
+            raise TargetError(skipped[0]) from None
+        raise
+    # Those of this machine, if there are any.
+    wanted = next((x.elf.machine for x in objects if is_native(x.elf.machine)), None)
+    wanted = wanted or objects[0].elf.machine
+    skipped += [f"{x.path} is for {x.elf.machine}" for x in objects if x.elf.machine != wanted]
+    builds = _builds([item for item in objects if item.elf.machine == wanted])
+    return [FileTarget.of(build) for build in builds], skipped
+
+
+def _sound(paths: Iterable[Path], skipped: list[str]) -> Iterator[tuple[Path, EngineObject]]:
+    """Those that can be read, for machines that profinfer knows; why not the others."""
+    for path in paths:
+        try:
+            item = file_object(path)
+            is_engine(item.elf)
+        except TargetError as error:
+            skipped.append(error.message)
+            continue
+        if item.elf.machine in RANKS:
+            yield path, item
+        else:
+            skipped.append(f"{path} is for {item.elf.machine}")
+            item.elf.close()
+
+
+def _builds(objects: list[EngineObject]) -> list[list[EngineObject]]:
+    homes = [item for item in objects if _HOME in item.elf.symbols]
+    if len(homes) <= 1:
+        return [objects]
+    folders = {home.library.parent for home in homes}
+    builds = []
+    for home in homes:
+        beside = {home.library.parent} | {x.library.parent for x in objects} - folders
+        builds.append(
+            [x for x in objects if x is home or (x not in homes and x.library.parent in beside)]
+        )
+    return builds
+
+
+def _engine_objects(
+    found: Iterable[tuple[Path, EngineObject]], paths: Sequence[Path]
+) -> list[EngineObject]:
+    objects = []
+    others = []
+    seen: set[tuple[str, int, str]] = set()
+    for path, item in found:
+        identity = (item.elf.build_id, item.elf.size, item.elf.machine)
+        if not is_engine(item.elf):
+            others.append(path.name)
+            item.elf.close()
+        elif identity not in seen:
+            # A wheel may hold one library under two names.
+            seen.add(identity)
+            objects.append(item)
+    if not objects:
+        names = ", ".join(others[:4]) or ", ".join(map(str, paths)) or "no file"
+        raise TargetError(
+            f"no ggml or llama.cpp code in {names}",
+            "give the libraries that define ggml's functions: libggml-base, libggml-cpu*,"
+            " libllama, or the one that holds them all",
+        )
+    return objects
+
+
+def _files(paths: Iterable[Path], *, deep: bool = False) -> list[Path]:
     found = []
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
         try:
-            inside = sorted(entry for entry in path.iterdir() if entry.is_file())
+            entries = path.rglob("*") if deep else path.iterdir()
+            inside = sorted(entry for entry in entries if entry.is_file())
             found += [entry for entry in inside if _is_elf(entry)]
         except OSError as error:
             raise TargetError(f"cannot read {path}: {error.strerror}") from None

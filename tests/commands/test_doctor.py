@@ -1,0 +1,136 @@
+"""`doctor` of packages, and its exit status: 0 exactly when level operator can be recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.commands.command import REPO, TIMEOUT, Ran, profinfer, running, written
+
+pytestmark = pytest.mark.usefixtures("root")
+
+_MACHINE_AT, _OF_ARM64, _OF_SPARC = 18, 183, 43
+"""Where an ELF file's header names the machine; numbers of machines."""
+
+
+def _for_machine(library: Path, copy: Path, machine: int) -> Path:
+    data = bytearray(library.read_bytes())
+    data[_MACHINE_AT : _MACHINE_AT + 2] = machine.to_bytes(2, "little")
+    copy.write_bytes(data)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def without_operators(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an engine whose ggml_cpu_extra_compute_forward has another name."""
+    folder = tmp_path_factory.mktemp("without-operators")
+    names = ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused")
+    flags = " ".join(f"-D{name}=hidden_{name[-5:]}" for name in names)
+    subprocess.run(
+        ["sh", REPO / "tests/double/build.sh", folder], check=True, timeout=TIMEOUT,
+        env={**os.environ, "CFLAGS": flags},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def package(engine: Path, engine_without_barrier: Path, tmp_path: Path) -> Path:
+    """As packages come: builds in folders, copies for other machines, and much that is no code."""
+    folder = tmp_path / "package"
+    for name, source in (("fast", engine), ("slow", engine_without_barrier)):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(source / "libknown.so", folder / name)
+    _for_machine(engine / "libknown.so", folder / "libknown-arm64.so", _OF_ARM64)
+    _for_machine(engine / "libknown.so", folder / "libknown-sparc.so", _OF_SPARC)
+    written(folder / "README", "not code")
+    written(folder / "cut.so", "\x7fELF")
+    return folder
+
+
+def _check(ran: Ran, name: str) -> list[str]:
+    """The lines of one check."""
+    lines = ran.out.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.split()[1:2] == [name])
+    rest = next((i for i in range(first + 1, len(lines)) if lines[i][:1].strip()), len(lines))
+    return lines[first:rest]
+
+
+def test_builds_in_a_package_are_variants(package: Path) -> None:
+    ran = profinfer("doctor", package, cwd=package)
+    assert ran.code == 0, ran.out
+    files = "\n".join(_check(ran, "files"))
+    assert "build 1 of 2" in files
+    assert "build 2 of 2" in files
+    assert f"passed over: {package / 'libknown-arm64.so'} is for aarch64" in files
+    assert str(package / "libknown-sparc.so") in files
+    assert str(package / "cut.so") in files
+    assert "README" not in files
+    assert ran.out.count("probe points ") == 2
+    assert ran.out.count("barrier   not available") == 1
+    assert ran.out.count("ggml 0.0.7-known") == 2
+
+
+def test_files_that_are_no_code_are_passed_over_beside_such_that_are(
+    engine: Path, tmp_path: Path
+) -> None:
+    text = written(tmp_path / "notes.txt", "not code")
+    ran = profinfer("doctor", text, engine / "libknown.so", cwd=tmp_path)
+    assert ran.code == 0, ran.out
+    assert f"passed over: {text}" in "\n".join(_check(ran, "files"))
+    ran = profinfer("doctor", text, cwd=tmp_path)
+    assert ran.code == 5, ran.out
+    assert str(text) in _check(ran, "files")[0]
+
+
+def test_the_status_says_whether_operators_can_be_recorded(
+    engine_without_llama: Path,
+    engine_without_barrier: Path,
+    without_operators: Path,
+    tmp_path: Path,
+) -> None:
+    for folder, code in (
+        (engine_without_llama, 0),
+        (engine_without_barrier, 0),
+        (without_operators, 6),
+    ):
+        ran = profinfer("doctor", folder / "libknown.so", cwd=tmp_path)
+        assert ran.code == code, ran.out
+        with running(folder / "known", "--wait", 0) as process:
+            ran = profinfer("doctor", "--pid", process.pid, cwd=tmp_path)
+        assert ran.code == code, ran.out
+    assert "no operators" in ran.out
+    assert "operator  not available: no ggml_compute_forward_rms_norm_mul_fused" in ran.out
+
+
+def test_a_build_that_gives_no_layout_does_not_spoil_the_others(
+    engine: Path, tmp_path: Path
+) -> None:
+    """A static program, beside a library."""
+    shutil.copy(engine / "known-static", tmp_path)
+    ran = profinfer("doctor", tmp_path, cwd=tmp_path)
+    assert ran.code == 6, ran.out
+    shutil.copy(engine / "libknown.so", tmp_path)
+    ran = profinfer("doctor", tmp_path, cwd=tmp_path)
+    assert ran.code == 0, ran.out
+    assert "FAILS" in ran.out
+
+
+def test_json_says_the_same(package: Path, without_operators: Path) -> None:
+    ran = profinfer("doctor", "--json", package, cwd=package)
+    assert ran.code == 0, ran.err
+    said = json.loads(ran.out)
+    assert said["works"] is True
+    assert said["code"] == 0
+    plans = [check["plan"] for check in said["checks"] if check["name"] == "probe points"]
+    assert [sorted(plan["missing"]) for plan in plans] == [[], ["barrier"]]
+    assert {probe["level"] for probe in plans[1]["probes"]} == {"token", "graph", "operator"}
+    ran = profinfer("doctor", "--json", without_operators / "libknown.so", cwd=package)
+    assert ran.code == 6
+    said = json.loads(ran.out)
+    assert (said["works"], said["code"]) == (False, 6)
+    assert [check["name"] for check in said["checks"] if check["code"]] == ["probe points"]
