@@ -6,8 +6,8 @@
  * another. A file that ends within a frame (its recorder was killed, the disk is full) ends before
  * that frame. All numbers are little endian; times are CLOCK_BOOTTIME in ns; text is JSON in UTF-8.
  *
- * bpf/recorder/capture.c writes it, profinfer/records/capture.py reads it (tests/records compares the
- * two). Formats of before can still be read:
+ * bpf/recorder/capture.c writes it, profinfer/records/capture.py reads it (tests/records compares
+ * the two). Formats of before can still be read:
  *
  *   1  FRAME_MODELS in the place of FRAME_MODEL; a drain's records stand in one frame
  *   2  this one

@@ -7,8 +7,8 @@
 #ifndef PROFINFER_PARAMETERS_H
 #define PROFINFER_PARAMETERS_H
 
-/* Where fields stand in the target's structs (profinfer/describing/parameters.py makes these of a layout): no
- * number of a ggml version stands in bpf/. -1 is a field that this engine lacks. */
+/* Where fields stand in the target's structs (profinfer/describing/parameters.py makes these of a
+ * layout): no number of a ggml version stands in bpf/. -1 is a field that this engine lacks. */
 #define LAYOUT_PARAMETERS(X)                                                                       \
   X(T_SIZE) /* bytes of struct ggml_tensor, rounded up to 8; at most TENSOR_MAX */                 \
   X(T_TYPE)                                                                                        \

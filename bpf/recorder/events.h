@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Performance events as a plan describes them (profinfer/kernel/perf_events.py), opened on this machine.
+/* Performance events as a plan describes them (profinfer/kernel/perf_events.py), opened on this
+ * machine.
  */
 #ifndef PROFINFER_EVENTS_H
 #define PROFINFER_EVENTS_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages between profinfer and this program: a JSON object each, with descriptors riding along,
- * over a SOCK_SEQPACKET pair. profinfer/recording/recorder.py is the other end; what they say stands in
- * serve.h.
+ * over a SOCK_SEQPACKET pair. profinfer/recording/recorder.py is the other end; what they say
+ * stands in serve.h.
  */
 #ifndef PROFINFER_MESSAGE_H
 #define PROFINFER_MESSAGE_H
