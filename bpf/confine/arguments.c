@@ -10,7 +10,7 @@
 static unsigned long number(const char *what, const char *word) {
   char *end;
   unsigned long value = strtoul(word, &end, 10);
-  if (!*word || *end || value > UINT32_MAX)
+  if (!*word || *end || value >= UINT32_MAX)
     report_failure("%s %s is no number", what, word);
   return value;
 }

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,7 +42,7 @@ static void close_from(unsigned least) {
 /* The first process has nothing to do but to wait. */
 static void retire(void *data) {
   const struct arguments *arguments = data;
-  close_from(0);
+  close_from(STDIN_FILENO + 1);
   user_become(arguments->uid, arguments->gid);
   calls_refuse(true);
 }
@@ -85,14 +86,18 @@ static char **command(const struct arguments *arguments, const struct files *fil
 
 int main(int argc, char **argv) {
   report_open();
+  /* Who asks may want files of its own to be closed to others. */
+  umask(022);
   struct arguments arguments = arguments_parse(argc, argv);
   int program = open_ours(arguments.program), model = open_ours(arguments.model);
   size_t size = files_size(&arguments, program, model);
-  limits_sacrifice();
+  limits_prepare();
   struct isolation isolation = supervise_isolate();
   supervise_die_with_parent();
+  /* Who asks may have died before that. */
+  report_be_heard();
   if (isolation.processes)
-    supervise_first();
+    supervise_first(arguments.seconds);
   struct files files;
   if (isolation.mounts) {
     root_make(&arguments, size, isolation.processes);
@@ -105,13 +110,14 @@ int main(int argc, char **argv) {
     note = "the library was examined without a network namespace of its own";
   char **words = command(&arguments, &files, note);
   report_hand_over();
-  close_from(CHANNEL + 1);
   if (isolation.processes)
-    supervise_worker(arguments.seconds, retire, &arguments);
+    supervise_worker(retire, &arguments);
+  close_from(CHANNEL + 1);
   limits_set(arguments.seconds);
   user_become(arguments.uid, arguments.gid);
   calls_refuse(isolation.network);
   supervise_die_with_parent();
+  report_be_heard();
   execve(words[0], words, environ);
   report_failure("cannot start %s: %s", words[0], strerror(errno));
 }

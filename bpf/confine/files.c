@@ -21,12 +21,8 @@
 enum { OVERHEAD = 16 << 20 };
 
 size_t files_size(const struct arguments *arguments, int program, int model) {
-  size_t size = OVERHEAD + copy_size(program) + copy_size(model);
-  for (size_t i = 0; i < arguments->object_count; i++)
-    size += copy_size(arguments->objects[i].file);
-  if (arguments->may_copy)
-    size += PLACING_NEIGHBOURS;
-  return size;
+  size_t size = OVERHEAD + copy_size(program) + copy_size(model) + placing_size(arguments);
+  return arguments->may_copy ? size + PLACING_NEIGHBOURS : size;
 }
 
 static void make_scratch(uid_t uid, gid_t gid) {
@@ -45,8 +41,6 @@ static void bind_sysroot(const char *path) {
 
 struct files files_place(struct arguments *arguments, int program, int model) {
   struct files files = {PROGRAM, MODEL, SCRATCH, arguments->sysroot ? SYSROOT : NULL};
-  if (mkdir(HOME, 0755))
-    report_failure("cannot make %s: %s", HOME, strerror(errno));
   copy_file(program, copy_size(program), PROGRAM, 0555);
   copy_file(model, copy_size(model), MODEL, 0444);
   make_scratch(arguments->uid, arguments->gid);

@@ -3,10 +3,11 @@
 #ifndef PROFINFER_CONFINE_LIMITS_H
 #define PROFINFER_CONFINE_LIMITS_H
 
-/* Should memory run out, this process and its children go first. */
-void limits_sacrifice(void);
+/* Before privileges go, while /proc shows the whole system. Should memory run out, this process and
+ * its children go first; and processes are counted. */
+void limits_prepare(void);
 
-/* Bounds processor time, memory, files and core dumps, for good. */
+/* Bounds processor time, memory, files, processes and core dumps, for good. */
 void limits_set(unsigned seconds);
 
 #endif

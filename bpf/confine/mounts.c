@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 void mounts_protect(const char *path) {
   struct mount_attr attributes = {.attr_set =
@@ -34,7 +35,21 @@ static void unescape(char *path) {
   *to = 0;
 }
 
-void mounts_hide_processes(int mountinfo) {
+static int cover(const char *path) {
+  const char *options = "mode=0555,size=4k";
+  return mount("profinfer", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, options);
+}
+
+/* A single file of such a file system: an empty one takes its place. */
+static int cover_file(const char *path, const char *empty) {
+  int file = open(empty, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0444);
+  if (file < 0 || close(file) || mount(empty, path, NULL, MS_BIND, NULL))
+    return -1;
+  mounts_protect(path);
+  return 0;
+}
+
+void mounts_hide_processes(int mountinfo, const char *empty) {
   FILE *file = fdopen(mountinfo, "r");
   char *line = NULL, path[4096], kind[64];
   size_t size = 0;
@@ -46,7 +61,7 @@ void mounts_hide_processes(int mountinfo) {
         sscanf(rest, " - %63s", kind) != 1 || strcmp(kind, "proc"))
       continue;
     unescape(path);
-    if (mount("profinfer", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=0555,size=4k"))
+    if (cover(path) && (errno != ENOTDIR || cover_file(path, empty)))
       report_failure("%s cannot be hidden: %s", path, strerror(errno));
   }
   free(line);

@@ -8,7 +8,8 @@
 void mounts_protect(const char *path);
 
 /* Covers what of other processes can be seen by a /proc, wherever one is mounted. `mountinfo`, from
- * this process's, is read to its end and closed. */
-void mounts_hide_processes(int mountinfo);
+ * this process's, is read to its end and closed; `empty` is a path for a file that takes the place
+ * of single ones. */
+void mounts_hide_processes(int mountinfo, const char *empty);
 
 #endif

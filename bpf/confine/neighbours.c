@@ -38,8 +38,8 @@ static void copy_library(int folder, const char *name, const char *path, size_t 
   close(file);
 }
 
-void neighbours_copy(const char *from, const char *to, size_t *left) {
-  DIR *folder = opendir(from);
+void neighbours_copy(int from, const char *to, size_t *left) {
+  DIR *folder = fdopendir(from);
   const struct dirent *entry;
   for (int count = 0; folder && count < MOST && (entry = readdir(folder)); count++) {
     struct stat status;

@@ -5,8 +5,9 @@
 
 #include <stddef.h>
 
-/* Copies the shared libraries of a folder, and links among them, to another as far as there is none
- * of that name yet. What is too large for `*left` bytes is left out; the others are taken off. */
-void neighbours_copy(const char *from, const char *to, size_t *left);
+/* Copies the shared libraries of an open folder, which is closed, and links among them, to another
+ * as far as there is none of that name yet. What is too large for `*left` bytes is left out; the
+ * others are taken off. */
+void neighbours_copy(int from, const char *to, size_t *left);
 
 #endif

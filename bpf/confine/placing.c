@@ -10,7 +10,11 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
+
+/* More than any engine's libraries have, by their limit of memory. */
+#define MOST_COPIES ((size_t)4 << 30)
 
 /* The folders that have been mounted within reach: what they are, at HOME/0, HOME/1, ... */
 struct bound {
@@ -29,6 +33,15 @@ static bool holds(int folder, const struct object *object) {
          found.st_dev == meant.st_dev && found.st_ino == meant.st_ino;
 }
 
+/* The folder of an object, if it is there; else -1. */
+static int open_folder(const struct object *object) {
+  int folder = open(path_folder(object->path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0 || holds(folder, object))
+    return folder;
+  close(folder);
+  return -1;
+}
+
 static void bind_folder(struct object *object, struct bound *bound) {
   char *path = path_folder(object->path);
   size_t i = 0;
@@ -36,23 +49,23 @@ static void bind_folder(struct object *object, struct bound *bound) {
     i++;
   char *place = report_text("%s/%zu", HOME, i);
   if (i == bound->count) {
-    int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    bool is_right = folder >= 0 && holds(folder, object);
-    if (is_right) {
-      root_bind(folder, place);
-      bound->folders[bound->count++] = path;
-    }
-    if (folder >= 0)
-      close(folder);
-    if (!is_right)
+    int folder = open_folder(object);
+    if (folder < 0)
       return;
+    root_bind(folder, place);
+    close(folder);
+    bound->folders[bound->count++] = path;
   }
   object->placed = report_text("%s/%s", place, path_name(object->path));
 }
 
 /* Two may have the same name: then one gets a folder of its own. */
-static void copy_object(struct object *object, size_t number) {
+static void copy_object(struct object *object, size_t number, size_t *left) {
   const char *name = path_name(object->path);
+  size_t size = copy_size(object->file);
+  if (size > *left)
+    report_failure("%.300s is too large to be copied", name);
+  *left -= size;
   char *folder = report_text("%s/copies", HOME);
   if (mkdir(folder, 0755) && errno != EEXIST)
     report_failure("cannot make %s: %s", folder, strerror(errno));
@@ -64,7 +77,7 @@ static void copy_object(struct object *object, size_t number) {
       report_failure("cannot make %s: %s", folder, strerror(errno));
     object->placed = report_text("%s/%s", folder, name);
   }
-  copy_file(object->file, copy_size(object->file), object->placed, 0555);
+  copy_file(object->file, size, object->placed, 0555);
 }
 
 static bool is_denied(struct reach reach) { return reach.error == EACCES || reach.error == EPERM; }
@@ -84,8 +97,21 @@ static void bind_folders(struct arguments *arguments, struct reach *reaches) {
     reach_try(arguments, reaches);
 }
 
+size_t placing_size(const struct arguments *arguments) {
+  size_t size = 0, most = MOST_COPIES;
+  struct sysinfo system;
+  if (!sysinfo(&system) && system.totalram < 2 * most / system.mem_unit)
+    most = system.totalram * system.mem_unit / 2;
+  for (size_t i = 0; i < arguments->object_count; i++) {
+    size_t more = copy_size(arguments->objects[i].file);
+    size = more < most - size ? size + more : most;
+  }
+  return size;
+}
+
 void placing_objects(struct arguments *arguments) {
-  size_t count = arguments->object_count, left = PLACING_NEIGHBOURS;
+  size_t count = arguments->object_count;
+  size_t left = placing_size(arguments), left_of_neighbours = PLACING_NEIGHBOURS;
   struct reach *reaches = report_allocate(count, sizeof *reaches);
   reach_try(arguments, reaches);
   bind_folders(arguments, reaches);
@@ -95,13 +121,16 @@ void placing_objects(struct arguments *arguments) {
       continue;
     if (!arguments->may_copy && (is_denied(reaches[i]) || !reach_may_read(arguments, object->file)))
       report_unreadable(path_name(object->path), EACCES);
-    copy_object(object, i);
+    copy_object(object, i, &left);
   }
   /* Afterwards: where names are the same, what was asked for is meant. */
-  for (size_t i = 0; i < count; i++)
-    if (is_denied(reaches[i]))
-      neighbours_copy(path_folder(arguments->objects[i].path),
-                      path_folder(arguments->objects[i].placed), &left);
+  for (size_t i = 0; i < count; i++) {
+    const struct object *object = &arguments->objects[i];
+    /* Beside another file of that name lies nothing that this one takes. */
+    int folder = is_denied(reaches[i]) ? open_folder(object) : -1;
+    if (folder >= 0)
+      neighbours_copy(folder, path_folder(object->placed), &left_of_neighbours);
+  }
 }
 
 void placing_leave(struct arguments *arguments) {

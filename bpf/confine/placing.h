@@ -8,6 +8,10 @@
 /* The most bytes of neighbours that are copied. */
 enum { PLACING_NEIGHBOURS = 512 << 20 };
 
+/* The most bytes that copies of the engine's files may take: of what a stranger calls a library,
+ * only so much is taken into memory. */
+size_t placing_size(const struct arguments *arguments);
+
 /* Sets `placed` of all objects, in the new root. One stays where it is if the user can open it
  * there and it is what the descriptor holds. Of one that folders above close to the user, the
  * folder is mounted within reach. One whose path leads elsewhere (it was deleted or replaced) is

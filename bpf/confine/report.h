@@ -11,6 +11,9 @@ enum { CHANNEL = 3 };
 /* Standard output becomes the channel, and what is printed goes to standard error. */
 void report_open(void);
 
+/* Ends this process if nobody listens any more. */
+void report_be_heard(void);
+
 /* The channel to its place, among descriptors that are to be inherited; whatever is there goes. */
 void report_hand_over(void);
 

@@ -30,6 +30,7 @@ static int open_or_fail(int folder, const char *path) {
 static void enter(int namespace) {
   if (setns(namespace, CLONE_NEWNS))
     report_failure("cannot enter the process's mount namespace: %s", strerror(errno));
+  close(namespace);
 }
 
 /* A copy of the engine's mount namespace, of which nothing gets back to it; its root. */
@@ -46,6 +47,8 @@ static int copy_namespace(const struct arguments *arguments, int proc) {
     report_failure("no mount namespace: %s", strerror(errno));
   if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
     report_failure("mounts cannot be made private: %s", strerror(errno));
+  /* By the links in /proc, what stays open would lead out of the new root. */
+  close(folder);
   return open_or_fail(AT_FDCWD, ".");
 }
 
@@ -98,6 +101,8 @@ void root_make(const struct arguments *arguments, size_t size, bool has_processe
   DIR *folder = fdopendir(root);
   if (!folder)
     report_failure("cannot read the root: %s", strerror(errno));
+  if (mkdir(HOME, 0755))
+    report_failure("cannot make %s: %s", HOME, strerror(errno));
   const char *const hidden[] = {".", "..", HOME + 1, "proc", "dev"};
   bool has_proc = false;
   const struct dirent *entry;
@@ -109,7 +114,7 @@ void root_make(const struct arguments *arguments, size_t size, bool has_processe
       take_over(root, entry->d_name);
     has_proc |= !strcmp(entry->d_name, "proc");
   }
-  mounts_hide_processes(open_or_fail(proc, "self/mountinfo"));
+  mounts_hide_processes(open_or_fail(proc, "self/mountinfo"), HOME "/nothing");
   /* Its own processes alone are to be seen. */
   if (has_proc && !mkdir("/proc", 0555) && has_processes)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);

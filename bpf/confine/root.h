@@ -11,7 +11,7 @@
 #define HOME "/.profinfer"
 
 /* Enters the engine's mount namespace and goes on in a copy of it with the new root, which holds up
- * to `size` bytes of files. `has_processes`: in a process namespace of its own. */
+ * to `size` bytes of files, with HOME in it. `has_processes`: in a process namespace of its own. */
 void root_make(const struct arguments *arguments, size_t size, bool has_processes);
 
 /* Mounts an open folder, and what is mounted in it, on a new one: a path in the root. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -13,6 +14,9 @@
 #include <unistd.h>
 
 static pid_t first;
+
+/* In the first process: hangs up as soon as the one above it is gone. */
+static int lifeline = -1;
 
 static void set(const char *file, const char *text) {
   int opened = open(file, O_WRONLY | O_CLOEXEC);
@@ -46,6 +50,14 @@ struct isolation supervise_isolate(void) {
 
 void supervise_die_with_parent(void) { prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
 
+/* Who died before that was asked for is not noticed by it. */
+static void die_with_the_one_above(void) {
+  supervise_die_with_parent();
+  struct pollfd above = {.fd = lifeline};
+  if (poll(&above, 1, 0) > 0)
+    _exit(EXIT_FAILURE);
+}
+
 static void follow(pid_t child) {
   int status;
   while (waitpid(child, &status, 0) < 0)
@@ -53,6 +65,11 @@ static void follow(pid_t child) {
       _exit(EXIT_FAILURE);
   /* An exit status cannot carry a signal: shells' convention. */
   _exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static void time_is_up(int signal) {
+  (void)signal;
+  _exit(128 + SIGALRM);
 }
 
 static void end_first(int signal) {
@@ -67,33 +84,38 @@ static pid_t split(void) {
   return child;
 }
 
-void supervise_first(void) {
-  /* Not before it is known whom it ends. */
-  sigset_t term;
+void supervise_first(unsigned seconds) {
+  sigset_t term, none;
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC))
+    report_failure("no pipe: %s", strerror(errno));
+  sigemptyset(&none);
   sigemptyset(&term);
   sigaddset(&term, SIGTERM);
+  /* Not before it is known whom it ends. */
   sigprocmask(SIG_BLOCK, &term, NULL);
   first = split();
   if (first)
     signal(SIGTERM, end_first);
-  sigprocmask(SIG_UNBLOCK, &term, NULL);
+  /* Whatever was blocked by who asks. */
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  close(ends[first ? 0 : 1]);
   if (first)
     follow(first);
-  supervise_die_with_parent();
+  lifeline = ends[0];
+  die_with_the_one_above();
+  /* From now on: files take their time, too, and whoever asked may be gone already. */
+  signal(SIGALRM, time_is_up);
+  alarm(seconds + 2);
 }
 
-static void time_is_up(int signal) {
-  (void)signal;
-  _exit(128 + SIGALRM);
-}
-
-void supervise_worker(unsigned seconds, void (*retire)(void *data), void *data) {
+void supervise_worker(void (*retire)(void *data), void *data) {
   pid_t worker = split();
   if (!worker)
     return;
-  signal(SIGALRM, time_is_up);
-  alarm(seconds + 2);
+  dup2(lifeline, STDIN_FILENO);
+  lifeline = STDIN_FILENO;
   retire(data);
-  supervise_die_with_parent();
+  die_with_the_one_above();
   follow(worker);
 }

@@ -16,12 +16,14 @@ struct isolation {
 struct isolation supervise_isolate(void);
 
 /* Goes on in a child, the first process of the new namespace: with it dies whatever the library
- * starts, wherever it moves itself. This one ends as that ends, and ends it at SIGTERM. */
-void supervise_first(void);
+ * starts, wherever it moves itself. It ends after so many seconds. This one ends as that ends, and
+ * ends it at SIGTERM. */
+void supervise_first(unsigned seconds);
 
 /* Goes on in a child of the first process, because signals, and so crashes, mean something else to
- * a first process. That one calls `retire`, ends as its child does, and after so many seconds. */
-void supervise_worker(unsigned seconds, void (*retire)(void *data), void *data);
+ * a first process. That one calls `retire`, which leaves standard input alone, and ends as its
+ * child does. */
+void supervise_worker(void (*retire)(void *data), void *data);
 
 /* Dies with its parent from now on; a change of user ends that. */
 void supervise_die_with_parent(void);

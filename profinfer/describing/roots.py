@@ -49,10 +49,13 @@ class Root:
 
     @property
     def identity(self) -> str:
-        """Tells it from others; "" for ours."""
+        """Tells it from others; "" for ours. TargetError when it is gone, as with its process."""
         if self.folder is None:
             return ""
-        status = self.folder.stat()
+        try:
+            status = self.folder.stat()
+        except OSError as error:
+            raise TargetError(f"cannot see {self.folder}: {error.strerror}") from None
         return f"{status.st_dev}:{status.st_ino}"
 
     def inside(self, path: Path) -> str:

@@ -4,12 +4,15 @@ system, in another root, and emulated."""
 from __future__ import annotations
 
 import os
+import re
+import resource
 import time
 from pathlib import Path
 
 import pytest
 
 from profinfer.describing.sandbox import nobody
+from profinfer.engine.aside import aside
 from tests.hostile import Place, alive, report
 
 
@@ -70,6 +73,36 @@ def test_limits(place: Place) -> None:
     assert "oom 1000" in message
     if not place.is_emulated:
         assert "raise 1 1 " in message
+
+
+@pytest.mark.usefixtures("as_root")
+def test_what_root_may_is_not_inherited(here: Place) -> None:
+    """Processes without end, memory that cannot go, and the first place on every processor."""
+    body = r"""
+    struct rlimit processes, locked, urgent, nice;
+    getrlimit(RLIMIT_NPROC, &processes);
+    getrlimit(RLIMIT_MEMLOCK, &locked);
+    getrlimit(RLIMIT_RTPRIO, &urgent);
+    getrlimit(RLIMIT_NICE, &nice);
+    SAY("processes %lld locked %lld urgent %lld nice %lld\n", (long long)processes.rlim_max,
+        (long long)locked.rlim_max, (long long)urgent.rlim_max, (long long)nice.rlim_max);
+    _exit(7);
+    """
+    library = here.build(body)
+    kinds = (resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK, resource.RLIMIT_RTPRIO,
+             resource.RLIMIT_NICE)  # fmt: skip
+
+    def work() -> str:
+        for kind in kinds:
+            resource.setrlimit(kind, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return here.fails(library, uid=12345)
+
+    message = aside(work)
+    found = re.search(r"processes (\d+) locked (\d+) urgent 0 nice 0\n?", message)
+    assert found, message
+    running = int(Path("/proc/loadavg").read_text().split("/")[1].split()[0])
+    assert running < int(found[1]) < running + 2048
+    assert int(found[2]) <= 8 << 20
 
 
 @pytest.mark.parametrize(
