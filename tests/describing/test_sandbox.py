@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import time
 from pathlib import Path
 
 import pytest
 
 from profinfer.describing.sandbox import nobody
-from profinfer.engine.aside import aside
 from tests.hostile import Place, alive, report
 
 
@@ -88,16 +86,7 @@ def test_what_root_may_is_not_inherited(here: Place) -> None:
         (long long)locked.rlim_max, (long long)urgent.rlim_max, (long long)nice.rlim_max);
     _exit(7);
     """
-    library = here.build(body)
-    kinds = (resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK, resource.RLIMIT_RTPRIO,
-             resource.RLIMIT_NICE)  # fmt: skip
-
-    def work() -> str:
-        for kind in kinds:
-            resource.setrlimit(kind, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return here.fails(library, uid=12345)
-
-    message = aside(work)
+    message = here.fails(body, uid=12345)
     found = re.search(r"processes (\d+) locked (\d+) urgent 0 nice 0\n?", message)
     assert found, message
     running = int(Path("/proc/loadavg").read_text().split("/")[1].split()[0])
