@@ -174,7 +174,11 @@ def _refuse(reason: str) -> NoReturn:
 
 
 _T = TypeVar("_T", TensorLayout, CgraphLayout, BackendLayout, UbatchLayout)
-_LIMITS = {"arg": (1, 2), "max_src": (1, 64), "name_size": (8, 1024), "size": (64, _MAX_STRUCT)}
+# The handlers read 8 bytes of `op_params` and 32 of `name`, which must not be of what lies behind.
+_LIMITS = {
+    "arg": (1, 2), "max_src": (1, 64), "op_params_size": (8, _MAX_STRUCT), "name_size": (32, 1024),
+    "size": (64, _MAX_STRUCT),
+}  # fmt: skip
 
 
 def _required(kind: type[_T], value: object, what: str) -> _T:

@@ -112,6 +112,27 @@ def test_json_round_trip(found: Layout) -> None:
     assert Layout.from_json(found.to_json().encode()) == found
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": 504, "name_size": 8, "size": 512},
+        {"op_params": 508, "op_params_size": 4, "size": 512},
+        {"name": 480, "size": 512},
+        {"ne": -8},
+        {"ne": True},
+        {"ne": 16.0},
+        {"size": 1 << 40},
+        {"src": 4096, "size": 4096},
+    ],
+)
+def test_fields_that_are_not_in_a_tensor(fields: dict[str, Any], found: Layout) -> None:
+    """The handlers would read what lies behind it, or could not be loaded."""
+    data = json.loads(found.to_json())
+    data["tensor"] |= fields
+    with pytest.raises(ProbeError, match="the layout data is not usable: "):
+        Layout.from_dict(data)
+
+
 def test_cache(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     who: Any = {"uid": os.geteuid(), "gid": os.getegid()}
     first = describe([engine], **who)
