@@ -4,11 +4,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* Of looking, while folders above a mount may be exchanged. */
+enum { MOST_ROUNDS = 1000 };
 
 void mounts_protect(const char *path) {
   struct mount_attr attributes = {.attr_set =
@@ -35,35 +40,113 @@ static void unescape(char *path) {
   *to = 0;
 }
 
-static int cover(const char *path) {
-  const char *options = "mode=0555,size=4k";
-  return mount("profinfer", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, options);
-}
+/* A line of mountinfo. */
+struct mounted {
+  int id, parent;
+  char *path;
+  bool is_proc;
+};
 
-/* A single file of such a file system: an empty one takes its place. */
-static int cover_file(const char *path, const char *empty) {
-  int file = open(empty, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0444);
-  if (file < 0 || close(file) || mount(empty, path, NULL, MS_BIND, NULL))
-    return -1;
-  mounts_protect(path);
-  return 0;
-}
+struct list {
+  struct mounted *mounts;
+  size_t count;
+};
 
-void mounts_hide_processes(int mountinfo, const char *empty) {
-  FILE *file = fdopen(mountinfo, "r");
+static struct list read_list(int proc) {
+  int opened = openat(proc, "self/mountinfo", O_RDONLY | O_CLOEXEC);
+  FILE *file = opened < 0 ? NULL : fdopen(opened, "r");
+  struct list list = {NULL, 0};
   char *line = NULL, path[4096], kind[64];
-  size_t size = 0;
+  size_t size = 0, room = 0;
+  int id, parent;
   if (!file)
     report_failure("cannot see what is mounted");
   while (getline(&line, &size, file) >= 0) {
     const char *rest = strstr(line, " - ");
-    if (!rest || sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1 ||
-        sscanf(rest, " - %63s", kind) != 1 || strcmp(kind, "proc"))
+    if (!rest || sscanf(line, "%d %d %*s %*s %4095s", &id, &parent, path) != 3 ||
+        sscanf(rest, " - %63s", kind) != 1)
       continue;
     unescape(path);
-    if (cover(path) && (errno != ENOTDIR || cover_file(path, empty)))
-      report_failure("%s cannot be hidden: %s", path, strerror(errno));
+    if (list.count == room) {
+      room = 2 * room + 64;
+      list.mounts = reallocarray(list.mounts, room, sizeof *list.mounts);
+      if (!list.mounts)
+        report_failure("out of memory");
+    }
+    list.mounts[list.count++] =
+        (struct mounted){id, parent, report_text("%s", path), !strcmp(kind, "proc")};
   }
   free(line);
   fclose(file);
+  return list;
+}
+
+/* Whether something is mounted on it, at the same place. */
+static bool is_covered(const struct list *list, const struct mounted *mounted) {
+  for (size_t i = 0; i < list->count; i++)
+    if (list->mounts[i].parent == mounted->id && !strcmp(list->mounts[i].path, mounted->path))
+      return true;
+  return false;
+}
+
+/* In which mount an open file is, or -1. */
+static int mount_of(int proc, int file) {
+  int opened = openat(proc, report_text("self/fdinfo/%d", file), O_RDONLY | O_CLOEXEC), id;
+  FILE *info = opened < 0 ? NULL : fdopen(opened, "r");
+  bool is_found = info && fscanf(info, "pos: %*s flags: %*s mnt_id: %d", &id) == 1;
+  if (info)
+    fclose(info);
+  return is_found ? id : -1;
+}
+
+static bool cover_folder(int folder) {
+  const char *options = "mode=0555,size=4k";
+  unsigned long flags = MS_NOSUID | MS_NODEV | MS_RDONLY;
+  return !fchdir(folder) && !mount("profinfer", ".", "tmpfs", flags, options) && !chdir("/");
+}
+
+/* A single file of such a file system: an empty one takes its place. */
+static bool cover_file(int file, const char *empty) {
+  int made = open(empty, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0444);
+  int tree = made < 0 ? -1 : open_tree(AT_FDCWD, empty, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+  bool is_covered =
+      tree >= 0 && !mount_setattr(tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) &&
+      !move_mount(tree, "", file, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  close(tree);
+  close(made);
+  return is_covered;
+}
+
+/* By descriptors, since folders above it may be exchanged: nothing but that very mount. */
+static void cover(int proc, const struct mounted *mounted, const char *empty) {
+  int opened = open(mounted->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  struct stat status;
+  if (opened < 0)
+    return;
+  if (mount_of(proc, opened) == mounted->id && !fstat(opened, &status) &&
+      !(S_ISDIR(status.st_mode) ? cover_folder(opened) : cover_file(opened, empty)))
+    report_failure("%s cannot be hidden: %s", mounted->path, strerror(errno));
+  close(opened);
+}
+
+void mounts_hide_processes(int proc, const char *empty) {
+  const struct mounted *seen;
+  int rounds = 0;
+  do {
+    struct list list = read_list(proc);
+    seen = NULL;
+    for (size_t i = 0; i < list.count; i++) {
+      const struct mounted *mounted = &list.mounts[i];
+      if (mounted->is_proc && !is_covered(&list, mounted)) {
+        seen = mounted;
+        cover(proc, mounted, empty);
+      }
+    }
+    if (seen && ++rounds == MOST_ROUNDS)
+      report_failure("%s cannot be hidden", seen->path);
+    for (size_t i = 0; i < list.count; i++)
+      free(list.mounts[i].path);
+    free(list.mounts);
+  } while (seen);
 }

@@ -7,9 +7,8 @@
  * kernels before 5.12 that holds for the topmost mount alone. */
 void mounts_protect(const char *path);
 
-/* Covers what of other processes can be seen by a /proc, wherever one is mounted. `mountinfo`, from
- * this process's, is read to its end and closed; `empty` is a path for a file that takes the place
- * of single ones. */
-void mounts_hide_processes(int mountinfo, const char *empty);
+/* Covers what of other processes can be seen by a /proc, wherever one is mounted. `proc` is one
+ * that shows this process; `empty` is a path for a file that takes the place of single ones. */
+void mounts_hide_processes(int proc, const char *empty);
 
 #endif

@@ -114,7 +114,7 @@ void root_make(const struct arguments *arguments, size_t size, bool has_processe
       take_over(root, entry->d_name);
     has_proc |= !strcmp(entry->d_name, "proc");
   }
-  mounts_hide_processes(open_or_fail(proc, "self/mountinfo"), HOME "/nothing");
+  mounts_hide_processes(proc, HOME "/nothing");
   /* Its own processes alone are to be seen. */
   if (has_proc && !mkdir("/proc", 0555) && has_processes)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,50 @@ def test_a_file_of_proc_that_is_mounted_elsewhere(elsewhere: Place) -> None:
     finally:
         subprocess.run(["umount", there], check=True)
     assert there.read_text() == "what was there"
+
+
+_COUNT = 8
+_SHOWN = rf"""
+    int seen = 0;
+    for (int turn = 0; turn < 20000; turn++)
+      for (int i = 0; i < {_COUNT}; i++) {{
+        char path[64];
+        sprintf(path, "/deep/%s/%d/1/status", turn % 2 ? "one" : "other", i);
+        seen += !access(path, F_OK);
+      }}
+    SAY("seen %d.\n", seen);
+    _exit(7);
+    """
+_EXCHANGES = """
+import ctypes, os, sys
+one, other = (os.fsencode(path) for path in sys.argv[1:])
+while True:
+    ctypes.CDLL(None).renameat2(-100, one, -100, other, 2)
+"""
+
+
+def test_a_proc_whose_folder_is_exchanged(elsewhere: Place) -> None:
+    """What hides it goes where it is, and not where the path leads to by now."""
+    library = elsewhere.build(_SHOWN)
+    deep = elsewhere.top / "deep"
+    one, other, decoy = deep / "one", deep / "other", deep / "decoy"
+    for number in range(_COUNT):
+        for folder in (one, decoy):
+            (folder / str(number)).mkdir(parents=True)
+    other.symlink_to(decoy.name)
+    places = [one / str(number) for number in range(_COUNT)]
+    for place in (*places, places[0]):
+        subprocess.run(["mount", "-t", "proc", "proc", place], check=True)
+    try:
+        assert "seen 0." in elsewhere.fails(library, uid=OWNER)
+        with subprocess.Popen([sys.executable, "-c", _EXCHANGES, one, other]) as process:
+            try:
+                for _ in range(8):
+                    assert "seen 0." in elsewhere.fails(library, uid=OWNER)
+            finally:
+                process.kill()
+    finally:
+        # Wherever they are by now.
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            if f"{deep}/" in line:
+                subprocess.run(["umount", line.split()[4]], check=True)
