@@ -77,10 +77,10 @@ def describe_process(pid: int, objects: Sequence[target.EngineObject]) -> Layout
     it holds them no more."""
     root = root_of(pid)
     files = [(item.elf, root.inside(_named(item))) for item in objects]
-    uid, gid = target.owner(pid)
     # By another program, one of root's for instance, it may be somebody else's process by now, who
     # neither loads a stranger's libraries nor keeps their answers as those of his own.
-    mapped = {mapping.identity for mapping in target.executable_mappings(pid)}
+    (uid, gid), mappings = target.owned_mappings(pid)
+    mapped = {mapping.identity for mapping in mappings}
     if not mapped.issuperset(item.identity for item in objects):
         raise TargetError(f"process {pid} runs something else by now")
     return _known(files, uid, gid, _SECONDS, root)

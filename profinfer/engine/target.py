@@ -13,6 +13,8 @@ from profinfer.engine.description import describe, is_engine, may_be_engine, rec
 from profinfer.engine.elf import Elf
 from profinfer.errors import TargetError
 
+_TRIES = 16
+
 
 @dataclass(frozen=True)
 class Mapping:
@@ -74,6 +76,21 @@ def executable_mappings(pid: int) -> list[Mapping]:
     return result
 
 
+def owned_mappings(pid: int) -> tuple[tuple[int, int], list[Mapping]]:
+    """Whose process it is, and what it has mapped as such: one that runs a program of root's, or
+    leaves root's service, has nothing of the one user that would be taken for another's."""
+    before: tuple[int, int] | None = None
+    with contextlib.suppress(TargetError):
+        before = owner(pid)
+    for _ in range(_TRIES):
+        mappings = executable_mappings(pid)
+        now = owner(pid)
+        if now == before:
+            return now, mappings
+        before = now
+    raise TargetError(f"process {pid} becomes another user's all the time")
+
+
 class ObjectFinder:
     """Finds engine objects among mappings; each file is read once, however often it is asked."""
 
@@ -82,12 +99,12 @@ class ObjectFinder:
 
     def find(self, pid: int) -> list[EngineObject]:
         """The engine's objects as mapped now, in order of address; empty when there are none."""
-        mappings = executable_mappings(pid)
+        (uid, _), mappings = owned_mappings(pid)
         fresh: dict[tuple[str, int], Elf | None] = {}
         for mapping in mappings:
             if mapping.identity not in self._known and mapping.identity not in fresh:
                 fresh[mapping.identity] = _candidate(_access(pid, mapping))
-        recall([elf for elf in fresh.values() if elf], owner(pid)[0])
+        recall([elf for elf in fresh.values() if elf], uid)
         for key, elf in fresh.items():
             self._known[key] = elf if elf and _holds_engine(elf) else None
         found: dict[tuple[str, int], EngineObject] = {}

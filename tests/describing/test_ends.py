@@ -18,6 +18,7 @@ from profinfer.describing import sandbox
 from profinfer.describing.describe import describe_process
 from profinfer.describing.roots import own_root, root_of
 from profinfer.describing.sandbox import Answer, Request, ask
+from profinfer.engine import target
 from profinfer.engine.elf import Elf
 from profinfer.engine.target import EngineObject, executable_mappings, owner
 from profinfer.errors import TargetError
@@ -194,3 +195,16 @@ def test_an_ended_process_has_no_root() -> None:
         _ = root.identity
     with pytest.raises(TargetError):
         owner(process.pid)
+
+
+def test_mappings_are_of_whom_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the two looks it may have become another user's."""
+    owners = [(OWNER, OWNER), (0, 0), (0, 0)]
+    monkeypatch.setattr(target, "owner", lambda _pid: owners.pop(0))
+    who, mappings = target.owned_mappings(os.getpid())
+    assert (who, owners) == ((0, 0), [])
+    assert mappings
+    changing = iter(range(100))
+    monkeypatch.setattr(target, "owner", lambda _pid: (next(changing), 0))
+    with pytest.raises(TargetError, match="becomes another user's all the time"):
+        target.owned_mappings(os.getpid())
