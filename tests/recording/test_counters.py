@@ -188,8 +188,10 @@ def test_cpu_time_and_switches_are_no_more_than_the_kernel_says(
     assert len(tids) == 2
     for tid in tids:
         cpu_ns, switches = said[as_int(tid)]
-        # A thread may be switched out between its two readings, at the first of them and the last.
-        assert abs(found[tid, "context-switches"] - found[tid, "sched:sched_switch"]) <= 2
+        # The kernel counts the event apart from the tracepoint, and skips either that meets another
+        # of its kind on the CPU.
+        differs = abs(found[tid, "context-switches"] - found[tid, "sched:sched_switch"])
+        assert differs <= max(2, switches / 100)
         # Each of 588 nodes slept once at least.
         assert 588 <= found[tid, "sched:sched_switch"] <= switches
         assert 0 < found[tid, "CPU time"] <= cpu_ns

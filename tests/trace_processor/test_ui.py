@@ -19,6 +19,11 @@ from tests.conftest import require
 from tests.trace_processor import small_trace
 
 
+@pytest.fixture(autouse=True)
+def only_ours() -> None:
+    """PATH stays as it is: the browser is there."""
+
+
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_trace.write(tmp_path_factory.mktemp("ui") / "a 100% trace.pftrace")
