@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
-from typing import Any
-
-from profinfer.errors import ProfinferError
 
 
-def aside(work: Callable[[], Any]) -> Any:
-    """What some work returns in a fork of this process, or the ProfinferError that it raises. What
-    it returns must be plain data, and what it changes is changed in vain."""
+def aside(work: Callable[[], bytes]) -> bytes:
+    """What some work returns in a fork of this process; what else it changes is changed in vain.
+    ChildProcessError when the child has failed."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            outcome: object
-            try:
-                outcome = work()
-            except ProfinferError as error:
-                outcome = error
             with os.fdopen(theirs, "wb") as pipe:
-                pickle.dump(outcome, pipe)
+                pipe.write(work())
             status = 0
         finally:
             os._exit(status)
@@ -33,8 +24,5 @@ def aside(work: Callable[[], Any]) -> Any:
         answer = pipe.read()
     _, status = os.waitpid(pid, 0)
     if status:
-        raise RuntimeError(f"a child process of the recorder ended with status {status}")
-    outcome = pickle.loads(answer)  # noqa: S301 - our own child's
-    if isinstance(outcome, ProfinferError):
-        raise outcome
-    return outcome
+        raise ChildProcessError(f"a child process ended with {os.waitstatus_to_exitcode(status)}")
+    return answer

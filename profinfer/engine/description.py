@@ -104,21 +104,34 @@ def recall(elves: Sequence[Elf], uid: int) -> None:
         if place and (kept := _kept(elf, cache.load(place, _MAX_JSON) or b"")):
             _known[elf] = kept
     unknown = [elf for elf in elves if elf not in _known]
-    # What it takes to read machine code would stay with us to the end.
-    found = aside(lambda: [_tried(elf) for elf in unknown]) if unknown else []
-    for elf, description in zip(unknown, found, strict=True):
+    if not unknown:
+        return
+    # What it takes to read machine code would stay with us to the end. What comes back is believed
+    # as what is kept is: the child has read strangers' files.
+    try:
+        answer = json.loads(aside(lambda: _examined(unknown)))
+    except ChildProcessError as error:
+        names = ", ".join(elf.path.name for elf in unknown)
+        raise TargetError(f"{names} could not be examined: {error}") from None
+    for elf, found in zip(unknown, answer, strict=True):
+        text = json.dumps(found).encode()
+        description = _kept(elf, text)
         if description is None:
             continue  # damaged: whoever asks for it will hear
         _known[elf] = description
         if place := places[elf]:
-            cache.store(place, json.dumps(asdict(description)).encode())
+            cache.store(place, text)
 
 
-def _tried(elf: Elf) -> Description | None:
-    try:
-        return _examine(elf)
-    except TargetError:
-        return None
+def _examined(elves: Sequence[Elf]) -> bytes:
+    """A JSON list of their descriptions, null for those that are damaged."""
+    found: list[dict[str, Any] | None] = []
+    for elf in elves:
+        try:
+            found.append(asdict(_examine(elf)))
+        except TargetError:
+            found.append(None)
+    return json.dumps(found).encode()
 
 
 def _kept(elf: Elf, text: bytes) -> Description | None:

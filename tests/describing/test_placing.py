@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -283,13 +283,14 @@ def test_without_root(
 
     evil = build_evil(tmp_path)
 
-    def work() -> dict[str, Any]:
+    def work() -> bytes:
         become()
         layout = describe([library], uid=OWNER, gid=OWNER)
         said = evil.fails(evil.folder / "libevil.so", uid=OWNER)
-        return {"double": _is_double(layout), "notes": layout.notes, "said": said}
+        answer = {"double": _is_double(layout), "notes": layout.notes, "said": said}
+        return json.dumps(answer).encode()
 
-    found = aside(work)
+    found = json.loads(aside(work))
     assert found["double"]
     assert "caps 0000000000000000 refused 1 local 0" in found["said"]
     assert (become is _without_namespaces) == (
