@@ -90,7 +90,7 @@ static const char *say(struct silence *silence, const struct drain *drain, bool 
   if (is_idle)
     return text("process %d (%s) holds an engine and has computed nothing with it in %.1f s of CPU "
                 "time (no call of %s): another process may compute for it, or another copy of the "
-                "engine, or it has had nothing to do",
+                "engine, or it has read its model and had nothing to do",
                 silence->target->pid, drain->target_name, silence->used, names);
   return text("in %.1f s of CPU time process %d (%s) has not called %s once: %s", silence->used,
               silence->target->pid, drain->target_name, names, reasons[level]);
