@@ -74,6 +74,12 @@ def placement(session: Session, shift: int = 0) -> Placement:
     return Placement(count, inside / every, working / every, edges / every)
 
 
+def is_to_be_repeated(session: Session) -> bool:
+    """Whether operators lie elsewhere and the kernel's own trace shows that switches are missing in
+    it: then there is nothing to compare with."""
+    return placement(session).edges < 0.99 and bool(session.query(_SWITCH_MISSING).rows())
+
+
 def _by_tid(session: Session, sql: str) -> dict[int, tuple[Times, Times]]:
     found: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for tid, ts, dur in session.query(sql):

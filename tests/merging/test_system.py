@@ -17,7 +17,7 @@ import pytest
 
 from profinfer.trace_processor import Session, open_trace, query
 from tests.conftest import REPO, Require
-from tests.merging.placement import placement
+from tests.merging.placement import is_to_be_repeated, placement
 from tests.support import (
     ENGINE_ONLY,
     Engine,
@@ -65,6 +65,8 @@ PROBES = 10
 SLEEPY = ("--threads", 2, "--layers", 2, "--decode", 40, "--sleep", "--work-us", 200)
 """Its threads sleep within each operator, so that each is Running for moments only: clocks that
 are apart show."""
+TRIES = 5
+"""As often is recorded again what the kernel has not reported whole (see placement.py)."""
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +94,14 @@ def _record(engine: Engine, trace: Path, *options: object, programs: Path | str 
 
 @pytest.fixture(scope="module")
 def recording(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
-    trace = tmp_path_factory.mktemp("system") / "both.pftrace"
-    done = _record(engine, trace, "--system", engine.folder / "system.pbtx")
-    found = Recording(trace, done.stdout, done.stderr, done.returncode)
-    assert done.returncode == 0, done.stderr
+    for _ in range(TRIES):
+        trace = tmp_path_factory.mktemp("system") / "both.pftrace"
+        done = _record(engine, trace, "--system", engine.folder / "system.pbtx")
+        found = Recording(trace, done.stdout, done.stderr, done.returncode)
+        assert done.returncode == 0, done.stderr
+        if not is_to_be_repeated(found.session):
+            break
+        found.close()
     try:
         yield found
     finally:
@@ -148,7 +154,6 @@ _SWITCHES_TO_OPERATORS = """
     SELECT count() FROM sched AS s JOIN thread_track AS t USING (utid) JOIN slice AS o
     ON o.track_id = t.id WHERE o.category = 'operator' AND s.ts < o.ts + o.dur
     AND (s.dur < 0 OR s.ts + s.dur > o.ts)"""
-TRIES = 5
 
 
 def test_working_operators_lie_where_their_thread_ran_or_others_ran_in_its_place(
@@ -192,10 +197,25 @@ def _all_answer(session: Session) -> None:
 
 def test_merging_by_hand_gives_the_same(engine: Engine, tmp_path: Path) -> None:
     """A system trace that somebody else has recorded, and our recording within its time."""
-    system, ours = tmp_path / "system.pftrace", tmp_path / "ours.pftrace"
+    for number in range(TRIES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        system, ours, both = (folder / f"{name}.pftrace" for name in ("system", "ours", "both"))
+        _record_beside(engine, ours, system)
+        merged = run(engine, "merge", ours, system, "-o", both)
+        assert merged.returncode == 0, merged.stderr
+        assert re.search(r"same boot .*REALTIME clocks agree", merged.stdout), merged.stdout
+        with open_trace(both, trace_processor="wasm") as session:
+            if not is_to_be_repeated(session):
+                assert placement(session).edges >= 0.99
+                return
+    pytest.fail(f"{TRIES} times operators began or ended where their thread did not run")
+
+
+def _record_beside(engine: Engine, ours: Path, system: Path) -> None:
     environment = os.environ | {
-        "PERFETTO_PRODUCER_SOCK_NAME": str(tmp_path / "p"),
-        "PERFETTO_CONSUMER_SOCK_NAME": str(tmp_path / "c"),
+        "PERFETTO_PRODUCER_SOCK_NAME": str(ours.parent / "p"),
+        "PERFETTO_CONSUMER_SOCK_NAME": str(ours.parent / "c"),
     }
     running: list[subprocess.Popen[bytes]] = []
     started, told = os.pipe()
@@ -209,7 +229,7 @@ def test_merging_by_hand_gives_the_same(engine: Engine, tmp_path: Path) -> None:
                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 )
             )  # fmt: skip
-            wait_for("traced's socket", (tmp_path / "c").exists)
+            wait_for("traced's socket", (ours.parent / "c").exists)
         assert select.select([started], [], [], 30)[0]
         done = _record(engine, ours)
         assert done.returncode == 0, done.stderr
@@ -219,11 +239,6 @@ def test_merging_by_hand_gives_the_same(engine: Engine, tmp_path: Path) -> None:
         for process in reversed(running):
             process.terminate()
             process.wait(60)
-    merged = run(engine, "merge", ours, system, "-o", tmp_path / "both.pftrace")
-    assert merged.returncode == 0, merged.stderr
-    assert re.search(r"same boot .*REALTIME clocks agree", merged.stdout), merged.stdout
-    with open_trace(tmp_path / "both.pftrace", trace_processor="wasm") as session:
-        assert placement(session).edges >= 0.99
 
 
 # ---- What goes wrong
