@@ -30,6 +30,8 @@ class Config:
     command: list[str] = field(default_factory=list)
     user: str | None = None
     """Run the command as this user (default: as whoever runs profinfer)."""
+    kill: bool = False
+    """End the command when the duration or the iterations are over (default: it runs on)."""
     output: str = "profinfer.pftrace"
     force: bool = False
     raw: str | None = None
@@ -94,6 +96,8 @@ class Config:
             raise UsageError("the output needs a name")
         if self.pid is not None and self.user:
             raise UsageError("--user goes with a command, not with --pid")
+        if self.pid is not None and self.kill:
+            raise UsageError("--kill goes with a command, not with --pid: nobody else's is ended")
         _one_of("level", self.level, LEVELS)
         _one_of("loader", self.loader, LOADERS)
         _one_of("transport", self.transport, TRANSPORTS)

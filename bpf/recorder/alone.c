@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alone.h"
+#include "clocks.h"
 #include "failure.h"
 #include "launch.h"
 #include "message.h"
@@ -19,15 +20,18 @@
 
 #define STOPS 64
 #define LOOK_MS 200
+#define GRACE_S 1 /* in which a command ends as a rule */
 
 static struct {
   pid_t command, recorder, target; /* 0: none */
   int command_status, recorder_status;
-  bool has_command_ended;
-  int socket; /* to the recorder */
+  bool has_command_ended, has_target_ended;
+  int socket;   /* to the recorder */
+  double until; /* when the duration is over; 0: never */
 } alone = {.socket = -1};
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted; /* by the last signal that nobody has obeyed yet */
+static int ending;                        /* the one that ends the recording; 0 */
 
 static void on_signal(int number) { interrupted = number; }
 
@@ -70,6 +74,8 @@ static void record(const struct options *options, pid_t pid) {
   alone.socket = sockets[0];
   alone.target = pid;
   json_object_put(message_receive(alone.socket, none, &count));
+  if (options->duration)
+    alone.until = clock_s(CLOCK_MONOTONIC) + options->duration;
 }
 
 static void ask(const char *verb) {
@@ -88,6 +94,8 @@ static bool hear(void) {
   size_t count;
   json_object *message = message_receive(alone.socket, none, &count);
   bool is_over = message && !strcmp(message_text(message, "event"), "over");
+  if (is_over)
+    alone.has_target_ended = !strcmp(message_text(message, "reason"), "the target ended");
   json_object_put(message);
   return is_over;
 }
@@ -129,23 +137,49 @@ static void reap(void) {
 static bool pass_on_signal(void) {
   int number = interrupted;
   interrupted = 0;
+  ending = ending ? ending : number;
   if (number && alone.socket >= 0)
     kill(alone.recorder, number);
   return number;
 }
 
-/* Ends the command, as when it is recorded only for a while. Nobody is stopped any more: it may
- * have to wait for one of its own. */
-static void end_command(void) {
-  if (!alone.has_command_ended)
-    kill(alone.command, SIGTERM);
-  launch_close();
-  for (int tries = 0; !alone.has_command_ended && tries < 500; tries++) {
-    if (tries == 250)
-      kill(alone.command, SIGKILL);
+/* Until it has ended, a signal comes or, where there is such a time, it is late. */
+static void wait_for_command(double until) {
+  while (!alone.has_command_ended && !interrupted && (!until || clock_s(CLOCK_MONOTONIC) < until)) {
     usleep(20000);
     reap();
   }
+}
+
+static void kill_command(void) {
+  for (int tries = 0; !alone.has_command_ended && tries < 500; tries++) {
+    if (tries % 250 == 0)
+      kill(alone.command, tries ? SIGKILL : SIGTERM);
+    usleep(20000);
+    reap();
+  }
+}
+
+/* What was recorded is over, and nobody is stopped any more. The command runs on, unless --kill is
+ * given; where it is its own end, or the terminal, which sends Ctrl-C to it as well, that ends it,
+ * it is waited for, until a signal (another one) comes. */
+static void leave_command(const struct options *options, bool is_over) {
+  launch_close();
+  if (is_over && alone.has_target_ended && !ending)
+    wait_for_command(alone.until);
+  ending = ending ? ending : interrupted;
+  interrupted = 0;
+  if (ending == SIGINT) {
+    wait_for_command(clock_s(CLOCK_MONOTONIC) + GRACE_S);
+    if (!alone.has_command_ended && !interrupted)
+      tell("waiting for %s (%d) to end: another Ctrl-C leaves it running", *options->command,
+           alone.command);
+    wait_for_command(0);
+  } else if (options->kills) {
+    kill_command();
+  }
+  if (!alone.has_command_ended)
+    tell("%s is left running (PID %d)", *options->command, alone.command);
 }
 
 static void say_how_it_ended(const char *command, int status) {
@@ -175,8 +209,8 @@ int alone_run(struct options *options) {
     reap();
     was_interrupted = pass_on_signal() && !alone.recorder;
   }
-  end_command();
-  if (is_over)
+  leave_command(options, is_over);
+  if (is_over && alone.socket >= 0)
     ask("finish");
   if (was_interrupted)
     fail(EXIT_TARGET, "", "interrupted before %s had loaded what %s needs", *options->command,
@@ -188,6 +222,7 @@ int alone_run(struct options *options) {
     usleep(2000);
     reap();
   }
-  say_how_it_ended(*options->command, alone.command_status);
+  if (alone.has_command_ended)
+    say_how_it_ended(*options->command, alone.command_status);
   return WIFEXITED(alone.recorder_status) ? WEXITSTATUS(alone.recorder_status) : EXIT_KERNEL;
 }

@@ -18,6 +18,7 @@ const char help[] =
     "  --force               overwrite it\n"
     "  --level LEVEL         token, graph, operator or barrier: at most the plan's (default)\n"
     "  --duration S          end after this many seconds (default: at Ctrl-C or the target's end)\n"
+    "  --kill                end the command then (default: it is left running)\n"
     "  --transport ring|perf mapped rings (Linux 5.12), or perf buffers (Linux 5.5) (default: "
     "ring)\n"
     "  --ring-size SIZE      bytes of each CPU's ring, a power of two (default: 4M)\n"

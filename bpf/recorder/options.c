@@ -68,6 +68,7 @@ enum {
   FAULTS,
   BLOCK_IO,
   EVICT,
+  KILL,
   EMPTY,
   SERVE
 };
@@ -92,6 +93,7 @@ static const struct option known[] = {
     {"faults", 0, 0, FAULTS},
     {"block-io", 0, 0, BLOCK_IO},
     {"evict", 0, 0, EVICT},
+    {"kill", 0, 0, KILL},
     {"empty-handlers", 0, 0, EMPTY},
     {"serve", 1, 0, SERVE}, /* profinfer's own affair: not in the help */
     {"version", 0, 0, VERSION},
@@ -170,6 +172,9 @@ static void take(struct options *options, int option) {
   case EVICT:
     options->evict = true;
     break;
+  case KILL:
+    options->kills = true;
+    break;
   case EMPTY:
     options->empty_handlers = true;
     break;
@@ -231,6 +236,8 @@ struct options options_parse(int argc, char **argv) {
     options.command = argv + optind;
   if ((!options.pid && !options.command) || !options.plan || !options.output || !*options.output)
     usage("--pid or a command, --plan and -o are needed");
+  if (options.pid && options.kills)
+    usage("--kill goes with a command, not with --pid");
   if (options.pid && options.command)
     usage(text("%s is no option; it is either --pid or a command", *options.command));
   size_t page = sysconf(_SC_PAGESIZE);

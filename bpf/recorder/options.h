@@ -11,6 +11,7 @@
 struct options {
   pid_t pid;
   char **command;   /* to be launched, ended by 0; 0 for none */
+  bool kills;       /* ends it when the recording is over */
   int serve;        /* a socket over which profinfer asks for what is to be done; -1 */
   const char *plan; /* a path */
   const char *output;

@@ -50,7 +50,8 @@ counters, as perf names them; hardware events count user mode only unless :k or 
 
 
 class RecordCommand:
-    """Records until the duration is over, Ctrl-C, SIGTERM, or the target's end."""
+    """Records until the duration is over, Ctrl-C, SIGTERM, or the target's end. A command is left
+    running, and waited for where it may be about to end."""
 
     name = "record"
     help = "record a running process, or a command, into a Perfetto trace"
@@ -107,6 +108,7 @@ def _add_settings(add: Callable[..., object]) -> None:
     )
     add("--scheduler", choices=SCHEDULERS, help=scheduler)
     add("--duration", type=float, metavar="S", help="end after this many seconds")
+    switch("--kill", help="end the command then (default: it is left running)")
     ubatches = "record only these ubatches, counted from 0, then end"
     add("--iterations", metavar="A-B", help=ubatches)
     switch("--experts", help="record which experts each token is sent to")
@@ -265,7 +267,7 @@ def _beside(config: Config) -> AbstractContextManager[SystemTrace | None]:
 
 def _record(config: Config, outputs: _Outputs, live: _LiveLine) -> Result:
     try:
-        with Recording(config, outputs.capture, _warn, is_shown=live.is_active) as recording:
+        with Recording(config, outputs.capture, _warn, _say, is_shown=live.is_active) as recording:
             allow_files()
             recording.prepare()
             return recording.run(lambda: live.begin(recording), live.show)
@@ -274,6 +276,10 @@ def _record(config: Config, outputs: _Outputs, live: _LiveLine) -> Result:
     except ProfinferError:
         outputs.convert(live.show_converted)  # as far as it went
         raise
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _warn(note: str) -> None:

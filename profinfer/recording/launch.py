@@ -41,7 +41,7 @@ class Launched:
         self._server.link.tell("go", pid=pid)
 
     def terminate(self) -> None:
-        """Ends the command: SIGTERM, and SIGKILL after five seconds."""
+        """Ends the command, for whoever asked for that: SIGTERM, and SIGKILL after five seconds."""
         self._server.link.tell("terminate")
 
     def _watch_work(self, pid: int, objects: list[EngineObject]) -> None:

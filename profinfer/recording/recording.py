@@ -19,14 +19,15 @@ from profinfer.errors import KernelError, PrivilegeError, TargetError
 from profinfer.kernel import features
 from profinfer.output import Lent
 from profinfer.probes.plan import Plan, check, make_plan
+from profinfer.recording.command_end import CommandEnd
 from profinfer.recording.launch import Launched, describe_status
 from profinfer.recording.planned import Planned
 from profinfer.recording.recorder import Link, Message, Server, failure, pair
 from profinfer.recording.result import Progress, Result
 from profinfer.recording.signals import EndingSignals
 
-_GRACE_S, _PATIENCE_S = 1.0, 20.0
-"""Seconds in which a command may end whose engine has ended, and must when it is made to."""
+_PATIENCE_S = 20.0
+"""Seconds in which one hears of the end of a recorder that has gone."""
 _FILES = 1024
 """Descriptors: an engine may consist of dozens of files."""
 
@@ -57,13 +58,16 @@ class Recording:
     """Records one target into a capture. A context manager: it always detaches."""
 
     def __init__(
-        self, config: Config, capture: Lent, warn: Callable[[str], None], *, is_shown: bool = False
-    ) -> None:
+        self, config: Config, capture: Lent, warn: Callable[[str], None],
+        say: Callable[[str], None], *, is_shown: bool = False,
+    ) -> None:  # fmt: skip
         """`capture`: the file that the recorder is to write. `warn` is told what
-        will be missing. `is_shown`: whether anybody wants to see progress."""
+        will be missing, `say` what becomes of the command. `is_shown`: whether anybody wants to see
+        progress."""
         self._config = config
         self._capture = capture
         self._warn = warn
+        self._say = say
         self._is_shown = is_shown
         self._stack = contextlib.ExitStack()
         self._launched: Launched | None = None
@@ -79,6 +83,9 @@ class Recording:
         """The process that records."""
         self._recorder_status: int | None = None
         """Wait status once it has ended."""
+        self._end: CommandEnd | None = None
+        """What is to become of the command."""
+        self._began = 0.0
 
     def __enter__(self) -> Recording:
         self._signals = self._stack.enter_context(EndingSignals())
@@ -91,8 +98,8 @@ class Recording:
                 self._link.close()  # the recorder ends as it should
                 self._link = None
             # Whoever kills the recorder has not asked for the command's end.
-            if self._launched and self._recorder_status is None:
-                self._end_command(self._launched)
+            if self._end and not self._server.link.is_over:
+                self._end.leave(is_killed=self._config.kill and self._recorder_status is None)
         finally:
             self._stack.close()
 
@@ -153,6 +160,7 @@ class Recording:
         if config.pid is None:
             self._server.wait("means")  # what cannot be is said before the command runs
             self._launched = Launched(self._server, config)
+            self._end = CommandEnd(self._launched, config, self._signals, self._next, self._say)
             pid, objects = self._launched.wait_for_engine(self._finder, self._next)
         else:
             pid, objects = config.pid, target.engine_objects(config.pid)
@@ -256,6 +264,7 @@ class Recording:
     def _let_go(self) -> None:
         """Probes are in place: what waited for them goes on."""
         self._is_attached = True
+        self._began = self._began or time.monotonic()
         for pid in self._held:
             if self._launched:
                 self._launched.go(pid)
@@ -287,35 +296,20 @@ class Recording:
         return None
 
     def _finish(self, reason: str) -> None:
-        """The probes are gone: ends the command, and tells the recorder how it ended."""
+        """The probes are gone: tells the recorder how the command ended, if it has."""
         self._let_go()
         status: int | None = None
-        if self._launched:
+        if self._launched and self._end:
             if reason == "the target ended":
-                self._wait_for_end(self._launched, _GRACE_S)
-            self._end_command(self._launched)
+                self._end.outlive(self.pid, self._began)
+            if not (self._link and self._link.is_over):
+                self._end.leave(is_killed=self._config.kill)
             if self._launched.status is not None:
                 status = os.waitstatus_to_exitcode(self._launched.status)
         if self._link and self._link.is_over:
             raise self._killed()
         if self._link:
             self._link.tell("finish", command_status=status)
-
-    def _end_command(self, launched: Launched) -> None:
-        if launched.status is None and not self._server.link.is_over:
-            launched.terminate()
-            self._wait_for_end(launched, _PATIENCE_S)
-
-    def _wait_for_end(self, launched: Launched, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while launched.status is None and (left := until - time.monotonic()) > 0:
-            message = self._next(left)
-            if message["event"] == "exited":
-                launched.status = int(message["status"])
-            elif message["event"] == "stopped":
-                launched.go(int(message["pid"]))
-            elif message["event"] == "server gone":
-                return  # then nobody holds it
 
     def _result(self, message: Message) -> Result:
         return Result(

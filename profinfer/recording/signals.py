@@ -43,3 +43,7 @@ class EndingSignals:
     def clear(self) -> None:
         """Whoever waits for the next one has seen the last."""
         os.read(self._pipe[0], 64)
+
+    def forget(self) -> None:
+        """The last one has been obeyed: `name` tells of the next."""
+        self.name = ""

@@ -68,23 +68,56 @@ def test_every_call_of_a_command_is_there(
     assert_matches(convert(capture), json.loads(done.stdout), "barrier")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_recorder_alone_ends_recording_and_command(
+def end_of(process: subprocess.Popen[str], pid: int) -> str:
+    """What the recorder has said when it has ended, and left its command `pid` running."""
+    try:
+        assert process.wait(TIMEOUT) == 0
+        assert Path(f"/proc/{pid}").exists()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    said = process.communicate(timeout=TIMEOUT)[1]
+    assert f"is left running (PID {pid})" in said
+    return said
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_recorder_alone_ends_the_recording_alone(
     signum: signal.Signals, recorder: Path, plan: Path, built: Path, tmp_path: Path
 ) -> None:
     capture = tmp_path / "t.raw"
     command = (built / "known", *SHORT, *STAYS)
     with running(recorder, plan, capture, command) as (process, truth):
         process.send_signal(signum)
-        _, said = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0, said
-        assert f"({signum.name} received)" in said
-        assert "was ended by SIGTERM" in said
-        assert not Path(f"/proc/{truth['pid']}").exists()
+        assert f"({signum.name} received)" in end_of(process, truth["pid"])
     trace = convert(capture)
     assert_matches(trace, truth, "barrier")
     assert ending(trace)["reason"] == f"{signum.name} received"
-    assert frame_json(capture, FrameKind.END)["command_status"] == -signal.SIGTERM
+    assert frame_json(capture, FrameKind.END).get("command_status") is None
+
+
+def test_with_ctrl_c_nothing_more_is_sent(
+    recorder: Path, plan: Path, built: Path, tmp_path: Path
+) -> None:
+    """The terminal has sent it: here, nobody has. It is waited for, until there is another."""
+    command = (built / "known", *SHORT, *STAYS)
+    with running(recorder, plan, tmp_path / "t.raw", command) as (process, truth):
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        while "another Ctrl-C leaves it running" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        end_of(process, truth["pid"])
+
+
+def test_the_engines_end_is_not_the_commands_end(
+    recorder: Path, plan: Path, built: Path, tmp_path: Path
+) -> None:
+    script = f"{built}/known {' '.join(map(str, SHORT))}; sleep 3; echo on; exit 4"
+    done = run(recorder, plan, tmp_path / "t.raw", ("sh", "-c", script))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "on"
+    assert "sh exited with status 4" in done.stderr
+    assert frame_json(tmp_path / "t.raw", FrameKind.END)["command_status"] == 4
 
 
 def test_ctrl_c_ends_recording_and_command(
@@ -129,14 +162,24 @@ def test_a_killed_recorder_leaves_a_command_that_goes_on(
     assert_matches(trace, truth, "barrier")
 
 
-def test_a_duration_ends_recording_and_command(
+def test_after_the_duration_the_command_is_left_running(
     recorder: Path, plan: Path, built: Path, tmp_path: Path
 ) -> None:
-    capture = tmp_path / "t.raw"
-    done = run(recorder, plan, capture, (built / "known", *SHORT, *STAYS), "--duration", 1)
+    capture, command = tmp_path / "t.raw", (built / "known", *SHORT, *STAYS)
+    with running(recorder, plan, capture, command, "--duration", 1) as (process, truth):
+        assert "(the duration is over)" in end_of(process, truth["pid"])
+    assert_matches(convert(capture), truth, "barrier")
+
+
+def test_kill_ends_the_command_after_the_duration(
+    recorder: Path, plan: Path, built: Path, tmp_path: Path
+) -> None:
+    capture, command = tmp_path / "t.raw", (built / "known", *SHORT, *STAYS)
+    done = run(recorder, plan, capture, command, "--duration", 1, "--kill")
     assert done.returncode == 0, done.stderr
-    assert "(the duration is over)" in done.stderr
+    assert "was ended by SIGTERM" in done.stderr
     assert_matches(convert(capture), json.loads(done.stdout), "barrier")
+    assert frame_json(capture, FrameKind.END)["command_status"] == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,10 @@ def test_help_lists_every_option_and_exit_code(recorder: Path) -> None:
     done = subprocess.run(
         [recorder, "--help"], capture_output=True, text=True, check=True, timeout=TIMEOUT
     )
-    for word in ("--pid", "--plan", "--output", "--force", "--level", "--duration", "--transport",
-                 "--ring-size", "--structure-ring-size", "--poll", "--object", "--attach",
-                 "--scheduler", "--faults", "--block-io", "--evict", "--iterations", "--experts",
-                 "--expert-weights", "--empty-handlers", "-- COMMAND", "exit codes",
+    for word in ("--pid", "--plan", "--output", "--force", "--level", "--duration", "--kill",
+                 "--transport", "--ring-size", "--structure-ring-size", "--poll", "--object",
+                 "--attach", "--scheduler", "--faults", "--block-io", "--evict", "--iterations",
+                 "--experts", "--expert-weights", "--empty-handlers", "-- COMMAND", "exit codes",
                  *(f"  {code} " for code in range(2, 9))):  # fmt: skip
         assert word in done.stdout
 

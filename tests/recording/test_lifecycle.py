@@ -164,38 +164,6 @@ def test_a_recording_may_begin_and_end_in_the_middle_of_a_graph(
     recording.close()
 
 
-@pytest.mark.parametrize("how", ["--duration", "SIGINT"])
-def test_a_launched_command_ends_with_the_recording(
-    how: str, double: Engine, tmp_path: Path
-) -> None:
-    trace = tmp_path / "t.pftrace"
-    options = ["--duration", 1] if how == "--duration" else []
-    command = ["record", *ENGINE_ONLY, "-o", trace, "--level", "operator", *options]
-    with started(double, *PROFINFER, *command, "--", double.program(), *ENDLESS) as recorder:
-        if how != "--duration":
-            capture = tmp_path / "t.pftrace.capture"
-            wait_for("records", lambda: capture.exists() and capture.stat().st_size > 100_000)
-            recorder.send_signal(signal.Signals[how])
-        code, said = finish(recorder)
-    assert code == 0, said
-    assert "was ended by SIGTERM" in said
-    reason = "the duration is over" if how == "--duration" else f"{how} received"
-    assert f"({reason})" in said
-    recording = Recording(trace, "", said, code)
-    assert recording.session.import_errors() == []
-    rows = recording.rows(
-        "SELECT EXTRACT_ARG(arg_set_id, 'debug.reason'),"
-        " EXTRACT_ARG(arg_set_id, 'debug.command_status'),"
-        " (SELECT pid FROM process WHERE name = 'known')"
-        " FROM slice WHERE name = 'recording ended'"
-    )
-    ((said_reason, status, pid),) = rows
-    assert (said_reason, status) == (reason, -signal.SIGTERM)
-    assert not Path(f"/proc/{as_int(pid)}").exists()
-    assert recording.count("operator") > 100
-    recording.close()
-
-
 def test_exit_status_of_a_command_whose_child_runs_the_engine_is_reported(
     double: Engine, tmp_path: Path
 ) -> None:
