@@ -26,12 +26,12 @@ struct {
   __uint(value_size, sizeof(__u32));
 } stops SEC(".maps");
 
-BODY int is_family(__u32 pid) { return bpf_map_lookup_elem(&family, &pid) != 0; }
-
-BODY void family_add(__u32 pid) {
-  __u32 one = 1;
-  bpf_map_update_elem(&family, &pid, &one, BPF_ANY);
+BODY __u32 family_find(__u32 pid) {
+  __u32 *what = bpf_map_lookup_elem(&family, &pid);
+  return what ? *what : 0;
 }
+
+BODY void family_set(__u32 pid, __u32 what) { bpf_map_update_elem(&family, &pid, &what, BPF_ANY); }
 
 BODY void family_delete(__u32 pid) { bpf_map_delete_elem(&family, &pid); }
 
@@ -43,10 +43,14 @@ BODY long tell_stopped(void *ctx, __u32 pid) {
   return bpf_perf_event_output(ctx, &stops, BPF_F_CURRENT_CPU, &pid, sizeof(pid));
 }
 
-SEC("tracepoint") int on_exec(void *ctx) { return stop_here(ctx); }
+SEC("tracepoint") int on_exec(void *ctx) { return stop_after_exec(ctx); }
 
-SEC("uprobe") int on_objects_changed(void *ctx) { return stop_here(ctx); }
+SEC("uprobe") int on_objects_changed(void *ctx) { return stop_loaded(ctx); }
 
 SEC("uprobe") int on_work(void *ctx) { return stop_at_work(ctx); }
 
 SEC("tracepoint") int on_fork(void *ctx) { return follow_fork(ctx); }
+
+SEC("kprobe") int on_start(void *ctx) { return stop_born(ctx); }
+
+SEC("tracepoint") int on_exit(void *ctx) { return leave_family(); }

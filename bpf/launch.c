@@ -7,12 +7,12 @@ BPF_HASH(family, u32, u32, 16384);
 BPF_HASH(held, u32, u64, 1024);
 BPF_PERF_OUTPUT(stops);
 
-BODY int is_family(__u32 pid) { return family.lookup(&pid) != 0; }
-
-BODY void family_add(__u32 pid) {
-  u32 one = 1;
-  family.update(&pid, &one);
+BODY u32 family_find(u32 pid) {
+  u32 *what = family.lookup(&pid);
+  return what ? *what : 0;
 }
+
+BODY void family_set(u32 pid, u32 what) { family.update(&pid, &what); }
 
 BODY void family_delete(__u32 pid) { family.delete(&pid); }
 
@@ -22,10 +22,14 @@ BODY void held_delete(__u32 pid) { held.delete(&pid); }
 
 BODY long tell_stopped(void *ctx, __u32 pid) { return stops.perf_submit(ctx, &pid, sizeof(pid)); }
 
-int on_exec(void *ctx) { return stop_here(ctx); }
+int on_exec(void *ctx) { return stop_after_exec(ctx); }
 
-int on_objects_changed(struct pt_regs *ctx) { return stop_here(ctx); }
+int on_objects_changed(struct pt_regs *ctx) { return stop_loaded(ctx); }
 
 int on_work(struct pt_regs *ctx) { return stop_at_work(ctx); }
 
 int on_fork(void *ctx) { return follow_fork(ctx); }
+
+int on_start(struct pt_regs *ctx) { return stop_born(ctx); }
+
+int on_exit(void *ctx) { return leave_family(); }

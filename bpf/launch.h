@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * Catches a launched command, and what it starts, at the two moments at which an engine can
- * appear: after exec, and when the dynamic loader has changed the list of objects. The process
- * is stopped there, before it runs any code of the new object, until user space has looked. And
- * where user space has asked for that, when an engine begins to work.
+ * Catches a launched command, and what it starts, at the moments at which an engine can appear:
+ * after exec, when the dynamic loader has changed the list of objects, and when a process begins
+ * that one with an engine has forked. The process is stopped there, before it runs any code of the
+ * new object, until user space has looked. And where user space has asked for that, when an engine
+ * begins to work.
  *
  * A dialect (launch.c, launch.bpf.c) defines the maps of the family and of who is held, the
  * parameter CHILD_OFFSET and the functions declared here.
@@ -14,34 +15,55 @@
 #define BODY static __always_inline
 #define SIGNAL_STOP 19
 
-/* The lowest bit of the time since when somebody is held: it was about to work, and has loaded
- * nothing. */
-#define AT_WORK 1
+/* The lowest bits of the time since when somebody is held: why. Without any: it has loaded
+ * something. */
+#define AT_WORK 1    /* it is about to work */
+#define AFTER_EXEC 2 /* it has become another program */
+#define FORKED 4     /* it begins, with all that the process has which has forked it */
+#define WHY 7
 
-/* Process ids of the command and its descendants. */
-BODY int is_family(__u32 pid);
-BODY void family_add(__u32 pid);
+/* What is known of a member of the family. */
+#define MEMBER 1
+#define HOLDER 2 /* it holds an engine: so does who is forked by it */
+#define WAITED 4 /* and is stopped when it is about to work */
+#define BORN 8   /* it was forked, and user space has not heard of it yet */
+
+/* The command and its descendants, by process id; and for a moment new threads, which have an id,
+ * too. 0: no member. */
+BODY __u32 family_find(__u32 pid);
+BODY void family_set(__u32 pid, __u32 what);
 BODY void family_delete(__u32 pid);
 /* Who is stopped by us, and since when (bpf_ktime_get_ns). User space takes out whom it lets go
  * on. Adding fails when there is no room. */
 BODY long held_add(__u32 pid, __u64 now);
 BODY void held_delete(__u32 pid);
-/* Wakes user space; fails on a CPU for which it has no buffer. */
+/* Wakes user space, which looks who is held and who was born; fails on a CPU for which it has no
+ * buffer. */
 BODY long tell_stopped(void *ctx, __u32 pid);
 
 /* Nobody is stopped of whom user space would not hear: it is stopped last. */
-BODY int stop(void *ctx, __u64 at_work) {
+BODY int stop(void *ctx, __u64 why) {
   __u32 pid = bpf_get_current_pid_tgid() >> 32;
-  if (!is_family(pid) || held_add(pid, (bpf_ktime_get_ns() & ~(__u64)AT_WORK) | at_work))
+  if (!family_find(pid) || held_add(pid, (bpf_ktime_get_ns() & ~(__u64)WHY) | why))
     return 0;
   if (tell_stopped(ctx, pid) || bpf_send_signal(SIGNAL_STOP))
     held_delete(pid);
   return 0;
 }
 
-BODY int stop_here(void *ctx) { return stop(ctx, 0); }
+BODY int stop_loaded(void *ctx) { return stop(ctx, 0); }
 
-BODY int stop_at_work(void *ctx) { return stop(ctx, AT_WORK); }
+BODY int stop_at_work(void *ctx) {
+  return family_find(bpf_get_current_pid_tgid() >> 32) & WAITED ? stop(ctx, AT_WORK) : 0;
+}
+
+/* What it held has gone with the old program. */
+BODY int stop_after_exec(void *ctx) {
+  __u32 pid = bpf_get_current_pid_tgid() >> 32;
+  if (family_find(pid))
+    family_set(pid, MEMBER);
+  return stop(ctx, AFTER_EXEC);
+}
 
 /* CHILD_OFFSET: where child_pid stands in the tracepoint's record. The child may have the PID of
  * a process that has ended: what was known of that one goes. */
@@ -50,10 +72,32 @@ BODY int follow_fork(void *ctx) {
   if (bpf_probe_read_kernel(&child, sizeof(child), ctx + CHILD_OFFSET))
     return 0;
   held_delete(child);
-  if (is_family(bpf_get_current_pid_tgid() >> 32))
-    family_add(child);
-  else
+  __u32 parent = family_find(bpf_get_current_pid_tgid() >> 32);
+  if (!parent) {
     family_delete(child);
+    return 0;
+  }
+  family_set(child, MEMBER | BORN | (parent & HOLDER ? HOLDER | WAITED : 0));
+  tell_stopped(ctx, child);
+  return 0;
+}
+
+/* In a new task, before it returns to user space for the first time. */
+BODY int stop_born(void *ctx) {
+  __u64 id = bpf_get_current_pid_tgid();
+  __u32 task = id, what = family_find(task);
+  if (!(what & BORN))
+    return 0;
+  if (task != id >> 32)
+    family_delete(task); /* a thread */
+  if (task != id >> 32 || !(what & HOLDER))
+    return 0;
+  family_set(task, what & ~BORN);
+  return stop(ctx, FORKED);
+}
+
+BODY int leave_family(void) {
+  family_delete(bpf_get_current_pid_tgid());
   return 0;
 }
 

@@ -27,6 +27,8 @@ class Config:
     """Every setting of a recording; the fields' names are the keys of the YAML file."""
 
     pid: int | None = None
+    follow: bool = False
+    """Record what this process has started and starts, too."""
     command: list[str] = field(default_factory=list)
     user: str | None = None
     """Run the command as this user (default: as whoever runs profinfer)."""
@@ -96,6 +98,8 @@ class Config:
             raise UsageError("the output needs a name")
         if self.pid is not None and self.user:
             raise UsageError("--user goes with a command, not with --pid")
+        if self.pid is None and self.follow:
+            raise UsageError("--follow goes with --pid: what a command starts is recorded anyway")
         if self.pid is not None and self.kill:
             raise UsageError("--kill goes with a command, not with --pid: nobody else's is ended")
         _one_of("level", self.level, LEVELS)

@@ -14,12 +14,15 @@
 /* As many as the map has room for. */
 #define HELD_MAX 1024
 
-/* It was stopped when it was about to work, not by what it has loaded (bpf/launch.h). */
+/* Why (bpf/launch.h); 0: it has loaded something. */
 #define AT_WORK 1
+#define AFTER_EXEC 2
+#define FORKED 4
+#define WHY 7
 
 struct held {
   pid_t pid;
-  uint64_t since; /* CLOCK_MONOTONIC, in ns; the lowest bit is AT_WORK */
+  uint64_t since; /* CLOCK_MONOTONIC, in ns; the lowest bits say why */
 };
 
 enum held_state {

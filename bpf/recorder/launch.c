@@ -4,6 +4,7 @@
 #include "command.h"
 #include "descriptors.h"
 #include "failure.h"
+#include "family.h"
 #include "guard.h"
 #include "handlers.h"
 #include "loader_watch.h"
@@ -24,6 +25,8 @@
 
 #define FORK "sched/sched_process_fork"
 #define EXEC "sched/sched_process_exec"
+#define EXIT "sched/sched_process_exit"
+#define START "schedule_tail" /* what a new task does first */
 
 /* Somebody who does not stand still yet is looked at again after this. */
 #define AGAIN_NS 1000000
@@ -31,21 +34,23 @@
 static struct {
   struct programs *programs; /* 0: not open */
   int held;                  /* the map */
-  int on_fork, on_exec;      /* the tracepoints; -1: only one process is watched */
+  int at[4];                 /* fork, exec, exit, start; -1: not watched (any more) */
   int timer, events;         /* epoll: the timer, the wake-ups */
   pid_t kept;                /* the only one that is watched; 0: all are */
-} launch = {.on_fork = -1, .on_exec = -1, .timer = -1, .events = -1};
+} launch = {.at = {-1, -1, -1, -1}, .timer = -1, .events = -1};
 
 /* Who has been told of, and is in the map still. */
 static struct held told[HELD_MAX];
 static size_t told_count;
 
-struct source launch_source(void) {
+static struct source launch_source(void) {
   struct source source = {.name = "launch"};
   source_program(&source, "on_objects_changed", AT_UPROBE);
   source_program(&source, "on_work", AT_UPROBE);
   source_program(&source, "on_fork", AT_TRACEPOINT);
   source_program(&source, "on_exec", AT_TRACEPOINT);
+  source_program(&source, "on_exit", AT_TRACEPOINT);
+  source_program(&source, "on_start", AT_UPROBE);
   source_map(&source, "family");
   source_map(&source, "held");
   source_map(&source, "stops");
@@ -69,14 +74,27 @@ void launch_open(void) {
     fail(EXIT_KERNEL, "", "cannot wait for stopped processes: %s", strerror(errno));
   wakeups_open(programs_map(launch.programs, "stops"), handlers_cpus(), launch.events);
   guard_start(launch.held);
-  launch.on_fork = tracepoint_attach(programs_find(launch.programs, "on_fork"), FORK);
-  launch.on_exec = tracepoint_attach(programs_find(launch.programs, "on_exec"), EXEC);
+  launch.at[0] = tracepoint_attach(programs_find(launch.programs, "on_fork"), FORK);
+  launch.at[1] = tracepoint_attach(programs_find(launch.programs, "on_exec"), EXEC);
+  launch.at[2] = tracepoint_attach(programs_find(launch.programs, "on_exit"), EXIT);
+  launch.at[3] = kprobe_attach(programs_find(launch.programs, "on_start"), START);
 }
 
+bool launch_sees_forks(void) { return launch.at[3] >= 0; }
+
 static void enter_family(pid_t pid) {
-  int family = programs_map(launch.programs, "family");
-  if (bpf_map_update_elem(family, &(uint32_t){pid}, &(uint32_t){1}, BPF_ANY))
+  if (!family_set(programs_map(launch.programs, "family"), pid, MEMBER, true))
     fail(EXIT_KERNEL, "", "cannot watch process %d: %s", pid, strerror(errno));
+}
+
+/* Of one that has ended its PID may be a stranger's, which is no member. */
+static void be_known(pid_t pid, uint32_t as) {
+  family_set(programs_map(launch.programs, "family"), pid, as, false);
+}
+
+void launch_follow(pid_t pid) {
+  enter_family(pid);
+  loader_watch(programs_find(launch.programs, "on_objects_changed"), pid);
 }
 
 pid_t launch_start(const struct launch_request *request) {
@@ -150,20 +168,33 @@ size_t launch_take(pid_t *pids, size_t room) {
   return taken;
 }
 
+size_t launch_take_born(pid_t *pids, size_t room) {
+  bool is_early;
+  size_t taken = family_born(programs_map(launch.programs, "family"), pids, room, &is_early);
+  for (size_t i = 0; i < taken; i++)
+    loader_watch(programs_find(launch.programs, "on_objects_changed"), pids[i]);
+  if (is_early || taken == room)
+    look_again();
+  return taken;
+}
+
 void launch_go(pid_t pid) {
   struct held held;
   if (launch.programs && held_find(launch.held, pid, &held))
     guard_let_go(launch.held, &held);
 }
 
-bool launch_is_at_work(pid_t pid) {
+unsigned launch_why(pid_t pid) {
   struct held held;
-  return held_find(launch.held, pid, &held) && held.since & AT_WORK;
+  return held_find(launch.held, pid, &held) ? held.since & WHY : 0;
 }
 
-void launch_watch_work(pid_t pid, int file, const uint64_t *offsets, size_t count) {
-  if (launch.programs)
-    work_watch(programs_find(launch.programs, "on_work"), pid, file, offsets, count);
+void launch_watch_work(pid_t pid, bool everywhere, int file, const uint64_t *offsets,
+                       size_t count) {
+  if (!launch.programs)
+    return;
+  be_known(pid, MEMBER | HOLDER | WAITED);
+  work_watch(programs_find(launch.programs, "on_work"), everywhere ? 0 : pid, file, offsets, count);
 }
 
 /* ---- Its end */
@@ -178,10 +209,10 @@ static void close_one(int *fd) {
 static void watch_only(pid_t pid) {
   static struct held list[HELD_MAX];
   launch.kept = pid;
-  close_one(&launch.on_fork);
-  close_one(&launch.on_exec);
+  for (int i = 0; i < 4; i++)
+    close_one(&launch.at[i]);
   loader_watch_only(pid);
-  work_watch_end();
+  work_watch_end(0);
   size_t count = held_list(launch.held, list);
   for (size_t i = 0; i < count; i++)
     is_to_be_told(&list[i]);
@@ -214,6 +245,15 @@ void launch_keep(pid_t pid) {
   close_one(&holder);
 }
 
+void launch_settle(pid_t pid) {
+  if (!launch.programs)
+    return;
+  be_known(pid, MEMBER | HOLDER);
+  int holder = start_holder();
+  work_watch_end(pid);
+  close_one(&holder);
+}
+
 void launch_close(void) {
   static struct held list[HELD_MAX];
   if (!launch.programs)
@@ -230,8 +270,8 @@ void launch_close(void) {
 void launch_leave(void) {
   if (!launch.programs)
     return;
-  close_one(&launch.on_fork);
-  close_one(&launch.on_exec);
+  for (int i = 0; i < 4; i++)
+    close_one(&launch.at[i]);
   close_one(&launch.timer);
   close_one(&launch.events);
   loader_watch_leave();

@@ -13,8 +13,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "source.h"
-
 struct launch_request {
   char **argv;       /* 0 at the end */
   const char *audit; /* what LD_AUDIT is to be, our library last; "" leaves it as it is */
@@ -25,10 +23,8 @@ struct launch_request {
   size_t group_count;
 };
 
-/* What is to be loaded. EXIT_KERNEL where this kernel lacks the tracepoint. */
-struct source launch_source(void);
-
-/* Loads it and starts the guard (guard.h). */
+/* Loads what it takes and starts the guard (guard.h). EXIT_KERNEL where this kernel lacks a
+ * tracepoint. */
 void launch_open(void);
 
 /* Starts a command: our child, in our process group, with our standard streams. Its PID;
@@ -41,15 +37,30 @@ int launch_fd(void);
 /* Those that have been stopped and stand still now, at most `room`; each is told once. */
 size_t launch_take(pid_t *pids, size_t room);
 
+/* Those that were forked some time ago, are no other program yet and stand in no way still: each is
+ * told once. */
+size_t launch_take_born(pid_t *pids, size_t room);
+
 /* Lets a stopped process go on; any other is left alone. */
 void launch_go(pid_t pid);
 
 /* Has a process stopped when it enters one of these places of a file, too: there its engine begins
- * to work. Until one is kept. */
-void launch_watch_work(pid_t pid, int file, const uint64_t *offsets, size_t count);
+ * to work. What it forks holds that engine, too: where it is not stopped when it begins, the places
+ * are watched `everywhere`, at the price of a hit for strangers that run the same file. */
+void launch_watch_work(pid_t pid, bool everywhere, int file, const uint64_t *offsets, size_t count);
 
-/* Whether this is where a process that has been told of stands. */
-bool launch_is_at_work(pid_t pid);
+/* Why a process that has been told of stands: the bits of held.h. */
+unsigned launch_why(pid_t pid);
+
+/* A process is recorded, or not to be: it is not stopped any more when it works. */
+void launch_settle(pid_t pid);
+
+/* Processes that run already, and what they start, belong to the family from now on. */
+void launch_follow(pid_t pid);
+
+/* Whether processes that one with an engine forks are stopped when they begin: this kernel may not
+ * be able to. */
+bool launch_sees_forks(void);
 
 /* Watches only this one from now on; all others that are stopped go on. */
 void launch_keep(pid_t pid);

@@ -32,6 +32,8 @@ static json_object *next(struct listener *listener) {
   const char *verb = message_text(message, "verb");
   if (!strcmp(verb, "stop")) {
     listener->reason = text("%s", message_text(message, "reason"));
+  } else if (!strcmp(verb, "leave")) {
+    listener->is_left = true;
   } else if (!strcmp(verb, "more")) {
     listener->wants_more = true;
     listener->plan_fd = count ? fds[0] : -1;
@@ -86,21 +88,15 @@ void listener_note(struct listener *listener, const char *note) {
 }
 
 json_object *listener_over(struct listener *listener, const char *reason) {
-  json_object *message, *status = 0;
+  json_object *message;
   if (listener->socket < 0)
     return 0;
   message = message_event("over");
   message_set_text(message, "reason", reason);
   message_send(listener->socket, message);
-  while ((message = next(listener))) {
-    bool is_last = !strcmp(message_text(message, "verb"), "finish");
-    if (is_last && json_object_object_get_ex(message, "command_status", &status))
-      json_object_get(status);
+  while ((message = next(listener)) && strcmp(message_text(message, "verb"), "finish"))
     json_object_put(message);
-    if (is_last)
-      break;
-  }
-  return status;
+  return message;
 }
 
 /* The most memory that this process has had, in KiB. */

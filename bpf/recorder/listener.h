@@ -13,6 +13,7 @@ struct listener {
   int socket;         /* -1: nobody */
   bool is_shown;      /* tell of progress */
   const char *reason; /* why recording is to end, once it is */
+  bool is_left;       /* the target is another program now */
   bool wants_more;    /* probes in files that were loaded later */
   int plan_fd;        /* of these, -1: the plan that there is names them */
   double next_shown;
@@ -36,8 +37,7 @@ void listener_progress(struct listener *listener, double seconds, uint64_t recor
 /* Something that whoever records should know now. */
 void listener_note(struct listener *listener, const char *note);
 
-/* Recording is over and the probes are gone; the exit status of the launched command, once it is
- * known (0: it is not, or there is none). */
+/* Recording is over and the probes are gone; what is said last (serve.h: finish), 0: nothing. */
 json_object *listener_over(struct listener *listener, const char *reason);
 
 /* The capture is whole. */

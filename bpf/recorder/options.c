@@ -286,6 +286,7 @@ struct options options_of(json_object *message) {
     options.means =
         json_object_is_type(options.means, json_type_object) ? json_object_get(options.means) : 0;
   options.shows_progress = message_flag(message, "progress");
+  options.stays = message_flag(message, "stays");
   if (options.level && level_named(options.level) == LEVEL_COUNT)
     usage(text("there is no level %s", options.level));
   return options;

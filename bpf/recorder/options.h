@@ -36,6 +36,7 @@ struct options {
   /* Where profinfer asks. */
   int socket; /* what is said of this recording; -1 */
   int plan_fd, capture_fd;
+  bool stays;    /* until it is told to end, not only until the target does */
   bool is_alone; /* but nobody shows what comes of it: it says so itself */
   bool by_bcc;
   json_object *means; /* what was found out about this kernel before, or 0 */

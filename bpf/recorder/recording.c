@@ -9,6 +9,7 @@
 #include "handlers.h"
 #include "listener.h"
 #include "memory.h"
+#include "message.h"
 #include "metadata.h"
 #include "pace.h"
 #include "priority.h"
@@ -54,6 +55,7 @@ struct recording {
   struct listener listener;
   struct silence silence;
   json_object *notes;
+  bool is_off;       /* nothing is probed any more */
   double began, cpu; /* seconds */
 };
 
@@ -133,6 +135,17 @@ static void begin(struct recording *recording) {
   malloc_trim(0); /* loading took some memory that recording does not */
 }
 
+/* The probes go. What has a PID is not to see another process that gets it. */
+static void switch_off(struct recording *recording) {
+  if (recording->is_off)
+    return;
+  recording->is_off = true;
+  handlers_deactivate(&recording->handlers);
+  memory_end(recording->memory);
+  uprobes_detach(&recording->uprobes);
+  counters_end(&recording->counters);
+}
+
 /* More of the plan's files may have been mapped, or a new plan may name more. Of a process that
  * ends just now nothing is mapped any more: then nothing changes, and its end is noticed soon. */
 static void attach_more(struct recording *recording, int plan_fd) {
@@ -156,8 +169,12 @@ static void attach_more(struct recording *recording, int plan_fd) {
 
 static const char *why_over(struct recording *recording, double seconds) {
   const struct options *options = recording->options;
-  if (target_has_ended(&recording->target))
-    return "the target ended";
+  bool is_left = recording->listener.is_left;
+  if (!recording->is_off && (is_left || target_has_ended(&recording->target))) {
+    if (!options->stays)
+      return is_left ? "the target is another program now" : "the target ended";
+    switch_off(recording);
+  }
   if (recording->listener.reason)
     return recording->listener.reason;
   if (received)
@@ -191,7 +208,8 @@ static const char *record(struct recording *recording) {
   bool has_checked_calls = false;
   priority_give_way(false);
   for (;;) {
-    listener_wait(&recording->listener, recording->target.pidfd, pace_nap(&pace));
+    int target = recording->is_off ? -1 : recording->target.pidfd;
+    listener_wait(&recording->listener, target, pace_nap(&pace));
     memory_glance(recording->memory); /* of a target that ends soon nothing is left */
     if (recording->listener.wants_more)
       attach_more(recording, listener_take_plan(&recording->listener));
@@ -204,10 +222,11 @@ static const char *record(struct recording *recording) {
       priority_give_way(pace.is_hurried);
     take(recording);
     show(recording, now - recording->began);
-    if (!over)
+    if (!over && !recording->is_off)
       warn_of_silence(recording);
     run_stats_set(pace_counts_runs(&pace, recording->drain.records));
-    if (!over && !has_checked_calls && recording->drain.drained[KIND_OPERATOR]) {
+    if (!over && !recording->is_off && !has_checked_calls &&
+        recording->drain.drained[KIND_OPERATOR]) {
       has_checked_calls = true;
       calls_check(&recording->plan, &recording->target, recording->notes);
     }
@@ -234,10 +253,7 @@ static void note_dropped(struct recording *recording) {
 /* Whatever comes: the probes go first. */
 static void end(struct recording *recording) {
   priority_give_way(true);
-  handlers_deactivate(&recording->handlers);
-  memory_end(recording->memory);
-  uprobes_detach(&recording->uprobes);
-  counters_end(&recording->counters);
+  switch_off(recording);
   if (recording->scheduler)
     scheduler_detach(recording->scheduler);
   usleep(5000); /* a handler that had begun ends meanwhile */
@@ -284,7 +300,13 @@ void recording_run(const struct options *options) {
   if (silent)
     json_object_array_add(recording.notes, json_object_new_string(silent));
   double seconds = clock_s(CLOCK_MONOTONIC) - recording.began;
-  json_object *status = listener_over(&recording.listener, reason);
+  json_object *last = listener_over(&recording.listener, reason), *status = 0;
+  if (last) {
+    json_object *notes = message_list(last, "notes");
+    for (size_t i = 0; notes && i < json_object_array_length(notes); i++)
+      json_object_array_add(recording.notes, json_object_get(json_object_array_get_idx(notes, i)));
+    json_object_object_get_ex(last, "command_status", &status);
+  }
   metadata_end(&(struct metadata_totals){
       .drain = &recording.drain,
       .uprobes = &recording.uprobes,

@@ -43,8 +43,8 @@ struct scheduler {
 };
 
 /* Loads them for a target, with rings of so many bytes. `mode`: "off" (0 is returned), "system",
- * "target", or "auto": the system where this kernel can, else 0 and a note. EXIT_KERNEL where what
- * is asked for cannot be had. */
+ * "target", or "auto" and "auto-target": the same where this kernel can, else 0 and a note.
+ * EXIT_KERNEL where what is asked for cannot be had. */
 struct scheduler *scheduler_load(const char *mode, const struct features *features,
                                  size_t ring_size, pid_t target, json_object *notes);
 

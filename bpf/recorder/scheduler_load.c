@@ -157,8 +157,9 @@ struct scheduler *scheduler_load(const char *mode, const struct features *featur
   char *why = 0;
   if (!strcmp(mode, "off"))
     return 0;
-  struct scheduler *scheduler = scheduler_try(strcmp(mode, "target"), features, ring_size, target,
-                                              strcmp(mode, "auto") ? 0 : &why);
+  bool is_all = strcmp(mode, "target") && strcmp(mode, "auto-target");
+  struct scheduler *scheduler =
+      scheduler_try(is_all, features, ring_size, target, strncmp(mode, "auto", 4) ? 0 : &why);
   if (scheduler)
     return scheduler;
   char *note = text("the scheduler was not recorded: %s", why);

@@ -3,6 +3,7 @@
 #include "answers.h"
 #include "descriptors.h"
 #include "failure.h"
+#include "held.h"
 #include "launch.h"
 #include "message.h"
 #include "programs.h"
@@ -136,6 +137,31 @@ static uint32_t id_of(json_object *id) {
   return value;
 }
 
+static void open_launch(json_object *request, const char *verb) {
+  outlive_others();
+  programs_use(strcmp(message_text(request, "loader"), "bcc") ? -1 : profinfer);
+  failure_over(profinfer, verb);
+  if (!is_launched)
+    launch_open();
+  is_launched = true;
+}
+
+static void say_launched(const char *verb) {
+  failure_over(profinfer, "");
+  json_object *said = answer(verb);
+  message_set_number(said, "pid", command);
+  message_set_flag(said, "forks", launch_sees_forks());
+  message_send(profinfer, said);
+}
+
+static void follow(json_object *request) {
+  json_object *pids = message_list(request, "pids");
+  open_launch(request, "follow");
+  for (size_t i = 0; pids && i < json_object_array_length(pids); i++)
+    launch_follow(json_object_get_int(json_object_array_get_idx(pids, i)));
+  say_launched("follow");
+}
+
 static void launch(json_object *request) {
   struct launch_request wanted = {0};
   json_object *argv = message_list(request, "argv"), *user = 0, *groups;
@@ -156,17 +182,9 @@ static void launch(json_object *request) {
   }
   if (!words)
     fail(EXIT_USAGE, "", "there is no command to launch");
-  outlive_others();
-  programs_use(strcmp(message_text(request, "loader"), "bcc") ? -1 : profinfer);
-  failure_over(profinfer, "launch");
-  if (!is_launched)
-    launch_open();
-  is_launched = true;
+  open_launch(request, "launch");
   command = launch_start(&wanted);
-  failure_over(profinfer, "");
-  json_object *said = answer("launch");
-  message_set_number(said, "pid", command);
-  message_send(profinfer, said);
+  say_launched("launch");
   free(wanted.argv);
   free(wanted.groups);
 }
@@ -179,7 +197,8 @@ static void watch_work(json_object *request, const int *fds, size_t count) {
   uint64_t *offsets = allocate(place_count, sizeof(*offsets));
   for (size_t i = 0; i < place_count; i++)
     offsets[i] = json_object_get_int64(json_object_array_get_idx(places, i));
-  launch_watch_work(message_integer(request, "pid", INT32_MAX), fds[0], offsets, place_count);
+  launch_watch_work(message_integer(request, "pid", INT32_MAX), message_flag(request, "everywhere"),
+                    fds[0], offsets, place_count);
   free(offsets);
 }
 
@@ -189,8 +208,16 @@ static void tell_stopped(void) {
   for (size_t i = 0; i < count; i++) {
     json_object *message = message_event("stopped");
     message_set_number(message, "pid", stopped[i]);
-    if (launch_is_at_work(stopped[i]))
-      message_set_flag(message, "at_work", true);
+    unsigned why = launch_why(stopped[i]);
+    message_set_flag(message, "at_work", why & AT_WORK);
+    message_set_flag(message, "after_exec", why & AFTER_EXEC);
+    message_set_flag(message, "forked", why & FORKED);
+    message_send(profinfer, message);
+  }
+  count = launch_take_born(stopped, STOPS);
+  for (size_t i = 0; i < count; i++) {
+    json_object *message = message_event("born");
+    message_set_number(message, "pid", stopped[i]);
     message_send(profinfer, message);
   }
 }
@@ -245,12 +272,16 @@ static void obey(json_object *request, const int *fds, size_t count) {
     launch(request);
     return;
   }
+  if (!strcmp(verb, "follow")) {
+    follow(request);
+    return;
+  }
   if (!strcmp(verb, "go"))
     launch_go(pid);
   else if (!strcmp(verb, "watch_work"))
     watch_work(request, fds, count);
-  else if (!strcmp(verb, "keep"))
-    launch_keep(pid);
+  else if (!strcmp(verb, "settle"))
+    launch_settle(pid);
   else if (!strcmp(verb, "terminate"))
     terminate();
   else

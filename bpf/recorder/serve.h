@@ -17,19 +17,24 @@
  *   scheduler   transport
  *   memory        -> what of these can be recorded here
  *   launch      argv, audit, user, loader
- *                 -> pid: the command, stopped before its first instruction
+ *                 -> pid: the command, stopped before its first instruction; forks: whether
+ * children of a process with an engine are stopped when they begin follow      pids, loader
+ *                 -> forks: processes that run, with what they start, are the family
  *   go          pid
  *                 -> it goes on
- *   watch_work  pid, offsets, with the descriptor of a file
- *                 -> the process is stopped, too, when it enters one of these places of the file
- *   keep        pid
- *                 -> it alone is watched from now on
+ *   watch_work  pid, offsets, everywhere, with the descriptor of a file
+ *                 -> the process is stopped, too, when it enters one of these places of the file;
+ *                 everywhere: and so is what it forks
+ *   settle      pid
+ *                 -> and not any more
  *   terminate     -> the command is asked to end, after 5 s made to
  *   record      options.h, with descriptors: a socket for this recording, its plan, its capture
  *                 -> pid: of who records
  *
  * Beside answers come events: stopped {pid} (a process of the command's family stands still: it has
- * been started, or has loaded something; with at_work: it has entered such a place), exited
+ * loaded something; at_work: it has entered such a place; after_exec: it is another program now;
+ * forked: it begins, and holds the engine that its parent holds), born {pid} (one runs that was
+ * forked and has not become another program), exited
  * {status} (the command; as wait() has it), recorder_exited {pid, status}, load (below).
  *
  * Over a recording's socket come: attached {probes}, progress {seconds, records, lost, tokens,
@@ -37,8 +42,9 @@
  * seconds, records, lost, notes, cpu_s, peak_kb, types_peak_kb}: the capture is whole, failed, and
  * load {source}, where BCC is to load: it is answered by {"verb": "loaded", "programs": [names],
  * "maps": [names]} with their descriptors in that order, or with "message" and "hint". Profinfer
- * says: more (a new plan may ride along: files were loaded later; answered by attached), stop
- * {reason}, finish {command_status} in answer to over. The socket's end is a stop and a finish.
+ * says: more (a new plan may ride along: files were loaded later; answered by attached), leave (the
+ * target is another program now), stop {reason}, finish {command_status, notes} in answer to over.
+ * The socket's end is a stop and a finish.
  *
  * When the server's own socket ends, everything that is held goes on and everything that records
  * ends as it should.

@@ -12,7 +12,8 @@ static double cpu_seconds(const struct silence *silence) {
   clockid_t clock;
   struct timespec now;
   /* Of a target that has ended the last one holds. */
-  if (clock_getcpuclockid(silence->target->pid, &clock) || clock_gettime(clock, &now))
+  if (target_has_ended(silence->target) || clock_getcpuclockid(silence->target->pid, &clock) ||
+      clock_gettime(clock, &now))
     return silence->used + silence->began;
   return now.tv_sec + now.tv_nsec / 1e9;
 }

@@ -24,7 +24,7 @@ struct source {
 
 /* bpf_prog_type of a program at each kind of place. */
 enum program_type {
-  AT_UPROBE = 2,
+  AT_UPROBE = 2, /* or a kprobe */
   AT_TRACEPOINT = 5,
   AT_PERF_EVENT = 7,
   AT_RAW_TRACEPOINT = 17,

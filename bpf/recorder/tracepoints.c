@@ -11,8 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 const char *tracefs(struct problem *why) {
   static const char *const places[] = {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"};
@@ -159,4 +162,23 @@ int raw_tracepoint_attach(int program, const char *name) {
   if (link < 0)
     fail(EXIT_KERNEL, "", "cannot attach to tracepoint %s: %s", name, strerror(errno));
   return link;
+}
+
+int kprobe_attach(int program, const char *function) {
+  char line[32] = "";
+  FILE *file = fopen("/sys/bus/event_source/devices/kprobe/type", "re");
+  struct perf_event_attr attr = {.size = sizeof(attr), .config1 = (uintptr_t)function};
+  bool is_there = file && fgets(line, sizeof(line), file);
+  if (file)
+    fclose(file);
+  attr.type = atoi(line);
+  int event =
+      is_there ? syscall(SYS_perf_event_open, &attr, -1, sched_getcpu(), -1, PERF_FLAG_FD_CLOEXEC)
+               : -1;
+  if (event >= 0 &&
+      (ioctl(event, PERF_EVENT_IOC_SET_BPF, program) || ioctl(event, PERF_EVENT_IOC_ENABLE, 0))) {
+    close(event);
+    event = -1;
+  }
+  return event;
 }

@@ -32,4 +32,8 @@ int tracepoint_attach(int program, const char *event);
 /* Runs a program at a raw tracepoint ("sched_switch"); the descriptor to close. EXIT_KERNEL. */
 int raw_tracepoint_attach(int program, const char *name);
 
+/* Runs a program when the kernel enters one of its functions (a kprobe); the descriptor to close,
+ * or -1 where this kernel has no such thing. */
+int kprobe_attach(int program, const char *function);
+
 #endif

@@ -7,6 +7,7 @@
 #include <linux/bpf.h>
 #include <linux/perf_event.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +61,9 @@ static int event_source(const char *name, const char *prefix) {
 }
 
 static int attach(int program, const struct perf_event_attr *attr, pid_t pid) {
-  int fd = syscall(SYS_perf_event_open, attr, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+  /* Of every process: then the program runs on every CPU, whichever the event is on. */
+  int cpu = pid ? -1 : sched_getcpu();
+  int fd = syscall(SYS_perf_event_open, attr, pid ? pid : -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
   if (fd < 0)
     return -1;
   if (ioctl(fd, PERF_EVENT_IOC_SET_BPF, program) || ioctl(fd, PERF_EVENT_IOC_ENABLE, 0)) {

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static int *watches;
+static struct watch {
+  pid_t pid;
+  int fd;
+} * watches;
 static size_t watch_count;
 
 /* By perf events, which every kernel has that can stop a process. */
@@ -17,17 +20,28 @@ void work_watch(int program, pid_t pid, int file, const uint64_t *offsets, size_
   watches = reallocarray(watches, watch_count + count + 1, sizeof(*watches));
   if (!watches)
     fail(EXIT_KERNEL, "", "out of memory");
-  for (size_t i = 0; i < count; i++)
-    watch_count += uprobe_events(program, path, &offsets[i], 1, pid, false, &watches[watch_count]);
+  for (size_t i = 0; i < count; i++) {
+    struct watch *watch = &watches[watch_count];
+    watch->pid = pid;
+    watch_count += uprobe_events(program, path, &offsets[i], 1, pid, false, &watch->fd);
+  }
 }
 
-void work_watch_end(void) {
-  uprobe_close(watches, watch_count);
-  watch_count = 0;
+void work_watch_end(pid_t pid) {
+  int *fds = allocate(watch_count + 1, sizeof(*fds));
+  size_t dropped = 0, kept = 0;
+  for (size_t i = 0; i < watch_count; i++)
+    if (pid && watches[i].pid != pid)
+      watches[kept++] = watches[i];
+    else
+      fds[dropped++] = watches[i].fd;
+  watch_count = kept;
+  uprobe_close(fds, dropped);
+  free(fds);
 }
 
 void work_watch_leave(void) {
   for (size_t i = 0; i < watch_count; i++)
-    close(watches[i]);
+    close(watches[i].fd);
   watch_count = 0;
 }

@@ -1,4 +1,4 @@
-"""`profinfer convert`: make the trace of a raw capture."""
+"""`profinfer convert`: make the trace of a recording's captures."""
 
 from __future__ import annotations
 
@@ -6,47 +6,39 @@ import argparse
 import sys
 from pathlib import Path
 
-from profinfer.converting.converter import Converter
-from profinfer.errors import OutputError, TraceError
+from profinfer.errors import OutputError
+from profinfer.merging.captures import whole, write_trace
 from profinfer.output import Output
-from profinfer.records.capture import FrameKind, read_capture
-from profinfer.trace.writer import TraceWriter
 
 
 class ConvertCommand:
-    """Feeds a capture's frames to the code that made the trace while recording."""
+    """Feeds captures to the code that makes the trace after recording."""
 
     name = "convert"
-    help = "make the trace of a raw capture (record --raw)"
+    help = "make the trace of a recording's captures (record --raw)"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Two files."""
-        parser.add_argument("capture", type=Path, help="what record --raw has written")
-        parser.add_argument("trace", type=Path, help="the .pftrace to make")
+        """Two files, or more where several processes were recorded."""
+        parser.add_argument(
+            "captures", type=Path, nargs="+", metavar="CAPTURE",
+            help="what record --raw FILE has written: FILE, and FILE.2, ... of further processes",
+        )  # fmt: skip
+        parser.add_argument("trace", type=Path, metavar="TRACE", help="the .pftrace to make")
         parser.add_argument("--force", action="store_true", help="overwrite the trace")
 
     def run(self, args: argparse.Namespace) -> int:
-        """0 when the whole capture was converted."""
-        frames = read_capture(args.capture)
-        first = next(frames, None)
-        if first is None:
-            raise TraceError(f"{args.capture} holds no whole frame")
+        """0 when the captures were converted as far as they go."""
+        captures = whole(args.captures)
         output = Output(args.trace, force=args.force)
-        if output.is_same_file(args.capture):
-            output.close()
-            raise OutputError("the capture and the trace are the same file")
-        last = first.kind
         try:
-            converter = Converter(TraceWriter(output))
-            converter.feed(first)
-            for frame in frames:
-                converter.feed(frame)
-                last = frame.kind
+            if any(map(output.is_same_file, args.captures)):
+                raise OutputError("the capture and the trace are the same file")
+            cut = write_trace(captures, output)
         finally:
             output.close()
-        if last != FrameKind.END:
+        for capture in cut:
             print(
-                f"profinfer: warning: {args.capture} is truncated: it has no end frame\n"
+                f"profinfer: warning: {capture} is truncated: it has no end frame\n"
                 "hint: the trace holds everything up to there",
                 file=sys.stderr,
             )

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profinfer.commands.outputs import Outputs
 from profinfer.config import LEVELS, LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
 from profinfer.engine.target import process_name
 from profinfer.errors import OutputError, ProfinferError
-from profinfer.output import Lent, Output, give_to_caller
-from profinfer.recording.launch import describe_status
-from profinfer.recording.recording import Recording, allow_files, check_privileges
-from profinfer.recording.result import Progress, Result
+from profinfer.recording.allowed import allow_files, check_privileges
+from profinfer.recording.recorded import Recorded
+from profinfer.recording.recording import Recording
+from profinfer.recording.result import Progress, Result, describe_status
 
 if TYPE_CHECKING:
     from profinfer.recording.system_trace import SystemTrace
@@ -76,7 +77,7 @@ class RecordCommand:
         config = Config(**settings)
         config.validate()
         check_privileges()
-        outputs = _Outputs(config)
+        outputs = Outputs(config)
         live = _LiveLine()
         try:
             with _beside(config) as system:
@@ -98,6 +99,7 @@ def _add_settings(add: Callable[..., object]) -> None:
     """The fields of a Config."""
     switch = partial(add, action="store_true")
     add("--pid", type=int, help="attach to this process")
+    switch("--follow", help="and to what it starts and has started (stopped while it loads)")
     add("-o", "--output", metavar="FILE", help="the trace (default: profinfer.pftrace)")
     switch("--force", help="overwrite the output")
     add("--level", choices=LEVELS, help="how much to record (default: operator)")
@@ -143,76 +145,6 @@ def _add_settings(add: Callable[..., object]) -> None:
     add("command", nargs="*", help="what to run")
 
 
-class _Outputs:
-    """The trace, and the capture that it is made from when recording has ended: to make it
-    meanwhile would take time from the target."""
-
-    def __init__(self, config: Config) -> None:
-        path = Path(config.output + ".capture" if config.raw is None else config.raw)
-        self._is_kept = config.raw is not None
-        if not (self._is_kept or config.force) and path.exists():
-            force = "--force " if Path(config.output).exists() else ""
-            raise OutputError(
-                f"{path} exists: the capture of a recording that was cut off",
-                f"profinfer convert {force}{path} {config.output} makes its trace; record --force"
-                " overwrites it",
-            )
-        self.trace = Output(Path(config.output), force=config.force)
-        self._made: list[Output] = [self.trace]
-        try:
-            if self.trace.is_same_file(path):
-                raise OutputError("--raw and --output name the same file")
-            # A temporary file is nobody else's affair.
-            mode = 0o644 if self._is_kept else 0o600
-            self.capture = Lent(path, force=config.force, mode=mode)
-            self._made.append(self.capture)
-        except OutputError:
-            self.close()
-            raise
-        for output in self._made:
-            give_to_caller(output)
-
-    def convert(self, show: Callable[[float], None]) -> None:
-        """Makes the trace; nothing where nothing was recorded. `show` is told how far it is."""
-        self.capture.look()
-        if not self.capture.size:
-            return
-        # Here: who waits for a recording to end does without them.
-        from profinfer.converting.converter import Converter
-        from profinfer.kernel.priority import give_way
-        from profinfer.records.capture import read_capture
-        from profinfer.trace.writer import TraceWriter
-
-        give_way()  # the target may go on
-        converter = Converter(TraceWriter(self.trace))
-        done = 0
-        try:
-            for frame in read_capture(self.capture.opened):
-                converter.feed(frame)
-                done += len(frame.data)
-                show(done / self.capture.size)
-        except OutputError as error:
-            raise OutputError(error.message, self.remedy()) from None
-        except KeyboardInterrupt:
-            print(f"\nprofinfer: interrupted\nhint: {self.remedy()}", file=sys.stderr)
-            raise
-        if not self._is_kept:
-            self.capture.remove()
-
-    def remedy(self) -> str:
-        """What to do when either cannot be written."""
-        self.capture.look()
-        size, path = self.capture.size, self.capture.path
-        if not size:
-            return "nothing was recorded; -o names a file elsewhere"
-        return f"what was recorded is whole ({size} bytes): profinfer convert {path} TRACE"
-
-    def close(self) -> None:
-        """Closes both."""
-        for output in self._made:
-            output.close()
-
-
 _RECENT_S = 2.0
 
 
@@ -225,8 +157,9 @@ class _LiveLine:
         self._recent = deque([Progress()])
         self._next = 0.0
 
-    def begin(self, recording: Recording) -> None:
-        pid, probes = recording.pid, len(recording.plan.probes)
+    def begin(self, recorded: Recorded) -> None:
+        self.clear()
+        pid, probes = recorded.pid, len(recorded.plan.probes)
         print(f"recording {process_name(pid)} ({pid}), {probes} probes", file=sys.stderr)
 
     def show(self, now: Progress) -> None:
@@ -265,12 +198,11 @@ def _beside(config: Config) -> AbstractContextManager[SystemTrace | None]:
     return SystemTrace(Path(config.system), Path(config.output))
 
 
-def _record(config: Config, outputs: _Outputs, live: _LiveLine) -> Result:
+def _record(config: Config, outputs: Outputs, live: _LiveLine) -> Result:
     try:
         with Recording(config, outputs.capture, _warn, _say, is_shown=live.is_active) as recording:
             allow_files()
-            recording.prepare()
-            return recording.run(lambda: live.begin(recording), live.show)
+            return recording.run(live.begin, live.show)
     except OutputError as error:
         raise OutputError(error.message, outputs.remedy()) from None
     except ProfinferError:
@@ -286,7 +218,7 @@ def _warn(note: str) -> None:
     print(f"profinfer: warning: {note}", file=sys.stderr)
 
 
-def _report(config: Config, outputs: _Outputs, result: Result) -> None:
+def _report(config: Config, outputs: Outputs, result: Result) -> None:
     if result.command_status is not None:
         print(f"{config.command[0]} {describe_status(result.command_status)}", file=sys.stderr)
     size = outputs.trace.size / 1e6

@@ -15,7 +15,7 @@ from profinfer.merging.numbering import Numbering
 from profinfer.merging.rewrite import Rewriter
 from profinfer.merging.source import Source
 from profinfer.merging.survey import Survey, survey
-from profinfer.output import Replacement
+from profinfer.output import Output
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Report:
 
 
 def merge(
-    inputs: Sequence[Path], output: Replacement, offset_ns: int | None, *, same_boot: bool
+    inputs: Sequence[Path], output: Output, offset_ns: int | None, *, same_boot: bool
 ) -> Report:
     """Writes the inputs as one trace. TraceError when one cannot be read or placed in time."""
     surveys = [survey(Source(path)) for path in inputs]

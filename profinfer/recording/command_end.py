@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from profinfer.config import Config
-from profinfer.recording.launch import Launched
+from profinfer.recording.family import Family
 from profinfer.recording.recorder import Message
 from profinfer.recording.signals import EndingSignals
 
@@ -19,36 +19,22 @@ class CommandEnd:
     """Of one command."""
 
     def __init__(
-        self, launched: Launched, config: Config, signals: EndingSignals,
+        self, family: Family, config: Config, signals: EndingSignals,
         following: Callable[[float | None], Message], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         """`following`: the next event, or "nothing" after so many seconds."""
-        self._launched = launched
+        self._family = family
         self._config = config
         self._signals = signals
         self._following = following
         self._say = say
         self._is_left = False
-        self._name = f"{config.command[0]} ({launched.pid})"
-
-    def outlive(self, pid: int, began: float) -> None:
-        """The process `pid`, recorded since `began`, has ended, which need not be the command's
-        end: waits for that, or for the end of the duration."""
-        if self._wait(_GRACE_S) or self._signals.name:
-            return
-        self._say(
-            f"process {pid} has ended, and {self._name} runs on: what else it starts is not"
-            " recorded"
-        )
-        left = None
-        if self._config.duration:
-            left = max(0.0, began + self._config.duration - time.monotonic())
-        self._wait(left)
+        self._name = f"{config.command[0]} ({family.pid})"
 
     def leave(self, *, is_killed: bool) -> None:
         """The recording is over, whyever: the command runs on, or `is_killed`. Ctrl-C has been sent
         to it by the terminal: nothing more is sent, and it is waited for until the next signal."""
-        if self._launched.status is not None or self._is_left:
+        if self._family.status is not None or self._is_left:
             return
         if self._signals.name == "SIGINT":
             self._signals.forget()
@@ -56,26 +42,26 @@ class CommandEnd:
                 self._say(f"waiting for {self._name} to end: another Ctrl-C leaves it running")
                 self._wait(None)
         elif is_killed:
-            self._launched.terminate()
+            self._family.terminate()
             self._wait(_PATIENCE_S)
-        self._is_left = self._launched.status is None
+        self._is_left = self._family.status is None
         if self._is_left:
-            name, pid = self._config.command[0], self._launched.pid
+            name, pid = self._config.command[0], self._family.pid
             self._say(f"{name} is left running (PID {pid})")
 
     def _wait(self, seconds: float | None) -> bool:
         """Until the command has ended, but not longer than that (None: than it takes), nor when a
         signal comes. Whether nothing is left to wait for: it has ended, or who would tell us."""
         until = None if seconds is None else time.monotonic() + seconds
-        while self._launched.status is None:
+        while self._family.status is None:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return False
             message = self._following(left)
             if message["event"] == "exited":
-                self._launched.status = int(message["status"])
+                self._family.status = int(message["status"])
             elif message["event"] == "stopped":
-                self._launched.go(int(message["pid"]))
+                self._family.go(int(message["pid"]))
             elif message["event"] in ("server gone", "gone"):
                 return True
             elif message["event"] == "signal":

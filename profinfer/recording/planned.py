@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from profinfer.config import Config
@@ -19,7 +19,7 @@ from profinfer.probes.metadata import start_json
 from profinfer.probes.placement import Placer
 from profinfer.probes.plan import check, make_plan
 from profinfer.probes.plan_file import live_plan
-from profinfer.recording.recorder import Server
+from profinfer.recording.recorder import Message, Server
 
 
 @contextlib.contextmanager
@@ -38,13 +38,14 @@ class Planned:
 
     def __init__(
         self, config: Config, server: Server, pid: int, objects: list[EngineObject],
-        counters: dict[str, Any] | None,
+        counters: dict[str, Any] | None, means: Callable[[], Message],
     ) -> None:  # fmt: skip
-        """`objects`: of the engine, as mapped now; `server` has been asked for the "means".
-        TargetError, or ProbeError where a level that is wanted has no probe point."""
+        """`objects`: of the engine, as mapped now; `means`: what `server` answers to that, which
+        takes it a while. TargetError, or ProbeError where a level that is wanted has no probe
+        point."""
         self.pid = pid
         self._config = config
-        self._objects = objects
+        self.objects = objects
         self._counters = counters
         try:
             with _unless_it_ends(pid):
@@ -53,7 +54,7 @@ class Planned:
             raise ProbeError(
                 f"the engine of process {pid} gives no layout: {error.message}", error.hint
             ) from None
-        self.means = server.answer("means")
+        self.means = means()
         self._cost = hit_cost(server.ask, self.means["attach"])
         self._placer = Placer(self._cost, pid, symbols_only=config.probe_symbols)
         with _unless_it_ends(pid):
@@ -64,13 +65,13 @@ class Planned:
     def _place(self) -> None:
         if self._config.redirect:
             self._placer.redirection = read_redirection(self.pid)
-        self.plan = make_plan(self._objects, self._config.level, self._placer)
+        self.plan = make_plan(self.objects, self._config.level, self._placer)
 
     def has_more(self, finder: ObjectFinder) -> bool:
         """Looks again: whether there are places for probes that were not there before. TargetError
         when the process has ended."""
         before = {*self.plan.probes}
-        self._objects = finder.find(self.pid)
+        self.objects = finder.find(self.pid)
         self._place()
         return not {*self.plan.probes} <= before
 
@@ -87,10 +88,10 @@ class Planned:
 
     def _json(self) -> dict[str, Any]:
         redirection = self._placer.redirection
-        start = start_json(self._objects, self._layout, self.plan, self._config, self._cost)
+        start = start_json(self.objects, self._layout, self.plan, self._config, self._cost)
         start["redirection"] = redirection.reason or "on"
-        calls = self._placer.calls(self._objects)
-        plan = live_plan(self._objects, self.plan, self._layout, start, redirection, calls)
+        calls = self._placer.calls(self.objects)
+        plan = live_plan(self.objects, self.plan, self._layout, start, redirection, calls)
         if self._counters:
             plan["counters"] = self._counters
         return plan

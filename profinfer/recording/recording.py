@@ -1,319 +1,322 @@
-"""One recording: find the target, describe and plan, have it recorded until something ends it."""
+"""One recording: find the targets, have each recorded, until something ends it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import resource
-import select
-import time
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 from profinfer.config import Config
 from profinfer.engine import target
 from profinfer.engine.stubs import read_redirection
-from profinfer.engine.target import ObjectFinder
-from profinfer.errors import KernelError, PrivilegeError, TargetError
-from profinfer.kernel import features
+from profinfer.engine.target import EngineObject
+from profinfer.errors import KernelError, ProbeError, ProfinferError, TargetError
 from profinfer.output import Lent
-from profinfer.probes.plan import Plan, check, make_plan
+from profinfer.probes.plan import check, make_plan
 from profinfer.recording.command_end import CommandEnd
-from profinfer.recording.launch import Launched, describe_status
+from profinfer.recording.events import Events
+from profinfer.recording.family import Family
 from profinfer.recording.planned import Planned
-from profinfer.recording.recorder import Link, Message, Server, failure, pair
-from profinfer.recording.result import Progress, Result
+from profinfer.recording.recorded import Recorded
+from profinfer.recording.recorder import Message, Server, failure
+from profinfer.recording.result import Progress, Result, describe_status
 from profinfer.recording.signals import EndingSignals
 
 _PATIENCE_S = 20.0
 """Seconds in which one hears of the end of a recorder that has gone."""
-_FILES = 1024
-"""Descriptors: an engine may consist of dozens of files."""
-
-
-def check_privileges() -> None:
-    """PrivilegeError naming what is missing."""
-    missing = features.missing_capabilities()
-    if missing:
-        raise PrivilegeError(
-            f"recording needs {', '.join(missing)}, which this process lacks",
-            "run it as root: sudo profinfer record ...",
-        )
-
-
-def allow_files() -> None:
-    """Lets this process have as many files open as it may need. A recorder that runs already, and
-    what it launches, keep what they were given."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= _FILES:
-        return
-    for limits in ((_FILES, max(hard, _FILES)), (hard, hard)):
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            return
 
 
 class Recording:
-    """Records one target into a capture. A context manager: it always detaches."""
+    """Records a process, or a command with all that it starts, each process into a capture of its
+    own. A context manager: it always detaches."""
 
     def __init__(
-        self, config: Config, capture: Lent, warn: Callable[[str], None],
+        self, config: Config, captures: Callable[[], Lent], warn: Callable[[str], None],
         say: Callable[[str], None], *, is_shown: bool = False,
     ) -> None:  # fmt: skip
-        """`capture`: the file that the recorder is to write. `warn` is told what
+        """`captures`: opens the next file for a recorder to write. `warn` is told what
         will be missing, `say` what becomes of the command. `is_shown`: whether anybody wants to see
         progress."""
         self._config = config
-        self._capture = capture
+        self._captures = captures
         self._warn = warn
         self._say = say
         self._is_shown = is_shown
         self._stack = contextlib.ExitStack()
-        self._launched: Launched | None = None
-        self._link: Link | None = None
-        self._finder = ObjectFinder()
-        self._counters: dict[str, Any] | None = None
-        self._said: list[str] = []
-        """What `warn` has been told."""
-        self._held: list[int] = []
-        """Processes that stand still until new probes are in place."""
-        self._is_attached = False
-        self._recorder = 0
-        """The process that records."""
-        self._recorder_status: int | None = None
-        """Wait status once it has ended."""
-        self._end: CommandEnd | None = None
+        self._family: Family | None = None
+        self._command_end: CommandEnd | None = None
         """What is to become of the command."""
-        self._began = 0.0
+        self._counters: dict[str, Any] | None = None
+        self._means: Message | None = None
+        self._said: set[str] = set()
+        """What `warn` has been told."""
+        self._all: list[Recorded] = []
+        self._reason = ""
+        """Why recording is to end, once it is."""
+        self._refused: ProfinferError | None = None
+        """Why a process was not recorded."""
 
     def __enter__(self) -> Recording:
         self._signals = self._stack.enter_context(EndingSignals())
         self._server = self._stack.enter_context(Server())
+        self._events = Events(self._signals, self._server, self._all)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _type: object, error: object, _traceback: object) -> None:
         try:
-            if self._link:
-                self._link.close()  # the recorder ends as it should
-                self._link = None
-            # Whoever kills the recorder has not asked for the command's end.
-            if self._end and not self._server.link.is_over:
-                self._end.leave(is_killed=self._config.kill and self._recorder_status is None)
+            for each in self._all:
+                each.link.close()  # the recorder ends as it should
+            if self._command_end and not self._server.link.is_over:
+                # Whose engine has not worked yet is ended with an error. And whoever kills a
+                # recorder has not asked for the command's end.
+                is_vain = isinstance(error, ProfinferError) and not self._all
+                is_killed = any(each.status is not None for each in self._all)
+                kills = (self._config.kill and not is_killed) or (
+                    is_vain and not self._signals.name
+                )
+                self._command_end.leave(is_killed=kills)
         finally:
             self._stack.close()
 
-    # ---- What is told meanwhile
-
-    def _next(self, timeout: float | None = None) -> Message:
-        """The next event: of the recording's socket ("from": "recording"), of the server, or that a
-        signal came or (after `timeout` seconds) nothing. Waits without waking up in between."""
-        if self._server.events:
-            return self._server.events.popleft()
-        poll = select.poll()
-        links = [link for link in (self._link, self._server.link) if link and not link.is_over]
-        for fd in (self._signals.fileno(), *(link.fileno() for link in links)):
-            poll.register(fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll(None if timeout is None else timeout * 1e3)}
-        for link in links:
-            if link.fileno() not in ready:
-                continue
-            message = link.next()
-            if link is self._link:
-                return {**(message or {"event": "gone"}), "from": "recording"}
-            if message is None:
-                return {"event": "server gone"}
-            if "answer" in message:
-                return {"event": "answered"}
-            if message["event"] == "failed":
-                raise failure(message)
-            if message["event"] == "recorder_exited" and message["pid"] == self._recorder:
-                self._recorder_status = int(message["status"])
-            return message
-        if self._signals.fileno() in ready:
-            self._signals.clear()
-            return {"event": "signal"}
-        return {"event": "nothing"}
-
-    @property
-    def pid(self) -> int:
-        """The process that is recorded, once it is known."""
-        return self._planned.pid
-
-    @property
-    def plan(self) -> Plan:
-        """Its probes."""
-        return self._planned.plan
-
     # ---- Before the first record
 
-    def prepare(self) -> None:
-        """Finds the target, launching it where it is a command, and plans. Nothing is attached
-        yet."""
+    def _prepare(self) -> None:
+        """Finds the target, launching it where it is a command."""
         config = self._config
         # While the recorder looks at the kernel we look at files.
         self._server.link.tell(
             "means", loader=config.loader, transport=config.transport, attach=config.attach
         )
         if config.counters:
-            self._ask_counters()
+            from profinfer.recording.counting import ask_counters  # here: few ask for any
+
+            self._counters, notes = ask_counters(self._server, config.counters)
+            for note in notes:
+                self._tell(note)
         if config.pid is None:
             self._server.wait("means")  # what cannot be is said before the command runs
-            self._launched = Launched(self._server, config)
-            self._end = CommandEnd(self._launched, config, self._signals, self._next, self._say)
-            pid, objects = self._launched.wait_for_engine(self._finder, self._next)
+            family = self._family = Family(self._server, config)
+            self._command_end = CommandEnd(
+                family, config, self._signals, self._events.of_server, self._say
+            )
+        elif config.follow:
+            family = self._family = Family(self._server, config)
+            self._events.root = os.pidfd_open(family.pid)
+            self._stack.callback(os.close, self._events.root)
+            for pid in family.follow():
+                if objects := family.look(pid, {}):
+                    self._try(family, pid, objects)
         else:
-            pid, objects = config.pid, target.engine_objects(config.pid)
+            objects = target.engine_objects(config.pid)
             plan = make_plan(objects, config.level)
             check(plan, strict=config.strict, needed=config.needed_levels())
-        self._planned = Planned(config, self._server, pid, objects, self._counters)
-        for note in self._planned.left_out:
+            self._record(config.pid, objects)
+
+    def _tell(self, note: str) -> None:
+        """Warns, once of each thing."""
+        if note not in self._said:
+            self._said.add(note)
             self._warn(note)
 
-    def _ask_counters(self) -> None:
-        """Says which of the counters cannot be had, before anything begins."""
-        from profinfer.kernel.counters import want
-        from profinfer.kernel.pmus import read_pmus
-        from profinfer.kernel.presets import cpu_models
+    # ---- Processes
 
-        wanted = want(self._config.counters, read_pmus(), cpu_models())
-        self._counters = wanted.to_json()
-        answer = self._server.ask("counters", **self._counters)
-        self._said = [str(note) for note in answer["notes"]]
-        if not answer["events"]:
-            reasons = "; ".join(note.removeprefix("not counted: ") for note in self._said)
-            raise KernelError(
-                f"none of the counters can be counted here: {reasons}",
-                "profinfer doctor shows what can be; or record without --counters",
-            )
-        for note in self._said:
-            self._warn(note)
+    def _try(self, family: Family, pid: int, objects: list[EngineObject]) -> None:
+        """Has a process of the family recorded, if it can be; else it goes on."""
+        try:
+            self._record(pid, objects)
+        except (ProbeError, TargetError) as error:
+            if not target.is_ending(pid):
+                if self._config.strict or pid == family.pid:
+                    raise
+                self._refused = error
+                self._tell(f"{target.process_name(pid)} ({pid}) is not recorded: {error.message}")
+            family.settle(pid)
+            family.go(pid)
+
+    def _record(self, pid: int, objects: list[EngineObject]) -> None:
+        config = self._config
+        planned = Planned(config, self._server, pid, objects, self._counters, self._ask_means)
+        for note in planned.left_out:
+            self._tell(note)
+        is_first = not any(each.stays for each in self._all)
+        recorded = Recorded(
+            config, self._server, planned, self._captures(), is_first=is_first,
+            stays=is_first and self._family is not None, is_shown=self._is_shown,
+        )  # fmt: skip
+        self._all.append(recorded)
+
+    def _ask_means(self) -> Message:
+        self._means = self._means or self._server.answer("means")
+        return self._means
+
+    def _on_stopped(self, family: Family, message: Message) -> None:
+        pid = int(message["pid"])
+        recorded = next((x for x in self._all if x.pid == pid and not x.has_left), None)
+        if recorded and (recorded.ended or message["after_exec"]):
+            recorded.leave()
+            recorded = None
+        if recorded and not self._reason:
+            self._record_more(family, recorded)
+        elif not self._reason and (objects := family.look(pid, message)):
+            self._try(family, pid, objects)
+        else:
+            family.go(pid)
+
+    def _on_born(self, family: Family, pid: int) -> None:
+        """One that was forked, which runs: it may have loaded an engine before it was watched."""
+        is_recorded = any(each.pid == pid and not each.has_left for each in self._all)
+        if not is_recorded and (objects := family.look(pid, {"forked": True})):
+            self._try(family, pid, objects)
+
+    def _record_more(self, family: Family, recorded: Recorded) -> None:
+        """A plan with what the process has loaded meanwhile, if it has loaded something new."""
+        # When it is killed meanwhile, the recorder will notice.
+        with contextlib.suppress(TargetError):
+            if not read_redirection(recorded.pid).changing and recorded.planned.has_more(
+                family.finder
+            ):
+                plan = recorded.planned.file()
+                recorded.link.tell("more", [plan])
+                os.close(plan)
+                return
+        family.go(recorded.pid)
 
     # ---- Recording
 
-    def run(self, begin: Callable[[], object], show: Callable[[Progress], None]) -> Result:
-        """Has it recorded until something ends it; what came of it. `begin` is called when all
-        probes are in place, and `show` with every progress that the recorder tells of."""
-        self._start()
-        while True:
-            message = self._next()
-            event = message["event"]
-            if message.get("from") != "recording":
-                self._on_server_event(message)
-            elif event == "attached":
-                if not self._is_attached:
-                    begin()
-                self._let_go()
-                self._stop()
-            elif event == "progress":
-                show(Progress(**{f.name: message[f.name] for f in fields(Progress)}))
-            elif event == "note":
-                self._warn(str(message["text"]))
+    def run(
+        self, begin: Callable[[Recorded], object], show: Callable[[Progress], object]
+    ) -> Result:
+        """Records until something ends it; what came of it. `begin` is called when the probes in a
+        process are in place, and `show` with every progress that a recorder tells of."""
+        self._prepare()
+        while not (self._reason and all(each.is_over for each in self._all)):
+            recorded, message = self._events.next()
+            if recorded is None:
+                self._on_event(message)
+            else:
+                self._on_recorder(recorded, message, begin, show)
+        return self._finish()
+
+    def _on_event(self, message: Message) -> None:
+        event, family = message["event"], self._family
+        if event == "signal":
+            self._end(f"{self._signals.name} received")
+        elif event == "server gone":
+            self._end("the recorder's server has ended")
+        elif event == "root ended":
+            self._end("the target ended" if len(self._all) == 1 else "the process ended")
+        elif event == "exited" and family:
+            family.status = int(message["status"])
+            self._end("the target ended" if len(self._all) == 1 else "the command ended")
+        elif event == "stopped" and family:
+            self._on_stopped(family, message)
+        elif event == "born" and family and not self._reason:
+            self._on_born(family, int(message["pid"]))
+
+    def _on_recorder(
+        self, recorded: Recorded, message: Message, begin: Callable[[Recorded], object],
+        show: Callable[[Progress], object],
+    ) -> None:  # fmt: skip
+        event = message["event"]
+        if event == "attached":
+            if not recorded.is_attached:
+                begin(recorded)
+            recorded.update(message)
+            if self._reason:
+                recorded.link.tell("stop", reason=self._reason)
+            self._let_go(recorded)
+        elif event == "note":
+            self._tell(str(message["text"]))
+        elif event == "failed":
+            self._on_failed(recorded, failure(message))
+        elif event == "gone":
+            if not recorded.ended:
+                raise self._killed(recorded)
+        else:
+            recorded.update(message)
+            if event == "progress":
+                show(sum((each.progress for each in self._all), Progress()))
             elif event == "over":
-                self._finish(str(message["reason"]))
-            elif event == "ended":
-                if self._server.link.is_over:
-                    raise self._server.gone()
-                return self._result(message)
-            elif event == "failed":
-                raise failure(message)
-            elif event == "gone":
-                raise self._killed()
+                self._on_over(recorded, str(message["reason"]))
 
-    def _start(self) -> None:
-        config = self._config
-        self._link, theirs = pair()
-        plan = self._planned.file()
-        first, last = config.iteration_range()
-        try:
-            answer = self._server.ask(
-                "record", [theirs.fileno(), plan, self._capture.fileno()],
-                pid=self.pid, output=str(self._capture.path), level=config.level,
-                duration=config.duration or 0.0, poll=config.poll,
-                iterations=[first, last] if last else None,
-                ring_size=config.ring_bytes(), scheduler_ring_size=config.scheduler_ring_bytes(),
-                structure_ring_size=config.structure_ring_bytes(), scheduler=config.scheduler,
-                faults=config.faults, block_io=config.block_io, evict=config.evict,
-                experts=config.experts, expert_weights=config.expert_weights,
-                empty_handlers=config.empty_handlers, transport=config.transport,
-                attach=config.attach, loader=config.loader, means=self._planned.means,
-                progress=self._is_shown,
-            )  # fmt: skip
-        finally:
-            theirs.close()
-            os.close(plan)
-        self._recorder = int(answer["pid"])
-        if self._launched:
-            self._held.append(self.pid)
+    def _on_failed(self, recorded: Recorded, error: ProfinferError) -> None:
+        """Of a process that has ended meanwhile nothing is to be said, where others may come."""
+        is_gone = isinstance(error, TargetError) and target.is_ending(recorded.pid)
+        if not self._family or recorded.is_attached or not is_gone:
+            raise error
+        self._all.remove(recorded)
+        recorded.link.close()
 
-    def _killed(self) -> KernelError:
+    def _let_go(self, recorded: Recorded) -> None:
+        """The probes in a process are in place: it goes on."""
+        if self._family:
+            self._family.settle(recorded.pid, recorded.planned.objects)
+            self._family.go(recorded.pid)
+
+    def _on_over(self, recorded: Recorded, reason: str) -> None:
+        """A recorder has detached. Of a family only one process may have ended."""
+        if self._family and not recorded.stays and reason == "the target ended":
+            recorded.link.tell("finish")
+        else:
+            self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        """Has every recorder end."""
+        if not self._all:
+            if self._server.link.is_over or not self._family:
+                raise self._server.gone()
+            raise self._refused or self._family.nothing()
+        self._reason = self._reason or reason
+        for each in self._all:
+            if each.is_attached and not each.is_over:
+                each.link.tell("stop", reason=self._reason)
+
+    def _killed(self, recorded: Recorded) -> KernelError:
         """What to say of a recorder that has gone without a word."""
-        while self._recorder_status is None:
-            if self._next(_PATIENCE_S)["event"] in ("nothing", "server gone"):
+        while recorded.status is None:
+            if self._events.next(_PATIENCE_S)[1]["event"] in ("nothing", "server gone"):
                 return self._server.gone()
         return KernelError(
-            f"the recorder {describe_status(self._recorder_status)}",
+            f"the recorder {describe_status(recorded.status)}",
             "the trace has what it had written by then",
         )
 
-    def _stop(self) -> None:
-        """What a signal asks for; not before the recorder listens."""
-        if self._signals.name and self._is_attached and self._link:
-            self._link.tell("stop", reason=f"{self._signals.name} received")
+    # ---- The end
 
-    def _let_go(self) -> None:
-        """Probes are in place: what waited for them goes on."""
-        self._is_attached = True
-        self._began = self._began or time.monotonic()
-        for pid in self._held:
-            if self._launched:
-                self._launched.go(pid)
-        self._held.clear()
-
-    def _on_server_event(self, message: Message) -> None:
-        if message["event"] == "signal":
-            self._stop()
-        elif message["event"] == "server gone" and self._link:
-            self._link.tell("stop", reason="the recorder's server has ended")  # and write the end
-        elif message["event"] == "exited" and self._launched:
-            self._launched.status = int(message["status"])
-        elif message["event"] == "stopped" and self._launched and self._link:
-            pid = int(message["pid"])
-            plan = self._new_plan(pid)
-            if plan is None:
-                self._launched.go(pid)
-                return
-            self._held.append(pid)
-            self._link.tell("more", [plan])
-            os.close(plan)
-
-    def _new_plan(self, pid: int) -> int | None:
-        """One with what the target has loaded meanwhile; None when it has loaded nothing new."""
-        # When it is killed meanwhile, the recorder will notice.
-        with contextlib.suppress(TargetError):
-            if pid == self.pid and not read_redirection(pid).changing:
-                return self._planned.file() if self._planned.has_more(self._finder) else None
-        return None
-
-    def _finish(self, reason: str) -> None:
-        """The probes are gone: tells the recorder how the command ended, if it has."""
-        self._let_go()
+    def _finish(self) -> Result:
+        """The probes are gone: tells the recorders how the command ended, if it has."""
         status: int | None = None
-        if self._launched and self._end:
-            if reason == "the target ended":
-                self._end.outlive(self.pid, self._began)
-            if not (self._link and self._link.is_over):
-                self._end.leave(is_killed=self._config.kill)
-            if self._launched.status is not None:
-                status = os.waitstatus_to_exitcode(self._launched.status)
-        if self._link and self._link.is_over:
-            raise self._killed()
-        if self._link:
-            self._link.tell("finish", command_status=status)
+        notes: list[str] = []
+        if self._family:
+            for each in self._all:
+                self._family.go(each.pid)
+            if self._command_end:
+                self._command_end.leave(is_killed=self._config.kill)
+            if self._family.status is not None:
+                status = os.waitstatus_to_exitcode(self._family.status)
+            notes = self._family.idle({each.pid for each in self._all})
+        for each in self._all:
+            if not each.ended:
+                each.link.tell("finish", command_status=status, notes=notes)
+                notes = []
+        while not all(each.ended for each in self._all):
+            recorded, message = self._events.next()
+            if recorded and message["event"] == "failed":
+                raise failure(message)
+            if recorded and message["event"] == "gone" and not recorded.ended:
+                raise self._killed(recorded)
+            if recorded:
+                recorded.update(message)
+        if self._server.link.is_over:
+            raise self._server.gone()
+        return self._result([each.ended for each in self._all if each.ended])
 
-    def _result(self, message: Message) -> Result:
+    def _result(self, ends: list[Message]) -> Result:
+        notes = dict.fromkeys(str(note) for end in ends for note in end["notes"])
         return Result(
-            str(message["reason"]), int(message["records"]), int(message["lost"]),
-            float(message["seconds"]), self._launched.status if self._launched else None,
-            [note for note in message["notes"] if note not in self._said],
+            self._reason, sum(int(end["records"]) for end in ends),
+            sum(int(end["lost"]) for end in ends), max(float(end["seconds"]) for end in ends),
+            self._family.status if self._family else None,
+            [note for note in notes if note not in self._said],
         )  # fmt: skip

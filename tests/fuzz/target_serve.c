@@ -15,13 +15,17 @@ static struct launch_request asked;
 void launch_open(void) {}
 int launch_fd(void) { return -1; }
 size_t launch_take(pid_t *pids, size_t room) { return pids && room ? 0 : 0; }
+size_t launch_take_born(pid_t *pids, size_t room) { return pids && room ? 0 : 0; }
 void launch_go(pid_t pid) { (void)pid; }
-bool launch_is_at_work(pid_t pid) { return pid < 0; }
-void launch_watch_work(pid_t pid, int file, const uint64_t *offsets, size_t count) {
-  (void)pid, (void)file;
+unsigned launch_why(pid_t pid) { return pid < 0; }
+void launch_settle(pid_t pid) { (void)pid; }
+void launch_follow(pid_t pid) { (void)pid; }
+bool launch_sees_forks(void) { return true; }
+void launch_watch_work(pid_t pid, bool everywhere, int file, const uint64_t *offsets,
+                       size_t count) {
+  (void)pid, (void)everywhere, (void)file;
   fuzz_look(offsets, count * sizeof(*offsets));
 }
-void launch_keep(pid_t pid) { (void)pid; }
 void launch_close(void) {}
 void launch_leave(void) {}
 

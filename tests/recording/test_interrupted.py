@@ -14,9 +14,8 @@ import pytest
 from profinfer.commands.record import _LiveLine
 from profinfer.converting.converter import Converter
 from profinfer.errors import TargetError
-from profinfer.recording.launch import describe_status
 from profinfer.recording.planned import _unless_it_ends
-from profinfer.recording.result import Progress
+from profinfer.recording.result import Progress, describe_status
 from tests.support import (
     ENGINE_ONLY,
     PROFINFER,
