@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib.util
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -92,7 +93,9 @@ class WasmTransport:
         self._store: wasmtime.Store | None = wasmtime.Store(self._engine)
         self._host = Host(self._store, max_memory)
         wasi = wasmtime.WasiConfig()
-        wasi.stdout_custom = wasi.stderr_custom = self._host.said
+        # Not our functions: wasmtime calls them on threads of its own, also while Python ends,
+        # which then aborts.
+        wasi.stderr_file = f"/proc/self/fd/{self._host.output}"
         self._store.set_wasi(wasi)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "trace-processor")
         try:
@@ -153,7 +156,7 @@ class WasmTransport:
         concurrent.futures.wait([future])
 
     def _death(self, error: Exception) -> TraceProcessorError:
-        reasons = [line for line in self._host.log if "CHECK" in line or "out of memory" in line]
+        reasons = [line for line in self._host.said() if "CHECK" in line or "out of memory" in line]
         # wasmtime's text continues with a backtrace of addresses.
         text = str(error).strip()
         cause = next((line for line in text.splitlines() if "wasm trap" in line), "")
@@ -199,3 +202,4 @@ class WasmTransport:
         self._host.memory = None
         self._on_request = None
         store.close()
+        os.close(self._host.output)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import calendar
 import ctypes
+import os
 import struct
 import time
 from collections import deque
@@ -20,6 +21,7 @@ import wasmtime
 PAGE_BYTES = 65536
 WASM32_MAX_BYTES = 1 << 32
 _LOG_LINES = 200
+_LOG_BYTES = 1 << 14
 _MAX_TEXT = 4096
 
 # Emscripten's errno values, which are WASI's.
@@ -33,8 +35,8 @@ class AbortError(Exception):
 class Host:
     """Functions and memory access for one wasm32 instance.
 
-    `memory` must be bound before the first call into the instance. `log` holds the last lines
-    that the program printed.
+    `memory` must be bound before the first call into the instance. `log` holds the last
+    things that went wrong.
     """
 
     def __init__(self, store: wasmtime.Store, max_memory: int = WASM32_MAX_BYTES) -> None:
@@ -42,7 +44,8 @@ class Host:
         self._max_memory = min(max_memory, WASM32_MAX_BYTES - PAGE_BYTES)
         self.memory: wasmtime.Memory | None = None
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
-        self._line = b""
+        self.output = os.memfd_create("trace-processor-output", os.MFD_CLOEXEC)
+        """What the program prints goes there."""
 
     def function(self, name: str, has_result: bool) -> Callable[..., Any]:
         """Return the body of the import `env`.`name`."""
@@ -51,10 +54,11 @@ class Host:
             return body  # type: ignore[no-any-return]
         return lambda *_: -_ENOSYS if has_result else None
 
-    def said(self, text: bytes) -> None:
-        """Take what the program prints."""
-        *lines, self._line = (self._line + text).split(b"\n")
-        self.log.extend(line.decode("utf-8", "replace") for line in lines)
+    def said(self) -> list[str]:
+        """What the program has said last: by itself, and by what went wrong."""
+        end = os.lseek(self.output, 0, os.SEEK_END)
+        text = os.pread(self.output, _LOG_BYTES, max(0, end - _LOG_BYTES))
+        return [*text.decode("utf-8", "replace").splitlines(), *self.log]
 
     # Pointers are unsigned in the program but arrive here as signed 32-bit integers.
 
