@@ -57,5 +57,5 @@ def write_trace(
                 convert(capture, part)
             finally:
                 part.close()
-        merge(parts, trace, None, same_boot=True)
+        merge(parts, trace, None, same_boot=True, is_one=True)
     return cut

@@ -11,7 +11,7 @@ from profinfer.merging import ends, wire
 from profinfer.merging.clocks import agreement, duration
 from profinfer.merging.doubles import find_doubles
 from profinfer.merging.groups import Group, group
-from profinfer.merging.numbering import Numbering
+from profinfer.merging.numbering import Numbering, check_overlaps
 from profinfer.merging.rewrite import Rewriter
 from profinfer.merging.source import Source
 from profinfer.merging.survey import Survey, survey
@@ -27,11 +27,15 @@ class Report:
 
 
 def merge(
-    inputs: Sequence[Path], output: Output, offset_ns: int | None, *, same_boot: bool
-) -> Report:
-    """Writes the inputs as one trace. TraceError when one cannot be read or placed in time."""
+    inputs: Sequence[Path], output: Output, offset_ns: int | None, *, same_boot: bool,
+    is_one: bool = False,
+) -> Report:  # fmt: skip
+    """Writes the inputs as one trace. `is_one`: they are one recording's, which took care that no
+    two are of one program. TraceError when one cannot be read or placed in time."""
     surveys = [survey(Source(path)) for path in inputs]
     groups = group(surveys, offset_ns, same_boot=same_boot)
+    for together in () if is_one else groups:
+        check_overlaps(together)
     numbering = Numbering(groups)
     overlaps = find_doubles(groups)
     several_ftrace = sum(each.has_ftrace for each in surveys) > 1

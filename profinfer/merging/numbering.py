@@ -38,8 +38,6 @@ class Numbering:
             self.inputs[member.name] = Numbers()
         # Our own have one sequence each, and small uuids: cheap to renumber, and easy to refer to.
         self._number_sequences([m for _, m in sorted(members, key=lambda p: bool(p[1].recordings))])
-        for group in groups:
-            _check_overlaps(group)
         self._number_tracks(sorted(members, key=lambda p: not p[1].recordings))
         self._number_recordings([member for _, member in members])
 
@@ -121,8 +119,8 @@ def _same_process(a: Survey, b: Survey, pid: int) -> bool:
     return None in commands or commands[0] == commands[1]
 
 
-def _check_overlaps(group: Group) -> None:
-    """Slices of two recordings of one thread at one time would nest in each other."""
+def check_overlaps(group: Group) -> None:
+    """Slices of two recordings of one thread at one time would nest in each other: TraceError."""
     spans: list[tuple[int, int, int, Survey]] = []
     for member in group.members:
         for recording in member.recordings.values():

@@ -94,8 +94,9 @@ class Recording:
             self._counters, notes = ask_counters(self._server, config.counters)
             for note in notes:
                 self._tell(note)
-        if config.pid is None:
+        if config.pid is None or config.follow:
             self._server.wait("means")  # what cannot be is said before the command runs
+        if config.pid is None:
             family = self._family = Family(self._server, config)
             self._command_end = CommandEnd(
                 family, config, self._signals, self._events.of_server, self._say

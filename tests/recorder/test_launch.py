@@ -118,7 +118,7 @@ def stops(holding: Holding, pid: int) -> int:
     """How often a process is stopped until it has ended; it goes on each time."""
     count = 0
     while (said := holding.hear()).get("event") != "exited":
-        if said == {"event": "stopped", "pid": pid}:
+        if said.get("event") == "stopped" and said["pid"] == pid:
             count += 1
         if said.get("event") == "stopped":
             holding.ask("go", pid=said["pid"])
@@ -138,26 +138,44 @@ def test_it_stands_after_exec_and_whenever_its_loader_has_changed_the_objects(
     assert counts == {"known": 1 + 2, "known-dl": 1 + 2 + 2, "known-static": 1}
 
 
-def test_of_all_that_it_starts_only_who_is_kept_is_stopped_any_more(
-    recorder: Path, built: Path
-) -> None:
+def test_it_is_told_why_a_process_stands(recorder: Path, built: Path) -> None:
     engine = "--threads 1 --layers 1 --prompt 3 --decode 1"
-    script = f"{built}/known {engine}; {built}/known-dl {engine}; exit 5"
+    script = f"{built}/known {engine}; exec {built}/known-dl {engine}"
+    whys: dict[int, list[bool]] = {}
     with Holding(recorder, stdout=subprocess.DEVNULL) as holding:
         holding.launch("sh", "-c", script)
-        shell = holding.hear()["pid"]
-        while (said := holding.hear()).get("pid") in (shell, None):
+        while (said := holding.hear()).get("event") != "exited":
             if said.get("event") == "stopped":
-                holding.ask("go", pid=shell)
-        holding.ask("keep", pid=said["pid"])
-        holding.ask("go", pid=said["pid"])
-        others = []
-        while (heard := holding.hear()).get("event") != "exited":
-            if heard.get("event") == "stopped":
-                others.append(heard["pid"])
-                holding.ask("go", pid=heard["pid"])
-        assert heard["status"] == 5 << 8
-        assert set(others) <= {said["pid"]}
+                assert not said["at_work"], "nobody has asked for that"
+                whys.setdefault(said["pid"], []).append(said["after_exec"])
+                holding.ask("go", pid=said["pid"])
+    shell, other = whys.values()
+    # The loader says that it begins, and that it has done.
+    assert other == [True, False, False]
+    assert shell == [True, False, False, True, False, False, False, False]
+
+
+def test_one_that_is_forked_and_executes_nothing_is_told_of(recorder: Path) -> None:
+    """Its loader is watched from then on; whoever executes something is told of when it stands."""
+    code = (
+        "import os, time\n"
+        "for _ in range(2):\n"
+        "    if not os.fork():\n"
+        "        time.sleep(0.3); os._exit(0)\n"
+        "os.posix_spawn('/bin/true', ['true'], {})\n"
+        "for _ in range(3): os.wait()\n"
+    )
+    born = set()
+    with Holding(recorder) as holding:
+        holding.launch(sys.executable, "-c", code)
+        while (said := holding.hear()).get("event") != "exited":
+            if said.get("event") == "born":
+                born.add(said["pid"])
+            elif said.get("event") == "stopped":
+                assert said["pid"] not in born
+                holding.ask("go", pid=said["pid"])
+    assert said["status"] == 0
+    assert len(born) == 2
 
 
 def test_a_stranger_is_never_stopped(recorder: Path, built: Path) -> None:
