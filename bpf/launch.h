@@ -26,7 +26,7 @@
 #define MEMBER 1
 #define HOLDER 2 /* it holds an engine: so does who is forked by it */
 #define WAITED 4 /* and is stopped when it is about to work */
-#define BORN 8   /* it was forked, and user space has not heard of it yet */
+#define BORN 8   /* and has not run yet */
 
 /* The command and its descendants, by process id; and for a moment new threads, which have an id,
  * too. 0: no member. */
@@ -37,8 +37,7 @@ BODY void family_delete(__u32 pid);
  * on. Adding fails when there is no room. */
 BODY long held_add(__u32 pid, __u64 now);
 BODY void held_delete(__u32 pid);
-/* Wakes user space, which looks who is held and who was born; fails on a CPU for which it has no
- * buffer. */
+/* Wakes user space; fails on a CPU for which it has no buffer. */
 BODY long tell_stopped(void *ctx, __u32 pid);
 
 /* Nobody is stopped of whom user space would not hear: it is stopped last. */
@@ -77,8 +76,7 @@ BODY int follow_fork(void *ctx) {
     family_delete(child);
     return 0;
   }
-  family_set(child, MEMBER | BORN | (parent & HOLDER ? HOLDER | WAITED : 0));
-  tell_stopped(ctx, child);
+  family_set(child, parent & HOLDER ? MEMBER | HOLDER | WAITED | BORN : MEMBER);
   return 0;
 }
 
@@ -88,10 +86,10 @@ BODY int stop_born(void *ctx) {
   __u32 task = id, what = family_find(task);
   if (!(what & BORN))
     return 0;
-  if (task != id >> 32)
+  if (task != id >> 32) {
     family_delete(task); /* a thread */
-  if (task != id >> 32 || !(what & HOLDER))
     return 0;
+  }
   family_set(task, what & ~BORN);
   return stop(ctx, FORKED);
 }

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from bench_commands import bench_commands
 from bench_conversion import (
     bench_encoding,
     bench_handlers,
@@ -43,6 +44,7 @@ def main() -> int:
     parts: dict[str, Callable[[Path], object]] = {
         "attached": lambda d: bench_attached(rows, args.repeats, *how, d),
         "launched": lambda d: bench_launched(rows, args.repeats, *how, d),
+        "commands": lambda d: bench_commands(rows, args.repeats, d),
         "reading": lambda _: bench_reading(rows),
         "operator": lambda d: bench_level_operator(rows, *how, d),
         "conversion": lambda d: bench_queries(rows, bench_encoding(rows, *how, d)),

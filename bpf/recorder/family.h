@@ -4,7 +4,6 @@
 #define PROFINFER_FAMILY_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -12,15 +11,12 @@
 #define MEMBER 1
 #define HOLDER 2
 #define WAITED 4
-#define BORN 8
 
 /* Says what is known of a process; of a stranger only if it is to be `new`. Whether that was
  * done. */
 bool family_set(int map, pid_t pid, uint32_t what, bool is_new);
 
-/* Members that were forked some time ago and have executed nothing since: most do that at once, and
- * need not be looked at. At most `room`; each is told once. `is_early`: there are others for which
- * it is too early. */
-size_t family_born(int map, pid_t *pids, size_t room, bool *is_early);
+/* Nobody belongs to it any more but this one. */
+void family_leave_but(int map, pid_t pid);
 
 #endif

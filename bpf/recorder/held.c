@@ -62,25 +62,45 @@ static const char *read_stat(const char *path, char text[1024]) {
   return name_end && name_end[1] == ' ' ? name_end + 2 : "";
 }
 
-/* Whether it had begun before it was stopped. Its start is told in ticks since the machine's. */
-static bool is_the_same(const struct held *held) {
-  char path[64], text[1024];
+/* Numbers of fields behind the name, from 0: the state. */
+#define THREADS 17
+#define START 19
+
+static const char *field(const char *fields, int number) {
+  for (; number && *fields; number--) {
+    const char *space = strchr(fields, ' ');
+    fields = space ? space + 1 : "";
+  }
+  return fields;
+}
+
+/* The stat of the process; "" when it had not begun before it was stopped, or has ended. Its start
+ * is told in ticks since the machine's. */
+static const char *stat_of(const struct held *held, char text[1024]) {
+  char path[64];
   snprintf(path, sizeof(path), "/proc/%d/stat", held->pid);
-  const char *field = read_stat(path, text);
-  for (int i = 0; i < 19 && field; i++)
-    if ((field = strchr(field, ' ')))
-      field++;
-  if (!field)
-    return false;
+  const char *fields = read_stat(path, text), *start = field(fields, START);
   /* In this order: what passes between the two speaks for it. */
   uint64_t now = monotonic_ns(), asleep = clock_ns(CLOCK_BOOTTIME) - now;
-  return strtoull(field, 0, 10) * TICK_NS <= held->since + asleep;
+  return *start && strtoull(start, 0, 10) * TICK_NS <= held->since + asleep ? fields : "";
+}
+
+static bool has_ended(char state) { return !state || state == 'Z' || state == 'X'; }
+
+/* T, or t: stopped under the eyes of a debugger. */
+static bool stands(char state) { return state == 'T' || state == 't'; }
+
+static enum held_state by_patience(const struct held *held, bool is_moving) {
+  return is_moving && monotonic_ns() < held->since + PATIENCE_NS ? HELD_MOVING : HELD_STILL;
 }
 
 enum held_state held_look(const struct held *held) {
   char path[300], text[1024];
-  if (!is_the_same(held))
+  const char *fields = stat_of(held, text);
+  if (!*fields)
     return HELD_GONE;
+  if (atoi(field(fields, THREADS)) == 1 && !has_ended(*fields))
+    return by_patience(held, !stands(*fields));
   snprintf(path, sizeof(path), "/proc/%d/task", held->pid);
   DIR *threads = opendir(path);
   bool has_any = false, is_moving = false;
@@ -89,23 +109,20 @@ enum held_state held_look(const struct held *held) {
       continue;
     snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", held->pid, thread->d_name);
     char state = *read_stat(path, text);
-    bool has_ended = !state || state == 'Z' || state == 'X';
-    has_any |= !has_ended;
-    /* T, or t: stopped under the eyes of a debugger. */
-    is_moving |= !has_ended && state != 'T' && state != 't';
+    has_any |= !has_ended(state);
+    is_moving |= !has_ended(state) && !stands(state);
   }
   if (threads)
     closedir(threads);
-  if (!has_any)
-    return HELD_GONE;
-  return is_moving && monotonic_ns() < held->since + PATIENCE_NS ? HELD_MOVING : HELD_STILL;
+  return has_any ? by_patience(held, is_moving) : HELD_GONE;
 }
 
 void held_continue(const struct held *held) {
+  char text[1024];
   int process = syscall(SYS_pidfd_open, held->pid, 0);
   if (process < 0)
     return;
-  if (is_the_same(held))
+  if (*stat_of(held, text))
     syscall(SYS_pidfd_send_signal, process, SIGCONT, 0, 0);
   close(process);
 }

@@ -3,6 +3,7 @@
 #include "checks.h"
 #include "command.h"
 #include "descriptors.h"
+#include "engine_marks.h"
 #include "failure.h"
 #include "family.h"
 #include "guard.h"
@@ -28,7 +29,9 @@
 #define EXIT "sched/sched_process_exit"
 #define START "schedule_tail" /* what a new task does first */
 
-/* Somebody who does not stand still yet is looked at again after this. */
+/* Somebody who does not stand still yet is looked at again: most stand within 0.1 ms, who does not
+ * may take long. */
+#define SOON_NS 50000
 #define AGAIN_NS 1000000
 
 static struct {
@@ -92,9 +95,23 @@ static void be_known(pid_t pid, uint32_t as) {
   family_set(programs_map(launch.programs, "family"), pid, as, false);
 }
 
+/* Watches its loader, and returns whether it may hold an engine. */
+static bool look_at(pid_t pid) {
+  struct target target;
+  size_t count;
+  if (!target_try(pid, &target))
+    return true; /* it has ended: that is found out soon */
+  struct mapping *mappings = target_try_mappings(&target, &count);
+  loader_watch(programs_find(launch.programs, "on_objects_changed"), &target, mappings, count);
+  bool may_be_engine = engine_marks_any(&target, mappings, count);
+  mappings_free(mappings, count);
+  target_close(&target);
+  return may_be_engine;
+}
+
 void launch_follow(pid_t pid) {
   enter_family(pid);
-  loader_watch(programs_find(launch.programs, "on_objects_changed"), pid);
+  look_at(pid);
 }
 
 pid_t launch_start(const struct launch_request *request) {
@@ -122,8 +139,9 @@ static void forget_told(const struct held *list, size_t count) {
   told_count = kept;
 }
 
-static void look_again(void) {
-  struct itimerspec soon = {.it_value.tv_nsec = AGAIN_NS};
+static void look_again(uint64_t after) {
+  after = after < SOON_NS ? SOON_NS : after > AGAIN_NS ? AGAIN_NS : after;
+  struct itimerspec soon = {.it_value.tv_nsec = after};
   timerfd_settime(launch.timer, 0, &soon, 0);
 }
 
@@ -134,7 +152,7 @@ static bool is_to_be_told(const struct held *held) {
     held_delete(launch.held, held);
     return false;
   case HELD_MOVING:
-    look_again();
+    look_again((monotonic_ns() - held->since) / 4);
     return false;
   case HELD_STILL:
     break;
@@ -158,23 +176,16 @@ size_t launch_take(pid_t *pids, size_t room) {
     if (!is_to_be_told(&list[i]))
       continue;
     if (taken == room) {
-      look_again();
+      look_again(AGAIN_NS);
       break;
     }
-    loader_watch(programs_find(launch.programs, "on_objects_changed"), list[i].pid);
+    if (!look_at(list[i].pid)) {
+      guard_let_go(launch.held, &list[i]);
+      continue;
+    }
     told[told_count++] = list[i];
     pids[taken++] = list[i].pid;
   }
-  return taken;
-}
-
-size_t launch_take_born(pid_t *pids, size_t room) {
-  bool is_early;
-  size_t taken = family_born(programs_map(launch.programs, "family"), pids, room, &is_early);
-  for (size_t i = 0; i < taken; i++)
-    loader_watch(programs_find(launch.programs, "on_objects_changed"), pids[i]);
-  if (is_early || taken == room)
-    look_again();
   return taken;
 }
 
@@ -211,7 +222,7 @@ static void watch_only(pid_t pid) {
   launch.kept = pid;
   for (int i = 0; i < 4; i++)
     close_one(&launch.at[i]);
-  loader_watch_only(pid);
+  family_leave_but(programs_map(launch.programs, "family"), pid);
   work_watch_end(0);
   size_t count = held_list(launch.held, list);
   for (size_t i = 0; i < count; i++)
@@ -263,6 +274,7 @@ void launch_close(void) {
     usleep(AGAIN_NS / 1000);
     launch_take(0, 0);
   }
+  loader_watch_end();
   guard_end();
   launch_leave();
 }

@@ -37,10 +37,6 @@ int launch_fd(void);
 /* Those that have been stopped and stand still now, at most `room`; each is told once. */
 size_t launch_take(pid_t *pids, size_t room);
 
-/* Those that were forked some time ago, are no other program yet and stand in no way still: each is
- * told once. */
-size_t launch_take_born(pid_t *pids, size_t room);
-
 /* Lets a stopped process go on; any other is left alone. */
 void launch_go(pid_t pid);
 

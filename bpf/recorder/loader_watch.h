@@ -6,14 +6,16 @@
 #ifndef PROFINFER_LOADER_WATCH_H
 #define PROFINFER_LOADER_WATCH_H
 
-#include <sys/types.h>
+#include "target.h"
 
-/* Watches the loader that a process has mapped now, if it has one and is not watched yet.
- * EXIT_PROBES when the kernel refuses. */
-void loader_watch(int program, pid_t pid);
+/* Watches the loader among a process's mappings, if there is one that is not watched yet: in all
+ * processes, so that the program has to ask whose call it sees. EXIT_PROBES when the kernel
+ * refuses. */
+void loader_watch(int program, const struct target *target, const struct mapping *mappings,
+                  size_t count);
 
-/* Watches `kept` only; 0: nobody. */
-void loader_watch_only(pid_t kept);
+/* Watches none any more. */
+void loader_watch_end(void);
 
 /* In a forked child: closes what it has inherited. */
 void loader_watch_leave(void);

@@ -2,6 +2,7 @@
 #include "serve.h"
 #include "answers.h"
 #include "descriptors.h"
+#include "engine_marks.h"
 #include "failure.h"
 #include "held.h"
 #include "launch.h"
@@ -141,8 +142,11 @@ static void open_launch(json_object *request, const char *verb) {
   outlive_others();
   programs_use(strcmp(message_text(request, "loader"), "bcc") ? -1 : profinfer);
   failure_over(profinfer, verb);
-  if (!is_launched)
+  if (!is_launched) {
+    engine_marks_set(message_list(request, "marks"));
+    engine_marks_pass_over(message_text(request, "pass_over"));
     launch_open();
+  }
   is_launched = true;
 }
 
@@ -212,12 +216,6 @@ static void tell_stopped(void) {
     message_set_flag(message, "at_work", why & AT_WORK);
     message_set_flag(message, "after_exec", why & AFTER_EXEC);
     message_set_flag(message, "forked", why & FORKED);
-    message_send(profinfer, message);
-  }
-  count = launch_take_born(stopped, STOPS);
-  for (size_t i = 0; i < count; i++) {
-    json_object *message = message_event("born");
-    message_set_number(message, "pid", stopped[i]);
     message_send(profinfer, message);
   }
 }

@@ -16,9 +16,11 @@
  *                 -> events, notes: those that can be counted here
  *   scheduler   transport
  *   memory        -> what of these can be recorded here
- *   launch      argv, audit, user, loader
+ *   launch      argv, audit, user, loader, marks, pass_over
  *                 -> pid: the command, stopped before its first instruction; forks: whether
- * children of a process with an engine are stopped when they begin follow      pids, loader
+ *                 children of a process with an engine are stopped when they begin. Nothing is told
+ *                 of processes without any of these marks (engine_marks.h) in what they have mapped
+ *   follow      pids, loader, marks, pass_over
  *                 -> forks: processes that run, with what they start, are the family
  *   go          pid
  *                 -> it goes on
@@ -33,8 +35,7 @@
  *
  * Beside answers come events: stopped {pid} (a process of the command's family stands still: it has
  * loaded something; at_work: it has entered such a place; after_exec: it is another program now;
- * forked: it begins, and holds the engine that its parent holds), born {pid} (one runs that was
- * forked and has not become another program), exited
+ * forked: it begins, and holds the engine that its parent holds), exited
  * {status} (the command; as wait() has it), recorder_exited {pid, status}, load (below).
  *
  * Over a recording's socket come: attached {probes}, progress {seconds, records, lost, tokens,

@@ -166,9 +166,22 @@ void mappings_free(struct mapping *mappings, size_t count) {
   free(mappings);
 }
 
+#define MAP_FILE 64
+
+static void name_mapped(const struct mapping *mapping, char path[MAP_FILE]) {
+  snprintf(path, MAP_FILE, "map_files/%" PRIx64 "-%" PRIx64, mapping->start, mapping->end);
+}
+
+bool target_stat_mapped(const struct target *target, const struct mapping *mapping,
+                        struct stat *status) {
+  char path[MAP_FILE];
+  name_mapped(mapping, path);
+  return fstatat(target->folder, path, status, 0) == 0;
+}
+
 int target_open_mapped(const struct target *target, const struct mapping *mapping) {
-  char path[64];
-  snprintf(path, sizeof(path), "map_files/%" PRIx64 "-%" PRIx64, mapping->start, mapping->end);
+  char path[MAP_FILE];
+  name_mapped(mapping, path);
   /* O_NONBLOCK: whatever lies there must not stop us. */
   return openat(target->folder, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 struct target {
@@ -50,6 +51,10 @@ struct mapping *target_try_mappings(const struct target *target, size_t *count);
 
 /* Lets go of them. */
 void mappings_free(struct mapping *mappings, size_t count);
+
+/* What stat says of the file that is mapped there; false when it says nothing. */
+bool target_stat_mapped(const struct target *target, const struct mapping *mapping,
+                        struct stat *status);
 
 /* Opens the file that is mapped there; -1 when it cannot. */
 int target_open_mapped(const struct target *target, const struct mapping *mapping);

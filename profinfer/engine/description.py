@@ -30,6 +30,9 @@ _MARK = re.compile(
 )
 """The last two of ggml's: a backend in a library of its own."""
 _MARK_PARTS = (b"ggml_", b"llama_decode")
+MARKS = ("ggml_", "GGML_", "llama_decode")
+"""A file without any of these words in it, anywhere, holds no engine. GGML_ASSERT's texts survive
+stripping."""
 
 _FORMAT = 1
 _MAX_JSON = 1 << 20

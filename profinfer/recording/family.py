@@ -8,8 +8,11 @@ import os
 import pwd
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from profinfer.built import AUDIT
 from profinfer.config import Config
+from profinfer.engine.description import MARKS
 from profinfer.engine.stubs import read_redirection, with_audit
 from profinfer.engine.target import EngineObject, ObjectFinder, process_name
 from profinfer.engine.work import work_places
@@ -17,6 +20,10 @@ from profinfer.errors import TargetError
 from profinfer.probes.plan import make_plan
 from profinfer.recording.recorder import Message, Server
 from profinfer.recording.result import describe_status
+
+_MARKS: dict[str, Any] = {"marks": MARKS, "pass_over": str(AUDIT)}
+"""Processes that have mapped nothing with these words pass without our being asked; the audit
+library has them, too."""
 
 
 class Family:
@@ -49,7 +56,7 @@ class Family:
         audit = with_audit(os.environ.get("LD_AUDIT", "")) if config.redirect else ""
         user = _account(config.user) if config.user else None
         answer = self._server.ask(
-            "launch", argv=config.command, audit=audit, user=user, loader=config.loader
+            "launch", argv=config.command, audit=audit, user=user, loader=config.loader, **_MARKS
         )
         self._sees_forks = bool(answer["forks"])
         return int(answer["pid"])
@@ -59,7 +66,9 @@ class Family:
         on."""
         known: set[int] = set()
         while fresh := {self.pid, *_descendants(self.pid)} - known:
-            answer = self._server.ask("follow", pids=sorted(fresh), loader=self._config.loader)
+            answer = self._server.ask(
+                "follow", pids=sorted(fresh), loader=self._config.loader, **_MARKS
+            )
             self._sees_forks = bool(answer["forks"])
             known |= fresh
         return sorted(known)

@@ -164,12 +164,6 @@ class Recording:
         else:
             family.go(pid)
 
-    def _on_born(self, family: Family, pid: int) -> None:
-        """One that was forked, which runs: it may have loaded an engine before it was watched."""
-        is_recorded = any(each.pid == pid and not each.has_left for each in self._all)
-        if not is_recorded and (objects := family.look(pid, {"forked": True})):
-            self._try(family, pid, objects)
-
     def _record_more(self, family: Family, recorded: Recorded) -> None:
         """A plan with what the process has loaded meanwhile, if it has loaded something new."""
         # When it is killed meanwhile, the recorder will notice.
@@ -212,8 +206,6 @@ class Recording:
             self._end("the target ended" if len(self._all) == 1 else "the command ended")
         elif event == "stopped" and family:
             self._on_stopped(family, message)
-        elif event == "born" and family and not self._reason:
-            self._on_born(family, int(message["pid"]))
 
     def _on_recorder(
         self, recorded: Recorded, message: Message, begin: Callable[[Recorded], object],

@@ -15,7 +15,6 @@ static struct launch_request asked;
 void launch_open(void) {}
 int launch_fd(void) { return -1; }
 size_t launch_take(pid_t *pids, size_t room) { return pids && room ? 0 : 0; }
-size_t launch_take_born(pid_t *pids, size_t room) { return pids && room ? 0 : 0; }
 void launch_go(pid_t pid) { (void)pid; }
 unsigned launch_why(pid_t pid) { return pid < 0; }
 void launch_settle(pid_t pid) { (void)pid; }
