@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import platform
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from profinfer.commands.engine_checks import EngineChecks
+from profinfer.commands.report import Check, Finding, Report
 from profinfer.config import LEVELS
 from profinfer.describing.describe import describe_process
-from profinfer.describing.layout import Layout
 from profinfer.engine import target
 from profinfer.engine.stubs import read_redirection, with_audit
+from profinfer.engine.surroundings import surroundings
 from profinfer.engine.target import EngineObject
-from profinfer.errors import PrivilegeError, ProbeError, ProfinferError
+from profinfer.errors import PrivilegeError, TargetError, UsageError
 from profinfer.kernel import features
 from profinfer.probes.files import FileTarget, variants
 from profinfer.probes.placement import Placer
@@ -46,13 +46,18 @@ class DoctorCommand:
             metavar="DIR",
             help="root of the system that they are for (see profinfer plan)",
         )
-
-        parser.add_argument("--json", action="store_true", help="say it as JSON")
+        parser.add_argument(
+            "--measure", type=_seconds, metavar="SECONDS",
+            help="with --pid: record the process for so long, to say what that costs it",
+        )  # fmt: skip
+        parser.add_argument("--json", action="store_true", help="say it as JSON, all of it")
 
     def run(self, args: argparse.Namespace) -> int:
         """0 when level operator can be recorded of what was looked at (of several builds of one
         library, of one), else the exit code of the first problem that is in the way."""
-        report = _Report(is_json=args.json)
+        if args.measure and args.pid is None:
+            raise UsageError("--measure needs a process to measure in (--pid)")
+        report = Report(is_json=args.json)
         with contextlib.ExitStack() as stack:
             # Started when the first one asks.
             here = Abilities(cache(lambda: stack.enter_context(Server())))
@@ -61,55 +66,28 @@ class DoctorCommand:
         return code
 
 
-class _Report:
-    """What was found: a line per check, or all of it as JSON."""
-
-    def __init__(self, *, is_json: bool) -> None:
-        self._is_json = is_json
-        self._checks: list[dict[str, object]] = []
-
-    def show(self, name: str, check: Callable[[], str], plan: Callable[[], Plan] | None) -> int:
-        """Does a check; its exit code. `plan`: that it made, once it has."""
-        try:
-            text, mark, code, hint = check(), "ok", 0, ""
-        except ProfinferError as error:
-            text, mark, code, hint = error.message, "FAILS", error.exit_code, error.hint
-        found: dict[str, object] = {"name": name, "code": code, "text": text, "hint": hint}
-        if plan and not code:
-            found["plan"] = plan().to_json()
-        self._checks.append(found)
-        if self._is_json:
-            return code
-        first, *rest = text.splitlines() or [""]
-        print(f"{mark:5}  {name:13} {first}")
-        for line in rest:
-            print(f"{'':21}{line}")
-        if hint:
-            print(f"{'':21}hint: {hint}")
-        return code
-
-    def end(self, code: int) -> None:
-        """The exit status is known, and nothing will follow."""
-        if self._is_json:
-            print(json.dumps({"works": code == 0, "code": code, "checks": self._checks}, indent=1))
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError
+    return seconds
 
 
-_WORTH = "operator"
-"""The level without which nothing is said to work."""
+_LONGEST = 3600
+"""Seconds of measuring."""
 _OPTIONAL = ("tracefs", "counters", "scheduler", "memory", "audit library")
 """Level operator is recorded without."""
 
 
-def _look(args: argparse.Namespace, here: Abilities, report: _Report) -> int:
+def _look(args: argparse.Namespace, here: Abilities, report: Report) -> int:
     codes: list[int] = []
     files: list[FileTarget] = []
     objects: list[EngineObject] = []
 
-    def show(name: str, check: Callable[[], str], plan: Callable[[], Plan] | None = None) -> int:
-        code = report.show(name, check, plan)
+    def show(name: str, check: Check) -> None:
+        code = report.show(name, check)
         if name not in _OPTIONAL:
             codes.append(code)
-        return code
 
     if args.file:
         show("files", lambda: _files(args.file, files))
@@ -128,47 +106,22 @@ def _look(args: argparse.Namespace, here: Abilities, report: _Report) -> int:
     if args.pid is not None:
         show("process", lambda: _process(args.pid, objects))
     if objects:
-        planned = _Planned(lambda: _plan(objects, args.pid, here))
-        show("probe points", planned.text, planned.plan)
-        show("layout", lambda: _layout(objects, args.pid))
+        checks = EngineChecks(
+            report, objects, lambda: _plan(objects, args.pid, here),
+            lambda: describe_process(args.pid, objects),
+        )  # fmt: skip
+        codes.append(checks.run(args.pid, args.measure))
     builds = [_look_at_build(build, args.sysroot, here, report) for build in files]
     codes.append(min(builds, key=bool, default=0))
     return next((code for code in codes if code), 0)
 
 
-def _look_at_build(
-    build: FileTarget, sysroot: Path | None, here: Abilities, report: _Report
-) -> int:
+def _look_at_build(build: FileTarget, sysroot: Path | None, here: Abilities, report: Report) -> int:
     """The exit code of the first problem with one of an engine's builds."""
-    planned = _Planned(lambda: _file_plan(build, here))
-    codes = [
-        report.show("probe points", planned.text, planned.plan),
-        report.show("layout", lambda: _describe(build.layout(sysroot)), None),
-    ]
-    return next((code for code in codes if code), 0)
-
-
-class _Planned:
-    """A plan, and what is said of it."""
-
-    def __init__(self, make: Callable[[], tuple[str, Plan]]) -> None:
-        self._make = make
-        self._plan: Plan | None = None
-
-    def text(self) -> str:
-        """ProbeError without the level that makes it worth while."""
-        said, self._plan = self._make()
-        if not self._plan.probes:
-            raise ProbeError("none: " + self._plan.describe())
-        if _WORTH in self._plan.missing:
-            raise ProbeError(f"no operators:\n{said}{self._plan.describe()}")
-        return said + self._plan.describe()
-
-    def plan(self) -> Plan:
-        """Once it has been asked for."""
-        if self._plan is None:
-            raise ValueError("there is no plan yet")
-        return self._plan
+    checks = EngineChecks(
+        report, build.objects, lambda: _file_plan(build, here), lambda: build.layout(sysroot)
+    )
+    return checks.run()
 
 
 def _kernel() -> str:
@@ -186,26 +139,31 @@ def _audit() -> str:
     return f"{with_audit('')} (profinfer env says how to use it)"
 
 
-def _process(pid: int, objects: list[EngineObject]) -> str:
-    objects += target.engine_objects(pid)
-    lines = [f"{pid} ({target.process_name(pid)})"]
-    lines += [f"{item.path}  build id {item.elf.build_id}" for item in objects]
-    return "\n".join(lines)
+def _process(pid: int, objects: list[EngineObject]) -> Finding:
+    found = surroundings(pid)
+    name = target.process_name(pid)
+    data = {"process": {"pid": pid, "name": name, **found.to_json()}}
+    try:
+        objects += target.engine_objects(pid)
+    except TargetError as error:
+        return Finding("", data, error)
+    return Finding("\n".join([f"{pid} ({name})", *found.describe()]), data)
 
 
-def _files(paths: list[Path], files: list[FileTarget]) -> str:
+def _files(paths: list[Path], files: list[FileTarget]) -> Finding:
     found, skipped = variants(paths)
     files += found
     lines = []
     for number, build in enumerate(found, 1):
         lines += [f"build {number} of {len(found)}:"] if len(found) > 1 else []
-        lines += [
-            f"{item.path}  build id {item.elf.build_id}, {len(item.elf.symbols):,} functions"
-            for item in build.objects
-        ]
+        lines += [item.path for item in build.objects]
     if found[0].is_foreign:
         lines.insert(0, f"for {found[0].machine}: recorded there, by a plan (profinfer plan)")
-    return "\n".join([*lines, *(f"passed over: {why}" for why in skipped)])
+    data = {
+        "machine": found[0].machine, "passed_over": skipped,
+        "builds": [[item.path for item in build.objects] for build in found],
+    }  # fmt: skip
+    return Finding("\n".join([*lines, *(f"passed over: {why}" for why in skipped)]), data)
 
 
 def _plan(objects: list[EngineObject], pid: int, here: Abilities) -> tuple[str, Plan]:
@@ -220,19 +178,3 @@ def _file_plan(engine: FileTarget, here: Abilities) -> tuple[str, Plan]:
         return "", engine.plan(LEVELS[-1], cost=here.hit_cost())
     said = f"cost not measured: chosen by kind, {describe_ranks(engine.machine)}\n"
     return said, engine.plan(LEVELS[-1])
-
-
-def _layout(objects: list[EngineObject], pid: int) -> str:
-    return _describe(describe_process(pid, objects))
-
-
-def _describe(layout: Layout) -> str:
-    t = layout.tensor
-    lines = [
-        f"ggml {layout.version or '(no version)'}: {len(layout.ops)} ops,"
-        f" {sum(x is not None for x in layout.types)} types;"
-        f" tensor ne@{t.ne} nb@{t.nb} op@{t.op} src@{t.src} name@{t.name}",
-        f"llama_ubatch: {layout.ubatch or 'unknown: no tokens, sequences and positions'}",
-        *layout.notes,
-    ]
-    return "\n".join(lines)

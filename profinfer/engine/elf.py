@@ -37,6 +37,7 @@ _MAX_HEADERS = 65535
 _MAX_SYMBOLS = 4 << 20
 _MAX_STRINGS = 512 << 20
 _MAX_NAME = 64 << 10
+_MAX_NAMES = 1 << 20
 _MAX_NOTE = 1 << 20
 _MAX_CODE = 1 << 20
 _MAX_FILE = 8 << 30
@@ -112,7 +113,7 @@ class Elf:
             what = "a 32-bit" if head[4] == 1 else "a big-endian" if head[5] == 2 else "an odd"
             raise self._bad(f"{what} one, not a 64-bit little-endian ELF file")
         (self.type, machine, _, self.entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum,
-         _) = struct.unpack_from("<HHIQQQIHHHHHH", head, 16)  # fmt: skip
+         self._names_section) = struct.unpack_from("<HHIQQQIHHHHHH", head, 16)  # fmt: skip
         self.machine: str = MACHINES.get(machine, f"machine {machine}")
         rows = self._table(phoff, phnum, phentsize, _PROGRAM_HEADER, "program headers")
         self.segments = [Segment(*row) for row in rows]
@@ -161,6 +162,30 @@ class Elf:
             count = _Section(*first).size
         rows = self._table(offset, count, entry, _SECTION_HEADER, "section headers")
         return [_Section(*row) for row in rows]
+
+    def _find_section(self, name: str) -> _Section | None:
+        if self._names_section >= len(self._sections):
+            return None
+        names = self._sections[self._names_section]
+        strings = self._read(names.offset, names.size, _MAX_NAMES, "names of sections")
+        wanted = name.encode()
+        return next(
+            (
+                x
+                for x in self._sections
+                if strings[x.name : x.name + len(wanted) + 1] == wanted + b"\0"
+            ),
+            None,
+        )
+
+    def has_section(self, name: str) -> bool:
+        """Whether there is one of that name."""
+        return self._find_section(name) is not None
+
+    def section(self, name: str, limit: int) -> bytes:
+        """What stands in it, at most `limit` bytes; nothing without it."""
+        found = self._find_section(name)
+        return self._read(found.offset, min(found.size, limit), limit, name) if found else b""
 
     def _segments_of(self, kind: int) -> list[tuple[int, int, int]]:
         """(file offset, virtual address, bytes in the file) of each segment of that kind."""

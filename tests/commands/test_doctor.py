@@ -72,7 +72,7 @@ def test_builds_in_a_package_are_variants(package: Path) -> None:
     assert "README" not in files
     assert ran.out.count("probe points ") == 2
     assert ran.out.count("barrier   not available") == 1
-    assert ran.out.count("ggml 0.0.7-known") == 2
+    assert ran.out.count("layout        ggml 0.0.7-known") == 2
 
 
 def test_files_that_are_no_code_are_passed_over_beside_such_that_are(
@@ -127,6 +127,16 @@ def test_json_says_the_same(package: Path, without_operators: Path) -> None:
     assert said["works"] is True
     assert said["code"] == 0
     plans = [check["plan"] for check in said["checks"] if check["name"] == "probe points"]
+    for build in (check["engine"] for check in said["checks"] if check["name"] == "engine"):
+        assert build["family"] == "llama.cpp"
+        assert build["versions"] == {"ggml_version": "0.0.7-known"}
+        [file] = build["files"]
+        assert file["kind"] == "shared library"
+        assert any("GCC: " in compiler for compiler in file["compilers"])
+    slowdowns = [check["slowdown"] for check in said["checks"] if check["name"] == "slowdown"]
+    assert [[x["level"] for x in of] for of in slowdowns] == [
+        ["token", "graph", "operator", "barrier"], ["token", "graph", "operator"]
+    ]  # fmt: skip
     assert [sorted(plan["missing"]) for plan in plans] == [[], ["barrier"]]
     assert {probe["level"] for probe in plans[1]["probes"]} == {"token", "graph", "operator"}
     ran = profinfer("doctor", "--json", without_operators / "libknown.so", cwd=package)
@@ -134,3 +144,49 @@ def test_json_says_the_same(package: Path, without_operators: Path) -> None:
     said = json.loads(ran.out)
     assert (said["works"], said["code"]) == (False, 6)
     assert [check["name"] for check in said["checks"] if check["code"]] == ["probe points"]
+
+
+def test_what_a_recording_costs_a_process_is_measured(engine: Path, tmp_path: Path) -> None:
+    with running(engine / "known", "--wait", 0, "--threads", 1, "--decode", 1 << 20) as process:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        ran = profinfer("doctor", "--json", "--pid", process.pid, "--measure", 1, cwd=tmp_path)
+        assert process.poll() is None
+    assert ran.code == 0, ran.out
+    checks = {check["name"]: check for check in json.loads(ran.out)["checks"]}
+    known = checks["process"]["process"]
+    assert (known["pid"], known["name"]) == (process.pid, "known")
+    assert known["threads"]["count"] == known["threads"]["busy"] == 1
+    assert known["container"]["namespaces"] == []
+    assert known["restrictions"]["seccomp"] == "none"
+    levels = checks["slowdown"]["slowdown"]
+    assert [level["level"] for level in levels] == ["token", "graph", "operator", "barrier"]
+    assert all(level["percent"] is not None or level["why"] for level in levels)
+    shares = [level["percent"] for level in levels if level["percent"] is not None]
+    assert shares == sorted(shares)
+    assert shares[0] > 0
+
+
+def test_to_measure_takes_a_process(engine: Path, tmp_path: Path) -> None:
+    ran = profinfer("doctor", engine / "libknown.so", "--measure", 1, cwd=tmp_path)
+    assert ran.code == 2
+    assert "--pid" in ran.message
+
+
+def test_a_damaged_file_and_a_process_without_an_engine_do_not_work(
+    engine: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.so"
+    cut.write_bytes((engine / "libknown.so").read_bytes()[:9000])
+    ran = profinfer("doctor", cut, cwd=tmp_path)
+    assert ran.code == 5, ran.out
+    assert "cut.so" in _check(ran, "files")[0]
+    with running("sh", "-c", "echo; read line") as process:
+        ran = profinfer("doctor", "--json", "--pid", process.pid, cwd=tmp_path)
+    assert ran.code == 5, ran.out
+    said = json.loads(ran.out)
+    assert said["works"] is False
+    [found] = [check for check in said["checks"] if check["name"] == "process"]
+    assert "holds no ggml" in found["text"]
+    assert found["process"]["threads"]["count"] == 1
