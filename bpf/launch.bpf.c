@@ -21,6 +21,13 @@ struct {
 } held SEC(".maps");
 
 struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u32);
+  __type(value, struct work);
+  __uint(max_entries, 1024);
+} works SEC(".maps");
+
+struct {
   __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
   __uint(key_size, sizeof(__u32));
   __uint(value_size, sizeof(__u32));
@@ -39,6 +46,10 @@ BODY long held_add(__u32 pid, __u64 now) { return bpf_map_update_elem(&held, &pi
 
 BODY void held_delete(__u32 pid) { bpf_map_delete_elem(&held, &pid); }
 
+BODY void work_set(__u32 pid, const struct work *work) {
+  bpf_map_update_elem(&works, &pid, work, BPF_ANY);
+}
+
 BODY long tell_stopped(void *ctx, __u32 pid) {
   return bpf_perf_event_output(ctx, &stops, BPF_F_CURRENT_CPU, &pid, sizeof(pid));
 }
@@ -47,7 +58,13 @@ SEC("tracepoint") int on_exec(void *ctx) { return stop_after_exec(ctx); }
 
 SEC("uprobe") int on_objects_changed(void *ctx) { return stop_loaded(ctx); }
 
-SEC("uprobe") int on_work(void *ctx) { return stop_at_work(ctx); }
+SEC("uprobe") int on_work(struct registers *ctx) {
+  return stop_at_work(ctx, ARGUMENT(ctx, 1), ARGUMENT(ctx, 2));
+}
+
+SEC("uprobe") int on_graph(struct registers *ctx) {
+  return see_work(ARGUMENT(ctx, 1), ARGUMENT(ctx, 2));
+}
 
 SEC("tracepoint") int on_fork(void *ctx) { return follow_fork(ctx); }
 

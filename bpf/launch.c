@@ -5,6 +5,7 @@
 
 BPF_HASH(family, u32, u32, 16384);
 BPF_HASH(held, u32, u64, 1024);
+BPF_TABLE("lru_hash", u32, struct work, works, 1024);
 BPF_PERF_OUTPUT(stops);
 
 BODY u32 family_find(u32 pid) {
@@ -20,13 +21,19 @@ BODY long held_add(__u32 pid, __u64 now) { return held.update(&pid, &now); }
 
 BODY void held_delete(__u32 pid) { held.delete(&pid); }
 
+BODY void work_set(__u32 pid, const struct work *work) { works.update(&pid, (struct work *)work); }
+
 BODY long tell_stopped(void *ctx, __u32 pid) { return stops.perf_submit(ctx, &pid, sizeof(pid)); }
 
 int on_exec(void *ctx) { return stop_after_exec(ctx); }
 
 int on_objects_changed(struct pt_regs *ctx) { return stop_loaded(ctx); }
 
-int on_work(struct pt_regs *ctx) { return stop_at_work(ctx); }
+int on_work(struct pt_regs *ctx) {
+  return stop_at_work(ctx, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
+}
+
+int on_graph(struct pt_regs *ctx) { return see_work(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx)); }
 
 int on_fork(void *ctx) { return follow_fork(ctx); }
 

@@ -28,6 +28,11 @@
 #define WAITED 4 /* and is stopped when it is about to work */
 #define BORN 8   /* and has not run yet */
 
+/* The first arguments of an engine's function: where it is given a graph, that is among them. */
+struct work {
+  __u64 arguments[2];
+};
+
 /* The command and its descendants, by process id; and for a moment new threads, which have an id,
  * too. 0: no member. */
 BODY __u32 family_find(__u32 pid);
@@ -37,6 +42,8 @@ BODY void family_delete(__u32 pid);
  * on. Adding fails when there is no room. */
 BODY long held_add(__u32 pid, __u64 now);
 BODY void held_delete(__u32 pid);
+/* With which arguments somebody works. */
+BODY void work_set(__u32 pid, const struct work *work);
 /* Wakes user space; fails on a CPU for which it has no buffer. */
 BODY long tell_stopped(void *ctx, __u32 pid);
 
@@ -52,8 +59,17 @@ BODY int stop(void *ctx, __u64 why) {
 
 BODY int stop_loaded(void *ctx) { return stop(ctx, 0); }
 
-BODY int stop_at_work(void *ctx) {
-  return family_find(bpf_get_current_pid_tgid() >> 32) & WAITED ? stop(ctx, AT_WORK) : 0;
+BODY int see_work(__u64 first, __u64 second) {
+  struct work work = {{first, second}};
+  work_set(bpf_get_current_pid_tgid() >> 32, &work);
+  return 0;
+}
+
+BODY int stop_at_work(void *ctx, __u64 first, __u64 second) {
+  if (!(family_find(bpf_get_current_pid_tgid() >> 32) & WAITED))
+    return 0;
+  see_work(first, second);
+  return stop(ctx, AT_WORK);
 }
 
 /* What it held has gone with the old program. */

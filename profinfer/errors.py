@@ -48,6 +48,11 @@ class ProbeError(ProfinferError):
     exit_code = 6
 
 
+class GraphNeeded(ProbeError):
+    """The target's engine cannot be loaded and asked for its layout: a graph that it computes must
+    be looked at, and none has been, or it told nothing."""
+
+
 class OutputError(ProfinferError):
     """The output cannot be written: exists, not writable, disk full."""
 

@@ -2,6 +2,7 @@
 #include "answers.h"
 #include "counters.h"
 #include "features.h"
+#include "graph_look.h"
 #include "handlers.h"
 #include "hit_cost.h"
 #include "message.h"
@@ -54,15 +55,21 @@ static void answer_memory(int socket, json_object *request) {
   message_send(socket, said);
 }
 
+static void answer_graph_look(int socket, json_object *request) {
+  struct work work;
+  json_object *said = answer("graph_look");
+  if (graph_look(request, &work))
+    work_say(&work, said);
+  message_send(socket, said);
+}
+
 answer_fn *answers_find(const char *verb) {
   static const struct {
     const char *verb;
     answer_fn *work;
-  } known[] = {{"means", answer_means},
-               {"hit_costs", answer_hit_costs},
-               {"counters", answer_counters},
-               {"scheduler", answer_scheduler},
-               {"memory", answer_memory}};
+  } known[] = {{"means", answer_means},       {"hit_costs", answer_hit_costs},
+               {"counters", answer_counters}, {"scheduler", answer_scheduler},
+               {"memory", answer_memory},     {"graph_look", answer_graph_look}};
   for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
     if (!strcmp(verb, known[i].verb))
       return known[i].work;

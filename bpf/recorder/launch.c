@@ -46,16 +46,18 @@ static struct {
 static struct held told[HELD_MAX];
 static size_t told_count;
 
-static struct source launch_source(void) {
+struct source launch_source(void) {
   struct source source = {.name = "launch"};
   source_program(&source, "on_objects_changed", AT_UPROBE);
   source_program(&source, "on_work", AT_UPROBE);
+  source_program(&source, "on_graph", AT_UPROBE);
   source_program(&source, "on_fork", AT_TRACEPOINT);
   source_program(&source, "on_exec", AT_TRACEPOINT);
   source_program(&source, "on_exit", AT_TRACEPOINT);
   source_program(&source, "on_start", AT_UPROBE);
   source_map(&source, "family");
   source_map(&source, "held");
+  source_map(&source, "works");
   source_map(&source, "stops");
   source_parameter(&source, "CHILD_OFFSET", tracepoint_need_field(FORK, "child_pid", 4, 0));
   source_size(&source, "stops", handlers_cpus());
@@ -198,6 +200,11 @@ void launch_go(pid_t pid) {
 unsigned launch_why(pid_t pid) {
   struct held held;
   return held_find(launch.held, pid, &held) ? held.since & WHY : 0;
+}
+
+bool launch_work(pid_t pid, struct work *work) {
+  int works = programs_map(launch.programs, "works");
+  return launch_why(pid) & AT_WORK && !bpf_map_lookup_elem(works, &(uint32_t){pid}, work);
 }
 
 void launch_watch_work(pid_t pid, bool everywhere, int file, const uint64_t *offsets,

@@ -13,6 +13,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "graph_look.h"
+#include "source.h"
+
 struct launch_request {
   char **argv;       /* 0 at the end */
   const char *audit; /* what LD_AUDIT is to be, our library last; "" leaves it as it is */
@@ -22,6 +25,9 @@ struct launch_request {
   gid_t *groups;
   size_t group_count;
 };
+
+/* What is to be loaded. EXIT_KERNEL where this kernel lacks a tracepoint. */
+struct source launch_source(void);
 
 /* Loads what it takes and starts the guard (guard.h). EXIT_KERNEL where this kernel lacks a
  * tracepoint. */
@@ -47,6 +53,9 @@ void launch_watch_work(pid_t pid, bool everywhere, int file, const uint64_t *off
 
 /* Why a process that has been told of stands: the bits of held.h. */
 unsigned launch_why(pid_t pid);
+
+/* Where that is because it is about to work: with which arguments. */
+bool launch_work(pid_t pid, struct work *work);
 
 /* A process is recorded, or not to be: it is not stopped any more when it works. */
 void launch_settle(pid_t pid);

@@ -213,6 +213,9 @@ static void tell_stopped(void) {
     json_object *message = message_event("stopped");
     message_set_number(message, "pid", stopped[i]);
     unsigned why = launch_why(stopped[i]);
+    struct work work;
+    if (launch_work(stopped[i], &work))
+      work_say(&work, message);
     message_set_flag(message, "at_work", why & AT_WORK);
     message_set_flag(message, "after_exec", why & AFTER_EXEC);
     message_set_flag(message, "forked", why & FORKED);
@@ -259,6 +262,9 @@ static void obey(json_object *request, const int *fds, size_t count) {
   pid_t pid = message_integer(request, "pid", INT32_MAX);
   answer_fn *work = answers_find(verb);
   if (work) {
+    /* The child inherits a file under the same number. */
+    if (count)
+      message_set_number(request, "file", fds[0]);
     in_child(request, verb, work);
     return;
   }

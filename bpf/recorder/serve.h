@@ -16,6 +16,9 @@
  *                 -> events, notes: those that can be counted here
  *   scheduler   transport
  *   memory        -> what of these can be recorded here
+ *   graph_look  pid, offsets, seconds, with the descriptor of a file
+ *                 -> arguments: the first two with which the process has entered one of these
+ *                 places of the file meanwhile; it is not stopped. None when it has not
  *   launch      argv, audit, user, loader, marks, pass_over
  *                 -> pid: the command, stopped before its first instruction; forks: whether
  *                 children of a process with an engine are stopped when they begin. Nothing is told
@@ -34,8 +37,9 @@
  *                 -> pid: of who records
  *
  * Beside answers come events: stopped {pid} (a process of the command's family stands still: it has
- * loaded something; at_work: it has entered such a place; after_exec: it is another program now;
- * forked: it begins, and holds the engine that its parent holds), exited
+ * loaded something; at_work: it has entered such a place, with the first two arguments;
+ * after_exec: it is another program now; forked: it begins, and holds the engine that its parent
+ * holds), exited
  * {status} (the command; as wait() has it), recorder_exited {pid, status}, load (below).
  *
  * Over a recording's socket come: attached {probes}, progress {seconds, records, lost, tokens,

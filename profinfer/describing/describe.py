@@ -1,7 +1,8 @@
 """What the target's own ggml looks like, found by experiment with the target's own libraries.
 
-No number of any ggml version is written down here: a throw-away process loads the libraries,
-makes tensors and graphs with values that occur nowhere else, and looks for them in memory.
+No number of any ggml version is needed for that: a throw-away process loads the libraries,
+makes tensors and graphs with values that occur nowhere else, and looks for them in memory. What
+cannot be loaded is compared with known versions while it computes (inferred.py).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from profinfer.describing.layout import (
 from profinfer.describing.roots import Root, own_root, root_of
 from profinfer.engine import target
 from profinfer.engine.elf import Elf
-from profinfer.errors import ProbeError, TargetError
+from profinfer.errors import GraphNeeded, ProbeError, TargetError
 
 __all__ = [
     "BackendLayout",
@@ -72,9 +73,12 @@ def describe(
             elf.close()
 
 
-def describe_process(pid: int, objects: Sequence[target.EngineObject]) -> Layout:
+def describe_process(
+    pid: int, objects: Sequence[target.EngineObject], arguments: Sequence[int] = ()
+) -> Layout:
     """The same for a process that holds these, by its own loader in its own root. TargetError when
-    it holds them no more."""
+    it holds them no more; GraphNeeded when they cannot be loaded, until `arguments`, the first two
+    of a function that the process gives a graph to, have told enough."""
     root = root_of(pid)
     files = [(item.elf, root.inside(_named(item))) for item in objects]
     # By another program, one of root's for instance, it may be somebody else's process by now, who
@@ -83,7 +87,35 @@ def describe_process(pid: int, objects: Sequence[target.EngineObject]) -> Layout
     mapped = {mapping.identity for mapping in mappings}
     if not mapped.issuperset(item.identity for item in objects):
         raise TargetError(f"process {pid} runs something else by now")
-    return _known(files, uid, gid, _SECONDS, root)
+    try:
+        return _known(files, uid, gid, _SECONDS, root)
+    except GraphNeeded as error:
+        return _inferred(pid, [elf for elf, _ in files], uid, root, arguments, error)
+
+
+def _inferred(
+    pid: int, elves: Sequence[Elf], uid: int, root: Root, arguments: Sequence[int],
+    error: GraphNeeded,
+) -> Layout:  # fmt: skip
+    """What a process has told before, or tells now. `error`: why it is not described."""
+    from profinfer.describing.inferred import infer, tables_of  # here: few need it
+
+    # Files without a build id are known by their beginning: too little to believe others' numbers.
+    has_id = all(elf.note_id for elf in elves)
+    key = _cache_key(elves, uid, root.identity)
+    place = cache.cache_file("inferred", key) if has_id else None
+    found = _cached(place) if place else None
+    if found is None:
+        try:
+            tables = tables_of(tuple(elves))
+        except ProbeError as other:
+            raise ProbeError(f"{error.message}; {other.message}", error.hint) from None
+        if not arguments:
+            raise error
+        found = infer(pid, tables, arguments)
+        if place:
+            cache.store(place, found.to_json().encode())
+    return found
 
 
 def _named(item: target.EngineObject) -> Path:

@@ -17,6 +17,8 @@ from profinfer.errors import ProbeError
 #: Raised with every change of these classes, so that an old cache is not misread.
 FORMAT = 1
 
+DESCRIBED = "described"
+
 MAX_JSON = 1 << 20
 _MAX_STRUCT = 4096
 _MAX_LIST = 1024
@@ -106,7 +108,8 @@ class TypeInfo:
 class Layout:
     """All of it for one engine; `ops`, `unary_ops`, `glu_ops` and `types` are indexed by the
     engine's own enum values (`types` has None where a value is not in use), and `notes` says
-    what could not be found and why."""
+    what could not be found and why. `source`: "described", by the engine itself, or "inferred: "
+    and from what."""
 
     tensor: TensorLayout
     cgraph: CgraphLayout
@@ -118,6 +121,7 @@ class Layout:
     types: tuple[TypeInfo | None, ...]
     version: str | None
     notes: tuple[str, ...]
+    source: str = DESCRIBED
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` turns into an equal Layout."""
@@ -150,6 +154,7 @@ class Layout:
             types=tuple(_type_info(item) for item in _list(data.get("types"), "types")),
             version=None if data.get("version") is None else clean(data["version"], 128),
             notes=tuple(clean(n, 400) for n in _list(data.get("notes"), "notes")[:_MAX_NOTES]),
+            source=clean(data.get("source", DESCRIBED), 200),
         )
         _check_tensor(layout.tensor)
         if "MUL_MAT" not in layout.ops or not any(layout.types):

@@ -11,7 +11,7 @@ from profinfer.describing.layout import Layout, clean
 from profinfer.describing.roots import Root
 from profinfer.describing.sandbox import Answer, Request, ask
 from profinfer.engine.elf import Elf
-from profinfer.errors import ProbeError
+from profinfer.errors import GraphNeeded, ProbeError
 
 #: The functions the experiments may call (bpf/describe/); the first are indispensable.
 REQUIRED = ("ggml_init", "ggml_new_tensor_4d", "ggml_mul_mat", "ggml_op_name", "ggml_type_name")
@@ -36,9 +36,11 @@ HOOKED = "process_ubatch"
 """What `llama_context`'s is called to the describer."""
 _HOOKED = "_ZN13llama_context14process_ubatchERK12llama_ubatch"
 _ET_EXEC = 2
+_DT_FLAGS_1, _DF_1_PIE = 0x6FFFFFFB, 0x08000000
 _EMULATED = 10
 """Times as long as natively."""
 _UNREADABLE_HINT = "it is loaded as its owner, who must be able to read it and its folder"
+_LIVE_HINT = "what its structs look like is inferred while it computes: record it"
 _HINT = "The engine may be too old, damaged, or built for another system than this one."
 
 
@@ -57,13 +59,13 @@ def experiment(
     missing = [n for n in REQUIRED if n not in symbols]
     if missing:
         what = name or ", ".join(names[:4]) or "no library"
-        raise ProbeError(f"{what} could not describe itself: no {missing[0]} in it")
+        raise GraphNeeded(f"{what} could not describe itself: no {missing[0]} in it", _LIVE_HINT)
     home = symbols["ggml_init"][0]
     elf = elves[home]
-    if elf.type == _ET_EXEC or (elf.interp and not elf.soname):
-        raise ProbeError(
-            f"{name} could not describe itself: it is a program and cannot be loaded",
-            "statically linked engines are not supported yet: use a build with shared libraries",
+    is_marked = elf.dynamic.get(_DT_FLAGS_1, 0) & _DF_1_PIE
+    if elf.type == _ET_EXEC or is_marked or (elf.interp and not elf.soname):
+        raise GraphNeeded(
+            f"{name} could not describe itself: it is a program and cannot be loaded", _LIVE_HINT
         )
     request = Request(
         objects=[(elves[index].descriptor, files[index][1]) for index in used],

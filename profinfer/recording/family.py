@@ -6,17 +6,18 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from profinfer.built import AUDIT
 from profinfer.config import Config
 from profinfer.engine.description import MARKS
+from profinfer.engine.elf import Elf
 from profinfer.engine.stubs import read_redirection, with_audit
 from profinfer.engine.target import EngineObject, ObjectFinder, process_name
-from profinfer.engine.work import work_places
-from profinfer.errors import TargetError
+from profinfer.engine.work import graph_places, work_places
+from profinfer.errors import GraphNeeded, TargetError
 from profinfer.probes.plan import make_plan
 from profinfer.recording.recorder import Message, Server
 from profinfer.recording.result import describe_status
@@ -24,6 +25,8 @@ from profinfer.recording.result import describe_status
 _MARKS: dict[str, Any] = {"marks": MARKS, "pass_over": str(AUDIT)}
 """Processes that have mapped nothing with these words pass without our being asked; the audit
 library has them, too."""
+_GRAPHS = 32
+"""So often a process is stopped when it works, to find a graph that tells its engine's layout."""
 
 
 class Family:
@@ -40,12 +43,14 @@ class Family:
         """Wait status of the command once it has ended."""
         self._watched: dict[int, set[tuple[str, int]]] = {}
         """By process: the files in it that it is stopped at when it is about to work."""
-        self._watched_everywhere: set[tuple[str, int]] = set()
+        self._watched_everywhere: set[tuple[tuple[str, int], tuple[int, ...]]] = set()
         self._sees_forks = True
         """Whether what a process with an engine forks is stopped when it begins. Where this kernel
         cannot, the engine's files are watched."""
         self._forked: set[int] = set()
         """Whom it is enough to record when they work: they hold what their parent holds."""
+        self._in_vain: dict[int, int] = {}
+        """By process: how often it was stopped when it worked and no graph told its layout."""
         self.holders: dict[int, str] = {}
         """Names of processes that hold an engine, by PID."""
         self.pid = config.pid or self._launch()
@@ -112,6 +117,17 @@ class Family:
             self._watch_work(pid, objects)
         return []
 
+    def await_graph(self, pid: int, objects: Sequence[EngineObject], error: GraphNeeded) -> None:
+        """Lets a process go on until it has a graph to compute. The error, once that was tried
+        often enough."""
+        self._in_vain[pid] = self._in_vain.get(pid, -1) + 1
+        if self._in_vain[pid] > _GRAPHS:
+            raise error
+        if not self._in_vain[pid]:
+            self._watched.pop(pid, None)
+            self._watch_work(pid, objects, graph_places)
+        self.go(pid)
+
     def nothing(self) -> TargetError:
         """What to say when nothing of it was recorded."""
         name = self._config.command[0] if self.is_command else process_name(self.pid)
@@ -133,18 +149,22 @@ class Family:
             if pid not in recorded
         ]
 
-    def _watch_work(self, pid: int, objects: Sequence[EngineObject]) -> None:
+    def _watch_work(
+        self, pid: int, objects: Sequence[EngineObject],
+        places: Callable[[Elf], list[int]] = work_places,
+    ) -> None:  # fmt: skip
         """Has a process stopped, too, when the engine that it holds so far is about to work: what
         is not there then does not come."""
         watched = self._watched.setdefault(pid, set())
         for item in objects:
-            if item.identity in watched or not (offsets := work_places(item.elf)):
+            if item.identity in watched or not (offsets := places(item.elf)):
                 continue
             watched.add(item.identity)
             everywhere = not self._sees_forks
             if everywhere:
-                offsets = [] if item.identity in self._watched_everywhere else offsets
-                self._watched_everywhere.add(item.identity)
+                key = (item.identity, tuple(offsets))
+                offsets = [] if key in self._watched_everywhere else offsets
+                self._watched_everywhere.add(key)
             with contextlib.suppress(OSError), item.access.open("rb") as file:
                 self._server.link.tell(
                     "watch_work", [file.fileno()], pid=pid, offsets=offsets, everywhere=everywhere

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from profinfer.config import Config
@@ -39,19 +39,21 @@ class Planned:
     def __init__(
         self, config: Config, server: Server, pid: int, objects: list[EngineObject],
         counters: dict[str, Any] | None, means: Callable[[], Message],
+        arguments: Sequence[int] = (),
     ) -> None:  # fmt: skip
         """`objects`: of the engine, as mapped now; `means`: what `server` answers to that, which
-        takes it a while. TargetError, or ProbeError where a level that is wanted has no probe
-        point."""
+        takes it a while; `arguments`: with which it is about to work. TargetError, or ProbeError
+        where a level that is wanted has no probe point, GraphNeeded as `describe_process` has
+        it."""
         self.pid = pid
         self._config = config
         self.objects = objects
         self._counters = counters
         try:
             with _unless_it_ends(pid):
-                self._layout = describe_process(pid, objects)
+                self._layout = describe_process(pid, objects, arguments)
         except ProbeError as error:
-            raise ProbeError(
+            raise type(error)(
                 f"the engine of process {pid} gives no layout: {error.message}", error.hint
             ) from None
         self.means = means()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from profinfer.config import Config
 from profinfer.engine import target
 from profinfer.engine.stubs import read_redirection
 from profinfer.engine.target import EngineObject
-from profinfer.errors import KernelError, ProbeError, ProfinferError, TargetError
+from profinfer.errors import GraphNeeded, KernelError, ProbeError, ProfinferError, TargetError
 from profinfer.output import Lent
 from profinfer.probes.plan import check, make_plan
 from profinfer.recording.command_end import CommandEnd
 from profinfer.recording.events import Events
 from profinfer.recording.family import Family
+from profinfer.recording.graph_looks import graph_looks
 from profinfer.recording.planned import Planned
 from profinfer.recording.recorded import Recorded
 from profinfer.recording.recorder import Message, Server, failure
@@ -112,7 +113,7 @@ class Recording:
             objects = target.engine_objects(config.pid)
             plan = make_plan(objects, config.level)
             check(plan, strict=config.strict, needed=config.needed_levels())
-            self._record(config.pid, objects)
+            self._record_running(config.pid, objects)
 
     def _tell(self, note: str) -> None:
         """Warns, once of each thing."""
@@ -122,10 +123,15 @@ class Recording:
 
     # ---- Processes
 
-    def _try(self, family: Family, pid: int, objects: list[EngineObject]) -> None:
+    def _try(
+        self, family: Family, pid: int, objects: list[EngineObject], arguments: Sequence[int] = ()
+    ) -> None:
         """Has a process of the family recorded, if it can be; else it goes on."""
         try:
-            self._record(pid, objects)
+            try:
+                self._record(pid, objects, arguments)
+            except GraphNeeded as error:
+                family.await_graph(pid, objects, error)
         except (ProbeError, TargetError) as error:
             if not target.is_ending(pid):
                 if self._config.strict or pid == family.pid:
@@ -135,9 +141,26 @@ class Recording:
             family.settle(pid)
             family.go(pid)
 
-    def _record(self, pid: int, objects: list[EngineObject]) -> None:
+    def _record_running(self, pid: int, objects: list[EngineObject]) -> None:
+        """Has a process recorded as soon as it has computed what its engine's layout is inferred
+        from, where that is needed."""
+        looks = graph_looks(self._server, pid, objects)
+        arguments: Sequence[int] = ()
+        while True:
+            try:
+                self._record(pid, objects, arguments)
+                return
+            except GraphNeeded as error:
+                self._tell(f"waiting for process {pid} to compute a graph: {error.message}")
+                arguments = next(looks)
+            if self._events.next(0)[1]["event"] == "signal":
+                raise TargetError(f"interrupted before process {pid} had computed a graph")
+
+    def _record(self, pid: int, objects: list[EngineObject], arguments: Sequence[int] = ()) -> None:
         config = self._config
-        planned = Planned(config, self._server, pid, objects, self._counters, self._ask_means)
+        planned = Planned(
+            config, self._server, pid, objects, self._counters, self._ask_means, arguments
+        )
         for note in planned.left_out:
             self._tell(note)
         is_first = not any(each.stays for each in self._all)
@@ -160,7 +183,7 @@ class Recording:
         if recorded and not self._reason:
             self._record_more(family, recorded)
         elif not self._reason and (objects := family.look(pid, message)):
-            self._try(family, pid, objects)
+            self._try(family, pid, objects, message.get("arguments", ()))
         else:
             family.go(pid)
 

@@ -17,6 +17,10 @@ int launch_fd(void) { return -1; }
 size_t launch_take(pid_t *pids, size_t room) { return pids && room ? 0 : 0; }
 void launch_go(pid_t pid) { (void)pid; }
 unsigned launch_why(pid_t pid) { return pid < 0; }
+bool launch_work(pid_t pid, struct work *work) {
+  *work = (struct work){0};
+  return pid < 0;
+}
 void launch_settle(pid_t pid) { (void)pid; }
 void launch_follow(pid_t pid) { (void)pid; }
 bool launch_sees_forks(void) { return true; }

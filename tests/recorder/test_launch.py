@@ -155,29 +155,6 @@ def test_it_is_told_why_a_process_stands(recorder: Path, built: Path) -> None:
     assert shell == [True, False, False, True, False, False, False, False]
 
 
-def test_one_that_is_forked_and_executes_nothing_is_told_of(recorder: Path) -> None:
-    """Its loader is watched from then on; whoever executes something is told of when it stands."""
-    code = (
-        "import os, time\n"
-        "for _ in range(2):\n"
-        "    if not os.fork():\n"
-        "        time.sleep(0.3); os._exit(0)\n"
-        "os.posix_spawn('/bin/true', ['true'], {})\n"
-        "for _ in range(3): os.wait()\n"
-    )
-    born = set()
-    with Holding(recorder) as holding:
-        holding.launch(sys.executable, "-c", code)
-        while (said := holding.hear()).get("event") != "exited":
-            if said.get("event") == "born":
-                born.add(said["pid"])
-            elif said.get("event") == "stopped":
-                assert said["pid"] not in born
-                holding.ask("go", pid=said["pid"])
-    assert said["status"] == 0
-    assert len(born) == 2
-
-
 def test_a_stranger_is_never_stopped(recorder: Path, built: Path) -> None:
     with Holding(recorder) as holding:
         holding.launch("sleep", "60")
