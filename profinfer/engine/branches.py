@@ -6,7 +6,10 @@ code cannot hide anything, and now and then bytes in the middle of an instructio
 
 from __future__ import annotations
 
+import re
+import struct
 import weakref
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,11 @@ from profinfer.errors import TargetError
 
 _Ints = npt.NDArray[np.integer[Any]]
 
+_ET_EXEC = 2
+_MOVE = re.compile(
+    rb"(?:[\xb8-\xbf\x68]|\xc7(?:[\x00-\x07]|[\x40-\x47].|[\x44\x84]..|[\x80-\x87].{4}))\Z", re.S
+)
+_MOVE_SIZE = 6
 _CHUNK = (1 << 18) - 16
 _OVERLAP = 16
 # Far above any real engine (15 MB of code, 500,000 references), far below what would hurt.
@@ -54,28 +62,15 @@ def references(elf: Elf) -> tuple[_Ints, _Ints]:
     implausible size, or for another processor.
     """
     if elf not in _known:
-        if elf.machine not in ("x86-64", "aarch64"):
-            raise TargetError(f"{elf.path}: code for {elf.machine} is not understood")
-        scan = _scan_x86 if elf.machine == "x86-64" else _scan_arm
-        spans = [(s.vaddr, s.filesz) for s in elf.segments if s.is_code]
-        size = sum(size for _, size in spans)
-        if size > _MAX_CODE or len(spans) > _MAX_SPANS or any(s >> 62 for s, _ in spans):
-            raise TargetError(f"{elf.path} cannot be searched: implausible segments of code")
-        chunks = [
-            (at, min(_CHUNK, start + size - at), min(_CHUNK + _OVERLAP, start + size - at))
-            for start, size in spans
-            for at in range(start, start + size, _CHUNK)
-        ]
+        spans = _spans(elf)
         # Half a million of them are kept for a large engine: in as few bytes as hold them.
         dtype = np.uint32 if all(start + size < 1 << 32 for start, size in spans) else np.int64
         parts: list[tuple[_Ints, _Ints]] = []
         budget = _MAX_REFERENCES
-        for at, own, count in chunks:
-            places, targets = scan(elf.code_at(at, count), at)
+        for places, targets in _scanned(elf, spans):
             keep = np.zeros(len(targets), bool)
             for start, size in spans:
                 keep |= (targets >= start) & (targets < start + size)
-            keep &= places < at + own
             parts.append((places[keep].astype(dtype), targets[keep].astype(dtype)))
             budget -= len(parts[-1][0])
             if budget < 0:
@@ -86,6 +81,69 @@ def references(elf: Elf) -> tuple[_Ints, _Ints]:
             np.concatenate([empty, *(targets for _, targets in parts)]),
         )
     return _known[elf]
+
+
+def uses(elf: Elf, addresses: Collection[int]) -> list[tuple[int, int]]:
+    """(place, address): where code computes one of these addresses, of whatever it is; in a program
+    that is linked to one place, where it has it as a number, too. TargetError as above."""
+    wanted = np.array(sorted(addresses), np.int64)
+    found: list[tuple[int, int]] = []
+    spans = _spans(elf)
+    for places, targets in _scanned(elf, spans):
+        hits = np.isin(targets, wanted)
+        found += zip(places[hits].tolist(), targets[hits].tolist(), strict=True)
+    if elf.machine == "x86-64" and elf.type == _ET_EXEC:
+        for at, own, count in _chunks(spans):
+            raw = elf.code_at(at, count)
+            for address in addresses:
+                numbers = _numbers(raw, address) if address >> 32 == 0 else ()
+                found += [(at + place, address) for place in numbers if place < own]
+    return found
+
+
+def search(elf: Elf, pattern: re.Pattern[bytes]) -> Iterator[int]:
+    """Where in code these bytes stand, a few. TargetError as above."""
+    for at, own, count in _chunks(_spans(elf)):
+        found = pattern.finditer(elf.code_at(at, count))
+        yield from (at + each.start() for each in found if each.start() < own)
+
+
+def _numbers(raw: bytes, address: int) -> Iterator[int]:
+    """Where an instruction moves this number to a register, to a word in memory or to the stack."""
+    wanted = struct.pack("<I", address)
+    end = raw.find(wanted)
+    while end >= 0:
+        if move := _MOVE.search(raw, max(end - _MOVE_SIZE, 0), end):
+            yield move.start()
+        end = raw.find(wanted, end + 1)
+
+
+def _spans(elf: Elf) -> list[tuple[int, int]]:
+    """(address, size) of the segments of code."""
+    if elf.machine not in ("x86-64", "aarch64"):
+        raise TargetError(f"{elf.path}: code for {elf.machine} is not understood")
+    spans = [(s.vaddr, s.filesz) for s in elf.segments if s.is_code]
+    size = sum(size for _, size in spans)
+    if size > _MAX_CODE or len(spans) > _MAX_SPANS or any(s >> 62 for s, _ in spans):
+        raise TargetError(f"{elf.path} cannot be searched: implausible segments of code")
+    return spans
+
+
+def _chunks(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """(address, its own bytes, bytes to read): what begins at the end is in both."""
+    for start, size in spans:
+        for at in range(start, start + size, _CHUNK):
+            rest = start + size - at
+            yield at, min(_CHUNK, rest), min(_CHUNK + _OVERLAP, rest)
+
+
+def _scanned(elf: Elf, spans: list[tuple[int, int]]) -> Iterator[tuple[_Ints, _Ints]]:
+    """(places, targets) of all references, by parts."""
+    scan = _scan_x86 if elf.machine == "x86-64" else _scan_arm
+    for at, own, count in _chunks(spans):
+        places, targets = scan(elf.code_at(at, count), at)
+        mine = places < at + own
+        yield places[mine], targets[mine]
 
 
 def _scan_x86(raw: bytes, start: int) -> tuple[_Ints, _Ints]:

@@ -13,16 +13,20 @@ import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profinfer import cache
 from profinfer.engine.aside import aside
 from profinfer.engine.backends import backend_functions
-from profinfer.engine.elf import Elf, Symbol
-from profinfer.engine.points import REDIRECTED, SYMBOLS
+from profinfer.engine.elf import Elf
+from profinfer.engine.points import ARGUMENTS, REDIRECTED, SYMBOLS, WORK
 from profinfer.engine.relocations import Word, linkage_words
 from profinfer.engine.sites import Site, direct_references, entry_sites
+from profinfer.engine.texts import has_text
 from profinfer.errors import TargetError
+
+if TYPE_CHECKING:
+    from profinfer.engine.naming import Named
 
 _MARK = re.compile(
     r"^(ggml_(init|barrier|graph_compute|cpu_extra_compute_forward"
@@ -33,9 +37,13 @@ _MARK_PARTS = (b"ggml_", b"llama_decode")
 MARKS = ("ggml_", "GGML_", "llama_decode")
 """A file without any of these words in it, anywhere, holds no engine. GGML_ASSERT's texts survive
 stripping."""
+_MARK_TEXT = b"GGML_ASSERT"
+"""Every file of ggml's says it when it fails."""
 
-_FORMAT = 1
+_FORMAT = 3
 _MAX_JSON = 1 << 20
+_ALL = 8
+"""As many arguments as registers hold."""
 _CODE = 256
 """Bytes of a function by which it is known again: what its entry block may have."""
 
@@ -60,6 +68,10 @@ class Function:
     """And the words by which it is called otherwise."""
     problem: str = ""
     """Or why they cannot be told."""
+    found_by: str = ""
+    """See naming.py."""
+    is_copy: bool = False
+    """Whether it is a part of another function that does what this one does."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,10 @@ class Description:
     functions: tuple[Function, ...] = ()
     backends: dict[int, str] = field(default_factory=dict)
     """Virtual addresses of functions that may be a backend's get_name, and what each is called."""
+    work: tuple[int, ...] = ()
+    """Offsets in the file of functions where an engine begins to work."""
+    unfound: dict[str, str] = field(default_factory=dict)
+    """Why functions that have no symbols were not found."""
 
     def named(self, pattern: str) -> list[Function]:
         """Its functions of a name in points.SYMBOLS."""
@@ -78,12 +94,15 @@ class Description:
 
 def may_be_engine(elf: Elf) -> bool:
     """Whether it is worth describing."""
-    return any(map(elf.may_name, _MARK_PARTS))
+    return any(map(elf.may_name, _MARK_PARTS)) or has_text(elf, _MARK_TEXT)
 
 
 def is_engine(elf: Elf) -> bool:
-    """Whether a file defines functions of ggml or llama.cpp. TargetError when it is damaged."""
-    return bool(elf.symbols.matching(_MARK))
+    """Whether a file defines functions of ggml or llama.cpp, or has ggml's texts and names nothing
+    of it. TargetError when it is damaged."""
+    if any(map(elf.may_name, _MARK_PARTS)):
+        return bool(elf.symbols.matching(_MARK))
+    return has_text(elf, _MARK_TEXT)
 
 
 _known: weakref.WeakKeyDictionary[Elf, Description] = weakref.WeakKeyDictionary()
@@ -144,7 +163,9 @@ def _kept(elf: Elf, text: bytes) -> Description | None:
         functions = tuple(_kept_function(**function) for function in found["functions"])
         backends = {int(vaddr): str(name) for vaddr, name in found["backends"].items()}
         if all(_code(elf, f.offset, len(f.code) // 2) == f.code for f in functions):
-            return Description(bool(found["is_engine"]), functions, backends)
+            work = tuple(int(offset) for offset in found["work"])
+            unfound = {str(name): str(why) for name, why in found["unfound"].items()}
+            return Description(bool(found["is_engine"]), functions, backends, work, unfound)
     except (ValueError, TypeError, KeyError, TargetError):
         pass
     return None
@@ -163,20 +184,30 @@ def _kept_function(sites: list[Any], words: list[Any], **rest: Any) -> Function:
 def _examine(elf: Elf) -> Description:
     if not is_engine(elf):
         return Description(False)
+    # Here: it takes what only who examines a file has use for.
+    from profinfer.engine.naming import Names
+
+    names = Names(elf)
     functions = tuple(
-        _function(elf, symbol, with_return=with_return, is_redirected=pattern in REDIRECTED)
+        _function(elf, named, with_return=with_return, is_redirected=pattern in REDIRECTED)
         for pattern, with_return in SYMBOLS.items()
-        for symbol in elf.symbols.whole(pattern)
+        for named in names.whole(pattern)
     )
-    return Description(True, functions, backend_functions(elf))
+    work = [named.symbol.value for name in WORK for named in names.whole(name)]
+    return Description(
+        True, functions, backend_functions(elf) | names.backends,
+        tuple(map(elf.file_offset, work)), names.unfound,
+    )  # fmt: skip
 
 
-def _function(elf: Elf, symbol: Symbol, *, with_return: bool, is_redirected: bool) -> Function:
+def _function(elf: Elf, named: Named, *, with_return: bool, is_redirected: bool) -> Function:
+    symbol = named.symbol
     direct: int | None = None
     words: tuple[Word, ...] = ()
     problem = ""
-    sites = tuple(entry_sites(elf, symbol, at_return=with_return))
-    if is_redirected:
+    arguments = ARGUMENTS.get(symbol.name, _ALL)
+    sites = tuple(entry_sites(elf, symbol, at_return=with_return, arguments=arguments))
+    if is_redirected and not named.is_copy:
         direct = next(iter(direct_references(elf, symbol.value)), None)
         try:
             words = tuple(linkage_words(elf, symbol.name))
@@ -184,7 +215,10 @@ def _function(elf: Elf, symbol: Symbol, *, with_return: bool, is_redirected: boo
             problem = error.message
     offset = elf.file_offset(symbol.value)
     code = _code(elf, offset, min(max(symbol.size, 1), _CODE))
-    return Function(symbol.name, symbol.value, offset, code, sites, direct, words, problem)
+    return Function(
+        symbol.name, symbol.value, offset, code, sites, direct, words, problem,
+        named.found_by, named.is_copy,
+    )  # fmt: skip
 
 
 def _code(elf: Elf, offset: int, size: int) -> str:

@@ -37,7 +37,6 @@ _MAX_HEADERS = 65535
 _MAX_SYMBOLS = 4 << 20
 _MAX_STRINGS = 512 << 20
 _MAX_NAME = 64 << 10
-_MAX_NAMES = 1 << 20
 _MAX_NOTE = 1 << 20
 _MAX_CODE = 1 << 20
 _MAX_FILE = 8 << 30
@@ -65,7 +64,7 @@ class Segment(NamedTuple):
         return self.type == _PT_LOAD and bool(self.flags & _PF_X)
 
 
-_Section = namedtuple("_Section", "name type flags addr offset size link info align entsize")
+Section = namedtuple("Section", "name type flags addr offset size link info align entsize")
 """A section header."""
 
 
@@ -113,11 +112,12 @@ class Elf:
             what = "a 32-bit" if head[4] == 1 else "a big-endian" if head[5] == 2 else "an odd"
             raise self._bad(f"{what} one, not a 64-bit little-endian ELF file")
         (self.type, machine, _, self.entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum,
-         self._names_section) = struct.unpack_from("<HHIQQQIHHHHHH", head, 16)  # fmt: skip
+         shstrndx) = struct.unpack_from("<HHIQQQIHHHHHH", head, 16)  # fmt: skip
         self.machine: str = MACHINES.get(machine, f"machine {machine}")
         rows = self._table(phoff, phnum, phentsize, _PROGRAM_HEADER, "program headers")
         self.segments = [Segment(*row) for row in rows]
         self._sections = self._section_table(shoff, shnum, shentsize)
+        self._names_at = shstrndx
 
     @property
     def descriptor(self) -> int:
@@ -155,36 +155,26 @@ class Elf:
         raw = self._read(offset, count * entry, _MAX_HEADERS * entry, what)
         return list(kind.iter_unpack(raw))
 
-    def _section_table(self, offset: int, count: int, entry: int) -> list[_Section]:
+    def _section_table(self, offset: int, count: int, entry: int) -> list[Section]:
         if count == 0 and offset != 0:
             # More than 65,279 sections: the count moves into the first header.
             [first] = self._table(offset, 1, entry, _SECTION_HEADER, "section headers")
-            count = _Section(*first).size
+            count = Section(*first).size
         rows = self._table(offset, count, entry, _SECTION_HEADER, "section headers")
-        return [_Section(*row) for row in rows]
+        return [Section(*row) for row in rows]
 
-    def _find_section(self, name: str) -> _Section | None:
-        if self._names_section >= len(self._sections):
-            return None
-        names = self._sections[self._names_section]
-        strings = self._read(names.offset, names.size, _MAX_NAMES, "names of sections")
-        wanted = name.encode()
-        return next(
-            (
-                x
-                for x in self._sections
-                if strings[x.name : x.name + len(wanted) + 1] == wanted + b"\0"
-            ),
-            None,
-        )
+    def section(self, name: str) -> Section | None:
+        """The section of that name."""
+        names = self._sections[self._names_at : self._names_at + 1]
+        strings = b"".join(self._read(n.offset, n.size, _MAX_NOTE, "section names") for n in names)
+        for section in self._sections:
+            if strings[section.name :].partition(b"\0")[0] == name.encode():
+                return section
+        return None
 
-    def has_section(self, name: str) -> bool:
-        """Whether there is one of that name."""
-        return self._find_section(name) is not None
-
-    def section(self, name: str, limit: int) -> bytes:
+    def section_bytes(self, name: str, limit: int) -> bytes:
         """What stands in it, at most `limit` bytes; nothing without it."""
-        found = self._find_section(name)
+        found = self.section(name)
         return self._read(found.offset, min(found.size, limit), limit, name) if found else b""
 
     def _segments_of(self, kind: int) -> list[tuple[int, int, int]]:

@@ -126,7 +126,7 @@ def _file(item: EngineObject) -> FileIdentity:
     has_name = match and not _HASH.fullmatch(match[1])
     return FileIdentity(
         item.path, elf.build_id, not elf.note_id, _kind(elf), len(elf.symbols),
-        not elf.has_section(".symtab"), elf.has_section(".debug_info"), _compilers(elf),
+        not elf.section(".symtab"), bool(elf.section(".debug_info")), _compilers(elf),
         match[1] if match and has_name else None,
     )  # fmt: skip
 
@@ -141,7 +141,7 @@ def _kind(elf: Elf) -> str:
 
 
 def _compilers(elf: Elf) -> tuple[str, ...]:
-    words = dict.fromkeys(elf.section(".comment", _MAX_TEXT).split(b"\0"))
+    words = dict.fromkeys(elf.section_bytes(".comment", _MAX_TEXT).split(b"\0"))
     texts = (printable(word.decode("utf-8", "replace")) for word in words if word)
     return tuple(list(texts)[:_MAX_COMPILERS])
 

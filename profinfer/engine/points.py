@@ -41,3 +41,12 @@ HOT_HANDLERS = ("on_operator", "on_fused", "on_barrier")
 """What runs for every operator: the audit library (audit/) puts stubs before their functions."""
 REDIRECTED = frozenset(point.symbol for point in POINTS if point.handler in HOT_HANDLERS)
 """Those functions."""
+WORK = (
+    "llama_decode", "llama_encode",
+    "ggml_new_graph_custom", "ggml_graph_plan", "ggml_backend_sched_alloc_graph",
+    "ggml_backend_graph_compute",
+)  # fmt: skip
+"""Where an engine begins to work. Each stands before the probed ones: no graph is computed that was
+not made, and no micro-batch processed that nobody has asked for."""
+ARGUMENTS = {"ggml_barrier": 1}
+"""How many arguments of a function its handlers look at, where these are few."""

@@ -73,6 +73,16 @@ def linkage_words(elf: Elf, function: str) -> list[Word]:
     return [found[offset] for offset in sorted(found)]
 
 
+def relative_words(elf: Elf) -> dict[int, int]:
+    """The words that the loader fills with addresses of the same file, and with which. TargetError
+    as above."""
+    kinds = _KINDS.get(elf.machine)
+    if kinds is None or _DT_RELA not in elf.dynamic:
+        return {}
+    rows = _RELA.iter_unpack(_table(elf, _DT_RELA, _DT_RELASZ))
+    return {offset: addend for offset, kind, _, addend in rows if kind == kinds.relative}
+
+
 def _linked_word(elf: Elf, vaddr: int) -> int:
     """What the file holds there; 0 where the loader adds zeros."""
     try:
@@ -82,8 +92,10 @@ def _linked_word(elf: Elf, vaddr: int) -> int:
 
 
 def _read(elf: Elf, table: int, size: int, named: dict[int, Symbol]) -> bytes:
-    if not named:
-        return b""
+    return _table(elf, table, size) if named else b""
+
+
+def _table(elf: Elf, table: int, size: int) -> bytes:
     values = elf.dynamic
     if values.get(_DT_RELAENT, _RELA.size) != _RELA.size:
         raise TargetError(f"{elf.path}: relocations of {values[_DT_RELAENT]} bytes are not known")

@@ -49,20 +49,23 @@ class _Step(NamedTuple):
     """No kernel takes a probe here, or some kernel does and comes to grief."""
     ends: bool
     """What follows it cannot be a site: control may leave, or it is too odd to be sure."""
-    writes_argument: bool
+    written: frozenset[int]
+    """Arguments whose registers it writes, by their numbers from 0."""
     moves_return: bool
     """Moves the stack pointer (x86-64), or changes the link register or copies it (arm64): a new
     return address in the register is not seen by who returns to the copy."""
 
 
-def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Site]:
+def entry_sites(
+    elf: Elf, symbol: Symbol, *, at_return: bool = False, arguments: int = 8
+) -> list[Site]:
     """The places in a function's entry block where a probe sees each call once.
 
-    The first instruction comes first. At the others the argument registers hold what the caller
-    has passed and, with `at_return`, the return address is where a call has left it. No branch and
-    no address of code in the file leads between them; a jump through a table back into the entry
-    block would go unseen. Empty where only instructions would do that no probe may sit on. Raises
-    TargetError when the file is damaged.
+    The first instruction comes first. At the others the registers of the first `arguments` hold
+    what the caller has passed and, with `at_return`, the return address is where a call has left
+    it. No branch and no address of code in the file leads between them; a jump through a table back
+    into the entry block would go unseen. Empty where only instructions would do that no probe may
+    sit on. Raises TargetError when the file is damaged.
     """
     code = elf.code_at(symbol.value, min(max(symbol.size, 1), _ENTRY_BLOCK))
     steps = _decode(elf.machine, code, symbol.value)
@@ -70,7 +73,8 @@ def entry_sites(elf: Elf, symbol: Symbol, *, at_return: bool = False) -> list[Si
         return [Site(0, "stepped", code[:4].hex(" "))]
     found = [steps[0]]
     for before, step in pairwise(steps):
-        if before.ends or before.writes_argument or (at_return and before.moves_return):
+        overwrites = any(number < arguments for number in before.written)
+        if before.ends or overwrites or (at_return and before.moves_return):
             break
         found.append(step)
     if len(found) > 1:
@@ -169,10 +173,15 @@ def _registers(instruction: Any) -> tuple[set[str], set[str]]:
     return read, written
 
 
-# Registers by all their names.
-_X86_ARGUMENTS = _words(
-    "rdi edi di dil rsi esi si sil rdx edx dx dl dh rcx ecx cx cl ch r8 r8d r8w r8b r9 r9d r9w r9b"
-)
+def _numbers(written: set[str], arguments: tuple[frozenset[str], ...]) -> frozenset[int]:
+    return frozenset(n for n, names in enumerate(arguments) if written & names)
+
+
+# Registers by all their names, in the order of the arguments that they hold.
+_X86_ARGUMENTS = tuple(
+    map(_words, ("rdi edi di dil", "rsi esi si sil", "rdx edx dx dl dh", "rcx ecx cx cl ch",
+                 "r8 r8d r8w r8b", "r9 r9d r9w r9b"))
+)  # fmt: skip
 _X86_STACK = frozenset(("rsp", "esp", "sp", "spl"))
 # The instructions that entry blocks are made of, whose effect is the one they name: they write
 # their first operand (or only read it) and go on to the next. After any other we stop.
@@ -205,7 +214,7 @@ def _x86_step(instruction: Any, start: int) -> _Step:
         text=_text(instruction),
         refused=kind != "nop10" and bool(prefixes & _SEGMENTS or _LOCK in prefixes),
         ends=instruction.mnemonic not in _X86_PLAIN,
-        writes_argument=bool(written & _X86_ARGUMENTS),
+        written=_numbers(written, _X86_ARGUMENTS),
         moves_return=bool(written & _X86_STACK),
     )
 
@@ -225,7 +234,7 @@ def _x86_kind(code: bytes, address: int) -> str:
     return {0xEB: "jmp", 0xE9: "jmp", 0xE8: "call"}.get(first, "stepped")
 
 
-_ARM_ARGUMENTS = frozenset(f"{letter}{n}" for letter in "xw" for n in range(8))
+_ARM_ARGUMENTS = tuple(frozenset((f"x{n}", f"w{n}")) for n in range(8))
 _ARM_LINK = frozenset(("x30", "w30", "lr"))
 _ARM_COMPARE = frozenset(("cmp", "cmn", "tst", "ccmp", "ccmn", "fcmp"))
 _ARM_STORE = _words("stp str strb strh stur sturb sturh")
@@ -276,6 +285,6 @@ def _arm_step(instruction: Any, start: int) -> _Step:
         text=_text(instruction),
         refused=kind in _ARM_REFUSED or (kind == "hint" and word >> 5 & 0x7F not in _ARM_HINTS),
         ends=kind != "hint" and instruction.mnemonic not in _ARM_PLAIN,
-        writes_argument=bool(written & _ARM_ARGUMENTS),
+        written=_numbers(written, _ARM_ARGUMENTS),
         moves_return=bool((written | read) & _ARM_LINK),
     )

@@ -84,7 +84,7 @@ class Placer:
         """What the audit library does in the process; set anew when its objects change."""
         self._stub_site: Site | None = None
         # A choice stays: a function probed in two ways would be counted twice.
-        self._places: dict[tuple[str, tuple[int, ...], str], tuple[Place, ...]] = {}
+        self._places: dict[tuple[str, tuple[int, ...], str, int], tuple[Place, ...]] = {}
         self._stubs: list[tuple[EngineObject, Function, dict[int, Stub]]] = []
 
     def _ns(self, kind: str) -> float | None:
@@ -100,11 +100,11 @@ class Placer:
     def places(self, item: EngineObject, function: Function) -> tuple[Place, ...]:
         """Where the calls of a function are seen, each once; nowhere if no instruction at its
         entry can bear a probe."""
-        key = (item.path, item.bases, function.name)
+        key = (item.path, item.bases, function.name, function.value)
         if key not in self._places:
             stubs: dict[int, Stub] = {}
             why = ""
-            if function.name in REDIRECTED:
+            if function.name in REDIRECTED and not function.is_copy:
                 stubs, why = self._find_stubs(item, function)
             if stubs:
                 self._stubs.append((item, function, stubs))

@@ -6,6 +6,7 @@ target's objects is left out, with what was looked for and what was found instea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -27,6 +28,8 @@ class Probe:
     handler: str
     level: str
     at_return: bool
+    found_by: str
+    """How the function was found; see naming.py."""
     place: Place
 
     def to_json(self) -> dict[str, object]:
@@ -35,13 +38,15 @@ class Probe:
         del place["access"]
         return {
             "object": place.pop("path"), "symbol": self.symbol, "handler": self.handler,
-            "level": self.level, "at_return": self.at_return, **place,
+            "level": self.level, "at_return": self.at_return,
+            "found_by": self.found_by, **place,
         }  # fmt: skip
 
     def describe(self) -> str:
         """One line."""
         name = self.symbol + (" (return)" if self.at_return else "")
-        return f"{self.level:9} {self.handler:24} {name}  {self.place.describe()}"
+        found_by = f" [{self.found_by}]" if self.found_by != "symbol" else ""
+        return f"{self.level:9} {self.handler:24} {name}  {self.place.describe()}{found_by}"
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,10 @@ def _find(point: Point, objects: Iterable[EngineObject], placer: Placer | None) 
                 else (Place(item.path, item.access, function.offset),)
             )
             found += [
-                Probe(function.name, point.handler, point.level, point.at_return, place)
+                Probe(function.name, point.handler, point.level, point.at_return,
+                      function.found_by, place)
                 for place in places
-            ]
+            ]  # fmt: skip
     return found
 
 
@@ -90,6 +96,15 @@ def _similar(wanted: str, files: tuple[Elf, ...]) -> str:
     names = {name for elf in files for name in elf.symbols.names()}
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
     return f"found instead: {', '.join(near)}" if near else "found nothing similar"
+
+
+def _reasons(points: Iterable[Point], objects: Iterable[EngineObject]) -> str:
+    """Why functions without symbols were not found, where they were looked for otherwise."""
+    found = [
+        f"{name}: {why}" for item in objects for name, why in describe(item.elf).unfound.items()
+        if any(re.fullmatch(point.symbol, name) for point in points)
+    ]  # fmt: skip
+    return "; ".join(dict.fromkeys(found))
 
 
 def make_plan(objects: list[EngineObject], level: str, placer: Placer | None = None) -> Plan:
@@ -106,7 +121,8 @@ def make_plan(objects: list[EngineObject], level: str, placer: Placer | None = N
             first = next(p for p in points if p.required)
             looked = ", ".join(sorted({p.symbol.replace(r"E\w+", "") for p in points}))
             wanted = first.symbol.replace(r"E\w+", "")
-            similar = _similar(wanted, tuple(item.elf for item in objects))
+            similar = _reasons(points, objects)
+            similar = similar or _similar(wanted, tuple(item.elf for item in objects))
             missing[name] = f"no {looked}; {similar}"
     return Plan(level, tuple(probes), missing)
 
