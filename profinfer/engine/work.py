@@ -5,7 +5,6 @@ from __future__ import annotations
 from profinfer.engine.description import describe
 from profinfer.engine.elf import Elf
 
-
 _GRAPH_FUNCTIONS = ("ggml_backend_graph_compute_async", "ggml_graph_compute")
 """A graph is one of the first two arguments of each, and of those where work begins."""
 
