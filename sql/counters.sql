@@ -10,13 +10,16 @@ INCLUDE PERFETTO MODULE profinfer.counters.metrics;
 INCLUDE PERFETTO MODULE profinfer.counters.readings;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.metadata;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Counters by op
 WITH
   -- A run is one operator of one graph, all threads together.
   run AS (
     SELECT
+      c.upid,
       k.op,
       c.counter_id,
       sum(iif(c.complete, c.value, NULL)) AS value,
@@ -31,6 +34,7 @@ WITH
   ),
   summed AS (
     SELECT
+      upid,
       op,
       counter_id,
       count() AS runs,
@@ -44,9 +48,10 @@ WITH
         iif(unread + incomplete = 0, value * cpu_dur / nullif(counted_dur, 0), NULL)
       ) AS per_run
     FROM run
-    GROUP BY op, counter_id
+    GROUP BY upid, op, counter_id
   )
 SELECT
+  profinfer_process_label(s.upid) AS process,
   s.op,
   n.name AS counter,
   n.unit,
@@ -58,20 +63,17 @@ SELECT
   s.counted_dur < s.cpu_dur AS multiplexed,
   s.unread,
   s.incomplete,
-  (
-    SELECT
-      coalesce(sum(lost), 0)
-    FROM _loss_event
-  ) AS lost_records
+  _lost_records(s.upid) AS lost_records
 FROM summed AS s
 JOIN profinfer_counter AS n
-  USING (counter_id)
-ORDER BY n.counter_id, s.value DESC;
+  USING (upid, counter_id)
+ORDER BY s.upid, n.counter_id, s.value DESC;
 
 -- title: Instructions, stalls and memory by op
 WITH
   known AS (
     SELECT
+      m.upid,
       k.op,
       count() AS runs,
       sum(iif(m.complete, m.work_dur, 0)) AS work_dur,
@@ -86,9 +88,10 @@ WITH
     FROM profinfer_operator_metric AS m
     LEFT JOIN _operator_kind AS k
       USING (arg_set_id)
-    GROUP BY k.op
+    GROUP BY m.upid, k.op
   )
 SELECT
+  profinfer_process_label(upid) AS process,
   op,
   runs,
   round(instructions / nullif(cycles, 0), 3) AS ipc,
@@ -106,10 +109,11 @@ WHERE EXISTS (
   FROM profinfer_counter
   WHERE role IS NOT NULL
 )
-ORDER BY work_dur DESC;
+ORDER BY upid, work_dur DESC;
 
 -- title: What was counted
 SELECT
+  profinfer_process_label(upid) AS process,
   name,
   unit,
   role,
@@ -119,6 +123,7 @@ FROM profinfer_counter;
 
 -- title: What was not counted, and why
 SELECT
+  profinfer_process_label(upid) AS process,
   value AS reason
 FROM profinfer_recording
 WHERE key GLOB 'counters.notes*';

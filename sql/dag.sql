@@ -5,17 +5,24 @@
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Nodes in order of execution
 WITH
   chosen AS (
     SELECT
+      upid,
       structure_id
-    FROM profinfer_graph
-    WHERE structure_id IS NOT NULL
-    GROUP BY structure_id
-    ORDER BY count() DESC, structure_id
-    LIMIT 1
+    FROM (
+      SELECT
+        upid,
+        structure_id,
+        row_number() OVER (PARTITION BY upid ORDER BY count() DESC, structure_id) AS rank
+      FROM profinfer_graph
+      WHERE structure_id IS NOT NULL
+      GROUP BY structure_id
+    )
+    WHERE rank = 1
   ),
   timed AS (
     SELECT
@@ -27,20 +34,23 @@ WITH
     FROM profinfer_operator AS o
     JOIN profinfer_graph AS g
       USING (graph_id)
-    WHERE g.structure_id = (SELECT structure_id FROM chosen)
+    WHERE g.structure_id IN (SELECT structure_id FROM chosen)
     GROUP BY o.tensor_id
   ),
   -- What was never seen to run may have run where operators were lost. Of unknown graphs any may
   -- have been of this structure, and another one may have run most often.
   doubt AS (
     SELECT
-      profinfer_unknown_graphs() AS unknown,
-      profinfer_unknown_graphs() + (
+      upid,
+      structure_id,
+      profinfer_unknown_graphs(upid) AS unknown,
+      profinfer_unknown_graphs(upid) + (
         SELECT
           count()
-        FROM _graph_gap
-        WHERE operators > 0 AND structure_id = (SELECT structure_id FROM chosen)
+        FROM _graph_gap AS g
+        WHERE g.operators > 0 AND g.structure_id = c.structure_id
       ) AS incomplete
+    FROM chosen AS c
   ),
   operands AS (
     SELECT
@@ -58,6 +68,7 @@ WITH
     GROUP BY tensor_id
   )
 SELECT
+  profinfer_process_label(d.upid) AS process,
   n.node,
   t.name,
   coalesce(m.op, t.op) AS op,
@@ -76,6 +87,6 @@ LEFT JOIN operands AS p
   USING (tensor_id)
 LEFT JOIN timed AS m
   USING (tensor_id)
-CROSS JOIN doubt AS d
-WHERE n.structure_id = (SELECT structure_id FROM chosen)
-ORDER BY n.node;
+JOIN doubt AS d
+  ON d.structure_id = n.structure_id
+ORDER BY d.upid, n.node;

@@ -10,17 +10,21 @@
 INCLUDE PERFETTO MODULE profinfer.experts.caches;
 INCLUDE PERFETTO MODULE profinfer.experts.readings;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Hits by experts cached per layer
 WITH RECURSIVE
-  cached(n, most) AS (
+  cached(upid, n, most) AS (
     SELECT
+      upid,
       1,
       max(experts)
     FROM profinfer_expert_reading
+    GROUP BY upid
     HAVING max(experts) > 0
     UNION ALL
     SELECT
+      upid,
       n + 1,
       most
     FROM cached
@@ -35,41 +39,56 @@ WITH RECURSIVE
   ),
   lru AS MATERIALIZED (
     SELECT
-      CASE depth & 3
+      p.upid,
+      CASE d.depth & 3
         WHEN 1
         THEN 'prefill'
         WHEN 2
         THEN 'decode'
       END AS phase,
-      nullif(depth >> 2, 0) AS size,
-      uses
-    FROM depths
+      nullif((d.depth & 0xFFFFFFFF) >> 2, 0) AS size,
+      d.uses
+    FROM depths AS d
+    LEFT JOIN _recorded_process AS p
+      ON p.number = d.depth >> 32
   ),
   totals AS MATERIALIZED (
     SELECT
+      upid,
       phase,
       sum(uses) AS uses
     FROM lru
-    GROUP BY phase
+    GROUP BY upid, phase
   ),
   sizes AS (
     SELECT
+      upid,
       sum(bytes) AS bytes
     FROM profinfer_expert_size
+    GROUP BY upid
   )
 SELECT
+  profinfer_process_label(t.upid) AS process,
   coalesce(t.phase, 'unknown') AS phase,
   c.n AS cached,
   round(100.0 * c.n / c.most, 1) AS of_experts_percent,
-  round(c.n * (SELECT bytes FROM sizes) / 1048576.0, 2) AS ram_mib,
+  round(c.n * (SELECT bytes FROM sizes WHERE upid = t.upid) / 1048576.0, 2) AS ram_mib,
   t.uses,
   round(
-    100.0 * coalesce((SELECT sum(uses) FROM lru WHERE phase IS t.phase AND size <= c.n), 0) / t.uses, 1
+    100.0 * coalesce(
+      (SELECT sum(uses) FROM lru WHERE upid = t.upid AND phase IS t.phase AND size <= c.n), 0
+    ) / t.uses, 1
   ) AS lru_percent,
   round(
     100.0
     * coalesce(
-      (SELECT sum(uses) FROM _expert_lfu WHERE phase IS t.phase AND ties_first AND size <= c.n), 0
+      (
+        SELECT
+          sum(uses)
+        FROM _expert_lfu
+        WHERE upid = t.upid AND phase IS t.phase AND ties_first AND size <= c.n
+      ),
+      0
     )
     / t.uses,
     1
@@ -77,7 +96,13 @@ SELECT
   round(
     100.0
     * coalesce(
-      (SELECT sum(uses) FROM _expert_lfu WHERE phase IS t.phase AND NOT ties_first AND size <= c.n), 0
+      (
+        SELECT
+          sum(uses)
+        FROM _expert_lfu
+        WHERE upid = t.upid AND phase IS t.phase AND NOT ties_first AND size <= c.n
+      ),
+      0
     )
     / t.uses,
     1
@@ -86,8 +111,10 @@ SELECT
     SELECT
       sum(NOT complete)
     FROM profinfer_expert_reading
+    WHERE upid = t.upid
   )
-  + profinfer_unknown_graphs() AS incomplete
+  + profinfer_unknown_graphs(t.upid) AS incomplete
 FROM totals AS t
-CROSS JOIN cached AS c
-ORDER BY t.phase, c.n;
+JOIN cached AS c
+  ON c.upid = t.upid
+ORDER BY t.upid, t.phase, c.n;

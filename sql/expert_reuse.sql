@@ -11,11 +11,13 @@ INCLUDE PERFETTO MODULE profinfer.experts.readings;
 INCLUDE PERFETTO MODULE profinfer.experts.uses;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Distance, time and faults by layer, decode
 WITH
   runs AS (
     SELECT
+      upid,
       layer,
       fresh,
       complete,
@@ -31,6 +33,7 @@ WITH
   ),
   layers AS MATERIALIZED (
     SELECT
+      upid,
       layer,
       sum(complete) AS runs,
       sum(NOT complete) AS incomplete,
@@ -51,13 +54,14 @@ WITH
       sum(fy * fy) AS fyfy,
       sum(fx * fy) AS fxfy
     FROM runs
-    GROUP BY layer
+    GROUP BY upid, layer
   ),
   rows AS (
     SELECT FALSE AS is_all, * FROM layers
     UNION ALL
     SELECT
       TRUE AS is_all,
+      upid,
       NULL AS layer,
       sum(runs),
       sum(incomplete),
@@ -78,9 +82,10 @@ WITH
       sum(fyfy),
       sum(fxfy)
     FROM layers
-    HAVING count() > 0
+    GROUP BY upid
   )
 SELECT
+  profinfer_process_label(upid) AS process,
   iif(is_all, 'all', coalesce(cast_string!(layer), 'unknown')) AS layer,
   runs,
   round(x / n, 2) AS mean_distance,
@@ -99,30 +104,34 @@ SELECT
     / nullif(sqrt(max(fxfx / fn - fx / fn * fx / fn, 0) * max(1.0 * fyfy / fn - 1.0 * fy / fn * fy / fn, 0)), 0),
     3
   ) AS faults_correlation,
-  incomplete + profinfer_unknown_graphs() + profinfer_lost('fault') AS incomplete
+  incomplete + profinfer_unknown_graphs(upid) + profinfer_lost(upid, 'fault') AS incomplete
 FROM rows
-ORDER BY is_all DESC, rows.layer IS NULL DESC, rows.layer;
+ORDER BY upid, is_all DESC, rows.layer IS NULL DESC, rows.layer;
 
 -- title: Uses by distance, decode
 WITH
   uses AS MATERIALIZED (
     SELECT
+      upid,
       distance,
       count() AS uses
     FROM profinfer_expert_use
     WHERE complete AND phase = 'decode'
-    GROUP BY distance
+    GROUP BY upid, distance
   )
 SELECT
+  profinfer_process_label(upid) AS process,
   iif(distance <= 8, distance, 1 << CAST(ceil(ln(distance) / ln(2.0)) AS INTEGER)) AS up_to,
   sum(uses) AS uses,
-  round(100.0 * sum(uses) / sum(sum(uses)) OVER (), 1) AS percent,
+  round(100.0 * sum(uses) / sum(sum(uses)) OVER (PARTITION BY upid), 1) AS percent,
   round(
-    100.0 * sum(sum(uses)) OVER (ORDER BY distance IS NULL, min(distance)) / sum(sum(uses)) OVER (), 1
+    100.0 * sum(sum(uses)) OVER (PARTITION BY upid ORDER BY distance IS NULL, min(distance))
+    / sum(sum(uses)) OVER (PARTITION BY upid),
+    1
   ) AS cumulated
 FROM uses
-GROUP BY up_to
-ORDER BY up_to IS NULL, up_to;
+GROUP BY upid, up_to
+ORDER BY upid, up_to IS NULL, up_to;
 
 -- title: Time and faults by operator and distance, decode
 WITH
@@ -149,24 +158,47 @@ WITH
     CROSS JOIN runs AS r
       ON r.graph_id = o.graph_id AND r.layer = o.layer
     GROUP BY o.tensor_id
+  ),
+  ranked AS (
+    SELECT
+      t.upid,
+      t.name,
+      sum(o.runs) AS runs,
+      sum(o.distance) / nullif(sum(o.distances), 0) AS mean_distance,
+      1.0 * sum(o.dur) / nullif(sum(o.runs), 0) AS mean_dur,
+      max(o.max_dur) AS max_dur,
+      sum(o.major) AS major,
+      sum(o.minor) AS minor,
+      row_number() OVER (PARTITION BY t.upid ORDER BY sum(o.any_dur) DESC) AS rank
+    FROM operators AS o
+    JOIN profinfer_tensor AS t
+      USING (tensor_id)
+    GROUP BY t.upid, t.name
   )
 SELECT
-  t.name,
-  sum(o.runs) AS runs,
-  round(sum(o.distance) / nullif(sum(o.distances), 0), 2) AS mean_distance,
-  round(1.0 * sum(o.dur) / nullif(sum(o.runs), 0) / 1e3, 1) AS mean_us,
-  round(max(o.max_dur) / 1e3, 1) AS max_us,
-  sum(o.major) AS major_faults,
-  sum(o.minor) AS minor_faults
-FROM operators AS o
-JOIN profinfer_tensor AS t
-  USING (tensor_id)
-GROUP BY t.name
-ORDER BY sum(o.any_dur) DESC
-LIMIT 40;
+  profinfer_process_label(upid) AS process,
+  name,
+  runs,
+  round(mean_distance, 2) AS mean_distance,
+  round(mean_dur / 1e3, 1) AS mean_us,
+  round(max_dur / 1e3, 1) AS max_us,
+  major AS major_faults,
+  minor AS minor_faults
+FROM ranked
+WHERE rank <= 40
+ORDER BY upid, rank;
 
 -- title: Longest runs (the first 20), decode
+WITH
+  ranked AS (
+    SELECT
+      *,
+      row_number() OVER (PARTITION BY upid ORDER BY operators_dur DESC, reading_id) AS rank
+    FROM profinfer_expert_reuse
+    WHERE complete AND phase = 'decode' AND operators_dur IS NOT NULL
+  )
 SELECT
+  profinfer_process_label(r.upid) AS process,
   r.layer,
   t.token_id,
   t.sequence,
@@ -177,11 +209,10 @@ SELECT
   round(r.operators_dur / 1e3, 1) AS us,
   r.major_faults,
   r.minor_faults
-FROM profinfer_expert_reuse AS r
+FROM ranked AS r
 JOIN profinfer_expert_reading AS e
   USING (reading_id)
 LEFT JOIN profinfer_expert_token AS t
   ON t.ubatch_id = e.ubatch_id AND t.row = 0
-WHERE r.complete AND r.phase = 'decode' AND r.operators_dur IS NOT NULL
-ORDER BY r.operators_dur DESC
-LIMIT 20;
+WHERE r.rank <= 20
+ORDER BY r.upid, r.rank;

@@ -11,19 +11,22 @@ INCLUDE PERFETTO MODULE profinfer.experts.activations;
 INCLUDE PERFETTO MODULE profinfer.experts.readings;
 INCLUDE PERFETTO MODULE profinfer.experts.shares;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Experts by layer and phase
 WITH
   shares AS (
     SELECT
+      upid,
       layer,
       phase,
       tokens,
-      1.0 * tokens / sum(tokens) OVER (PARTITION BY layer, phase) AS share
+      1.0 * tokens / sum(tokens) OVER (PARTITION BY upid, layer, phase) AS share
     FROM profinfer_expert_share
   ),
   summed AS (
     SELECT
+      upid,
       layer,
       phase,
       sum(tokens) AS activations,
@@ -31,29 +34,33 @@ WITH
       max(share) AS top_share,
       -sum(share * ln(share)) / ln(2.0) AS entropy
     FROM shares
-    GROUP BY layer, phase
+    GROUP BY upid, layer, phase
   ),
   whole AS MATERIALIZED (
     SELECT
+      upid,
       layer,
       max(experts) AS experts,
       max(used) AS used,
       sum(NOT complete) AS incomplete
     FROM profinfer_expert_reading
-    GROUP BY layer
+    GROUP BY upid, layer
   ),
   routers AS (
     SELECT
+      upid,
       layer,
       phase,
       avg(entropy) AS entropy
     FROM (
       SELECT
+        upid,
         layer,
         phase,
         -sum(weight / total * ln(weight / total)) / ln(2.0) AS entropy
       FROM (
         SELECT
+          upid,
           layer,
           phase,
           token_id,
@@ -64,9 +71,10 @@ WITH
       )
       GROUP BY token_id, layer
     )
-    GROUP BY layer, phase
+    GROUP BY upid, layer, phase
   )
 SELECT
+  profinfer_process_label(w.upid) AS process,
   w.layer,
   coalesce(s.phase, 'unknown') AS phase,
   w.experts,
@@ -78,43 +86,62 @@ SELECT
   round(s.entropy, 3) AS entropy_bits,
   round(100.0 * s.entropy / nullif(ln(w.experts) / ln(2.0), 0), 1) AS even_percent,
   round(r.entropy, 3) AS router_entropy_bits,
-  w.incomplete + profinfer_unknown_graphs() AS incomplete
+  w.incomplete + profinfer_unknown_graphs(w.upid) AS incomplete
 FROM whole AS w
 LEFT JOIN summed AS s
-  ON s.layer IS w.layer
+  ON s.upid = w.upid AND s.layer IS w.layer
 LEFT JOIN routers AS r
-  ON r.layer IS s.layer AND r.phase IS s.phase
-ORDER BY w.layer, s.phase;
+  ON r.upid = s.upid AND r.layer IS s.layer AND r.phase IS s.phase
+ORDER BY w.upid, w.layer, s.phase;
 
 -- title: Experts by share of their layer (the first 40)
+WITH
+  ranked AS (
+    SELECT
+      c.upid,
+      c.layer,
+      c.expert,
+      sum(c.tokens) AS tokens,
+      sum(iif(c.phase = 'prefill', c.tokens, 0)) AS prefill_tokens,
+      sum(iif(c.phase = 'decode', c.tokens, 0)) AS decode_tokens,
+      1.0 * sum(c.tokens) / l.tokens AS share,
+      sum(c.mean_weight * c.tokens) / sum(c.tokens) AS mean_weight,
+      row_number() OVER (
+        PARTITION BY c.upid ORDER BY 1.0 * sum(c.tokens) / l.tokens DESC, c.layer, c.expert
+      ) AS rank
+    FROM profinfer_expert_share AS c
+    JOIN (
+      SELECT
+        upid,
+        layer,
+        sum(tokens) AS tokens
+      FROM profinfer_expert_share
+      GROUP BY upid, layer
+    ) AS l
+      USING (upid, layer)
+    GROUP BY c.upid, c.layer, c.expert
+  )
 SELECT
-  c.layer,
-  c.expert,
-  sum(c.tokens) AS tokens,
-  sum(iif(c.phase = 'prefill', c.tokens, 0)) AS prefill_tokens,
-  sum(iif(c.phase = 'decode', c.tokens, 0)) AS decode_tokens,
-  round(100.0 * sum(c.tokens) / l.tokens, 1) AS percent,
-  round(sum(c.mean_weight * c.tokens) / sum(c.tokens), 4) AS mean_weight
-FROM profinfer_expert_share AS c
-JOIN (
-  SELECT
-    layer,
-    sum(tokens) AS tokens
-  FROM profinfer_expert_share
-  GROUP BY layer
-) AS l
-  USING (layer)
-GROUP BY c.layer, c.expert
-ORDER BY 1.0 * sum(c.tokens) / l.tokens DESC, c.layer, c.expert
-LIMIT 40;
+  profinfer_process_label(upid) AS process,
+  layer,
+  expert,
+  tokens,
+  prefill_tokens,
+  decode_tokens,
+  round(100.0 * share, 1) AS percent,
+  round(mean_weight, 4) AS mean_weight
+FROM ranked
+WHERE rank <= 40
+ORDER BY upid, rank;
 
 -- title: Readings without ids
 SELECT
+  profinfer_process_label(upid) AS process,
   reason,
   count() AS readings,
   count(DISTINCT layer) AS layers,
   sum(tokens) AS tokens
 FROM profinfer_expert_reading
 WHERE reason IS NOT NULL
-GROUP BY reason
-ORDER BY readings DESC;
+GROUP BY upid, reason
+ORDER BY upid, readings DESC;

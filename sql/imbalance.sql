@@ -6,28 +6,47 @@
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Imbalance by operator (the first 30 by idle time)
+WITH
+  ranked AS (
+    SELECT
+      upid,
+      name,
+      op,
+      max(thread_count) AS threads,
+      sum(runs) AS runs,
+      sum(slowest_dur) AS slowest_dur,
+      sum(fastest_dur) AS fastest_dur,
+      sum(imbalance_dur) AS idle_dur,
+      sum(busy_dur + wait_dur) AS dur,
+      sum(incomplete) AS incomplete,
+      row_number() OVER (PARTITION BY upid ORDER BY sum(imbalance_dur) DESC) AS rank
+    FROM profinfer_operator_total
+    -- Where all but one of the threads were lost it is incomplete.
+    WHERE thread_count > 1 OR incomplete > 0
+    GROUP BY upid, name, op
+    HAVING max(thread_count) > 1
+  )
 SELECT
+  profinfer_process_label(upid) AS process,
   name,
   op,
-  max(thread_count) AS threads,
-  sum(runs) AS runs,
-  round(sum(slowest_dur) / 1e3 / nullif(sum(runs), 0), 1) AS slowest_mean_us,
-  round(sum(fastest_dur) / 1e3 / nullif(sum(runs), 0), 1) AS fastest_mean_us,
-  round(sum(imbalance_dur) / 1e6, 2) AS idle_ms,
-  round(1.0 * sum(imbalance_dur) / nullif(sum(busy_dur + wait_dur), 0), 3) AS idle_share,
-  sum(incomplete) AS incomplete
-FROM profinfer_operator_total
--- Where all but one of the threads were lost it is incomplete.
-WHERE thread_count > 1 OR incomplete > 0
-GROUP BY name, op
-HAVING max(thread_count) > 1
-ORDER BY sum(imbalance_dur) DESC
-LIMIT 30;
+  threads,
+  runs,
+  round(slowest_dur / 1e3 / nullif(runs, 0), 1) AS slowest_mean_us,
+  round(fastest_dur / 1e3 / nullif(runs, 0), 1) AS fastest_mean_us,
+  round(idle_dur / 1e6, 2) AS idle_ms,
+  round(1.0 * idle_dur / nullif(dur, 0), 3) AS idle_share,
+  incomplete
+FROM ranked
+WHERE rank <= 30
+ORDER BY upid, rank;
 
 -- title: Work and waiting by thread
 SELECT
+  profinfer_process_label(s.upid) AS process,
   t.tid,
   t.name AS thread,
   s.operators,
@@ -37,18 +56,19 @@ SELECT
   s.incomplete
 FROM (
   SELECT
+    upid,
     utid,
     sum(complete) AS operators,
     sum(iif(complete, busy_dur, 0)) AS busy_dur,
     sum(iif(complete, wait_dur, 0)) AS wait_dur,
     -- What was lost may have been any thread's.
     sum(NOT complete)
-    + profinfer_lost('operator')
-    + profinfer_lost('fused')
-    + profinfer_lost('graph_begin') AS incomplete
+    + profinfer_lost(upid, 'operator')
+    + profinfer_lost(upid, 'fused')
+    + profinfer_lost(upid, 'graph_begin') AS incomplete
   FROM profinfer_operator_slice
   GROUP BY utid
 ) AS s
 JOIN thread AS t
   USING (utid)
-ORDER BY work_ms DESC;
+ORDER BY s.upid, work_ms DESC;

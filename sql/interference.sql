@@ -10,6 +10,7 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
 INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
@@ -30,6 +31,7 @@ WITH
   ),
   delays AS MATERIALIZED (
     SELECT
+      p.upid,
       p.taker_tid,
       p.taker_name,
       sum(d.dur) AS dur,
@@ -43,29 +45,59 @@ WITH
     LEFT JOIN profinfer_ubatch AS u
       USING (ubatch_id)
     WHERE d.dur > 0
-    GROUP BY p.taker_tid, p.taker_name
+    GROUP BY p.upid, p.taker_tid, p.taker_name
+  ),
+  takers AS (
+    SELECT
+      p.upid,
+      p.taker_name,
+      p.taker_tid,
+      p.taker_process,
+      p.is_own,
+      count() AS times,
+      sum(p.dur) AS dur,
+      max(p.dur) AS max_dur,
+      coalesce(sum(w.dur), 0) AS work,
+      coalesce(d.dur, 0) AS delay,
+      coalesce(d.operators, 0) AS operators,
+      coalesce(d.tokens, 0) AS tokens,
+      _has_barriers(p.upid) AS has_barriers
+    FROM profinfer_preemption AS p
+    LEFT JOIN work AS w
+      ON w.preemption_id = p.id
+    LEFT JOIN delays AS d
+      ON d.upid = p.upid AND d.taker_tid IS p.taker_tid AND d.taker_name IS p.taker_name
+    GROUP BY p.upid, p.taker_tid, p.taker_name
+  ),
+  ranked AS (
+    SELECT
+      *,
+      row_number() OVER (
+        PARTITION BY upid
+        ORDER BY
+          iif(has_barriers, round(delay / 1e6, 2), NULL) DESC,
+          round(dur / 1e6, 2) DESC,
+          taker_tid
+      ) AS rank
+    FROM takers
   )
 SELECT
-  coalesce(p.taker_name, '(not recorded)') AS thread,
-  p.taker_tid AS tid,
-  p.taker_process AS process,
-  p.is_own AS own,
-  count() AS times,
-  round(sum(p.dur) / 1e6, 2) AS taken_ms,
-  round(max(p.dur) / 1e6, 2) AS longest_ms,
-  iif(_has_barriers(), round(coalesce(sum(w.dur), 0) / 1e6, 2), NULL) AS in_work_ms,
-  iif(_has_barriers(), round(coalesce(d.dur, 0) / 1e6, 2), NULL) AS delay_ms,
-  iif(_has_barriers(), coalesce(d.operators, 0), NULL) AS operators,
-  iif(_has_barriers(), coalesce(d.tokens, 0), NULL) AS tokens,
-  profinfer_scheduling_doubts() AS incomplete
-FROM profinfer_preemption AS p
-LEFT JOIN work AS w
-  ON w.preemption_id = p.id
-LEFT JOIN delays AS d
-  ON d.taker_tid IS p.taker_tid AND d.taker_name IS p.taker_name
-GROUP BY p.taker_tid, p.taker_name
-ORDER BY delay_ms DESC, taken_ms DESC, tid
-LIMIT 20;
+  profinfer_process_label(upid) AS taken_from,
+  coalesce(taker_name, '(not recorded)') AS thread,
+  taker_tid AS tid,
+  taker_process AS process,
+  is_own AS own,
+  times,
+  round(dur / 1e6, 2) AS taken_ms,
+  round(max_dur / 1e6, 2) AS longest_ms,
+  iif(has_barriers, round(work / 1e6, 2), NULL) AS in_work_ms,
+  iif(has_barriers, round(delay / 1e6, 2), NULL) AS delay_ms,
+  iif(has_barriers, operators, NULL) AS operators,
+  iif(has_barriers, tokens, NULL) AS tokens,
+  profinfer_scheduling_doubts(upid) AS incomplete
+FROM ranked
+WHERE rank <= 20
+ORDER BY upid, rank;
 
 -- title: Operators that came later (the first 30)
 WITH
@@ -86,13 +118,42 @@ WITH
       sum(dur) AS dur
     FROM profinfer_delay
     GROUP BY arg_set_id, graph_id
+  ),
+  late AS (
+    SELECT
+      arg_set_id,
+      count() AS runs,
+      sum(dur) AS dur,
+      max(dur) AS max_dur
+    FROM runs
+    WHERE dur > 0
+    GROUP BY arg_set_id
+  ),
+  ranked AS (
+    SELECT
+      t.upid,
+      t.name,
+      k.op,
+      sum(r.runs) AS runs,
+      sum(r.dur) AS dur,
+      max(r.max_dur) AS max_dur,
+      row_number() OVER (
+        PARTITION BY t.upid ORDER BY round(sum(r.dur) / 1e6, 3) DESC, t.name
+      ) AS rank
+    FROM late AS r
+    JOIN _operator_kind AS k
+      USING (arg_set_id)
+    JOIN profinfer_tensor AS t
+      USING (tensor_id)
+    GROUP BY t.upid, t.name, k.op
   )
 SELECT
-  t.name,
-  k.op,
-  sum(r.runs) AS runs,
-  round(sum(r.dur) / 1e6, 3) AS delay_ms,
-  round(max(r.max_dur) / 1e6, 3) AS longest_ms,
+  profinfer_process_label(r.upid) AS process,
+  r.name,
+  r.op,
+  r.runs,
+  round(r.dur / 1e6, 3) AS delay_ms,
+  round(r.max_dur / 1e6, 3) AS longest_ms,
   (
     SELECT
       coalesce(c.taker_name, '(not recorded)')
@@ -101,29 +162,15 @@ SELECT
       USING (arg_set_id)
     JOIN profinfer_tensor AS y
       USING (tensor_id)
-    WHERE y.name = t.name AND x.op = k.op
+    WHERE y.upid = r.upid AND y.name = r.name AND x.op = r.op
     GROUP BY c.taker_name
     ORDER BY sum(c.dur) DESC, c.taker_name
     LIMIT 1
   ) AS mostly_by,
-  profinfer_scheduling_doubts() AS incomplete
-FROM (
-  SELECT
-    arg_set_id,
-    count() AS runs,
-    sum(dur) AS dur,
-    max(dur) AS max_dur
-  FROM runs
-  WHERE dur > 0
-  GROUP BY arg_set_id
-) AS r
-JOIN _operator_kind AS k
-  USING (arg_set_id)
-JOIN profinfer_tensor AS t
-  USING (tensor_id)
-GROUP BY t.name, k.op
-ORDER BY delay_ms DESC, t.name
-LIMIT 30;
+  profinfer_scheduling_doubts(r.upid) AS incomplete
+FROM ranked AS r
+WHERE r.rank <= 30
+ORDER BY r.upid, r.rank;
 
 -- outside: what the thread that decodes waited for a CPU while it was in no graph, as while it
 -- sampled. mostly_by: of the delay.
@@ -140,6 +187,7 @@ WITH
       t.tpot AS dur,
       t.ubatch_id,
       t.complete,
+      t.upid,
       u.utid
     FROM profinfer_token AS t
     JOIN profinfer_ubatch AS u
@@ -201,7 +249,7 @@ WITH
     SELECT
       s.*,
       iif(
-        _has_barriers(),
+        _has_barriers(s.upid),
         coalesce((SELECT sum(c.dur) FROM causes AS c WHERE c.ubatch_id = s.ubatch_id), 0),
         NULL
       ) AS delay,
@@ -211,8 +259,18 @@ WITH
       USING (id)
     LEFT JOIN inside AS i
       ON i.ubatch_id = s.ubatch_id
+  ),
+  ranked AS (
+    SELECT
+      *,
+      row_number() OVER (
+        PARTITION BY upid ORDER BY coalesce(delay, 0) + outside DESC, request_id, step
+      ) AS rank
+    FROM delays
+    WHERE coalesce(delay, 0) + outside > 0
   )
 SELECT
+  profinfer_process_label(d.upid) AS process,
   d.request_id AS request,
   d.step,
   d.position,
@@ -233,15 +291,15 @@ SELECT
     SELECT
       1
     FROM _scheduler_doubt AS l
-    WHERE l.first_ts <= d.ts + d.dur AND l.ts >= d.ts
+    WHERE l.upid = d.upid AND l.first_ts <= d.ts + d.dur AND l.ts >= d.ts
   ) AS complete
-FROM delays AS d
-WHERE coalesce(d.delay, 0) + d.outside > 0
-ORDER BY coalesce(d.delay, 0) + d.outside DESC, request, d.step
-LIMIT 30;
+FROM ranked AS d
+WHERE d.rank <= 30
+ORDER BY d.upid, d.rank;
 
 -- title: Threads while they computed graphs (ms)
 SELECT
+  profinfer_process_label(s.upid) AS process,
   t.tid,
   t.name AS thread,
   round(sum(iif(s.complete, s.dur, NULL)) / 1e6, 2) AS graphs_ms,
@@ -252,14 +310,15 @@ SELECT
   round(sum(iif(s.complete, s.io_dur, NULL)) / 1e6, 2) AS io_ms,
   round(sum(iif(s.complete, s.fault_dur, NULL)) / 1e6, 2) AS fault_ms,
   round(sum(iif(s.complete, s.sleep_dur, NULL)) / 1e6, 2) AS sleep_ms,
-  sum(NOT s.complete) + profinfer_scheduling_doubts() AS incomplete
+  sum(NOT s.complete) + profinfer_scheduling_doubts(s.upid) AS incomplete
 FROM profinfer_graph_scheduling AS s
 JOIN thread AS t
   USING (utid)
 GROUP BY s.utid
-ORDER BY running_ms DESC, t.tid;
+ORDER BY s.upid, running_ms DESC, t.tid;
 
 -- title: What cannot be told, and why
 SELECT
+  profinfer_process_label(upid) AS process,
   reason
 FROM profinfer_scheduling_gap;

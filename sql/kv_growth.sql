@@ -8,9 +8,11 @@
 -- with a sliding window stop growing at its end. NULL where nothing grew.
 
 INCLUDE PERFETTO MODULE profinfer.memory.kv_cache;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Attention of all layers against the context
 SELECT
+  profinfer_process_label(upid) AS process,
   part,
   tokens,
   context_from,
@@ -24,10 +26,11 @@ SELECT
   incomplete
 FROM profinfer_attention_fit
 WHERE of_all_layers
-ORDER BY part;
+ORDER BY upid, part;
 
 -- title: Attention by layer against the context
 SELECT
+  profinfer_process_label(upid) AS process,
   part,
   layer,
   tokens,
@@ -40,4 +43,4 @@ SELECT
   incomplete
 FROM profinfer_attention_fit
 WHERE NOT of_all_layers
-ORDER BY part, layer;
+ORDER BY upid, part, layer;

@@ -14,11 +14,13 @@ INCLUDE PERFETTO MODULE profinfer.memory.paging;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.traffic;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Memory by operator (the first 40 by expected bytes)
 WITH
   runs AS MATERIALIZED (
     SELECT
+      upid,
       arg_set_id,
       name,
       sum(complete) AS runs,
@@ -29,21 +31,23 @@ WITH
   ),
   faults AS MATERIALIZED (
     SELECT
+      upid,
       arg_set_id,
       sum(kind = 'major') AS major,
       sum(kind = 'minor') AS minor
     FROM profinfer_fault
     WHERE arg_set_id IS NOT NULL
-    GROUP BY arg_set_id
+    GROUP BY upid, arg_set_id
   ),
   counted AS (
     SELECT
+      c.upid,
       c.arg_set_id,
       sum(iif(k.role = 'memory_read', c.estimate, NULL)) AS read,
       sum(iif(k.role = 'memory_write', c.estimate, NULL)) AS written
     FROM profinfer_operator_counter AS c
     JOIN profinfer_counter AS k
-      USING (counter_id)
+      USING (upid, counter_id)
     JOIN _operator_run AS o
       ON o.graph_id = c.graph_id AND o.arg_set_id = c.arg_set_id
     WHERE o.complete AND k.role IN ('memory_read', 'memory_write')
@@ -53,58 +57,83 @@ WITH
   ),
   measured AS MATERIALIZED (
     SELECT
+      upid,
       arg_set_id,
       count() AS runs,
       sum(read) AS read,
       sum(written) AS written
     FROM counted
-    GROUP BY arg_set_id
+    GROUP BY upid, arg_set_id
   ),
   reads AS MATERIALIZED (
     SELECT
+      upid,
       arg_set_id,
       sum(bytes) AS bytes
     FROM profinfer_file_read
     WHERE arg_set_id IS NOT NULL
-    GROUP BY arg_set_id
+    GROUP BY upid, arg_set_id
+  ),
+  ranked AS (
+    SELECT
+      r.upid,
+      r.name,
+      k.op,
+      k.layer,
+      sum(r.runs) AS runs,
+      sum(r.dur) AS dur,
+      sum(r.incomplete) AS incomplete,
+      sum(r.runs * t.weight_bytes) AS weights,
+      sum(r.runs * (t.read_bytes + t.written_bytes)) AS expected,
+      sum(m.runs) AS measured_runs,
+      sum(m.read) AS measured_read,
+      sum(m.written) AS measured_written,
+      sum(m.runs * t.read_bytes) AS to_read,
+      sum(f.major) AS major,
+      sum(f.minor) AS minor,
+      sum(d.bytes) AS storage,
+      row_number() OVER (
+        PARTITION BY r.upid
+        ORDER BY round(sum(r.runs * (t.read_bytes + t.written_bytes)) / 1e6, 2) DESC, r.name
+      ) AS rank
+    FROM runs AS r
+    LEFT JOIN _operator_kind AS k
+      ON k.arg_set_id = r.arg_set_id
+    LEFT JOIN profinfer_operator_traffic AS t
+      ON t.arg_set_id = r.arg_set_id
+    LEFT JOIN measured AS m
+      ON m.arg_set_id = r.arg_set_id AND m.upid = r.upid
+    LEFT JOIN faults AS f
+      ON f.arg_set_id = r.arg_set_id AND f.upid = r.upid
+    LEFT JOIN reads AS d
+      ON d.arg_set_id = r.arg_set_id AND d.upid = r.upid
+    GROUP BY r.upid, r.name, k.op
   )
 SELECT
-  r.name,
-  k.op,
-  k.layer,
-  sum(r.runs) AS runs,
-  round(sum(r.runs * t.weight_bytes) / 1e6, 2) AS weights_mb,
-  round(sum(r.runs * (t.read_bytes + t.written_bytes)) / 1e6, 2) AS expected_mb,
-  round(
-    1.0 * sum(r.runs * (t.read_bytes + t.written_bytes)) / nullif(sum(r.dur), 0), 2
-  ) AS gb_per_s,
-  sum(m.runs) AS measured_runs,
-  round(sum(m.read) / 1e6, 2) AS measured_read_mb,
-  round(sum(m.written) / 1e6, 2) AS measured_written_mb,
-  round(100.0 * sum(m.read) / nullif(sum(m.runs * t.read_bytes), 0), 1) AS measured_percent,
-  iif(profinfer_was_asked('faults'), coalesce(sum(f.major), 0), NULL) AS major_faults,
-  iif(profinfer_was_asked('faults'), coalesce(sum(f.minor), 0), NULL) AS minor_faults,
+  profinfer_process_label(upid) AS process,
+  name,
+  op,
+  layer,
+  runs,
+  round(weights / 1e6, 2) AS weights_mb,
+  round(expected / 1e6, 2) AS expected_mb,
+  round(1.0 * expected / nullif(dur, 0), 2) AS gb_per_s,
+  measured_runs,
+  round(measured_read / 1e6, 2) AS measured_read_mb,
+  round(measured_written / 1e6, 2) AS measured_written_mb,
+  round(100.0 * measured_read / nullif(to_read, 0), 1) AS measured_percent,
+  iif(profinfer_was_asked(upid, 'faults'), coalesce(major, 0), NULL) AS major_faults,
+  iif(profinfer_was_asked(upid, 'faults'), coalesce(minor, 0), NULL) AS minor_faults,
   iif(
-    profinfer_was_asked('block_io'), round(coalesce(sum(d.bytes), 0) / 1e6, 2), NULL
+    profinfer_was_asked(upid, 'block_io'), round(coalesce(storage, 0) / 1e6, 2), NULL
   ) AS storage_mb,
-  sum(r.incomplete)
-  + profinfer_unknown_graphs()
-  + profinfer_lost('tensor')
-  + profinfer_lost('node')
-  + profinfer_lost('structure')
-  + profinfer_lost('fault')
-  + profinfer_lost('file_read') AS incomplete
-FROM runs AS r
-LEFT JOIN _operator_kind AS k
-  USING (arg_set_id)
-LEFT JOIN profinfer_operator_traffic AS t
-  USING (arg_set_id)
-LEFT JOIN measured AS m
-  USING (arg_set_id)
-LEFT JOIN faults AS f
-  USING (arg_set_id)
-LEFT JOIN reads AS d
-  USING (arg_set_id)
-GROUP BY r.name, k.op
-ORDER BY expected_mb DESC, r.name
-LIMIT 40;
+  incomplete
+  + profinfer_unknown_graphs(upid)
+  + profinfer_lost(upid, 'tensor')
+  + profinfer_lost(upid, 'node')
+  + profinfer_lost(upid, 'structure')
+  + profinfer_lost(upid, 'fault')
+  + profinfer_lost(upid, 'file_read') AS incomplete
+FROM ranked
+WHERE rank <= 40
+ORDER BY upid, rank;

@@ -5,101 +5,162 @@
 -- untouched_bytes (with --faults) are those read during operators in whose neighbourhood of 64 KiB
 -- no fault followed: wasted, as far as faults show it.
 
+INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.memory.files;
 INCLUDE PERFETTO MODULE profinfer.memory.paging;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
-INCLUDE PERFETTO MODULE profinfer.recording.metadata;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Bytes read (no numbers: not recorded, see --block-io)
+WITH
+  asked AS (
+    SELECT
+      upid,
+      profinfer_was_asked(upid, 'block_io') AS reads,
+      profinfer_was_asked(upid, 'faults') AS faults
+    FROM _recorded_process
+  )
 SELECT
-  iif(profinfer_was_asked('block_io'), coalesce(sum(r.bytes), 0), NULL) AS read_bytes,
-  iif(profinfer_was_asked('block_io'), coalesce(sum(iif(m.file IS NULL, 0, r.bytes)), 0), NULL) AS of_models,
+  profinfer_process_label(p.upid) AS process,
+  iif(p.reads, coalesce(sum(r.bytes), 0), NULL) AS read_bytes,
+  iif(p.reads, coalesce(sum(iif(m.file IS NULL, 0, r.bytes)), 0), NULL) AS of_models,
+  iif(p.reads, coalesce(sum(iif(r.operator_slice_id IS NULL, 0, r.bytes)), 0), NULL) AS in_operators,
   iif(
-    profinfer_was_asked('block_io'),
-    coalesce(sum(iif(r.operator_slice_id IS NULL, 0, r.bytes)), 0),
-    NULL
-  ) AS in_operators,
-  iif(
-    profinfer_was_asked('block_io') AND profinfer_was_asked('faults'),
+    p.reads AND p.faults,
     (
       SELECT
-        coalesce(sum(bytes), 0)
-      FROM _untouched_part
+        coalesce(sum(u.bytes), 0)
+      FROM _untouched_part AS u
+      JOIN profinfer_file_read AS f
+        ON f.id = u.file_read_id
+      WHERE f.upid = p.upid
     ),
     NULL
   ) AS untouched_bytes,
-  profinfer_kernel_count('read_bytes') AS kernel_count,
-  profinfer_doubtful_memory() + profinfer_lost('file_read') + profinfer_lost('fault') AS incomplete
-FROM profinfer_file_read AS r
+  profinfer_kernel_count(p.upid, 'read_bytes') AS kernel_count,
+  profinfer_doubtful_memory(p.upid)
+  + profinfer_lost(p.upid, 'file_read')
+  + profinfer_lost(p.upid, 'fault') AS incomplete
+FROM asked AS p
+LEFT JOIN profinfer_file_read AS r
+  USING (upid)
 LEFT JOIN profinfer_model AS m
-  USING (file)
-HAVING
-  EXISTS (
-    SELECT
-      1
-    FROM profinfer_recording
-  );
+  ON m.file = r.file
+GROUP BY p.upid
+ORDER BY p.upid;
 
 -- title: Bytes read by tensor (the first 60)
+WITH
+  ranked AS (
+    SELECT
+      r.upid,
+      t.name,
+      t.layer,
+      t.type,
+      t.bytes,
+      sum(r.bytes) AS read_bytes,
+      sum(iif(r.arg_set_id IS NULL, 0, r.bytes)) AS in_operators,
+      sum(r.untouched_bytes) AS untouched_bytes,
+      row_number() OVER (PARTITION BY r.upid ORDER BY sum(r.bytes) DESC, t.name) AS rank
+    FROM profinfer_model_read AS r
+    JOIN profinfer_model_tensor AS t
+      USING (model_tensor_id)
+    GROUP BY r.upid, r.model_tensor_id
+  )
 SELECT
-  t.name AS tensor,
-  t.layer,
-  t.type,
-  t.bytes,
-  sum(r.bytes) AS read_bytes,
-  round(1.0 * sum(r.bytes) / t.bytes, 2) AS times_read,
-  sum(iif(r.arg_set_id IS NULL, 0, r.bytes)) AS in_operators,
-  sum(r.untouched_bytes) AS untouched_bytes,
-  profinfer_doubtful_memory() + profinfer_lost('file_read') + profinfer_lost('fault') AS incomplete
-FROM profinfer_model_read AS r
-JOIN profinfer_model_tensor AS t
-  USING (model_tensor_id)
-GROUP BY r.model_tensor_id
-ORDER BY read_bytes DESC, tensor
-LIMIT 60;
+  profinfer_process_label(upid) AS process,
+  name AS tensor,
+  layer,
+  type,
+  bytes,
+  read_bytes,
+  round(1.0 * read_bytes / bytes, 2) AS times_read,
+  in_operators,
+  untouched_bytes,
+  profinfer_doubtful_memory(upid)
+  + profinfer_lost(upid, 'file_read')
+  + profinfer_lost(upid, 'fault') AS incomplete
+FROM ranked
+WHERE rank <= 60
+ORDER BY upid, rank;
 
 -- title: Bytes read by expert, during operators (the first 60)
+WITH
+  ranked AS (
+    SELECT
+      r.upid,
+      t.layer,
+      r.expert,
+      sum(r.bytes) AS read_bytes,
+      min(e.bytes) AS bytes,
+      count(DISTINCT r.graph_id) AS graphs,
+      sum(r.untouched_bytes) AS untouched_bytes,
+      row_number() OVER (
+        PARTITION BY r.upid ORDER BY sum(r.bytes) DESC, t.layer, r.expert
+      ) AS rank
+    FROM profinfer_model_read AS r
+    JOIN profinfer_model_tensor AS t
+      USING (model_tensor_id)
+    JOIN (
+      SELECT
+        file,
+        layer,
+        sum(expert_bytes) AS bytes
+      FROM profinfer_model_tensor
+      WHERE experts IS NOT NULL
+      GROUP BY file, layer
+    ) AS e
+      ON e.file = t.file AND e.layer IS t.layer
+    WHERE r.expert IS NOT NULL AND r.arg_set_id IS NOT NULL
+    GROUP BY r.upid, t.file, t.layer, r.expert
+  )
 SELECT
-  t.layer,
-  r.expert,
-  sum(r.bytes) AS read_bytes,
-  round(1.0 * sum(r.bytes) / min(e.bytes), 2) AS times_read,
-  count(DISTINCT r.graph_id) AS graphs,
-  sum(r.untouched_bytes) AS untouched_bytes,
-  profinfer_doubtful_memory() + profinfer_lost('file_read') + profinfer_lost('fault') AS incomplete
-FROM profinfer_model_read AS r
-JOIN profinfer_model_tensor AS t
-  USING (model_tensor_id)
-JOIN (
-  SELECT
-    file,
-    layer,
-    sum(expert_bytes) AS bytes
-  FROM profinfer_model_tensor
-  WHERE experts IS NOT NULL
-  GROUP BY file, layer
-) AS e
-  ON e.file = t.file AND e.layer IS t.layer
-WHERE r.expert IS NOT NULL AND r.arg_set_id IS NOT NULL
-GROUP BY t.file, t.layer, r.expert
-ORDER BY read_bytes DESC, t.layer, r.expert
-LIMIT 60;
+  profinfer_process_label(upid) AS process,
+  layer,
+  expert,
+  read_bytes,
+  round(1.0 * read_bytes / bytes, 2) AS times_read,
+  graphs,
+  untouched_bytes,
+  profinfer_doubtful_memory(upid)
+  + profinfer_lost(upid, 'file_read')
+  + profinfer_lost(upid, 'fault') AS incomplete
+FROM ranked
+WHERE rank <= 60
+ORDER BY upid, rank;
 
 -- title: Bytes read by file (the first 20)
+WITH
+  ranked AS (
+    SELECT
+      upid,
+      name,
+      sum(bytes) AS read_bytes,
+      sum(iif(operator_slice_id IS NULL, 0, bytes)) AS in_operators,
+      row_number() OVER (PARTITION BY upid ORDER BY sum(bytes) DESC, name) AS rank
+    FROM (
+      SELECT
+        r.*,
+        coalesce(f.path, printf('device %d inode %d', f.device, f.inode)) AS name
+      FROM profinfer_file_read AS r
+      JOIN profinfer_file AS f
+        USING (file)
+    )
+    GROUP BY upid, file
+  )
 SELECT
-  coalesce(f.path, printf('device %d inode %d', f.device, f.inode)) AS file,
-  sum(r.bytes) AS read_bytes,
-  sum(iif(r.operator_slice_id IS NULL, 0, r.bytes)) AS in_operators,
-  profinfer_doubtful_memory() + profinfer_lost('file_read') AS incomplete
-FROM profinfer_file_read AS r
-JOIN profinfer_file AS f
-  USING (file)
-GROUP BY r.file
-ORDER BY read_bytes DESC, file
-LIMIT 20;
+  profinfer_process_label(upid) AS process,
+  name AS file,
+  read_bytes,
+  in_operators,
+  profinfer_doubtful_memory(upid) + profinfer_lost(upid, 'file_read') AS incomplete
+FROM ranked
+WHERE rank <= 20
+ORDER BY upid, rank;
 
 -- title: Models whose reads cannot be told (none when empty)
 SELECT
+  profinfer_process_label(upid) AS process,
   path,
   iif(
     overlaid,

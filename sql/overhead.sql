@@ -3,6 +3,7 @@
 -- recorders; without the end of the recording the handlers' run time and the exact hits are
 -- missing). Hits at graphs and micro-batches, a few per token, are in the first and last table only.
 
+INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
@@ -10,10 +11,12 @@ INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.metadata;
 INCLUDE PERFETTO MODULE profinfer.recording.overhead;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: Hits of each handler (ns per hit; hits are exact, even where records were lost)
 SELECT
+  profinfer_process_label(upid) AS process,
   handler,
   symbol,
   via,
@@ -24,7 +27,7 @@ SELECT
   round(hit_ns, 1) AS hit_ns,
   round(total_ns / 1e6, 2) AS total_ms
 FROM profinfer_handler
-ORDER BY total_ns DESC, handler;
+ORDER BY upid, total_ns DESC, handler;
 
 -- The threads carry their hits at the same time, so that a step becomes longer by what one of
 -- them carries: the mean over the threads of a graph. Without the recording a step would have
@@ -38,6 +41,7 @@ ORDER BY total_ns DESC, handler;
 WITH
   graphs AS (
     SELECT
+      upid,
       ubatch_id,
       1.0 * sum(operators + fused + barriers) / count() AS hits,
       1.0 * sum(trap_dur) / count() AS trap_dur,
@@ -49,6 +53,7 @@ WITH
   ),
   costs AS (
     SELECT
+      upid,
       ubatch_id,
       sum(hits) AS hits,
       sum(trap_dur) AS trap_dur,
@@ -56,7 +61,7 @@ WITH
       max(threads) AS threads,
       min(complete) AS complete
     FROM graphs
-    GROUP BY ubatch_id
+    GROUP BY upid, ubatch_id
   ),
   -- Several sequences may be decoded in one step.
   steps AS (
@@ -73,6 +78,7 @@ WITH
   ),
   totals AS (
     SELECT
+      c.upid,
       sum(s.complete AND c.complete) AS steps,
       1.0 * sum(iif(s.complete AND c.complete, s.tokens, NULL)) AS tokens,
       max(c.threads) AS threads,
@@ -81,24 +87,28 @@ WITH
       sum(iif(s.complete AND c.complete, c.trap_dur, NULL)) AS trap_dur,
       sum(iif(s.complete AND c.complete, c.handler_dur, NULL)) AS handler_dur,
       sum(NOT (s.complete AND c.complete))
-      + profinfer_unknown_graphs()
-      + profinfer_doubtful_phases()
-      + profinfer_lost('ubatch_begin') AS incomplete
+      + profinfer_unknown_graphs(c.upid)
+      + profinfer_doubtful_phases(c.upid)
+      + profinfer_lost(c.upid, 'ubatch_begin') AS incomplete
     FROM steps AS s
     JOIN costs AS c
       USING (ubatch_id)
-    HAVING count() > 0
+    GROUP BY c.upid
   ),
   recorder AS (
     SELECT
+      upid,
       1e9 * min(
         CAST(max(iif(key = 'recorder_cpu_s', nullif(value, 'none'), NULL)) AS REAL),
         CAST(max(iif(key = 'threads_waited_s', nullif(value, 'none'), NULL)) AS REAL)
       )
       / nullif(CAST(max(iif(key = 'drained', value, NULL)) AS INTEGER), 0) AS ns_per_record
     FROM profinfer_recording
+    WHERE upid IN (SELECT upid FROM _recorded_process WHERE recordings = 1)
+    GROUP BY upid
   )
 SELECT
+  profinfer_process_label(upid) AS process,
   steps,
   threads,
   round(hits / tokens, 1) AS hits,
@@ -114,11 +124,14 @@ FROM (
     t.*,
     t.hits * t.threads * r.ns_per_record AS displaced_dur
   FROM totals AS t
-  CROSS JOIN recorder AS r
-);
+  LEFT JOIN recorder AS r
+    USING (upid)
+)
+ORDER BY upid;
 
 -- title: Overhead by thread while decoding (ms in all)
 SELECT
+  profinfer_process_label(s.upid) AS process,
   t.tid,
   t.name AS thread,
   s.graphs,
@@ -129,6 +142,7 @@ SELECT
   s.incomplete
 FROM (
   SELECT
+    o.upid,
     o.utid,
     sum(o.complete) AS graphs,
     sum(iif(o.complete, o.operators + o.fused + o.barriers, 0)) AS hits,
@@ -136,10 +150,10 @@ FROM (
     sum(iif(o.complete, o.handler_dur, NULL)) AS handler_dur,
     sum(iif(o.complete, o.dur, NULL)) AS dur,
     sum(NOT o.complete)
-    + profinfer_unknown_graphs()
-    + profinfer_doubtful_phases()
-    + profinfer_lost('operator')
-    + profinfer_lost('fused') AS incomplete
+    + profinfer_unknown_graphs(o.upid)
+    + profinfer_doubtful_phases(o.upid)
+    + profinfer_lost(o.upid, 'operator')
+    + profinfer_lost(o.upid, 'fused') AS incomplete
   FROM profinfer_overhead AS o
   JOIN profinfer_ubatch AS u
     USING (ubatch_id)
@@ -148,12 +162,13 @@ FROM (
 ) AS s
 JOIN thread AS t
   USING (utid)
-ORDER BY s.dur DESC, t.tid;
+ORDER BY s.upid, s.dur DESC, t.tid;
 
 -- title: Overhead in the work of operators while decoding (the first 30 by share)
 WITH
   runs AS MATERIALIZED (
     SELECT
+      r.upid,
       r.arg_set_id,
       r.name,
       sum(r.complete) AS runs,
@@ -171,30 +186,53 @@ WITH
       WHERE u.phase = 'decode'
     )
     GROUP BY r.arg_set_id
+  ),
+  summed AS (
+    SELECT
+      r.upid,
+      r.name,
+      k.op,
+      sum(r.runs) AS runs,
+      round(sum(r.slices * (1 + c.inside)) / nullif(sum(r.slices), 0), 2) AS hits_per_run,
+      round(sum(r.slices * c.hits_ns) / 1e6, 3) AS overhead_ms,
+      round(sum(r.busy_dur) / 1e6, 3) AS work_ms,
+      round(100.0 * sum(r.slices * c.hits_ns) / nullif(sum(r.busy_dur), 0), 1) AS percent,
+      sum(r.incomplete) AS incomplete
+    FROM runs AS r
+    JOIN profinfer_operator_cost AS c
+      ON c.arg_set_id = r.arg_set_id AND c.upid = r.upid
+    LEFT JOIN _operator_kind AS k
+      ON k.arg_set_id = r.arg_set_id
+    GROUP BY r.upid, r.name, k.op
+  ),
+  ranked AS (
+    SELECT
+      *,
+      row_number() OVER (
+        PARTITION BY upid ORDER BY percent DESC, overhead_ms DESC, name
+      ) AS rank
+    FROM summed
   )
 SELECT
-  r.name,
-  k.op,
-  sum(r.runs) AS runs,
-  round(sum(r.slices * (1 + c.inside)) / nullif(sum(r.slices), 0), 2) AS hits_per_run,
-  round(sum(r.slices * c.hits_ns) / 1e6, 3) AS overhead_ms,
-  round(sum(r.busy_dur) / 1e6, 3) AS work_ms,
-  round(100.0 * sum(r.slices * c.hits_ns) / nullif(sum(r.busy_dur), 0), 1) AS percent,
-  sum(r.incomplete) + profinfer_unknown_graphs() + profinfer_doubtful_phases() AS incomplete
-FROM runs AS r
-JOIN profinfer_operator_cost AS c
-  USING (arg_set_id)
-LEFT JOIN _operator_kind AS k
-  USING (arg_set_id)
-GROUP BY r.name, k.op
-ORDER BY percent DESC, overhead_ms DESC, r.name
-LIMIT 30;
+  profinfer_process_label(upid) AS process,
+  name,
+  op,
+  runs,
+  hits_per_run,
+  overhead_ms,
+  work_ms,
+  percent,
+  incomplete + profinfer_unknown_graphs(upid) + profinfer_doubtful_phases(upid) AS incomplete
+FROM ranked
+WHERE rank <= 30
+ORDER BY upid, rank;
 
 -- Beside the probes in the engine: the scheduler's tracepoints, page faults and reads. They run for
 -- every process, and only a part of that delays the engine. cpu_percent: of one CPU.
 
 -- title: Programs at the kernel's own events (all processes and CPUs)
 SELECT
+  profinfer_process_label(p.upid) AS process,
   program,
   event,
   runs,
@@ -205,12 +243,13 @@ SELECT
     / (
       SELECT
         CAST(max(iif(key = 'seconds', value, NULL)) AS REAL)
-      FROM profinfer_recording
+      FROM profinfer_recording AS r
+      WHERE r.upid = p.upid
     ),
     3
   ) AS cpu_percent
-FROM profinfer_event_program
-ORDER BY total_ns DESC, program;
+FROM profinfer_event_program AS p
+ORDER BY p.upid, total_ns DESC, program;
 
 -- CPU load P.: the handlers' run time, of all threads, over the recording's time on the most
 -- threads that worked on one graph. The second figure leaves out what an empty handler is counted
@@ -221,6 +260,7 @@ ORDER BY total_ns DESC, program;
 
 -- title: CPU load of the handlers
 SELECT
+  profinfer_process_label(r.upid) AS process,
   r.seconds,
   r.threads,
   round(h.run_ns / 1e6, 2) AS run_ms,
@@ -228,15 +268,12 @@ SELECT
   round(100.0 * h.handler_ns / 1e9 / (r.seconds * r.threads), 3) AS over_empty_percent,
   h.left_out,
   round(100.0 * r.recorder_s / r.seconds, 2) AS recorder_percent,
-  (
-    SELECT
-      coalesce(sum(lost), 0)
-    FROM _loss_event
-  ) AS incomplete
+  _lost_records(r.upid) AS incomplete
 FROM (
   SELECT
-    round(CAST(max(iif(key = 'seconds', value, NULL)) AS REAL), 3) AS seconds,
-    CAST(max(iif(key = 'recorder_cpu_s', value, NULL)) AS REAL) AS recorder_s,
+    s.upid,
+    round(CAST(max(iif(s.key = 'seconds', s.value, NULL)) AS REAL), 3) AS seconds,
+    CAST(max(iif(s.key = 'recorder_cpu_s', s.value, NULL)) AS REAL) AS recorder_s,
     coalesce(
       (
         SELECT
@@ -246,18 +283,23 @@ FROM (
           SELECT
             graph_id
           FROM profinfer_overhead
+          WHERE upid = s.upid
         )
       ),
-      CAST(max(iif(key = 'threads', value, NULL)) AS INTEGER)
+      CAST(max(iif(s.key = 'threads', s.value, NULL)) AS INTEGER)
     ) AS threads
-  FROM profinfer_recording
-  WHERE _recordings() = 1
-  HAVING count() > 0
+  FROM profinfer_recording AS s
+  WHERE s.upid IN (SELECT upid FROM _recorded_process WHERE recordings = 1)
+  GROUP BY s.upid
 ) AS r
-CROSS JOIN (
+LEFT JOIN (
   SELECT
+    upid,
     sum(hits * run_ns) AS run_ns,
     sum(hits * handler_ns) AS handler_ns,
     sum(hits IS NULL OR (hits != 0 AND run_ns IS NULL)) AS left_out
   FROM profinfer_handler
-) AS h;
+  GROUP BY upid
+) AS h
+  USING (upid)
+ORDER BY r.upid;

@@ -12,6 +12,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
@@ -19,21 +20,24 @@ INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 WITH
   inside AS MATERIALIZED (
     SELECT
+      b.upid,
       k.op,
       sum(b.wait_dur) AS wait_dur
     FROM (
       SELECT
+        upid,
         arg_set_id,
         sum(wait_dur) AS wait_dur
       FROM profinfer_inside_barrier
       WHERE complete
-      GROUP BY arg_set_id
+      GROUP BY upid, arg_set_id
     ) AS b
     JOIN _operator_kind AS k
       USING (arg_set_id)
-    GROUP BY k.op
+    GROUP BY b.upid, k.op
   )
 SELECT
+  profinfer_process_label(t.upid) AS process,
   t.op,
   sum(t.runs) AS runs,
   round(sum(t.busy_dur) / 1e6, 2) AS work_ms,
@@ -56,37 +60,51 @@ SELECT
   sum(t.incomplete + coalesce(s.uncertain, 0)) AS incomplete
 FROM profinfer_operator_total AS t
 LEFT JOIN profinfer_operator_stall AS s
-  USING (arg_set_id)
+  ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
 LEFT JOIN inside AS i
-  USING (op)
-GROUP BY t.op
-ORDER BY sum(t.wait_dur) DESC;
+  ON i.upid = t.upid AND i.op = t.op
+GROUP BY t.upid, t.op
+ORDER BY t.upid, sum(t.wait_dur) DESC;
 
 -- title: Stalls by operator (the first 30)
+WITH
+  ranked AS (
+    SELECT
+      t.upid,
+      t.name,
+      t.op,
+      sum(t.runs) AS runs,
+      sum(t.busy_dur) AS busy_dur,
+      sum(t.wait_dur) AS wait_dur,
+      sum(t.busy_dur + t.wait_dur) AS dur,
+      sum(
+        t.imbalance_dur - coalesce(s.interference_dur + coalesce(s.fault_dur, 0) + s.blocked_dur, 0)
+      ) AS imbalance_dur,
+      sum(s.interference_dur + s.late_dur) AS interference_dur,
+      sum(t.incomplete + coalesce(s.uncertain, 0)) AS incomplete,
+      row_number() OVER (PARTITION BY t.upid ORDER BY sum(t.wait_dur) DESC) AS rank
+    FROM profinfer_operator_total AS t
+    LEFT JOIN profinfer_operator_stall AS s
+      ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
+    GROUP BY t.upid, t.name, t.op
+  )
 SELECT
-  t.name,
-  t.op,
-  sum(t.runs) AS runs,
-  round(sum(t.busy_dur) / 1e3 / nullif(sum(t.runs), 0), 1) AS mean_work_us,
-  round(sum(t.wait_dur) / 1e3 / nullif(sum(t.runs), 0), 1) AS mean_wait_us,
-  round(1.0 * sum(t.wait_dur) / nullif(sum(t.busy_dur + t.wait_dur), 0), 3) AS stall_ratio,
-  round(
-    1.0 * sum(
-      t.imbalance_dur - coalesce(s.interference_dur + coalesce(s.fault_dur, 0) + s.blocked_dur, 0)
-    ) / nullif(sum(t.wait_dur), 0), 3
-  ) AS imbalance_share,
-  round(
-    1.0 * sum(s.interference_dur + s.late_dur) / nullif(sum(t.wait_dur), 0), 3
-  ) AS interference_share,
-  sum(t.incomplete + coalesce(s.uncertain, 0)) AS incomplete
-FROM profinfer_operator_total AS t
-LEFT JOIN profinfer_operator_stall AS s
-  USING (arg_set_id)
-GROUP BY t.name, t.op
-ORDER BY sum(t.wait_dur) DESC
-LIMIT 30;
+  profinfer_process_label(upid) AS process,
+  name,
+  op,
+  runs,
+  round(busy_dur / 1e3 / nullif(runs, 0), 1) AS mean_work_us,
+  round(wait_dur / 1e3 / nullif(runs, 0), 1) AS mean_wait_us,
+  round(1.0 * wait_dur / nullif(dur, 0), 3) AS stall_ratio,
+  round(1.0 * imbalance_dur / nullif(wait_dur, 0), 3) AS imbalance_share,
+  round(1.0 * interference_dur / nullif(wait_dur, 0), 3) AS interference_share,
+  incomplete
+FROM ranked
+WHERE rank <= 30
+ORDER BY upid, rank;
 
 -- title: What cannot be told, and why
 SELECT
+  profinfer_process_label(upid) AS process,
   reason
 FROM profinfer_scheduling_gap;

@@ -5,10 +5,12 @@
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: Requests
 SELECT
+  profinfer_process_label(r.upid) AS process,
   r.request_id AS request,
   r.sequence,
   r.prompt_tokens,
@@ -31,17 +33,18 @@ LEFT JOIN (
   GROUP BY request_id
 ) AS t
   USING (request_id)
-ORDER BY request;
+ORDER BY r.upid, request;
 
 -- title: Time by phase
 SELECT
+  profinfer_process_label(u.upid) AS process,
   u.phase,
   count() AS ubatches,
   sum(u.tokens) AS tokens,
   round(sum(u.dur) / 1e6, 2) AS ubatch_ms,
   round(sum(g.dur) / 1e6, 2) AS graphs_ms,
   sum(g.graphs) AS graphs,
-  sum(NOT u.complete) + profinfer_lost('ubatch_begin') + profinfer_lost('tokens') AS incomplete
+  sum(NOT u.complete) + profinfer_lost(u.upid, 'ubatch_begin') + profinfer_lost(u.upid, 'tokens') AS incomplete
 FROM profinfer_ubatch AS u
 LEFT JOIN (
   SELECT
@@ -52,28 +55,59 @@ LEFT JOIN (
   GROUP BY ubatch_id
 ) AS g
   USING (ubatch_id)
-GROUP BY u.phase
-ORDER BY ubatch_ms DESC;
+GROUP BY u.upid, u.phase
+ORDER BY u.upid, ubatch_ms DESC;
 
 -- title: Time by op (work summed over threads; incomplete operators are not in it)
 SELECT
+  profinfer_process_label(upid) AS process,
   op,
   sum(runs) AS runs,
   round(sum(busy_dur) / 1e6, 2) AS work_ms,
-  round(100.0 * sum(busy_dur) / sum(sum(busy_dur)) OVER (), 1) AS percent,
+  round(100.0 * sum(busy_dur) / sum(sum(busy_dur)) OVER (PARTITION BY upid), 1) AS percent,
   round(sum(wait_dur) / 1e6, 2) AS barrier_wait_ms,
   sum(incomplete) AS incomplete
 FROM profinfer_operator_total
-GROUP BY op
-ORDER BY sum(busy_dur) DESC;
+GROUP BY upid, op
+ORDER BY upid, sum(busy_dur) DESC;
 
 -- title: Losses (none when empty)
 SELECT
+  profinfer_process_label(upid) AS process,
   kind,
   cpu,
   sum(lost) AS lost,
   count() AS gaps,
   round(sum(ts - first_ts) / 1e6, 2) AS gaps_ms
 FROM profinfer_loss
-GROUP BY kind, cpu
-ORDER BY lost DESC;
+GROUP BY upid, kind, cpu
+ORDER BY upid, lost DESC;
+
+-- title: Processes
+SELECT
+  label AS process,
+  pid,
+  engine,
+  levels,
+  left_out,
+  graphs,
+  profinfer_lost(upid, 'graph_begin') AS incomplete,
+  note,
+  cgroup,
+  container_id,
+  unit
+FROM profinfer_process
+UNION ALL
+SELECT
+  label AS process,
+  pid,
+  NULL AS engine,
+  NULL AS levels,
+  NULL AS left_out,
+  0 AS graphs,
+  0 AS incomplete,
+  note,
+  NULL AS cgroup,
+  NULL AS container_id,
+  NULL AS unit
+FROM profinfer_idle_process;

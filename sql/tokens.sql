@@ -3,10 +3,12 @@
 -- detokenising, preparing the next batch. `complete` is 0 where records may have been lost.
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: Decoding steps
 SELECT
+  profinfer_process_label(t.upid) AS process,
   t.request_id AS request,
   t.step,
   t.position,
@@ -24,4 +26,4 @@ LEFT JOIN (
   GROUP BY ubatch_id
 ) AS g
   USING (ubatch_id)
-ORDER BY t.request_id, t.step;
+ORDER BY t.upid, t.request_id, t.step;

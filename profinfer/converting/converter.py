@@ -117,7 +117,7 @@ class Converter:
         )
         self._memory = MemoryEvents(writer, self._lanes, int(start["page_size"]))
         self._sequences = Sequences(self._lanes, writer)
-        unknown = (writer.name(_UNKNOWN), writer.string(_UNKNOWN))
+        unknown = (writer.name(_UNKNOWN), writer.string(f"{_UNKNOWN}  #0"))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
         self._counters = CounterTracks(
             writer, self._lanes, self._timeline.threads, start.get("counters", NOTHING_COUNTED)

@@ -93,7 +93,8 @@ class Numbering:
                 if total:
                     self.inputs[member.name].shifts[sequence] = dict(total)
                 for kind, largest in recording.numbers.items():
-                    total[kind] = total.get(kind, 0) + largest
+                    # One more: operators of unknown graphs are described as those of tensor 0.
+                    total[kind] = total.get(kind, 0) + largest + 1
 
 
 def _like(uuid: int, taken: set[int]) -> int:

@@ -1,7 +1,7 @@
 """ProfInfer's own recordings inside traces: what identifies one, and its numbers made unique.
 
-Graphs, ubatches, structures and tensors are numbered from 1 in every recording, and SQL joins by
-these numbers: those of a second recording in the same trace are shifted past the first's.
+Graphs, ubatches, structures, tensors and files are numbered from 1 in every recording, and SQL
+joins by these numbers: those of a second recording in the same trace are shifted past the first's.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _MARK = dict(enumerate(ANNOTATIONS[:3], _TENSOR))
 _NUMBERED = {
     "graph_id": "graph", "structure_id": "structure", "ubatch_id": "ubatch", "tensor_id": "tensor",
     "fused_tensor_id": "tensor", "view_src": "tensor", "src": "tensor", "nodes": "tensor",
+    "file": "file",
 }  # fmt: skip
 _ID = re.compile(rb"(?<=  #)\d+$")
 """At the end of a tensor's description."""
@@ -32,7 +33,7 @@ _ANNOTATIONS, _TRACK_UUID = 4, 11  # TrackEvent
 _ANNOTATION_NAME = 0x08  # tag of DebugAnnotation.name_iid
 
 Shifts = Mapping[str, int]
-"""What to add to the numbers of graphs, structures, ubatches and tensors."""
+"""What to add to the numbers of graphs, structures, ubatches, tensors and files."""
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Recording:
 
     annotations: dict[int, str] = field(default_factory=dict)
     events: dict[int, str] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=lambda: {"tensor": 0})
     """The largest number of each kind."""
     start: int = 0
     """BOOTTIME ns; `end` is None where the end of the recording is missing."""

@@ -32,6 +32,8 @@ _TOKEN = re.compile(
 )
 _TITLE = re.compile(r"--\s*title:\s*(.*\S)", re.IGNORECASE)
 
+_PROCESS = ("process", "taken_from")
+"""The first column of a ready query's table: NULL where only one process was recorded."""
 _MIN_TEXT_WIDTH = 12
 _MAX_DECIMALS = 6
 
@@ -159,8 +161,19 @@ def run(session: Session, sql: str) -> list[Table]:
     for statement in statements:
         result = session.query(statement.text, at=(statement.line, statement.column))
         if statement.returns_rows:
-            tables.append(Table(statement.title, result.columns, result.rows()))
+            table = Table(statement.title, result.columns, result.rows())
+            tables.append(_without_process(table) if statement.title else table)
     return tables
+
+
+def _without_process(table: Table) -> Table:
+    """The table without its first column where that tells processes apart and there is one only."""
+    is_needed = table.columns[0] not in _PROCESS or any(row[0] is not None for row in table.rows)
+    return (
+        table
+        if is_needed
+        else Table(table.title, table.columns[1:], [row[1:] for row in table.rows])
+    )
 
 
 def recording_warnings(session: Session) -> list[tuple[str, str]]:

@@ -1,6 +1,82 @@
 -- What ProfInfer writes into a trace, as tables. This module alone knows how slices, tracks and
 -- arguments are laid out; every other module includes upward from it.
 
+-- What the recorder says of the recording, one argument per row.
+CREATE PERFETTO TABLE _recording_arg(
+  -- Start or end of the recording.
+  ts TIMESTAMP,
+  -- Either recording started or recording ended.
+  event STRING,
+  -- Argument, such as config.level.
+  key STRING,
+  -- Its value as text.
+  value STRING,
+  -- The process that was recorded.
+  upid JOINID(process.id)
+) AS
+SELECT
+  s.ts,
+  s.name AS event,
+  substr(a.key, 7) AS key,
+  coalesce(a.string_value, cast_string!(a.int_value), cast_string!(a.real_value)) AS value,
+  t.upid
+FROM slice AS s
+JOIN args AS a
+  USING (arg_set_id)
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'recording' AND a.flat_key GLOB 'debug.*'
+ORDER BY s.ts;
+
+-- Processes that were recorded. Several where traces were merged.
+CREATE PERFETTO TABLE _recorded_process(
+  -- Process.
+  upid JOINID(process.id),
+  -- Machine, NULL for the one whose clock the trace has.
+  machine_id LONG,
+  -- Number of the process, in order of its recording's start, from 1.
+  number LONG,
+  -- Start of the first of its recordings.
+  ts TIMESTAMP,
+  -- End of the last one, or the end of the trace where that is missing.
+  end_ts TIMESTAMP,
+  -- How many recordings of it there are, one after another.
+  recordings LONG,
+  -- Whether barriers were recorded, in each of them: slices do not tell which one they are of.
+  has_barriers BOOL
+) AS
+SELECT
+  a.upid,
+  p.machine_id,
+  row_number() OVER (ORDER BY min(a.ts), a.upid) AS number,
+  min(a.ts) AS ts,
+  iif(
+    max(iif(a.event = 'recording started', a.ts, NULL))
+    > coalesce(max(iif(a.event = 'recording ended', a.ts, NULL)), 0),
+    trace_end(),
+    max(a.ts)
+  ) AS end_ts,
+  count(DISTINCT iif(a.event = 'recording started', a.ts, NULL)) AS recordings,
+  count(DISTINCT iif(a.key GLOB 'plan.probes*.handler' AND a.value = 'on_barrier', a.ts, NULL))
+  = count(DISTINCT iif(a.event = 'recording started', a.ts, NULL)) AS has_barriers
+FROM _recording_arg AS a
+JOIN process AS p
+  USING (upid)
+GROUP BY a.upid
+ORDER BY a.upid;
+
+-- Whether barriers were recorded in a process.
+CREATE PERFETTO FUNCTION _has_barriers(
+  -- Process.
+  upid JOINID(process.id)
+)
+-- True when they were, and where nothing is known of its recording.
+RETURNS BOOL AS
+SELECT
+  coalesce(min(has_barriers), TRUE)
+FROM _recorded_process
+WHERE upid = $upid;
+
 -- Micro-batches (process_ubatch calls).
 CREATE PERFETTO TABLE _ubatch_event(
   -- Slice id.
@@ -20,7 +96,9 @@ CREATE PERFETTO TABLE _ubatch_event(
   -- Different sequences in it.
   sequences LONG,
   -- Address of its llama_context.
-  context LONG
+  context LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   s.id,
@@ -31,10 +109,13 @@ SELECT
   extract_arg(s.arg_set_id, 'debug.ubatch_id') AS ubatch_id,
   extract_arg(s.arg_set_id, 'debug.tokens') AS tokens,
   extract_arg(s.arg_set_id, 'debug.sequences') AS sequences,
-  extract_arg(s.arg_set_id, 'debug.context') AS context
+  extract_arg(s.arg_set_id, 'debug.context') AS context,
+  h.upid
 FROM slice AS s
 JOIN thread_track AS t
   ON s.track_id = t.id
+JOIN thread AS h
+  USING (utid)
 WHERE s.category = 'ubatch'
 ORDER BY s.ts;
 
@@ -59,22 +140,27 @@ CREATE PERFETTO TABLE _sequence_event(
   -- Tokens of this sequence in the micro-batch.
   tokens LONG,
   -- Tokens whose logits were asked for.
-  outputs LONG
+  outputs LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
-  id,
-  ts,
-  dur,
-  track_id,
-  name AS phase,
-  extract_arg(arg_set_id, 'debug.ubatch_id') AS ubatch_id,
-  extract_arg(arg_set_id, 'debug.sequence') AS sequence,
-  extract_arg(arg_set_id, 'debug.position') AS position,
-  extract_arg(arg_set_id, 'debug.tokens') AS tokens,
-  extract_arg(arg_set_id, 'debug.outputs') AS outputs
-FROM slice
-WHERE category = 'sequence'
-ORDER BY ts;
+  s.id,
+  s.ts,
+  s.dur,
+  s.track_id,
+  s.name AS phase,
+  extract_arg(s.arg_set_id, 'debug.ubatch_id') AS ubatch_id,
+  extract_arg(s.arg_set_id, 'debug.sequence') AS sequence,
+  extract_arg(s.arg_set_id, 'debug.position') AS position,
+  extract_arg(s.arg_set_id, 'debug.tokens') AS tokens,
+  extract_arg(s.arg_set_id, 'debug.outputs') AS outputs,
+  t.upid
+FROM slice AS s
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'sequence'
+ORDER BY s.ts;
 
 -- Graphs as threads saw them: one row for the thread that computed the graph, and one for each
 -- worker thread that had a part in it.
@@ -96,7 +182,11 @@ CREATE PERFETTO TABLE _graph_event(
   -- Structure that ran, 0 when unknown.
   structure_id LONG,
   -- Name of the backend.
-  backend STRING
+  backend STRING,
+  -- Process.
+  upid JOINID(process.id),
+  -- Whether barriers were recorded in it.
+  has_barriers BOOL
 ) AS
 SELECT
   s.id,
@@ -107,10 +197,16 @@ SELECT
   s.category = 'graph' AS is_main,
   extract_arg(s.arg_set_id, 'debug.graph_id') AS graph_id,
   extract_arg(s.arg_set_id, 'debug.structure_id') AS structure_id,
-  substr(s.name, 7) AS backend
+  substr(s.name, 7) AS backend,
+  h.upid,
+  coalesce(p.has_barriers, TRUE) AS has_barriers
 FROM slice AS s
 JOIN thread_track AS t
   ON s.track_id = t.id
+JOIN thread AS h
+  USING (utid)
+LEFT JOIN _recorded_process AS p
+  USING (upid)
 WHERE s.category IN ('graph', 'graph.worker')
 ORDER BY s.id;
 
@@ -204,7 +300,9 @@ CREATE PERFETTO TABLE _structure_arg(
   -- Value of a text.
   string_value STRING,
   -- Value of a number.
-  int_value LONG
+  int_value LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   s.id,
@@ -214,10 +312,13 @@ SELECT
   substr(a.key, 7) AS key,
   substr(a.flat_key, 7) AS flat_key,
   a.string_value,
-  a.int_value
+  a.int_value,
+  t.upid
 FROM slice AS s
 JOIN args AS a
   USING (arg_set_id)
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
 WHERE s.category GLOB 'structure.*' AND a.flat_key GLOB 'debug.*'
 ORDER BY s.id;
 
@@ -232,17 +333,22 @@ CREATE PERFETTO TABLE _loss_event(
   -- Kind of record: operator, barrier, graph_begin and so on.
   kind STRING,
   -- Records lost.
-  lost LONG
+  lost LONG,
+  -- The process whose recording lost them.
+  upid JOINID(process.id)
 ) AS
 SELECT
-  ts,
-  extract_arg(arg_set_id, 'debug.first_ts') AS first_ts,
-  extract_arg(arg_set_id, 'debug.cpu') AS cpu,
-  extract_arg(arg_set_id, 'debug.kind') AS kind,
-  extract_arg(arg_set_id, 'debug.lost') AS lost
-FROM slice
-WHERE category = 'loss'
-ORDER BY ts;
+  s.ts,
+  extract_arg(s.arg_set_id, 'debug.first_ts') AS first_ts,
+  extract_arg(s.arg_set_id, 'debug.cpu') AS cpu,
+  extract_arg(s.arg_set_id, 'debug.kind') AS kind,
+  extract_arg(s.arg_set_id, 'debug.lost') AS lost,
+  t.upid
+FROM slice AS s
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'loss'
+ORDER BY s.ts;
 
 -- Records of the scheduler that are missing, as the recorder noticed it.
 CREATE PERFETTO TABLE _scheduler_loss(
@@ -259,19 +365,24 @@ CREATE PERFETTO TABLE _scheduler_loss(
   -- Then the thread that was switched to before; NULL where records did not fit into a ring.
   left_tid LONG,
   -- And the one that was switched from after.
-  found_tid LONG
+  found_tid LONG,
+  -- The process in whose recording they are missing.
+  upid JOINID(process.id)
 ) AS
 SELECT
-  ts,
-  extract_arg(arg_set_id, 'debug.first_ts') AS first_ts,
-  extract_arg(arg_set_id, 'debug.cpu') AS cpu,
-  extract_arg(arg_set_id, 'debug.kind') AS kind,
-  extract_arg(arg_set_id, 'debug.lost') AS lost,
-  extract_arg(arg_set_id, 'debug.left_tid') AS left_tid,
-  extract_arg(arg_set_id, 'debug.found_tid') AS found_tid
-FROM slice
-WHERE category = 'loss.scheduler'
-ORDER BY ts;
+  s.ts,
+  extract_arg(s.arg_set_id, 'debug.first_ts') AS first_ts,
+  extract_arg(s.arg_set_id, 'debug.cpu') AS cpu,
+  extract_arg(s.arg_set_id, 'debug.kind') AS kind,
+  extract_arg(s.arg_set_id, 'debug.lost') AS lost,
+  extract_arg(s.arg_set_id, 'debug.left_tid') AS left_tid,
+  extract_arg(s.arg_set_id, 'debug.found_tid') AS found_tid,
+  t.upid
+FROM slice AS s
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'loss.scheduler'
+ORDER BY s.ts;
 
 -- What threads of the target were blocked in.
 CREATE PERFETTO TABLE _blocked_event(
@@ -321,28 +432,6 @@ FROM slice AS s
 JOIN thread_track AS t
   ON s.track_id = t.id
 WHERE s.category = 'taken'
-ORDER BY s.ts;
-
--- What the recorder says of the recording, one argument per row.
-CREATE PERFETTO TABLE _recording_arg(
-  -- Start or end of the recording.
-  ts TIMESTAMP,
-  -- Either recording started or recording ended.
-  event STRING,
-  -- Argument, such as config.level.
-  key STRING,
-  -- Its value as text.
-  value STRING
-) AS
-SELECT
-  s.ts,
-  s.name AS event,
-  substr(a.key, 7) AS key,
-  coalesce(a.string_value, cast_string!(a.int_value), cast_string!(a.real_value)) AS value
-FROM slice AS s
-JOIN args AS a
-  USING (arg_set_id)
-WHERE s.category = 'recording' AND a.flat_key GLOB 'debug.*'
 ORDER BY s.ts;
 
 -- Readings of the counters in the operator probes.
@@ -398,23 +487,28 @@ CREATE PERFETTO TABLE _expert_event(
   -- Whether all ids are known.
   complete BOOL,
   -- Why there are no ids, NULL where there are.
-  reason STRING
+  reason STRING,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
-  id,
-  ts,
-  arg_set_id,
-  extract_arg(arg_set_id, 'debug.graph_id') AS graph_id,
-  extract_arg(arg_set_id, 'debug.layer') AS layer,
-  extract_arg(arg_set_id, 'debug.tensor_id') AS tensor_id,
-  extract_arg(arg_set_id, 'debug.experts') AS experts,
-  extract_arg(arg_set_id, 'debug.used') AS used,
-  extract_arg(arg_set_id, 'debug.rows') AS rows,
-  coalesce(extract_arg(arg_set_id, 'debug.complete'), FALSE) AS complete,
-  extract_arg(arg_set_id, 'debug.reason') AS reason
-FROM slice
-WHERE category IN ('experts', 'experts.missing')
-ORDER BY id;
+  s.id,
+  s.ts,
+  s.arg_set_id,
+  extract_arg(s.arg_set_id, 'debug.graph_id') AS graph_id,
+  extract_arg(s.arg_set_id, 'debug.layer') AS layer,
+  extract_arg(s.arg_set_id, 'debug.tensor_id') AS tensor_id,
+  extract_arg(s.arg_set_id, 'debug.experts') AS experts,
+  extract_arg(s.arg_set_id, 'debug.used') AS used,
+  extract_arg(s.arg_set_id, 'debug.rows') AS rows,
+  coalesce(extract_arg(s.arg_set_id, 'debug.complete'), FALSE) AS complete,
+  extract_arg(s.arg_set_id, 'debug.reason') AS reason,
+  t.upid
+FROM slice AS s
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
+WHERE s.category IN ('experts', 'experts.missing')
+ORDER BY s.id;
 
 -- Experts in the events of routing, in the order of rows and ranks. A view: there can be millions.
 CREATE PERFETTO VIEW _expert_id(
@@ -458,21 +552,27 @@ CREATE PERFETTO TABLE _expert_token_arg(
   row LONG,
   -- Of tokens the sequence id, in the upper 32 bits, and the position; of outputs the number of a
   -- token whose logits are asked for.
-  value LONG
+  value LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   event AS (
     SELECT
-      arg_set_id,
-      extract_arg(arg_set_id, 'debug.ubatch_id') AS ubatch_id
-    FROM slice
-    WHERE category = 'experts.tokens'
+      s.arg_set_id,
+      extract_arg(s.arg_set_id, 'debug.ubatch_id') AS ubatch_id,
+      t.upid
+    FROM slice AS s
+    LEFT JOIN process_track AS t
+      ON s.track_id = t.id
+    WHERE s.category = 'experts.tokens'
   )
 SELECT
   e.ubatch_id,
   substr(a.flat_key, 7) AS what,
   row_number() OVER (PARTITION BY a.arg_set_id, a.flat_key ORDER BY a.id) - 1 AS row,
-  a.int_value AS value
+  a.int_value AS value,
+  e.upid
 FROM event AS e
 JOIN args AS a
   USING (arg_set_id)
@@ -496,7 +596,9 @@ CREATE PERFETTO VIEW _fault_event(
   -- Place in that file.
   offset LONG,
   -- The operator's slice during which it happened, NULL outside.
-  operator_slice_id JOINID(slice.id)
+  operator_slice_id JOINID(slice.id),
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   s.id,
@@ -511,10 +613,13 @@ SELECT
     THEN p.id
     WHEN p.category = 'barrier'
     THEN p.parent_id
-  END AS operator_slice_id
+  END AS operator_slice_id,
+  h.upid
 FROM slice AS s
 JOIN thread_track AS t
   ON s.track_id = t.id
+JOIN thread AS h
+  USING (utid)
 LEFT JOIN slice AS p
   ON p.id = s.parent_id
 WHERE s.category = 'fault';
@@ -534,7 +639,9 @@ CREATE PERFETTO VIEW _file_read_event(
   -- Length.
   bytes LONG,
   -- The operator's slice during which it happened, NULL outside.
-  operator_slice_id JOINID(slice.id)
+  operator_slice_id JOINID(slice.id),
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   s.id,
@@ -548,10 +655,13 @@ SELECT
     THEN p.id
     WHEN p.category = 'barrier'
     THEN p.parent_id
-  END AS operator_slice_id
+  END AS operator_slice_id,
+  h.upid
 FROM slice AS s
 JOIN thread_track AS t
   ON s.track_id = t.id
+JOIN thread AS h
+  USING (utid)
 LEFT JOIN slice AS p
   ON p.id = s.parent_id
 WHERE s.category = 'file_read';
@@ -569,7 +679,9 @@ CREATE PERFETTO VIEW _memory_arg(
   -- Value of a text.
   string_value STRING,
   -- Value of a number.
-  int_value LONG
+  int_value LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   s.id,
@@ -577,26 +689,11 @@ SELECT
   s.category,
   substr(a.key, 7) AS key,
   a.string_value,
-  a.int_value
+  a.int_value,
+  t.upid
 FROM slice AS s
 JOIN args AS a
   USING (arg_set_id)
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
 WHERE s.category GLOB 'memory.*' AND a.flat_key GLOB 'debug.*';
-
--- How many recordings of ProfInfer's the trace holds: several when traces were merged.
-CREATE PERFETTO FUNCTION _recordings()
--- Recordings whose beginning is there.
-RETURNS LONG AS
-SELECT
-  count()
-FROM slice
-WHERE category = 'recording' AND name = 'recording started';
-
--- Whether barriers were recorded.
-CREATE PERFETTO FUNCTION _has_barriers()
--- True when they were in every recording of the trace: slices do not tell which one they are of.
-RETURNS BOOL AS
-SELECT
-  count(DISTINCT ts) = _recordings()
-FROM _recording_arg
-WHERE key GLOB 'plan.probes*.handler' AND value = 'on_barrier';

@@ -1,5 +1,5 @@
-"""Ready queries and modules answer on a merged trace as on ours alone; several recordings in one
-trace are added up, and flagged."""
+"""Ready queries and modules answer on a merged trace as on ours alone; of several recordings in one
+trace each has its rows (test_processes.py has what they say)."""
 
 # ruff: noqa: S608  SQL is put together here, from words of this file
 
@@ -102,14 +102,14 @@ def test_there_is_something_to_compare(alone: Session) -> None:
     # This recording lost nothing, has nothing to be warned of and its costs were not counted.
     assert empty <= {
         "profinfer_loss", "profinfer_recording_warning", "profinfer_handler",
-        "profinfer_operator_cost", "profinfer_event_program",
+        "profinfer_operator_cost", "profinfer_event_program", "profinfer_idle_process",
     }  # fmt: skip
 
 
 # ---- Two recordings of ours
 
 
-def test_two_recordings_are_added_up(tmp_path: Path) -> None:
+def test_each_of_two_recordings_has_its_rows(tmp_path: Path) -> None:
     one = write_engine(tmp_path / "one.pftrace", engine(boot="a"))
     two = write_engine(tmp_path / "two.pftrace", engine(boot="a", pid=200))
     merged(tmp_path / "both.pftrace", one, two)
@@ -174,28 +174,25 @@ def test_nothing_is_claimed_of_the_time_between_recordings(
         assert spans == [(2, 2)]
 
 
-def test_several_recordings_are_flagged(tmp_path: Path) -> None:
+def test_a_merged_trace_can_be_merged_again(tmp_path: Path) -> None:
+    """Processes of one machine, and one of the same number on another."""
     one = write_engine(tmp_path / "one.pftrace", engine(boot="a"))
     two = write_engine(tmp_path / "two.pftrace", engine(boot="a", pid=200))
     other = write_engine(tmp_path / "other.pftrace", engine(boot="b"), booted=BOOTED + 10**12)
     merged(tmp_path / "two+one.pftrace", two, one)
     merged(tmp_path / "three.pftrace", tmp_path / "two+one.pftrace", other)
-    for path, number in (
-        (one, 1),
-        (tmp_path / "two+one.pftrace", 2),
-        (tmp_path / "three.pftrace", 3),
+    for name, labels in (
+        ("two+one", {"engine (100)", "engine (200)"}),
+        ("three", {"engine (100) #1", "engine (100) #2", "engine (200)"}),
     ):
-        with open_trace(path, trace_processor="wasm") as session:
+        with open_trace(tmp_path / f"{name}.pftrace", trace_processor="wasm") as session:
             assert session.import_errors() == []
-            said = [message for message, _ in query.recording_warnings(session)]
-            several = [message for message in said if "recordings" in message]
-            assert len(several) == (number > 1), said
-            assert all(f"holds {number} recordings" in message for message in several)
-            # What a recording itself costs cannot be told for one of several.
-            answer = answers(session, "overhead")
-            assert answer
-            for name in READY:
-                assert answers(session, name)
+            assert query.recording_warnings(session) == []
+            (*_, processes) = query.run(session, query.read(query.resolve("summary")))
+            assert {row[0] for row in processes.rows} == labels
+            assert {row[processes.columns.index("graphs")] for row in processes.rows} == {STEPS}
+            for each in READY:
+                assert answers(session, each)
 
 
 def test_two_recordings_of_one_thread_at_one_time_are_refused(tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ def test_every_fault_of_every_thread_is_there_once(
         assert counted(found.trace, thread) == truth, thread["name"]
     [_, by_kind] = rows(
         found.trace, PREPARE,
-        "SELECT kind, count(), profinfer_kernel_count(kind) FROM profinfer_fault GROUP BY kind",
+        "SELECT kind, count(), profinfer_kernel_count(upid, kind) FROM profinfer_fault"
+        " GROUP BY kind",
     )  # fmt: skip
     assert [kind for kind, _, _ in by_kind] == ["major", "minor"]
     assert all(recorded == kernel for _, recorded, kernel in by_kind)
@@ -154,9 +155,10 @@ def test_what_did_not_fit_is_counted(built: Path, tmp_path: Path) -> None:
     _, recorded, [(lost,)], complete, [(kernel,)] = rows(
         found.trace, PREPARE,
         "SELECT count() FROM profinfer_fault",
-        "SELECT profinfer_lost('fault')",
+        "SELECT sum(lost) FROM profinfer_loss WHERE kind = 'fault'",
         "SELECT DISTINCT kind FROM profinfer_loss",
-        "SELECT profinfer_kernel_count('minor') + profinfer_kernel_count('major')",
+        "SELECT profinfer_kernel_count(upid, 'minor') + profinfer_kernel_count(upid, 'major')"
+        " FROM (SELECT DISTINCT upid FROM profinfer_fault)",
     )  # fmt: skip
     assert number(lost) > 500
     assert complete == [("fault",)]

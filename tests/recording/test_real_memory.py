@@ -139,8 +139,8 @@ def limited(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Li
 def test_bytes_read_are_the_kernels_own_count(limited: Limited) -> None:
     [(total, model, kernel)] = limited.ask(
         "SELECT sum(bytes), sum(iif(m.file IS NULL, 0, bytes)),"
-        " profinfer_kernel_count('read_bytes')"
-        " FROM profinfer_file_read LEFT JOIN profinfer_model AS m USING (file)",
+        " profinfer_kernel_count(r.upid, 'read_bytes')"
+        " FROM profinfer_file_read AS r LEFT JOIN profinfer_model AS m USING (file)",
     )
     assert limited.ask("SELECT * FROM profinfer_loss") == []
     assert total == kernel == limited.kernel["read_bytes"]
@@ -151,7 +151,7 @@ def test_bytes_read_are_the_kernels_own_count(limited: Limited) -> None:
 
 def test_major_faults_are_the_kernels_own_count(limited: Limited) -> None:
     [(recorded, in_models, kernel)] = limited.ask(
-        "SELECT count(), count(model_tensor_id), profinfer_kernel_count('major')"
+        "SELECT count(), count(model_tensor_id), profinfer_kernel_count(upid, 'major')"
         " FROM profinfer_fault WHERE kind = 'major'"
     )
     assert recorded == kernel == limited.kernel["major_faults"]

@@ -153,7 +153,7 @@ def tables(session: Session) -> dict[str, list[Table]]:
         result = session.query(include + sql)
         found[name] = [_plain(result.columns, row) for row in result]
     for name in sorted(READY):
-        sql = re.sub(r"\nLIMIT \d+;", ";", query.read(query.resolve(name)))
+        sql = re.sub(r"\nWHERE (\w\.)?rank <= \d+", "", query.read(query.resolve(name)))
         for table in query.run(session, sql):
             found[f"{name}: {table.title}"] = [_plain(table.columns, row) for row in table.rows]
     return found

@@ -13,7 +13,7 @@ from profinfer.records.dtypes import Kind
 from profinfer.trace_processor import Session, open_trace, query
 from tests.captures import BASE, Capture, T
 from tests.sql.costs import measure
-from tests.sql.harness import MODULES, READY, ask, foreign_trace, opened
+from tests.sql.harness import MODULES, READY, ask, foreign_trace, opened, ready, rows
 from tests.sql.schedules import small
 from tests.sql.test_counters import counted
 from tests.sql.test_kv_cache import attention, grown
@@ -166,10 +166,45 @@ def tables_of(*modules: str) -> set[str]:
     return {name for module in modules for name, _ in _TABLE.findall(MODULES[module])}
 
 
+@pytest.fixture(scope="module", name="idle")
+def idle_fixture() -> Iterator[Session]:
+    """A process in a container that computed nothing."""
+    capture = Capture()
+    target = capture.start()["target"]
+    probe = {"handler": "on_operator", "level": "operator", "object": "/lib/libggml-cpu.so"}
+    capture.at_start = {
+        "target": target | {"cgroup": "/a/b", "container_id": "b", "unit": "a.service"},
+        "plan": {"level": "barrier", "probes": [probe], "missing": {"barrier": "no ggml_barrier"}},
+    }
+    capture.at_end["notes"] = [
+        "the weather is fine", "a (b) (17) holds an engine and has computed nothing: so it goes",
+    ]  # fmt: skip
+    with opened(capture) as session:
+        yield session
+
+
+def test_a_process_is_described(idle: Session) -> None:
+    assert ask(
+        idle,
+        "SELECT pid, name, label, recordings, engine, levels, left_out, graphs, note, cgroup, "
+        "container_id, unit FROM profinfer_process",
+    ) == [
+        (100, "engine", "engine (100)", 1, "ggml 1.2.3, libggml-cpu.so", "operator",
+         "barrier: no ggml_barrier", 0, "it holds an engine and has computed nothing", "/a/b", "b",
+         "a.service"),
+    ]  # fmt: skip
+    assert ask(idle, "SELECT * FROM profinfer_idle_process") == [
+        ("a (b) (17)", 17, "it holds an engine and has computed nothing: so it goes")
+    ]
+    *_, processes = ready(idle, "summary").values()
+    assert rows(processes, "process", "graphs") == [("engine (100)", 0), ("a (b) (17)", 0)]
+
+
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_columns_have_the_declared_types(
-    full: Session, scheduled: Session, of_counters: Session, growing: Session, table: str
-) -> None:
+    full: Session, scheduled: Session, of_counters: Session, growing: Session, idle: Session,
+    table: str,
+) -> None:  # fmt: skip
     columns = TABLES[table]
     assert columns
     session = full
@@ -186,6 +221,8 @@ def test_columns_have_the_declared_types(
         session = of_counters
     elif table in tables_of("profinfer.memory.kv_cache"):
         session = growing
+    elif table in tables_of("profinfer.recording.processes"):
+        session = idle
     found = ask(session, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):

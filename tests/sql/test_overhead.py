@@ -31,7 +31,10 @@ def answer(capture: Capture, title: str, *columns: str) -> Rows:
 
 def test_a_hit_is_the_trap_and_what_the_handler_takes_over_an_empty_one() -> None:
     with opened(measure(decoding())) as session:
-        sql = "SELECT * FROM profinfer_handler"
+        sql = (
+            "SELECT handler, symbol, via, site, hits, run_ns, handler_ns, trap_ns, hit_ns, "
+            "total_ns FROM profinfer_handler"
+        )
         assert ask(session, sql) == [
             ("on_barrier", "ggml_barrier", "stub", "nop5", 32_000_000, 310.0, 250.0, 450.0, 700.0,
              22_400_000_000),

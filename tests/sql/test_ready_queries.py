@@ -34,7 +34,7 @@ def lossy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 
 def test_summary_tells_latency_phases_ops_and_losses(whole: Session) -> None:
-    requests, phases, ops, losses = answer(whole, "summary")
+    requests, phases, ops, losses, processes = answer(whole, "summary")
     # Of the times per token 2.0 and 2.4 ms; 3 tokens in 4 ms, 2 tokens in 4.4 ms.
     assert requests.columns == [
         "request", "sequence", "prompt_tokens", "decode_tokens", "ttft_ms", "tpot_median_ms",
@@ -49,6 +49,13 @@ def test_summary_tells_latency_phases_ops_and_losses(whole: Session) -> None:
     ]
     assert losses.rows == []
     assert losses.columns == ["kind", "cpu", "lost", "gaps", "gaps_ms"]
+    assert processes.columns == [
+        "process", "pid", "engine", "levels", "left_out", "graphs", "incomplete", "note",
+        "cgroup", "container_id", "unit",
+    ]  # fmt: skip
+    assert processes.rows == [
+        ("engine (100)", 100, "ggml 1.2.3", None, None, 4, 0, None, None, None, None)
+    ]
 
 
 def test_summary_takes_median_and_percentile_over_all_steps(tmp_path: Path) -> None:
@@ -71,7 +78,7 @@ def test_summary_lists_every_request_of_every_sequence(tmp_path: Path) -> None:
     capture.ubatch(5 * MS, 6 * MS, [(0, 5, 1, 1, 1), (1, 2, 1, 1, 1)])
     capture.ubatch(7 * MS, 8 * MS, [(0, 0, 6, 1, 1)])
     with open_trace(convert(capture.frames(), tmp_path / "slots.pftrace")) as session:
-        requests, phases, _, _ = answer(session, "summary")
+        requests, phases, *_ = answer(session, "summary")
     assert requests.rows == [
         (1, 0, 4, 2, 2.0, 3.0, 3.0, 4000.0, 333.3, 1),
         (2, 1, 2, 1, 3.0, None, None, 2000.0, None, 1),
@@ -213,7 +220,7 @@ def test_operators_beside_the_gap_keep_their_sums(whole: Session, lossy: Session
 
 
 def test_summary_and_tokens_say_what_lost_records(lossy: Session) -> None:
-    requests, phases, _, losses = answer(lossy, "summary")
+    requests, phases, _, losses, _ = answer(lossy, "summary")
     assert [row[-1] for row in requests.rows] == [0]
     assert phases.rows == [("prefill", 1, 3, 4.0, 3.8, 1, 0), ("decode", 3, 3, 3.0, 2.55, 3, 1)]
     assert losses.rows == [("barrier", WORKER % 4, 1, 1, 0.69)]

@@ -30,21 +30,25 @@ CREATE PERFETTO VIEW profinfer_operator_metric(
   -- Whether every counter was read at both ends on every thread, and no slice is incomplete.
   complete BOOL,
   -- Whether some counter did not count all the time, so that its value is an estimate.
-  multiplexed BOOL
+  multiplexed BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   taken AS MATERIALIZED (
     SELECT
+      upid,
       min(counter_id) AS counter_id,
       role
     FROM profinfer_counter
     WHERE role IS NOT NULL
-    GROUP BY role
+    GROUP BY upid, role
   ),
   summed AS (
     SELECT
       c.graph_id,
       c.arg_set_id,
+      c.upid,
       max(s.ts + s.busy_dur) - min(s.ts) AS work_dur,
       iif(
         max(k.role = 'cycles' AND c.estimate IS NULL),
@@ -75,7 +79,7 @@ WITH
       max(c.counted_dur < c.cpu_dur) AS multiplexed
     FROM profinfer_operator_counter AS c
     LEFT JOIN taken AS k
-      USING (counter_id)
+      ON k.upid = c.upid AND k.counter_id = c.counter_id
     JOIN profinfer_operator_slice AS s
       USING (id)
     GROUP BY c.graph_id, c.arg_set_id
@@ -96,5 +100,6 @@ SELECT
     nullif(work_dur, 0)
   ) AS bandwidth,
   complete,
-  multiplexed
+  multiplexed,
+  upid
 FROM summed;

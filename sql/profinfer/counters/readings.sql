@@ -3,9 +3,9 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
--- What was counted.
+-- What was counted, by process.
 CREATE PERFETTO TABLE profinfer_counter(
-  -- Number in the recording.
+  -- Number in the recording of its process.
   counter_id LONG,
   -- Name, as the event is asked for.
   name STRING,
@@ -18,14 +18,17 @@ CREATE PERFETTO TABLE profinfer_counter(
   -- counts itself, always.
   leader STRING,
   -- What the event is, and who says so.
-  source STRING
+  source STRING,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   named AS (
     SELECT
       cast_int!(substr(key, 17, instr(key, ']') - 17)) AS counter_id,
       substr(key, instr(key, ']') + 2) AS field,
-      nullif(value, '') AS value
+      nullif(value, '') AS value,
+      upid
     FROM _recording_arg
     WHERE key GLOB 'counters.events*' AND event = 'recording started'
   )
@@ -35,10 +38,11 @@ SELECT
   max(iif(field = 'unit', value, NULL)) AS unit,
   max(iif(field = 'role', value, NULL)) AS role,
   max(iif(field = 'leader', value, NULL)) AS leader,
-  max(iif(field = 'source', value, NULL)) AS source
+  max(iif(field = 'source', value, NULL)) AS source,
+  upid
 FROM named
-GROUP BY counter_id
-ORDER BY counter_id;
+GROUP BY upid, counter_id
+ORDER BY upid, counter_id;
 
 -- Readings with the two that follow on the same thread.
 CREATE PERFETTO TABLE _counter_step(
@@ -125,7 +129,9 @@ CREATE PERFETTO TABLE profinfer_operator_counter(
   -- NULL when it did not count at all.
   estimate DOUBLE,
   -- Whether the slice is complete and the counter was read at both ends.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   counted AS (
@@ -139,9 +145,11 @@ WITH
       v.wait_value,
       c.value AS cpu_dur,
       c.value - iif(k.leader IS NULL, 0, m.value) AS counted_dur,
-      o.complete
+      o.complete,
+      o.upid
     FROM profinfer_operator_slice AS o
     CROSS JOIN profinfer_counter AS k
+      ON k.upid = o.upid
     LEFT JOIN _operator_step AS v
       ON v.id = o.id AND v.name = k.name
     LEFT JOIN _operator_step AS c
@@ -160,5 +168,6 @@ SELECT
   cast_int!(cpu_dur) AS cpu_dur,
   cast_int!(counted_dur) AS counted_dur,
   iif(counted_dur = cpu_dur, value, value * cpu_dur / nullif(counted_dur, 0)) AS estimate,
-  complete AND value IS NOT NULL AS complete
+  complete AND value IS NOT NULL AS complete,
+  upid
 FROM counted;

@@ -20,7 +20,9 @@ CREATE PERFETTO TABLE profinfer_expert_activation(
   -- Either prefill or decode, NULL when lost.
   phase STRING,
   -- Whether all ids of its reading are known, and which micro-batch they belong to.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   p.reading_id,
@@ -30,7 +32,8 @@ SELECT
   iif(v.expert < 0, NULL, v.expert) AS expert,
   w.weight,
   coalesce(p.phase, t.phase) AS phase,
-  p.complete
+  p.complete,
+  p.upid
 -- In this order: a look-up per reading, not one per value.
 FROM _expert_part AS p
 CROSS JOIN _expert_id AS v

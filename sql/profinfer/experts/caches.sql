@@ -11,14 +11,18 @@ CREATE PERFETTO TABLE profinfer_expert_size(
   -- Experts that the layer has.
   experts LONG,
   -- Bytes of the weights of one expert: gate, up and down together.
-  bytes LONG
+  bytes LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   t.layer,
   max(w.ne2) AS experts,
-  sum(w.nb2) AS bytes
+  sum(w.nb2) AS bytes,
+  t.upid
 FROM (
-  SELECT DISTINCT
+  SELECT
+    t.upid,
     t.layer,
     w.name AS weight,
     max(w.tensor_id) AS weight_id
@@ -28,25 +32,25 @@ FROM (
   JOIN profinfer_tensor AS w
     ON w.tensor_id = e.src_tensor_id
   WHERE t.op = 'MUL_MAT_ID'
-  GROUP BY t.layer, w.name
+  GROUP BY t.upid, t.layer, w.name
 ) AS t
 JOIN profinfer_tensor AS w
   ON w.tensor_id = t.weight_id
-GROUP BY t.layer
-ORDER BY t.layer;
+GROUP BY t.upid, t.layer
+ORDER BY t.upid, t.layer;
 
 -- The uses of each run in pieces of at most eight experts, turn by turn: the first row is piece 0.
 CREATE PERFETTO TABLE _expert_piece(
   -- Turn.
   turn LONG,
-  -- Layer number, -1 when it is not known.
-  layer LONG,
+  -- Process and layer (see _expert_layer).
+  place LONG,
   -- The experts, a character each: char(1 + expert). Most models' take one byte.
   experts STRING
 ) AS
 SELECT
   turn,
-  min(owner >> 32) AS layer,
+  min(owner >> 32) AS place,
   group_concat(char(1 + (owner & 0xFFFFFFFF)), '') AS experts
 FROM _expert_used
 GROUP BY turn, piece;
@@ -63,7 +67,7 @@ CREATE PERFETTO TABLE _expert_stack(
   depths STRING
 ) AS
 WITH RECURSIVE
-  walk(piece, turn, layer, experts, before, stack) AS (
+  walk(piece, turn, place, experts, before, stack) AS (
     SELECT
       -1,
       -1,
@@ -75,9 +79,9 @@ WITH RECURSIVE
     SELECT
       p._auto_id,
       p.turn,
-      p.layer,
+      p.place,
       p.experts,
-      iif(p.turn = w.turn, w.before, iif(p.layer = w.layer, w.stack, '')),
+      iif(p.turn = w.turn, w.before, iif(p.place = w.place, w.stack, '')),
       p.experts
       || replace(
         replace(
@@ -86,7 +90,7 @@ WITH RECURSIVE
               replace(
                 replace(
                   replace(
-                    replace(iif(p.layer = w.layer, w.stack, ''), substr(p.experts, 1, 1), ''),
+                    replace(iif(p.place = w.place, w.stack, ''), substr(p.experts, 1, 1), ''),
                     substr(p.experts, 2, 1), ''
                   ),
                   substr(p.experts, 3, 1), ''
@@ -135,7 +139,9 @@ CREATE PERFETTO VIEW profinfer_expert_depth(
   -- first use.
   lru_depth LONG,
   -- Phase of all of the run's tokens.
-  phase STRING
+  phase STRING,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   place(i) AS (
@@ -146,7 +152,8 @@ SELECT
   t.run,
   unicode(substr(s.experts, i, 1)) - 1 AS expert,
   nullif(unicode(substr(s.depths, i, 1)) - 1, 0) AS lru_depth,
-  t.phase
+  t.phase,
+  t.upid
 FROM _expert_stack AS s
 CROSS JOIN _expert_turn AS t
   ON t.turn = s.turn
@@ -155,8 +162,8 @@ WHERE i <= length(s.experts);
 
 -- The depths alone, one row for each use.
 CREATE PERFETTO TABLE _expert_lru(
-  -- Depth (0 for a first use), times 4, and the phase as in _expert_count: what is counted by one
-  -- column is counted in half the time.
+  -- Number of the process, times 2^32, and depth (0 for a first use), times 4, and the phase as in
+  -- _expert_count: what is counted by one column is counted in half the time.
   depth LONG
 ) AS
 WITH
@@ -164,7 +171,7 @@ WITH
     VALUES (1), (2), (3), (4), (5), (6), (7), (8)
   )
 SELECT
-  (unicode(substr(s.depths, i, 1)) - 1) * 4
+  ((t.place >> 20) << 32) + (unicode(substr(s.depths, i, 1)) - 1) * 4
   + iif(t.phase = 'prefill', 1, iif(t.phase = 'decode', 2, 0)) AS depth
 FROM _expert_stack AS s
 CROSS JOIN _expert_turn AS t
@@ -174,7 +181,7 @@ WHERE i <= length(s.experts);
 
 -- When experts reached a number of uses.
 CREATE PERFETTO TABLE _expert_count(
-  -- Layer number (-1 when it is not known), times 2^32, and the number of uses.
+  -- Process and layer (see _expert_layer), times 2^32, and the number of uses.
   level LONG,
   -- Turn, times 4, and its phase: 0 unknown, 1 prefill, 2 decode.
   moment LONG
@@ -198,7 +205,7 @@ CROSS JOIN _expert_turn AS t
 
 -- The same level by level, in the order in which they were reached.
 CREATE PERFETTO TABLE _expert_reached(
-  -- Layer and number of uses.
+  -- Process, layer and number of uses.
   level LONG,
   -- Turn and phase.
   moment LONG
@@ -211,7 +218,7 @@ ORDER BY level, moment;
 
 -- Where a level's rows begin in _expert_reached, and how many there are.
 CREATE PERFETTO TABLE _expert_level(
-  -- Layer and number of uses.
+  -- Process, layer and number of uses.
   level LONG,
   -- Number of the first row.
   first LONG,
@@ -228,11 +235,11 @@ GROUP BY level;
 -- How many experts had reached a level before one did, for each time but an expert's first use.
 -- Those that did in the same run are in some order here: see _expert_tie.
 CREATE PERFETTO TABLE _expert_ahead(
-  -- How many, times 4, and the phase.
+  -- Number of the process, times 2^32, and how many, times 4, and the phase.
   ahead LONG
 ) AS
 SELECT
-  (r._auto_id - l.first) * 4 + (r.moment & 3) AS ahead
+  ((l.level >> 52) << 32) + (r._auto_id - l.first) * 4 + (r.moment & 3) AS ahead
 FROM _expert_level AS l
 CROSS JOIN _expert_reached AS r
   ON r.level = l.level
@@ -240,7 +247,7 @@ WHERE l.level & 0xFFFFFFFF > 1;
 
 -- Experts that reached a level in the same run.
 CREATE PERFETTO TABLE _expert_tie(
-  -- How many had reached it before, times 4, and the phase.
+  -- Number of the process, times 2^32, and how many had reached it before, times 4, and the phase.
   ahead LONG,
   -- How many did in this run.
   experts LONG
@@ -259,7 +266,7 @@ WITH
     WHERE following.level = r.level AND following.moment = r.moment
   )
 SELECT
-  (min(t.number) - l.first) * 4 + (t.moment & 3) AS ahead,
+  ((l.level >> 52) << 32) + (min(t.number) - l.first) * 4 + (t.moment & 3) AS ahead,
   count() + 1 AS experts
 FROM tied AS t
 CROSS JOIN _expert_level AS l
@@ -271,11 +278,12 @@ GROUP BY t.tie, t.level, t.moment;
 -- the level below was reached before, from the place on that the expert has in its own level. So many
 -- are ahead of it anyway: they reached even that one before.
 CREATE PERFETTO TABLE _expert_equal(
-  -- How many had been used as often before this one, times 4, and the phase of the run.
+  -- Number of the process, times 2^32, and how many had been used as often before this one, times 4,
+  -- and the phase of the run.
   ahead LONG
 ) AS
 SELECT
-  (e._auto_id - b.first) * 4 + (r.moment & 3) AS ahead
+  ((l.level >> 52) << 32) + (e._auto_id - b.first) * 4 + (r.moment & 3) AS ahead
 FROM _expert_level AS l
 CROSS JOIN _expert_level AS b
   ON b.level = l.level - 1
@@ -295,7 +303,9 @@ CREATE PERFETTO TABLE _expert_lfu(
   -- Experts that the cache holds.
   size LONG,
   -- Uses.
-  uses LONG
+  uses LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH RECURSIVE
   ahead AS MATERIALIZED (
@@ -359,7 +369,10 @@ SELECT
     THEN 'decode'
   END AS phase,
   ties_first,
-  (ahead >> 2) + more AS size,
-  sum(uses) AS uses
+  ((ahead & 0xFFFFFFFF) >> 2) + more AS size,
+  sum(uses) AS uses,
+  p.upid
 FROM rows
-GROUP BY phase, ties_first, size;
+LEFT JOIN _recorded_process AS p
+  ON p.number = ahead >> 32
+GROUP BY ahead >> 32, phase, ties_first, size;

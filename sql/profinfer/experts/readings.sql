@@ -16,7 +16,9 @@ CREATE PERFETTO TABLE profinfer_expert_token(
   -- Position in the sequence.
   position LONG,
   -- Either prefill or decode.
-  phase STRING
+  phase STRING,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   row_number() OVER (ORDER BY t.ubatch_id, t.row) - 1 AS token_id,
@@ -24,7 +26,8 @@ SELECT
   t.row,
   t.value >> 32 AS sequence,
   t.value & 0xFFFFFFFF AS position,
-  s.phase
+  s.phase,
+  t.upid
 FROM _expert_token_arg AS t
 LEFT JOIN _sequence_event AS s
   ON s.ubatch_id = t.ubatch_id AND s.sequence = t.value >> 32
@@ -130,7 +133,9 @@ CREATE PERFETTO TABLE _expert_read(
   -- Why there are no ids.
   reason STRING,
   -- Arguments with the values.
-  arg_set_id ARGSETID
+  arg_set_id ARGSETID,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   doubtful AS MATERIALIZED (
@@ -140,8 +145,16 @@ WITH
     JOIN _loss_event AS l
       ON
         l.kind IN ('graph_begin', 'graph_end', 'ubatch_begin', 'ubatch_end', 'tokens')
+        AND l.upid = g.upid
         AND l.first_ts <= g.ts + coalesce(g.dur, 0)
         AND l.ts >= g.ts
+  ),
+  fewest AS MATERIALIZED (
+    SELECT
+      upid,
+      min(used) AS used
+    FROM _expert_event
+    GROUP BY upid
   )
 SELECT
   e.ts,
@@ -157,18 +170,23 @@ SELECT
   AND g.graph_id IS NOT NULL
   AND NOT g.graph_id IN (SELECT graph_id FROM doubtful) AS complete,
   e.reason,
-  e.arg_set_id
+  e.arg_set_id,
+  e.upid
 FROM _expert_event AS e
 LEFT JOIN profinfer_graph AS g
   USING (graph_id)
 LEFT JOIN _expert_ubatch AS u
   USING (ubatch_id)
+LEFT JOIN fewest AS f
+  ON f.upid = e.upid
 -- llama.cpp warms a model up by sending tokens to all experts: no router has chosen these.
-WHERE NOT coalesce(e.used = e.experts AND e.used > (SELECT min(used) FROM _expert_event), FALSE)
+WHERE NOT coalesce(e.used = e.experts AND e.used > f.used, FALSE)
 ORDER BY e.ts, e.id;
 
--- The same layer by layer: the first row is turn 0.
+-- The same process by process and layer by layer: the first row is turn 0.
 CREATE PERFETTO TABLE _expert_layer(
+  -- Number of the process, times 2^20, and the layer's number from 1; 0 for a layer that is not known.
+  place LONG,
   -- Layer number.
   layer LONG,
   -- Number of the reading.
@@ -176,20 +194,28 @@ CREATE PERFETTO TABLE _expert_layer(
   -- Phase of all of its tokens.
   phase STRING,
   -- Whether all ids are known.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
-  layer,
-  _auto_id + 1 AS reading_id,
-  phase,
-  complete
-FROM _expert_read
-ORDER BY layer, reading_id;
+  (coalesce(p.number, 0) << 20) + min(coalesce(r.layer, -1) + 1, 0xFFFFF) AS place,
+  r.layer,
+  r._auto_id + 1 AS reading_id,
+  r.phase,
+  r.complete,
+  r.upid
+FROM _expert_read AS r
+LEFT JOIN _recorded_process AS p
+  ON p.upid = r.upid
+ORDER BY place, reading_id;
 
 -- Where each reading stands in its layer.
 CREATE PERFETTO TABLE _expert_turn(
-  -- Number of the run among those of all layers.
+  -- Number of the run among those of all processes and layers.
   turn LONG,
+  -- Process and layer, as in _expert_layer.
+  place LONG,
   -- Layer number.
   layer LONG,
   -- Number of the layer's run.
@@ -201,19 +227,23 @@ CREATE PERFETTO TABLE _expert_turn(
   -- Whether all ids are known.
   complete BOOL,
   -- Turn of the layer's last reading that is not complete.
-  gap LONG
+  gap LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   _auto_id AS turn,
+  place,
   layer,
   row_number() OVER earlier AS run,
   reading_id,
   phase,
   complete,
-  max(iif(complete, NULL, _auto_id)) OVER earlier AS gap
+  max(iif(complete, NULL, _auto_id)) OVER earlier AS gap,
+  upid
 FROM _expert_layer
 WINDOW
-  earlier AS (PARTITION BY layer ORDER BY reading_id);
+  earlier AS (PARTITION BY place ORDER BY reading_id);
 
 -- Routing, one row per layer and graph that has experts, read or not.
 CREATE PERFETTO TABLE profinfer_expert_reading(
@@ -246,10 +276,13 @@ CREATE PERFETTO TABLE profinfer_expert_reading(
   reason STRING,
   -- Arguments with the values.
   arg_set_id ARGSETID,
-  -- Number of the run when those of all layers are counted one after another, layer by layer.
+  -- Number of the run when those of all layers are counted one after another, process by process and
+  -- layer by layer.
   turn LONG,
   -- Turn of the layer's last reading, this one included, that is not complete; NULL when all are.
-  gap LONG
+  gap LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   t.reading_id,
@@ -267,7 +300,8 @@ SELECT
   r.reason,
   r.arg_set_id,
   t.turn,
-  t.gap
+  t.gap,
+  t.upid
 FROM _expert_turn AS t
 CROSS JOIN _expert_read AS r
   ON r._auto_id = t.reading_id - 1
@@ -291,6 +325,8 @@ CREATE PERFETTO TABLE _expert_part(
   layer LONG,
   -- Number of the run among those of all layers.
   turn LONG,
+  -- Process and layer, as in _expert_layer.
+  place LONG,
   -- Phase of all of its tokens.
   phase STRING,
   -- Whether all ids are known.
@@ -298,7 +334,9 @@ CREATE PERFETTO TABLE _expert_part(
   -- Token of the first row, NULL when the rows are not those of the micro-batch in a row.
   first_token LONG,
   -- Key in _expert_output of the first row, where the rows are those tokens.
-  first_output LONG
+  first_output LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   r.arg_set_id,
@@ -309,13 +347,17 @@ SELECT
   r.tokens,
   r.layer,
   r.turn,
+  t.place,
   r.phase,
   r.complete,
   iif(r.tokens = u.tokens, u.first_token, NULL) AS first_token,
-  iif(r.tokens != u.tokens AND r.tokens = u.outputs, r.ubatch_id << 32, NULL) AS first_output
+  iif(r.tokens != u.tokens AND r.tokens = u.outputs, r.ubatch_id << 32, NULL) AS first_output,
+  r.upid
 FROM profinfer_expert_reading AS r
 JOIN _expert_first AS f
   USING (arg_set_id)
+JOIN _expert_turn AS t
+  ON t.turn = r.turn
 LEFT JOIN _expert_ubatch AS u
   USING (ubatch_id)
 WHERE f.ids IS NOT NULL

@@ -13,15 +13,18 @@ CREATE PERFETTO TABLE profinfer_expert_share(
   -- Tokens that were sent to it.
   tokens LONG,
   -- Mean of what the router gave it, NULL unless recorded with --expert-weights.
-  mean_weight DOUBLE
+  mean_weight DOUBLE,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   layer,
   phase,
   expert,
   count() AS tokens,
-  avg(weight) AS mean_weight
+  avg(weight) AS mean_weight,
+  upid
 FROM profinfer_expert_activation
 WHERE complete
-GROUP BY layer, phase, expert
-ORDER BY layer, phase, expert;
+GROUP BY upid, layer, phase, expert
+ORDER BY upid, layer, phase, expert;

@@ -13,7 +13,7 @@ CREATE PERFETTO TABLE _expert_used(
   turn LONG,
   -- Eights of the run's experts: in the order of ranks for one token, of numbers for several.
   piece LONG,
-  -- Layer, times 2^32, and expert; a layer that is not known is -1.
+  -- Process and layer (see _expert_layer), times 2^32, and expert.
   owner LONG,
   -- Tokens that were sent to it.
   tokens LONG
@@ -22,7 +22,7 @@ WITH
   several AS MATERIALIZED (
     SELECT
       p.turn,
-      p.layer,
+      p.place,
       v.expert,
       count() AS tokens
     -- In this order: a look-up per reading, not one per value.
@@ -35,7 +35,7 @@ WITH
 SELECT
   p.turn,
   (v.id - p.first_id) / 8 AS piece,
-  (coalesce(p.layer, -1) << 32) + v.expert AS owner,
+  (p.place << 32) + v.expert AS owner,
   1 AS tokens
 FROM _expert_part AS p
 CROSS JOIN _expert_id AS v
@@ -45,13 +45,13 @@ UNION ALL
 SELECT
   turn,
   (row_number() OVER (PARTITION BY turn ORDER BY expert) - 1) / 8 AS piece,
-  (coalesce(layer, -1) << 32) + expert AS owner,
+  (place << 32) + expert AS owner,
   tokens
 FROM several;
 
 -- The uses of each expert, one after another.
 CREATE PERFETTO TABLE _expert_series(
-  -- Layer and expert.
+  -- Process, layer and expert.
   owner LONG,
   -- Turn.
   turn LONG,

@@ -11,7 +11,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 CREATE PERFETTO TABLE _expert_return(
   -- Turn.
   turn LONG,
-  -- Layer and expert (see _expert_used).
+  -- Process, layer and expert (see _expert_used).
   owner LONG,
   -- Tokens that were sent to it.
   tokens LONG,
@@ -44,7 +44,9 @@ CREATE PERFETTO VIEW profinfer_expert_use(
   -- Runs of the layer since it was last used: 1 in the run before, NULL for the first time.
   distance LONG,
   -- Whether all ids of the run are known, and of those since the expert was last used.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   t.layer,
@@ -54,7 +56,8 @@ SELECT
   u.tokens,
   t.phase,
   u.distance,
-  t.complete AND coalesce(t.gap <= u.turn - u.distance, t.gap IS NULL) AS complete
+  t.complete AND coalesce(t.gap <= u.turn - u.distance, t.gap IS NULL) AS complete,
+  t.upid
 -- In this order: a look-up per use.
 FROM _expert_return AS u
 CROSS JOIN _expert_turn AS t
@@ -71,6 +74,7 @@ FROM profinfer_graph AS g
 JOIN _loss_event AS l
   ON
     l.kind = 'fault'
+    AND l.upid = g.upid
     AND l.first_ts <= g.ts + coalesce(g.dur, 0)
     AND l.ts >= g.ts
 ORDER BY g.graph_id;
@@ -112,7 +116,9 @@ CREATE PERFETTO TABLE _expert_slice(
   -- Duration, -1 when the end was not recorded.
   dur DURATION,
   -- Whether no record of it can have been lost.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   g.graph_id,
@@ -120,7 +126,8 @@ SELECT
   k.layer,
   o.ts,
   o.dur,
-  o.complete
+  o.complete,
+  g.upid
 FROM _operator_event AS o
 CROSS JOIN _operator_kind AS k
   ON k.arg_set_id = o.arg_set_id
@@ -145,7 +152,9 @@ CREATE PERFETTO TABLE profinfer_expert_operator(
   -- Major page faults of its threads; NULL when not recorded (--faults) or not all of them.
   major_faults LONG,
   -- Minor page faults of its threads; NULL when not recorded or not all of them.
-  minor_faults LONG
+  minor_faults LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   merged AS (
@@ -155,18 +164,16 @@ WITH
       tensor_id,
       min(ts) AS ts,
       max(ts + dur) - min(ts) AS dur,
-      min(complete AND dur >= 0) AS complete
+      min(complete AND dur >= 0) AS complete,
+      upid
     FROM _expert_slice
     GROUP BY graph_id, tensor_id
   ),
   asked AS MATERIALIZED (
     SELECT
-      EXISTS (
-        SELECT
-          1
-        FROM _recording_arg
-        WHERE key = 'config.faults' AND value IN ('1', 'true')
-      ) AS yes
+      upid
+    FROM _recording_arg
+    WHERE key = 'config.faults' AND value IN ('1', 'true')
   )
 SELECT
   m.graph_id,
@@ -176,17 +183,17 @@ SELECT
   m.dur,
   m.complete,
   iif(
-    a.yes AND m.complete AND NOT m.graph_id IN (SELECT graph_id FROM _fault_gap),
+    m.upid IN asked AND m.complete AND NOT m.graph_id IN (SELECT graph_id FROM _fault_gap),
     coalesce(f.major, 0),
     NULL
   ) AS major_faults,
   iif(
-    a.yes AND m.complete AND NOT m.graph_id IN (SELECT graph_id FROM _fault_gap),
+    m.upid IN asked AND m.complete AND NOT m.graph_id IN (SELECT graph_id FROM _fault_gap),
     coalesce(f.minor, 0),
     NULL
-  ) AS minor_faults
+  ) AS minor_faults,
+  m.upid
 FROM merged AS m
-CROSS JOIN asked AS a
 LEFT JOIN _expert_fault AS f
   ON f.operator_key = (m.graph_id << 32) + m.tensor_id;
 
@@ -256,7 +263,9 @@ CREATE PERFETTO TABLE profinfer_expert_reuse(
   -- Minor page faults during these operators; NULL when not recorded or not whole.
   minor_faults LONG,
   -- Whether all ids are known, of this run and since each expert was last used.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   r.reading_id,
@@ -270,7 +279,8 @@ SELECT
   t.major_faults,
   t.minor_faults,
   r.complete
-  AND (r.gap IS NULL OR (u.again = u.experts AND r.gap <= r.turn - u.max_distance)) AS complete
+  AND (r.gap IS NULL OR (u.again = u.experts AND r.gap <= r.turn - u.max_distance)) AS complete,
+  r.upid
 FROM profinfer_expert_reading AS r
 CROSS JOIN _expert_sum AS u
   ON u.turn = r.turn

@@ -19,6 +19,7 @@ FROM (
     id,
     ubatch_id,
     ts,
+    upid,
     lag(ts, 1, 0) OVER (PARTITION BY track_id ORDER BY ts) AS since
   FROM _sequence_event
 ) AS s
@@ -27,7 +28,7 @@ WHERE
     SELECT
       1
     FROM _ubatch_loss AS l
-    WHERE l.of_tokens AND l.ts >= s.since AND l.first_ts <= s.ts
+    WHERE l.upid = s.upid AND l.of_tokens AND l.ts >= s.since AND l.first_ts <= s.ts
   )
 ORDER BY s.id;
 
@@ -52,7 +53,9 @@ CREATE PERFETTO TABLE profinfer_ubatch(
   -- Address of its llama_context.
   context LONG,
   -- False when records may have been lost within it, or when its phase is not certain.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   ubatch_id,
@@ -65,8 +68,9 @@ SELECT
   sequences,
   context,
   dur >= 0
-  AND NOT profinfer_has_loss(ts, dur)
-  AND NOT ubatch_id IN (SELECT ubatch_id FROM _doubtful_sequence) AS complete
+  AND NOT profinfer_has_loss(upid, ts, dur)
+  AND NOT ubatch_id IN (SELECT ubatch_id FROM _doubtful_sequence) AS complete,
+  upid
 FROM _ubatch_event
 ORDER BY ts;
 
@@ -94,7 +98,9 @@ CREATE PERFETTO TABLE profinfer_graph(
   -- False when records may have been lost within it, when it is not certain in which micro-batch
   -- it is, or when its threads may have worked on a graph whose beginning was lost: then their
   -- operators cannot be told from those of an unknown structure.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   g.graph_id,
@@ -112,14 +118,15 @@ SELECT
     WHERE w.graph_id = g.graph_id
   ) AS thread_count,
   g.dur >= 0
-  AND NOT profinfer_has_loss(g.ts, g.dur)
-  AND (g.structure_id != 0 OR (SELECT profinfer_lost('graph_begin')) = 0)
+  AND NOT profinfer_has_loss(g.upid, g.ts, g.dur)
+  AND (g.structure_id != 0 OR profinfer_lost(g.upid, 'graph_begin') = 0)
   AND NOT EXISTS (
     SELECT
       1
     FROM _ubatch_loss AS l
     WHERE
       l.of_bounds
+      AND l.upid = g.upid
       AND l.first_ts <= g.ts + g.dur
       AND l.ts >= coalesce(
         u.ts,
@@ -131,7 +138,8 @@ SELECT
         ),
         0
       )
-  ) AS complete
+  ) AS complete,
+  g.upid
 FROM _graph_event AS g
 LEFT JOIN _ubatch_event AS u
   ON g.parent_id = u.id
@@ -156,36 +164,55 @@ SELECT
   sum(iif(l.kind IN ('operator', 'fused'), l.lost, 0)) AS operators
 FROM profinfer_graph AS g
 JOIN _loss_event AS l
-  ON l.ts >= g.ts AND (g.dur IS NULL OR l.first_ts <= g.ts + g.dur)
+  ON l.upid = g.upid AND l.ts >= g.ts AND (g.dur IS NULL OR l.first_ts <= g.ts + g.dur)
 WHERE NOT g.complete
 GROUP BY g.graph_id
 ORDER BY g.graph_id;
 
--- How many graphs there were whose operators are in nobody's sums.
-CREATE PERFETTO FUNCTION profinfer_unknown_graphs()
+-- Graphs of which something is not known, by process.
+CREATE PERFETTO TABLE _graph_doubt(
+  -- Process.
+  upid JOINID(process.id),
+  -- Those whose structure is unknown.
+  unknown LONG,
+  -- Those whose micro-batch, or whose micro-batch's phase, is not certain: where a record of
+  -- micro-batches or their tokens was lost.
+  doubtful LONG
+) AS
+SELECT
+  g.upid,
+  sum(g.structure_id IS NULL) AS unknown,
+  sum(
+    (NOT g.complete OR NOT coalesce(u.complete, TRUE))
+    AND g.upid IN (SELECT upid FROM _ubatch_loss)
+  ) AS doubtful
+FROM profinfer_graph AS g
+LEFT JOIN profinfer_ubatch AS u
+  USING (ubatch_id)
+GROUP BY g.upid
+ORDER BY g.upid;
+
+-- How many graphs of a process there were whose operators are in nobody's sums.
+CREATE PERFETTO FUNCTION profinfer_unknown_graphs(
+  -- Process.
+  upid JOINID(process.id)
+)
 -- Graphs whose beginning was lost, and those whose structure is unknown.
 RETURNS LONG AS
 SELECT
-  profinfer_lost('graph_begin') + (
-    SELECT
-      count()
-    FROM profinfer_graph
-    WHERE structure_id IS NULL
-  );
+  profinfer_lost($upid, 'graph_begin') + coalesce(sum(unknown), 0)
+FROM _graph_doubt
+WHERE upid = $upid;
 
--- How many graphs may be counted with the wrong phase, or with none.
-CREATE PERFETTO FUNCTION profinfer_doubtful_phases()
+-- How many graphs of a process may be counted with the wrong phase, or with none.
+CREATE PERFETTO FUNCTION profinfer_doubtful_phases(
+  -- Process.
+  upid JOINID(process.id)
+)
 -- Graphs whose micro-batch, or whose micro-batch's phase, is not certain; 0 where no record of
 -- micro-batches or their tokens was lost.
 RETURNS LONG AS
 SELECT
-  coalesce(sum(NOT g.complete OR NOT coalesce(u.complete, TRUE)), 0)
-FROM profinfer_graph AS g
-LEFT JOIN profinfer_ubatch AS u
-  USING (ubatch_id)
-WHERE
-  EXISTS (
-    SELECT
-      1
-    FROM _ubatch_loss
-  );
+  coalesce(sum(doubtful), 0)
+FROM _graph_doubt
+WHERE upid = $upid;

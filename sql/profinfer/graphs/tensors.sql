@@ -45,7 +45,9 @@ CREATE PERFETTO TABLE profinfer_tensor(
   -- Address of the tensor struct in the target.
   address LONG,
   -- One line for people: op, type, shape and sources.
-  description STRING
+  description STRING,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   max(iif(key = 'tensor_id', int_value, NULL)) AS tensor_id,
@@ -67,7 +69,8 @@ SELECT
   max(iif(key = 'view_src', int_value, NULL)) AS view_src,
   max(iif(key = 'buffer', int_value, NULL)) AS buffer,
   max(iif(key = 'address', int_value, NULL)) AS address,
-  max(iif(key = 'description', string_value, NULL)) AS description
+  max(iif(key = 'description', string_value, NULL)) AS description,
+  upid
 FROM _structure_arg
 WHERE category = 'structure.tensor'
 GROUP BY id
@@ -80,12 +83,15 @@ CREATE PERFETTO TABLE profinfer_edge(
   -- The tensor computed from it.
   tensor_id LONG,
   -- Which operand, from 0.
-  slot LONG
+  slot LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   s.int_value AS src_tensor_id,
   t.int_value AS tensor_id,
-  CAST(substr(s.key, 5) AS INTEGER) AS slot
+  CAST(substr(s.key, 5) AS INTEGER) AS slot,
+  t.upid
 FROM _structure_arg AS s
 JOIN _structure_arg AS t
   ON t.id = s.id AND t.key = 'tensor_id'
@@ -103,14 +109,17 @@ CREATE PERFETTO TABLE profinfer_structure(
   -- Whether all of its nodes were recorded.
   complete BOOL,
   -- Address of the ggml_cgraph.
-  cgraph LONG
+  cgraph LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   max(iif(key = 'structure_id', int_value, NULL)) AS structure_id,
   ts,
   max(iif(key = 'node_count', int_value, NULL)) AS node_count,
   max(iif(key = 'complete', int_value, NULL)) AS complete,
-  max(iif(key = 'cgraph', int_value, NULL)) AS cgraph
+  max(iif(key = 'cgraph', int_value, NULL)) AS cgraph,
+  upid
 FROM _structure_arg
 WHERE category = 'structure.graph'
 GROUP BY id
@@ -123,12 +132,15 @@ CREATE PERFETTO TABLE profinfer_node(
   -- Index of the node in ggml_cgraph.nodes.
   node LONG,
   -- Tensor.
-  tensor_id LONG
+  tensor_id LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   t.int_value AS structure_id,
   CAST(substr(s.key, 7) AS INTEGER) AS node,
-  s.int_value AS tensor_id
+  s.int_value AS tensor_id,
+  t.upid
 FROM _structure_arg AS s
 JOIN _structure_arg AS t
   ON t.id = s.id AND t.key = 'structure_id'
@@ -148,7 +160,9 @@ CREATE PERFETTO TABLE _operator_kind(
   -- Layer number.
   layer LONG,
   -- One line for people: op, type, shape and sources.
-  description STRING
+  description STRING,
+  -- Process. NULL for operators of unknown graphs: those of all processes are described alike.
+  upid JOINID(process.id)
 ) AS
 WITH
   fused AS (
@@ -172,7 +186,8 @@ SELECT
   d.fused_tensor_id,
   d.op,
   t.layer,
-  a.description
+  a.description,
+  t.upid
 FROM _operator_arg_set AS a
 LEFT JOIN described AS d
   USING (description)

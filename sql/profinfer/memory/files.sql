@@ -11,13 +11,16 @@ CREATE PERFETTO TABLE _file_mapping(
   -- First address.
   start LONG,
   -- Place in the file of that address.
-  offset LONG
+  offset LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   max(iif(key = 'file', int_value, NULL)) AS file,
   max(iif(key = 'path', string_value, NULL)) AS path,
   max(iif(key = 'start', int_value, NULL)) AS start,
-  max(iif(key = 'offset', int_value, NULL)) AS offset
+  max(iif(key = 'offset', int_value, NULL)) AS offset,
+  upid
 FROM _memory_arg
 WHERE category = 'memory.mapping'
 GROUP BY id
@@ -32,14 +35,17 @@ CREATE PERFETTO TABLE profinfer_file(
   -- Device, as the kernel numbers it: major * 2^20 + minor.
   device LONG,
   -- Inode.
-  inode LONG
+  inode LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   files AS (
     SELECT
       max(iif(key = 'file', int_value, NULL)) AS file,
       max(iif(key = 'device', int_value, NULL)) AS device,
-      max(iif(key = 'inode', int_value, NULL)) AS inode
+      max(iif(key = 'inode', int_value, NULL)) AS inode,
+      upid
     FROM _memory_arg
     WHERE category = 'memory.file'
     GROUP BY id
@@ -53,7 +59,8 @@ SELECT
     WHERE m.file = f.file
   ) AS path,
   f.device,
-  f.inode
+  f.inode,
+  f.upid
 FROM files AS f
 ORDER BY f.file;
 
@@ -75,7 +82,9 @@ CREATE PERFETTO TABLE profinfer_model(
   -- told of the file below, which is another row of profinfer_file, and so of no tensor.
   overlaid BOOL,
   -- Why its header could not be read; NULL when it could.
-  error STRING
+  error STRING,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   max(iif(key = 'file', int_value, NULL)) AS file,
@@ -85,7 +94,8 @@ SELECT
   nullif(max(iif(key = 'expert_used_count', int_value, NULL)), 0) AS expert_used_count,
   max(iif(key = 'tensor_count', int_value, NULL)) AS tensor_count,
   max(key = 'overlaid' AND int_value = 1) AS overlaid,
-  max(iif(key = 'error', string_value, NULL)) AS error
+  max(iif(key = 'error', string_value, NULL)) AS error,
+  upid
 FROM _memory_arg
 WHERE category = 'memory.model'
 GROUP BY id
@@ -110,7 +120,9 @@ CREATE PERFETTO TABLE profinfer_model_tensor(
   -- Experts whose weights it holds, one after another; NULL where it is not made of experts.
   experts LONG,
   -- Length of one expert's part.
-  expert_bytes LONG
+  expert_bytes LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   tensors AS (
@@ -122,7 +134,8 @@ WITH
       max(iif(key = 'offset', int_value, NULL)) AS offset,
       max(iif(key = 'bytes', int_value, NULL)) AS bytes,
       max(iif(key = 'experts', int_value, NULL)) AS experts,
-      max(iif(key = 'expert_bytes', int_value, NULL)) AS expert_bytes
+      max(iif(key = 'expert_bytes', int_value, NULL)) AS expert_bytes,
+      upid
     FROM _memory_arg
     WHERE category = 'memory.tensor'
     GROUP BY id
@@ -136,7 +149,8 @@ SELECT
   offset,
   bytes,
   experts,
-  expert_bytes
+  expert_bytes,
+  upid
 FROM tensors
 WHERE bytes > 0
 ORDER BY file, offset;

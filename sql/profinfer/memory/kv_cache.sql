@@ -62,14 +62,17 @@ CREATE PERFETTO TABLE profinfer_attention(
   -- Work, summed over threads.
   busy_dur DURATION,
   -- False when something may have been lost.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   steps AS MATERIALIZED (
     SELECT
       s.ubatch_id,
       s.position + 1 AS context,
-      u.complete
+      u.complete,
+      s.upid
     FROM profinfer_sequence AS s
     JOIN profinfer_ubatch AS u
       USING (ubatch_id)
@@ -83,7 +86,8 @@ SELECT
   a.cells,
   r.dur,
   r.busy_dur,
-  r.complete AND s.complete AS complete
+  r.complete AND s.complete AS complete,
+  s.upid
 FROM _operator_run AS r
 JOIN _attention_kind AS a
   USING (arg_set_id)
@@ -124,11 +128,14 @@ CREATE PERFETTO TABLE profinfer_attention_fit(
   -- By how many ns work grows with each cell.
   ns_per_cell DOUBLE,
   -- Tokens that are not complete, and records lost by which some may be missing.
-  incomplete LONG
+  incomplete LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   points AS MATERIALIZED (
     SELECT
+      upid,
       part,
       layer,
       FALSE AS of_all_layers,
@@ -139,6 +146,7 @@ WITH
     FROM profinfer_attention
     UNION ALL
     SELECT
+      upid,
       part,
       NULL AS layer,
       TRUE AS of_all_layers,
@@ -147,39 +155,43 @@ WITH
       sum(busy_dur) AS work,
       min(complete) AS complete
     FROM profinfer_attention
-    GROUP BY part, ubatch_id
+    GROUP BY upid, part, ubatch_id
   ),
   gaps AS (
     SELECT
+      upid,
       part,
       layer,
       of_all_layers,
       min(gap) AS step_cells
     FROM (
       SELECT
+        upid,
         part,
         layer,
         of_all_layers,
-        cells - lag(cells) OVER (PARTITION BY part, layer, of_all_layers ORDER BY cells) AS gap
+        cells - lag(cells) OVER (PARTITION BY upid, part, layer, of_all_layers ORDER BY cells) AS gap
       FROM points
-      GROUP BY part, layer, of_all_layers, cells
+      GROUP BY upid, part, layer, of_all_layers, cells
     )
-    GROUP BY part, layer, of_all_layers
+    GROUP BY upid, part, layer, of_all_layers
   ),
   -- What a median is taken of: x is the context, or cells.
   groups AS (
     SELECT
+      upid,
       part,
       layer,
       of_all_layers,
       FALSE AS is_by_cells,
-      ntile(32) OVER (PARTITION BY part, layer, of_all_layers ORDER BY context) AS bin,
+      ntile(32) OVER (PARTITION BY upid, part, layer, of_all_layers ORDER BY context) AS bin,
       context AS x,
       work
     FROM points
     WHERE complete
     UNION ALL
     SELECT
+      upid,
       part,
       layer,
       of_all_layers,
@@ -195,13 +207,14 @@ WITH
       *,
       avg(x) OVER same AS mean_x,
       count() OVER same AS n,
-      row_number() OVER (PARTITION BY part, layer, of_all_layers, is_by_cells, bin ORDER BY work) AS rank
+      row_number() OVER (PARTITION BY upid, part, layer, of_all_layers, is_by_cells, bin ORDER BY work) AS rank
     FROM groups
     WINDOW
-      same AS (PARTITION BY part, layer, of_all_layers, is_by_cells, bin)
+      same AS (PARTITION BY upid, part, layer, of_all_layers, is_by_cells, bin)
   ),
   medians AS MATERIALIZED (
     SELECT
+      upid,
       part,
       layer,
       of_all_layers,
@@ -211,10 +224,11 @@ WITH
       min(n) AS n
     FROM ranked
     WHERE rank IN ((n + 1) / 2, (n + 2) / 2)
-    GROUP BY part, layer, of_all_layers, is_by_cells, bin
+    GROUP BY upid, part, layer, of_all_layers, is_by_cells, bin
   ),
   centered AS (
     SELECT
+      upid,
       part,
       layer,
       of_all_layers,
@@ -224,10 +238,11 @@ WITH
       y - sum(n * y) OVER line / sum(n) OVER line AS y
     FROM medians
     WINDOW
-      line AS (PARTITION BY part, layer, of_all_layers, is_by_cells)
+      line AS (PARTITION BY upid, part, layer, of_all_layers, is_by_cells)
   ),
   fits AS (
     SELECT
+      upid,
       part,
       layer,
       of_all_layers,
@@ -236,10 +251,11 @@ WITH
       / nullif(sum(iif(is_by_cells, 0, n * x * x)) * sum(iif(is_by_cells, 0, n * y * y)), 0) AS r2,
       sum(iif(is_by_cells, n * x * y, 0)) / nullif(sum(iif(is_by_cells, n * x * x, 0)), 0) AS ns_per_cell
     FROM centered
-    GROUP BY part, layer, of_all_layers
+    GROUP BY upid, part, layer, of_all_layers
   ),
   summed AS (
     SELECT
+      upid,
       part,
       layer,
       of_all_layers,
@@ -250,13 +266,13 @@ WITH
       max(iif(complete, cells, NULL)) AS cells_to,
       avg(iif(complete, work, NULL)) AS mean_dur,
       sum(NOT complete)
-      + profinfer_lost('ubatch_begin')
-      + profinfer_lost('tokens')
-      + profinfer_lost('tensor')
-      + profinfer_unknown_graphs()
-      + profinfer_doubtful_phases() AS incomplete
+      + profinfer_lost(upid, 'ubatch_begin')
+      + profinfer_lost(upid, 'tokens')
+      + profinfer_lost(upid, 'tensor')
+      + profinfer_unknown_graphs(upid)
+      + profinfer_doubtful_phases(upid) AS incomplete
     FROM points
-    GROUP BY part, layer, of_all_layers
+    GROUP BY upid, part, layer, of_all_layers
   )
 SELECT
   s.part,
@@ -272,10 +288,11 @@ SELECT
   f.ns_per_token,
   f.r2,
   f.ns_per_cell,
-  s.incomplete
+  s.incomplete,
+  s.upid
 FROM summed AS s
 LEFT JOIN gaps AS g
-  ON g.part = s.part AND g.layer IS s.layer AND g.of_all_layers = s.of_all_layers
+  ON g.upid = s.upid AND g.part = s.part AND g.layer IS s.layer AND g.of_all_layers = s.of_all_layers
 LEFT JOIN fits AS f
-  ON f.part = s.part AND f.layer IS s.layer AND f.of_all_layers = s.of_all_layers
-ORDER BY s.part, s.layer;
+  ON f.upid = s.upid AND f.part = s.part AND f.layer IS s.layer AND f.of_all_layers = s.of_all_layers
+ORDER BY s.upid, s.part, s.layer;

@@ -5,8 +5,10 @@ INCLUDE PERFETTO MODULE profinfer.memory.files;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
--- Whether something was to be recorded.
+-- Whether something was to be recorded of a process.
 CREATE PERFETTO FUNCTION profinfer_was_asked(
+  -- Process.
+  upid JOINID(process.id),
   -- Setting: faults or block_io.
   setting STRING
 )
@@ -17,29 +19,36 @@ SELECT
     SELECT
       1
     FROM _recording_arg
-    WHERE key = 'config.' || $setting AND value IN ('1', 'true')
+    WHERE upid = $upid AND key = 'config.' || $setting AND value IN ('1', 'true')
   );
 
--- What the kernel itself has counted of the process while it was recorded.
+-- What the kernel itself has counted of a process while it was recorded.
 CREATE PERFETTO FUNCTION profinfer_kernel_count(
+  -- Process.
+  upid JOINID(process.id),
   -- One of minor, major and read_bytes.
   what STRING
 )
 -- NULL where that could not be read, and when only some micro-batches were recorded.
 RETURNS LONG AS
 SELECT
-  CAST(max(value) AS INTEGER)
+  CAST(sum(value) AS INTEGER)
 FROM _recording_arg
-WHERE key = 'memory.kernel.' || $what;
+WHERE upid = $upid AND key = 'memory.kernel.' || $what;
 
 -- How many records were lost by which a fault or a read may have missed its operator.
-CREATE PERFETTO FUNCTION profinfer_doubtful_memory()
+CREATE PERFETTO FUNCTION profinfer_doubtful_memory(
+  -- Process.
+  upid JOINID(process.id)
+)
 -- Records of operators, and of the beginnings of graphs.
 RETURNS LONG AS
 SELECT
-  profinfer_lost('operator') + profinfer_lost('fused') + profinfer_lost('graph_begin');
+  profinfer_lost($upid, 'operator')
+  + profinfer_lost($upid, 'fused')
+  + profinfer_lost($upid, 'graph_begin');
 
--- Page faults of the target.
+-- Page faults of the processes that were recorded.
 CREATE PERFETTO TABLE profinfer_fault(
   -- Slice id.
   id LONG,
@@ -64,7 +73,9 @@ CREATE PERFETTO TABLE profinfer_fault(
   -- Graph run in which it happened, NULL outside operators.
   graph_id LONG,
   -- Arguments of the operator's slice, with its description.
-  arg_set_id ARGSETID
+  arg_set_id ARGSETID,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   faults AS MATERIALIZED (
@@ -97,7 +108,8 @@ SELECT
   m.expert,
   o.id AS operator_slice_id,
   o.graph_id,
-  o.arg_set_id
+  o.arg_set_id,
+  f.upid
 FROM faults AS f
 LEFT JOIN placed AS p
   ON p.id = f.id
@@ -128,7 +140,9 @@ CREATE PERFETTO TABLE profinfer_file_read(
   -- Graph run in which it happened, NULL outside operators.
   graph_id LONG,
   -- Arguments of the operator's slice, with its description.
-  arg_set_id ARGSETID
+  arg_set_id ARGSETID,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   pages AS (
@@ -155,6 +169,7 @@ WITH
       min(id) AS id,
       min(ts) AS ts,
       utid,
+      upid,
       file,
       min(offset) AS offset,
       sum(bytes) AS bytes,
@@ -171,7 +186,8 @@ SELECT
   r.bytes,
   o.id AS operator_slice_id,
   o.graph_id,
-  o.arg_set_id
+  o.arg_set_id,
+  r.upid
 FROM runs AS r
 LEFT JOIN profinfer_operator_slice AS o
   ON o.id = r.operator_slice_id
@@ -263,7 +279,9 @@ CREATE PERFETTO TABLE profinfer_model_read(
   -- Graph run in which it happened, NULL outside operators.
   graph_id LONG,
   -- Arguments of the operator's slice, with its description.
-  arg_set_id ARGSETID
+  arg_set_id ARGSETID,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   placed AS (
@@ -305,7 +323,8 @@ WITH
       max(r.offset, m.offset) AS offset,
       min(r.offset + r.bytes, m.offset + m.bytes) - max(r.offset, m.offset) AS bytes,
       r.graph_id,
-      r.arg_set_id
+      r.arg_set_id,
+      r.upid
     FROM profinfer_file_read AS r
     JOIN spans AS s
       ON s.id = r.id
@@ -324,7 +343,7 @@ SELECT
   p.offset,
   p.bytes,
   iif(
-    profinfer_was_asked('faults'),
+    profinfer_was_asked(p.upid, 'faults'),
     coalesce((
       SELECT
         sum(max(min(u.offset + u.bytes, p.offset + p.bytes) - max(u.offset, p.offset), 0))
@@ -334,6 +353,7 @@ SELECT
     NULL
   ) AS untouched_bytes,
   p.graph_id,
-  p.arg_set_id
+  p.arg_set_id,
+  p.upid
 FROM parts AS p
 ORDER BY p.ts;

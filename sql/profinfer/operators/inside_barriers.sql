@@ -20,7 +20,9 @@ CREATE PERFETTO TABLE profinfer_inside_barrier(
   -- Wait until the last thread's arrival, summed over threads: the wait was at least this long.
   wait_dur DURATION,
   -- False when a record of the operator may have been lost.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   -- Most operators have one barrier inside: those need no counting through.
@@ -70,7 +72,8 @@ SELECT
       FROM _operator_seen AS r
       WHERE r.graph_id = o.graph_id AND r.arg_set_id = o.arg_set_id
     )
-  ) AS complete
+  ) AS complete,
+  o.upid
 FROM numbered AS n
 JOIN profinfer_operator_slice AS o
   ON o.id = n.operator_slice_id

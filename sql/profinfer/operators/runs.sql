@@ -29,13 +29,10 @@ CREATE PERFETTO TABLE profinfer_operator_slice(
   busy_dur DURATION,
   -- False when its end, and so dur, is not certain, since a record may have been lost, or when
   -- the structure of its graph is unknown.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
-WITH
-  has_barriers AS MATERIALIZED (
-    SELECT
-      _has_barriers() AS yes
-  )
 SELECT
   o.id,
   o.ts,
@@ -44,9 +41,10 @@ SELECT
   o.name,
   g.graph_id,
   o.arg_set_id,
-  iif((SELECT yes FROM has_barriers), coalesce(w.dur, 0), NULL) AS wait_dur,
+  iif(g.has_barriers, coalesce(w.dur, 0), NULL) AS wait_dur,
   iif(o.dur < 0, NULL, o.dur) - coalesce(w.dur, 0) AS busy_dur,
-  o.complete AND o.dur >= 0 AS complete
+  o.complete AND o.dur >= 0 AS complete,
+  g.upid
 FROM _operator_event AS o
 JOIN _graph_event AS g
   ON o.parent_id = g.id
@@ -78,7 +76,9 @@ CREATE PERFETTO TABLE _operator_seen(
   -- Work of the thread that worked least.
   fastest_dur DURATION,
   -- Whether all of its slices are complete, and none can be missing altogether.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   merged AS (
@@ -94,7 +94,8 @@ WITH
       count() * max(ts + busy_dur) - sum(ts + busy_dur) AS arrival_dur,
       max(busy_dur) AS slowest_dur,
       min(busy_dur) AS fastest_dur,
-      min(complete) AS complete
+      min(complete) AS complete,
+      upid
     FROM profinfer_operator_slice
     GROUP BY graph_id, arg_set_id
   )
@@ -141,7 +142,8 @@ SELECT
           )
         )
     )
-  ) AS complete
+  ) AS complete,
+  m.upid
 FROM merged AS m;
 
 -- Operator runs of which nothing was recorded: their graph lost records, and the operator, or one
@@ -153,7 +155,9 @@ CREATE PERFETTO TABLE _operator_unseen(
   graph_id LONG,
   -- Arguments its slices would have had; of an operator that is never seen, those of one of the
   -- same name.
-  arg_set_id ARGSETID
+  arg_set_id ARGSETID,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   missing AS (
@@ -176,17 +180,19 @@ WITH
   ),
   alike AS (
     SELECT
+      t.upid,
       t.name,
       min(k.arg_set_id) AS arg_set_id
     FROM _operator_kind AS k
     JOIN profinfer_tensor AS t
       USING (tensor_id)
-    GROUP BY t.name, k.op
+    GROUP BY t.upid, t.name, k.op
   )
 SELECT
   t.name,
   m.graph_id,
-  k.arg_set_id
+  k.arg_set_id,
+  t.upid
 FROM missing AS m
 JOIN _operator_kind AS k
   USING (tensor_id)
@@ -196,12 +202,13 @@ UNION ALL
 SELECT
   t.name,
   m.graph_id,
-  a.arg_set_id
+  a.arg_set_id,
+  t.upid
 FROM missing AS m
 JOIN profinfer_tensor AS t
   USING (tensor_id)
 JOIN alike AS a
-  USING (name)
+  USING (upid, name)
 WHERE
   NOT m.tensor_id IN (
     SELECT
@@ -235,7 +242,9 @@ CREATE PERFETTO VIEW _operator_run(
   -- Work of the thread that worked least.
   fastest_dur DURATION,
   -- Whether all of its slices are complete, and none can be missing altogether.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   ts,
@@ -249,7 +258,8 @@ SELECT
   arrival_dur,
   slowest_dur,
   fastest_dur,
-  complete
+  complete,
+  upid
 FROM _operator_seen
 UNION ALL
 SELECT
@@ -264,7 +274,8 @@ SELECT
   NULL AS arrival_dur,
   NULL AS slowest_dur,
   NULL AS fastest_dur,
-  FALSE AS complete
+  FALSE AS complete,
+  upid
 FROM _operator_unseen;
 
 -- One row per operator and graph run: all its threads together. A run of which no record is left
@@ -301,7 +312,9 @@ CREATE PERFETTO VIEW profinfer_operator(
   arg_set_id ARGSETID,
   -- False when a record of it may have been lost, or when the structure of its graph is unknown:
   -- then all operators of the graph are one row.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   r.ts,
@@ -318,7 +331,8 @@ SELECT
   r.slowest_dur,
   r.fastest_dur,
   r.arg_set_id,
-  r.complete
+  r.complete,
+  r.upid
 FROM _operator_run AS r
 LEFT JOIN _operator_kind AS k
   USING (arg_set_id);

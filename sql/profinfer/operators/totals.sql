@@ -4,7 +4,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
--- One row per distinct operator (same tensor, same shape). Runs that may be incomplete are counted,
+-- One row per distinct operator (same tensor, same shape) of a process. Runs that may be incomplete are counted,
 -- and are in none of the sums.
 CREATE PERFETTO TABLE profinfer_operator_total(
   -- Arguments of its slices, with the description.
@@ -35,12 +35,15 @@ CREATE PERFETTO TABLE profinfer_operator_total(
   fastest_dur DURATION,
   -- Runs that are in none of the sums, at most: those that may be incomplete, and one per graph
   -- of which it is not known what ran in it.
-  incomplete LONG
+  incomplete LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   -- Grouped before anything is joined: Trace Processor then needs no sorting of its own.
   sums AS MATERIALIZED (
     SELECT
+      upid,
       arg_set_id,
       name,
       max(thread_count) AS thread_count,
@@ -70,7 +73,8 @@ SELECT
   s.imbalance_dur,
   s.slowest_dur,
   s.fastest_dur,
-  s.incomplete + iif(k.tensor_id IS NULL, 0, profinfer_unknown_graphs()) AS incomplete
+  s.incomplete + iif(k.tensor_id IS NULL, 0, profinfer_unknown_graphs(s.upid)) AS incomplete,
+  s.upid
 FROM sums AS s
 LEFT JOIN _operator_kind AS k
   USING (arg_set_id);

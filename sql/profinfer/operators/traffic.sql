@@ -54,7 +54,9 @@ CREATE PERFETTO TABLE profinfer_operator_traffic(
   -- Bytes read.
   read_bytes LONG,
   -- Bytes written.
-  written_bytes LONG
+  written_bytes LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   k.arg_set_id,
@@ -74,7 +76,8 @@ SELECT
       WHERE e.tensor_id = t.tensor_id AND e.slot = 0
     ), 0),
     t.bytes
-  ) AS written_bytes
+  ) AS written_bytes,
+  k.upid
 FROM _operator_kind AS k
 JOIN profinfer_tensor AS t
   USING (tensor_id)

@@ -32,7 +32,10 @@ CREATE PERFETTO TABLE profinfer_handler(
   -- A whole hit in ns: both of these.
   hit_ns DOUBLE,
   -- All hits, summed over threads.
-  total_ns DURATION
+  total_ns DURATION,
+  -- The process that was recorded. One that was recorded several times has no rows: what hits cost
+  -- differs between recordings, and slices do not tell which one they are of.
+  upid JOINID(process.id)
 ) AS
 WITH
   items AS (
@@ -40,15 +43,16 @@ WITH
       substr(key, 1, instr(key, ']')) AS item,
       substr(key, instr(key, ']') + 2) AS field,
       -- What JSON calls null.
-      nullif(nullif(value, 'none'), '') AS value
+      nullif(nullif(value, 'none'), '') AS value,
+      upid
     FROM _recording_arg
     WHERE
       (key GLOB 'plan.probes[[]*' OR key GLOB 'handlers[[]*')
-      -- Costs differ between recordings, and slices do not tell which one they are of.
-      AND _recordings() = 1
+      AND upid IN (SELECT upid FROM _recorded_process WHERE recordings = 1)
   ),
   probes AS (
     SELECT
+      upid,
       max(iif(field = 'handler', value, NULL)) AS handler,
       max(iif(field = 'symbol', value, NULL)) AS symbol,
       max(iif(field = 'via', value, NULL)) AS via,
@@ -56,10 +60,11 @@ WITH
       CAST(max(iif(field = 'hit_ns', value, NULL)) AS REAL) AS hit_ns
     FROM items
     WHERE item GLOB 'plan.*'
-    GROUP BY item
+    GROUP BY upid, item
   ),
   planned AS (
     SELECT
+      upid,
       handler,
       group_concat(DISTINCT symbol) AS symbol,
       group_concat(DISTINCT via) AS via,
@@ -67,31 +72,34 @@ WITH
       -- One probe that was not measured makes the mean unknown.
       iif(count() = count(hit_ns), avg(hit_ns), NULL) AS trap_ns
     FROM probes
-    GROUP BY handler
+    GROUP BY upid, handler
   ),
   counted AS (
     SELECT
+      upid,
       max(iif(field = 'handler', value, NULL)) AS handler,
       CAST(max(iif(field = 'runs', value, NULL)) AS INTEGER) AS hits,
       CAST(max(iif(field = 'timed_ns', value, NULL)) AS REAL)
       / nullif(CAST(max(iif(field = 'timed_runs', value, NULL)) AS INTEGER), 0) AS run_ns
     FROM items
     WHERE item GLOB 'handlers[[]*'
-    GROUP BY item
+    GROUP BY upid, item
   ),
   floor AS (
     SELECT
-      CAST(nullif(max(value), 'none') AS REAL) AS ns
+      upid,
+      CAST(nullif(value, 'none') AS REAL) AS ns
     FROM _recording_arg
     WHERE event = 'recording started' AND key = 'hit_cost.empty_handler_ns'
   ),
   named AS (
-    SELECT handler FROM planned
+    SELECT upid, handler FROM planned
     UNION
-    SELECT handler FROM counted
+    SELECT upid, handler FROM counted
   ),
   costs AS (
     SELECT
+      n.upid,
       n.handler,
       p.symbol,
       p.via,
@@ -102,11 +110,12 @@ WITH
       p.trap_ns,
       p.trap_ns + c.run_ns - f.ns AS hit_ns
     FROM named AS n
-    CROSS JOIN floor AS f
+    LEFT JOIN floor AS f
+      USING (upid)
     LEFT JOIN planned AS p
-      USING (handler)
+      USING (upid, handler)
     LEFT JOIN counted AS c
-      USING (handler)
+      USING (upid, handler)
     WHERE n.handler IS NOT NULL
   )
 SELECT
@@ -119,9 +128,10 @@ SELECT
   handler_ns,
   trap_ns,
   hit_ns,
-  CAST(round(iif(hits = 0, 0, hits * hit_ns)) AS INTEGER) AS total_ns
+  CAST(round(iif(hits = 0, 0, hits * hit_ns)) AS INTEGER) AS total_ns,
+  upid
 FROM costs
-ORDER BY handler;
+ORDER BY upid, handler;
 
 -- Programs at events of the kernel's own (context switches, page faults, reads), which run in
 -- whatever process brings them about. What the way to them costs was not measured.
@@ -136,37 +146,44 @@ CREATE PERFETTO TABLE profinfer_event_program(
   -- Mean run time as the kernel counts it, in ns; the counting itself is in it.
   run_ns DOUBLE,
   -- All runs, summed over CPUs.
-  total_ns DURATION
+  total_ns DURATION,
+  -- The process with whose recording it came. One that was recorded several times has no rows.
+  upid JOINID(process.id)
 ) AS
 WITH
   items AS (
     SELECT
       substr(key, 1, instr(key, ']')) AS item,
       substr(key, instr(key, ']') + 2) AS field,
-      nullif(nullif(value, 'none'), '') AS value
+      nullif(nullif(value, 'none'), '') AS value,
+      upid
     FROM _recording_arg
-    WHERE key GLOB 'event_programs[[]*' AND _recordings() = 1
+    WHERE
+      key GLOB 'event_programs[[]*'
+      AND upid IN (SELECT upid FROM _recorded_process WHERE recordings = 1)
   ),
   programs AS (
     SELECT
+      upid,
       max(iif(field = 'program', value, NULL)) AS program,
       max(iif(field = 'event', value, NULL)) AS event,
       CAST(max(iif(field = 'runs', value, NULL)) AS INTEGER) AS runs,
       CAST(max(iif(field = 'timed_ns', value, NULL)) AS REAL)
       / nullif(CAST(max(iif(field = 'timed_runs', value, NULL)) AS INTEGER), 0) AS run_ns
     FROM items
-    GROUP BY item
+    GROUP BY upid, item
   )
 SELECT
   program,
   event,
   runs,
   run_ns,
-  CAST(round(iif(runs = 0, 0, runs * run_ns)) AS INTEGER) AS total_ns
+  CAST(round(iif(runs = 0, 0, runs * run_ns)) AS INTEGER) AS total_ns,
+  upid
 FROM programs
-ORDER BY program;
+ORDER BY upid, program;
 
--- What a hit of the handlers costs that run for every operator and barrier: one row.
+-- What a hit of the handlers costs that run for every operator and barrier: a row per process.
 CREATE PERFETTO TABLE _hit_cost(
   -- Way to the handler and back, operator, in ns.
   operator_trap DOUBLE,
@@ -179,7 +196,9 @@ CREATE PERFETTO TABLE _hit_cost(
   -- Way to the handler and back, barrier, in ns.
   barrier_trap DOUBLE,
   -- Handler's own time, barrier, in ns.
-  barrier_handler DOUBLE
+  barrier_handler DOUBLE,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   max(iif(handler = 'on_operator', trap_ns, NULL)) AS operator_trap,
@@ -187,8 +206,13 @@ SELECT
   max(iif(handler = 'on_fused', trap_ns, NULL)) AS fused_trap,
   max(iif(handler = 'on_fused', handler_ns, NULL)) AS fused_handler,
   max(iif(handler = 'on_barrier', trap_ns, NULL)) AS barrier_trap,
-  max(iif(handler = 'on_barrier', handler_ns, NULL)) AS barrier_handler
-FROM profinfer_handler;
+  max(iif(handler = 'on_barrier', handler_ns, NULL)) AS barrier_handler,
+  p.upid
+FROM _recorded_process AS p
+LEFT JOIN profinfer_handler AS h
+  USING (upid)
+GROUP BY p.upid
+ORDER BY p.upid;
 
 -- Time of these many hits in ns: NULL only where one is needed that was not measured.
 CREATE PERFETTO FUNCTION _hits_dur(
@@ -230,7 +254,9 @@ CREATE PERFETTO TABLE profinfer_operator_cost(
   -- Barriers inside it, per run and thread: the mean over its complete slices.
   inside DOUBLE,
   -- Time of these hits in ns, per run and thread; NULL where a cost was not measured.
-  hits_ns DOUBLE
+  hits_ns DOUBLE,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   runs AS MATERIALIZED (
@@ -258,6 +284,7 @@ WITH
   ),
   rates AS (
     SELECT
+      k.upid,
       s.arg_set_id,
       k.fused_tensor_id IS NOT NULL AS is_fused,
       coalesce(1.0 * i.barriers / nullif(s.slices, 0), 0.0) AS inside
@@ -271,7 +298,9 @@ SELECT
   r.arg_set_id,
   r.inside,
   iif(r.is_fused, c.fused_trap + c.fused_handler, c.operator_trap + c.operator_handler)
-  + iif(r.inside = 0, 0.0, r.inside * (c.barrier_trap + c.barrier_handler)) AS hits_ns
+  + iif(r.inside = 0, 0.0, r.inside * (c.barrier_trap + c.barrier_handler)) AS hits_ns,
+  coalesce(r.upid, c.upid) AS upid
 FROM rates AS r
-CROSS JOIN _hit_cost AS c
+LEFT JOIN _hit_cost AS c
+  ON coalesce(c.upid = r.upid, TRUE)
 ORDER BY r.arg_set_id;

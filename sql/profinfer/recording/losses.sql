@@ -15,14 +15,17 @@ CREATE PERFETTO VIEW profinfer_loss(
   -- scheduler switch, waking, newtask, newname, rename, exit, free or reason.
   kind STRING,
   -- How many.
-  lost LONG
+  lost LONG,
+  -- The process whose recording lost them.
+  upid JOINID(process.id)
 ) AS
 SELECT
   ts,
   first_ts,
   cpu,
   kind,
-  lost
+  lost,
+  upid
 FROM _loss_event
 UNION ALL
 SELECT
@@ -30,11 +33,14 @@ SELECT
   first_ts,
   cpu,
   kind,
-  lost
+  lost,
+  upid
 FROM _scheduler_loss;
 
--- Whether records of the engine may have been lost between two times.
+-- Whether records of an engine may have been lost between two times.
 CREATE PERFETTO FUNCTION profinfer_has_loss(
+  -- The engine's process.
+  upid JOINID(process.id),
   -- Start of the window.
   ts TIMESTAMP,
   -- Its duration.
@@ -47,12 +53,14 @@ SELECT
     SELECT
       1
     FROM _loss_event AS l
-    WHERE l.first_ts <= $ts + $dur AND l.ts >= $ts
+    WHERE l.upid = $upid AND l.first_ts <= $ts + $dur AND l.ts >= $ts
   );
 
--- How many records of one kind were lost. What a query cannot tell from the rows that are there
--- it counts by this.
+-- How many records of one kind a process's recording lost. What a query cannot tell from the rows that
+-- are there it counts by this.
 CREATE PERFETTO FUNCTION profinfer_lost(
+  -- Process.
+  upid JOINID(process.id),
   -- Kind of record, as in profinfer_loss.
   kind STRING
 )
@@ -61,7 +69,19 @@ RETURNS LONG AS
 SELECT
   coalesce(sum(lost), 0)
 FROM _loss_event
-WHERE kind = $kind;
+WHERE upid = $upid AND kind = $kind;
+
+-- How many records of a process's engine were lost.
+CREATE PERFETTO FUNCTION _lost_records(
+  -- Process.
+  upid JOINID(process.id)
+)
+-- Records lost; 0 for none.
+RETURNS LONG AS
+SELECT
+  coalesce(sum(lost), 0)
+FROM _loss_event
+WHERE upid = $upid;
 
 -- Gaps in what is known of micro-batches.
 CREATE PERFETTO TABLE _ubatch_loss(
@@ -72,13 +92,16 @@ CREATE PERFETTO TABLE _ubatch_loss(
   -- True when the tokens of a micro-batch are missing: its own, or it is missing itself.
   of_tokens BOOL,
   -- True when it is not known where a micro-batch begins or ends.
-  of_bounds BOOL
+  of_bounds BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   ts,
   first_ts,
   kind IN ('ubatch_begin', 'tokens') AS of_tokens,
-  kind IN ('ubatch_begin', 'ubatch_end') AS of_bounds
+  kind IN ('ubatch_begin', 'ubatch_end') AS of_bounds,
+  upid
 FROM _loss_event
 WHERE kind IN ('ubatch_begin', 'ubatch_end', 'tokens')
 ORDER BY ts;

@@ -8,9 +8,12 @@ CREATE PERFETTO VIEW profinfer_recording(
   -- Name of the setting or fact, such as config.level or uname.release.
   key STRING,
   -- Its value as text.
-  value STRING
+  value STRING,
+  -- The process that was recorded.
+  upid JOINID(process.id)
 ) AS
 SELECT
   key,
-  value
+  value,
+  upid
 FROM _recording_arg;

@@ -28,7 +28,9 @@ CREATE PERFETTO TABLE profinfer_overhead(
   -- Time of all these hits: both.
   dur DURATION,
   -- False when slices may be missing: records may have been lost, or a filter left them out.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   -- Grouped before anything is joined: Trace Processor then needs no sorting of its own.
@@ -36,6 +38,7 @@ WITH
     SELECT
       graph_id,
       utid,
+      upid,
       count() AS slices,
       sum(
         arg_set_id IN (
@@ -69,19 +72,17 @@ WITH
       ON e.id = i.parent_id
     GROUP BY e.graph_id, e.utid
   ),
-  filter AS (
+  filtered AS (
     SELECT
-      EXISTS (
-        SELECT
-          1
-        FROM _recording_arg
-        WHERE key GLOB 'config.operator_names[[]*' OR key GLOB 'config.operator_ops[[]*'
-      ) AS is_set
+      upid
+    FROM _recording_arg
+    WHERE key GLOB 'config.operator_names[[]*' OR key GLOB 'config.operator_ops[[]*'
   ),
   counts AS (
     SELECT
       r.graph_id,
       r.utid,
+      r.upid,
       r.slices - r.fused AS operators,
       r.fused,
       r.waits + coalesce(i.hits, 0) AS barriers,
@@ -100,7 +101,8 @@ WITH
         n.operators, c.operator_handler, n.fused, c.fused_handler, n.barriers, c.barrier_handler
       ) AS handler_dur
     FROM counts AS n
-    CROSS JOIN _hit_cost AS c
+    LEFT JOIN _hit_cost AS c
+      ON c.upid = n.upid
   )
 SELECT
   c.graph_id,
@@ -112,7 +114,8 @@ SELECT
   c.trap_dur,
   c.handler_dur,
   c.trap_dur + c.handler_dur AS dur,
-  c.complete AND g.complete AND NOT (SELECT is_set FROM filter) AS complete
+  c.complete AND g.complete AND NOT c.upid IN filtered AS complete,
+  c.upid
 FROM costs AS c
 JOIN profinfer_graph AS g
   USING (graph_id)

@@ -71,7 +71,9 @@ CREATE PERFETTO TABLE profinfer_delay(
   preemption_id LONG,
   -- How much later the operator's threads were done: less than the preemption where they would have
   -- had to wait for another thread all the same.
-  dur DURATION
+  dur DURATION,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   causes AS (
@@ -80,18 +82,22 @@ WITH
       p.arg_set_id,
       p.number,
       h.preemption_id,
+      g.upid,
       h.dur,
       sum(h.dur) OVER (PARTITION BY p.graph_id, p.arg_set_id, p.number) AS total
     FROM _hindrance_in_part AS h
     JOIN _hindered_part AS p
       ON p.id = h.part_id
-    WHERE h.kind = 'cpu' AND _has_barriers()
+    JOIN _graph_event AS g
+      ON g.graph_id = p.graph_id AND g.is_main
+    WHERE h.kind = 'cpu' AND g.has_barriers
   )
 SELECT
   c.graph_id,
   c.arg_set_id,
   c.preemption_id,
-  CAST(round(sum(1.0 * l.cpu_dur * c.dur / c.total)) AS INTEGER) AS dur
+  CAST(round(sum(1.0 * l.cpu_dur * c.dur / c.total)) AS INTEGER) AS dur,
+  c.upid
 FROM causes AS c
 JOIN _late_part AS l
   USING (graph_id, arg_set_id, number)

@@ -248,7 +248,9 @@ CREATE PERFETTO TABLE _hindered_slice(
   -- When it ended.
   end_ts TIMESTAMP,
   -- Whether the split of its time is certain.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   runs AS MATERIALIZED (
@@ -265,7 +267,8 @@ SELECT
   o.ts,
   o.ts + o.busy_dur AS arrival,
   o.ts + o.dur AS end_ts,
-  o.complete
+  o.complete,
+  o.upid
 FROM profinfer_operator_slice AS o
 WHERE
   EXISTS(

@@ -21,9 +21,9 @@ FROM _graph_event AS e
 LEFT JOIN _scheduled_thread AS t
   USING (utid)
 WHERE
-  EXISTS(
+  e.upid IN (
     SELECT
-      1
+      upid
     FROM _scheduler
   )
   AND NOT coalesce(e.ts >= t.ts, FALSE)
@@ -34,11 +34,14 @@ CREATE PERFETTO TABLE _uncertain_run(
   -- Graph run.
   graph_id LONG,
   -- Arguments of the operator.
-  arg_set_id ARGSETID
+  arg_set_id ARGSETID,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT DISTINCT
   o.graph_id,
-  o.arg_set_id
+  o.arg_set_id,
+  o.upid
 FROM _operator_off_cpu AS f
 JOIN profinfer_operator_slice AS o
   ON o.id = f.slice_id
@@ -46,7 +49,8 @@ WHERE NOT f.complete
 UNION
 SELECT
   o.graph_id,
-  o.arg_set_id
+  o.arg_set_id,
+  o.upid
 FROM _late_start AS l
 JOIN profinfer_operator_slice AS o
   ON o.id = l.slice_id
@@ -54,7 +58,8 @@ WHERE l.kind = 'unknown'
 UNION
 SELECT
   o.graph_id,
-  o.arg_set_id
+  o.arg_set_id,
+  o.upid
 FROM _operator_seen AS o
 WHERE
   EXISTS(
@@ -83,7 +88,9 @@ CREATE PERFETTO TABLE profinfer_operator_stall(
   -- Wait after all had arrived, of threads whose own CPU was taken by then.
   late_dur DURATION,
   -- Runs that are in none of these, since it is not certain when their threads ran.
-  uncertain LONG
+  uncertain LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   waits AS (
@@ -91,6 +98,7 @@ WITH
       s.id,
       s.graph_id,
       s.arg_set_id,
+      s.upid,
       min(l.last_arrival, s.end_ts) - s.arrival AS dur,
       s.end_ts,
       l.last_arrival,
@@ -134,6 +142,7 @@ WITH
   ),
   sums AS (
     SELECT
+      w.upid,
       w.arg_set_id,
       sum(min(w.dur, w.cpu_dur)) AS interference_dur,
       sum(min(w.dur, w.cpu_dur + w.fault_dur) - min(w.dur, w.cpu_dur)) AS fault_dur,
@@ -146,14 +155,15 @@ WITH
     LEFT JOIN late AS l
       USING (id)
     WHERE w.complete
-    GROUP BY w.arg_set_id
+    GROUP BY w.upid, w.arg_set_id
   ),
   doubts AS (
     SELECT
+      upid,
       arg_set_id,
       count() AS uncertain
     FROM _uncertain_run
-    GROUP BY arg_set_id
+    GROUP BY upid, arg_set_id
   )
 SELECT
   a.arg_set_id,
@@ -161,13 +171,15 @@ SELECT
   iif(c.has_calls, coalesce(s.fault_dur, 0), NULL) AS fault_dur,
   coalesce(s.blocked_dur, 0) AS blocked_dur,
   coalesce(s.late_dur, 0) AS late_dur,
-  coalesce(d.uncertain, 0) AS uncertain
-FROM _operator_arg_set AS a
-CROSS JOIN _scheduler AS c
+  coalesce(d.uncertain, 0) AS uncertain,
+  c.upid
+FROM _operator_kind AS a
+JOIN _scheduler AS c
+  ON coalesce(a.upid = c.upid, TRUE)
 LEFT JOIN sums AS s
-  USING (arg_set_id)
+  ON s.arg_set_id = a.arg_set_id AND s.upid = c.upid
 LEFT JOIN doubts AS d
-  USING (arg_set_id)
+  ON d.arg_set_id = a.arg_set_id AND d.upid = c.upid
 ORDER BY a.arg_set_id;
 
 -- States that a loss may have to do with: those that are not certain, and waits for a CPU.
@@ -179,13 +191,16 @@ CREATE PERFETTO TABLE _touchy_state(
   -- CPU that the thread waited for.
   ucpu LONG,
   -- Whether the state is certain.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   ts,
   dur,
   ucpu,
-  complete
+  complete,
+  upid
 FROM profinfer_thread_state
 WHERE
   EXISTS(
@@ -198,21 +213,38 @@ WHERE
     OR kind IN ('preempted', 'runnable')
   );
 
--- Losses that may have hidden something. Where a single switch was found to be missing, that is so
--- when it concerns a thread of the target, or a CPU that one was waiting for.
+-- Losses that may have hidden something of a process. Where a single switch was found to be missing,
+-- that is so when it concerns a thread of it, or a CPU that one was waiting for.
 CREATE PERFETTO TABLE _scheduler_doubt(
   -- Time before which none of these was lost.
   first_ts TIMESTAMP,
   -- Time of the last one.
   ts TIMESTAMP,
   -- Records lost.
-  lost LONG
+  lost LONG,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   l.first_ts,
   l.ts,
-  l.lost
+  l.lost,
+  p.upid
 FROM _scheduler_loss AS l
+LEFT JOIN _scheduler_mode AS m
+  ON m.upid = l.upid
+JOIN _recorded_process AS o
+  ON o.upid = l.upid
+JOIN _recorded_process AS p
+  -- Who records everything loses something of whoever is recorded at the time.
+  ON
+    p.upid = l.upid
+    OR (
+      m.mode IS NOT 'target'
+      AND p.machine_id IS o.machine_id
+      AND p.ts <= l.ts
+      AND p.end_ts >= l.first_ts
+    )
 WHERE
   l.left_tid IS NULL
   OR EXISTS(
@@ -220,7 +252,8 @@ WHERE
       1
     FROM _touchy_state AS s
     WHERE
-      s.ts <= l.ts
+      s.upid = p.upid
+      AND s.ts <= l.ts
       AND s.ts + s.dur >= l.first_ts
       AND (
         NOT s.complete
@@ -228,8 +261,11 @@ WHERE
       )
   );
 
--- What of the scheduler's doings may be missing.
-CREATE PERFETTO FUNCTION profinfer_scheduling_doubts()
+-- What of the scheduler's doings may be missing of a process.
+CREATE PERFETTO FUNCTION profinfer_scheduling_doubts(
+  -- Process.
+  upid JOINID(process.id)
+)
 -- Records of the scheduler and of the engine that were lost, and operator runs whose split is not
 -- certain; 0 for none.
 RETURNS LONG AS
@@ -238,12 +274,10 @@ SELECT
     SELECT
       coalesce(sum(lost), 0)
     FROM _scheduler_doubt
-  ) + (
-    SELECT
-      coalesce(sum(lost), 0)
-    FROM _loss_event
-  ) + (
+    WHERE upid = $upid
+  ) + _lost_records($upid) + (
     SELECT
       count()
     FROM _uncertain_run
+    WHERE upid = $upid
   );

@@ -108,7 +108,9 @@ CREATE PERFETTO VIEW profinfer_operator_scheduling(
   sleep_dur DURATION,
   -- False when the slice's end or a state within it is not certain; NULL where the scheduler was
   -- not recorded.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   o.id,
@@ -119,10 +121,12 @@ SELECT
   iif(o.is_known, coalesce(f.io_dur, 0), NULL) AS io_dur,
   iif(o.is_known AND c.has_calls, coalesce(f.fault_dur, 0), NULL) AS fault_dur,
   iif(o.is_known, coalesce(f.sleep_dur, 0), NULL) AS sleep_dur,
-  iif(c.mode IS NULL, NULL, o.complete AND o.is_known AND coalesce(f.complete, TRUE)) AS complete
+  iif(c.mode IS NULL, NULL, o.complete AND o.is_known AND coalesce(f.complete, TRUE)) AS complete,
+  o.upid
 FROM (
   SELECT
     s.id,
+    s.upid,
     s.dur,
     s.complete,
     s.dur IS NOT NULL AND coalesce(s.ts >= t.ts, FALSE) AS is_known
@@ -133,7 +137,7 @@ FROM (
 LEFT JOIN _operator_off_cpu AS f
   ON f.slice_id = o.id
 LEFT JOIN _scheduler AS c
-  ON TRUE;
+  ON c.upid = o.upid;
 
 -- How the time of each thread in each graph run divides.
 CREATE PERFETTO TABLE profinfer_graph_scheduling(
@@ -159,7 +163,9 @@ CREATE PERFETTO TABLE profinfer_graph_scheduling(
   sleep_dur DURATION,
   -- False when the graph's end or a state within it is not certain; NULL where the scheduler was
   -- not recorded.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   graphs AS MATERIALIZED (
@@ -201,7 +207,8 @@ SELECT
   iif(e.ts >= t.ts, s.io_dur, NULL) AS io_dur,
   iif(e.ts >= t.ts AND c.has_calls, s.fault_dur, NULL) AS fault_dur,
   iif(e.ts >= t.ts, s.sleep_dur, NULL) AS sleep_dur,
-  iif(c.mode IS NULL, NULL, m.complete AND coalesce(e.ts >= t.ts AND s.complete, FALSE)) AS complete
+  iif(c.mode IS NULL, NULL, m.complete AND coalesce(e.ts >= t.ts AND s.complete, FALSE)) AS complete,
+  e.upid
 FROM _graph_event AS e
 JOIN profinfer_graph AS m
   USING (graph_id)
@@ -212,5 +219,5 @@ LEFT JOIN sums AS s
 LEFT JOIN _scheduled_thread AS t
   ON t.utid = e.utid
 LEFT JOIN _scheduler AS c
-  ON TRUE
+  ON c.upid = e.upid
 ORDER BY e.id;

@@ -1,4 +1,4 @@
--- Who took the CPU from the target's threads.
+-- Who took the CPU from the threads of the processes that were recorded.
 
 INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
@@ -111,12 +111,14 @@ CREATE PERFETTO TABLE profinfer_preemption(
   taker_name STRING,
   -- Name of its process.
   taker_process STRING,
-  -- Whether it is one of the target's own threads.
+  -- Whether it is another thread of the same process.
   is_own BOOL,
   -- CPU.
   ucpu LONG,
   -- False when records around it may have been lost.
-  complete BOOL
+  complete BOOL,
+  -- Process of the target's thread.
+  upid JOINID(process.id)
 ) AS
 WITH
   pieces AS (
@@ -152,9 +154,10 @@ SELECT
   p.tid AS taker_tid,
   p.name AS taker_name,
   q.name AS taker_process,
-  coalesce(t.upid = (SELECT upid FROM thread WHERE utid = s.utid), FALSE) AS is_own,
+  coalesce(t.upid = s.upid, FALSE) AS is_own,
   s.ucpu,
-  s.complete
+  s.complete,
+  s.upid
 FROM pieces AS p
 JOIN profinfer_thread_state AS s
   ON s.id = p.state_id

@@ -33,6 +33,24 @@ FROM counted
 WHERE going_on = 0 AND next_ts IS NOT NULL
 ORDER BY ts;
 
+-- How the scheduler was to be recorded with each process.
+CREATE PERFETTO TABLE _scheduler_mode(
+  -- Process.
+  upid JOINID(process.id),
+  -- Either system or target: everything, or what involves the process's threads.
+  mode STRING,
+  -- Whether it is known in which system call a thread of it was blocked.
+  has_calls BOOL
+) AS
+SELECT
+  upid,
+  max(iif(key = 'scheduler.mode', value, NULL)) AS mode,
+  coalesce(max(iif(key = 'scheduler.system_calls', value, NULL)) = '1', FALSE) AS has_calls
+FROM _recording_arg
+WHERE key IN ('scheduler.mode', 'scheduler.system_calls')
+GROUP BY upid
+ORDER BY upid;
+
 -- Missing records that may make a state of a thread that computed graphs look other than it was.
 CREATE PERFETTO TABLE _state_loss(
   -- Time before which none of these was lost.
@@ -42,28 +60,35 @@ CREATE PERFETTO TABLE _state_loss(
   -- CPU, NULL when it may have been any.
   cpu LONG,
   -- The only thread that it concerns, NULL when it may be any.
-  tid LONG
+  tid LONG,
+  -- The only process whose threads it concerns, NULL when it may be any.
+  upid JOINID(process.id)
 ) AS
 SELECT
-  first_ts,
-  ts,
-  cpu,
-  NULL AS tid
-FROM _scheduler_loss
-WHERE kind IN ('switch', 'waking', 'newtask') AND left_tid IS NULL
+  l.first_ts,
+  l.ts,
+  l.cpu,
+  NULL AS tid,
+  iif(m.mode = 'target', l.upid, NULL) AS upid
+FROM _scheduler_loss AS l
+LEFT JOIN _scheduler_mode AS m
+  ON m.upid = l.upid
+WHERE l.kind IN ('switch', 'waking', 'newtask') AND l.left_tid IS NULL
 UNION ALL
 SELECT
   ts AS first_ts,
   end_ts AS ts,
   NULL AS cpu,
-  NULL AS tid
+  NULL AS tid,
+  NULL AS upid
 FROM _unrecorded
 UNION ALL
 SELECT
   l.first_ts,
   l.ts,
   l.cpu,
-  t.tid
+  t.tid,
+  NULL AS upid
 FROM _scheduler_loss AS l
 JOIN thread AS t
   ON t.tid IN (l.left_tid, l.found_tid)
@@ -97,7 +122,9 @@ CREATE PERFETTO TABLE profinfer_thread_state(
   blocked_in STRING,
   -- False when a record that would have ended the state may have been lost, or when that of the
   -- wake-up is missing: how long the thread waited for a CPU is then unknown.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   mine AS MATERIALIZED (
@@ -176,6 +203,7 @@ SELECT
         l.first_ts <= p.ts + p.known_dur
         AND l.ts >= p.ts
         AND coalesce(l.tid = t.tid, TRUE)
+        AND coalesce(l.upid = t.upid, TRUE)
         -- What ends a thread's running happens on its CPU, and what begins it there.
         AND (
           p.state IS NOT 'Running'
@@ -183,7 +211,8 @@ SELECT
           OR l.cpu = p.cpu
         )
     )
-  ) AS complete
+  ) AS complete,
+  t.upid
 FROM placed AS p
 JOIN thread AS t
   USING (utid)
@@ -191,34 +220,49 @@ LEFT JOIN _blocked_event AS b
   ON b.ts = p.ts AND b.utid = p.utid
 ORDER BY p.ts;
 
--- How the scheduler was recorded: one row, or none where it was not.
+-- Processes of which only their own switches were to be recorded, while a recording of another process
+-- had everything: merging has kept that one's.
+CREATE PERFETTO TABLE _scheduled_by_other(
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT DISTINCT
+  mine.upid
+FROM _recorded_process AS mine
+JOIN _scheduler_mode AS m
+  ON m.upid = mine.upid
+JOIN _recorded_process AS other
+  ON
+    other.machine_id IS mine.machine_id
+    AND other.ts <= mine.ts
+    AND other.end_ts >= mine.end_ts
+JOIN _scheduler_mode AS o
+  ON o.upid = other.upid
+WHERE m.mode = 'target' AND o.mode = 'system'
+ORDER BY mine.upid;
+
+-- How the scheduler was recorded: one row for each process of whose threads there are states.
 CREATE PERFETTO TABLE _scheduler(
-  -- Either system or target: everything, or what involves the target's threads.
+  -- Process.
+  upid JOINID(process.id),
+  -- Either system or target: everything, or what involves the process's threads.
   mode STRING,
-  -- Whether it is known in which system call a thread was blocked.
+  -- Whether it is known in which system call a thread was blocked. Not where the switches are another
+  -- recording's: its clock was read at other times.
   has_calls BOOL,
   -- When the first state begins.
   ts TIMESTAMP
 ) AS
 SELECT
-  coalesce(
-    (
-      SELECT
-        max(value)
-      FROM _recording_arg
-      WHERE key = 'scheduler.mode'
-    ),
-    'system'
-  ) AS mode,
-  EXISTS(
-    SELECT
-      1
-    FROM _recording_arg
-    WHERE key = 'scheduler.system_calls' AND value = '1'
-  ) AS has_calls,
-  min(ts) AS ts
-FROM profinfer_thread_state
-HAVING count() > 0;
+  s.upid,
+  iif(s.upid IN (SELECT upid FROM _scheduled_by_other), 'system', coalesce(m.mode, 'system')) AS mode,
+  NOT s.upid IN (SELECT upid FROM _scheduled_by_other) AND coalesce(m.has_calls, FALSE) AS has_calls,
+  min(s.ts) AS ts
+FROM profinfer_thread_state AS s
+LEFT JOIN _scheduler_mode AS m
+  ON m.upid = s.upid
+GROUP BY s.upid
+ORDER BY s.upid;
 
 -- From when on the states of a thread are known.
 CREATE PERFETTO TABLE _scheduled_thread(
@@ -234,39 +278,51 @@ FROM profinfer_thread_state
 GROUP BY utid
 ORDER BY utid;
 
--- What the scheduler's tables cannot tell of this recording, and why.
+-- What the scheduler's tables cannot tell of a process, and why.
 CREATE PERFETTO VIEW profinfer_scheduling_gap(
   -- One sentence.
-  reason STRING
+  reason STRING,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   coalesce(
     (
       SELECT
-        min(value)
-      FROM _recording_arg
-      WHERE key GLOB 'notes*' AND value GLOB 'the scheduler was not recorded*'
+        min(a.value)
+      FROM _recording_arg AS a
+      WHERE
+        a.upid = p.upid
+        AND a.key GLOB 'notes*'
+        AND a.value GLOB 'the scheduler was not recorded*'
     ),
     'the scheduler was not recorded (record --scheduler)'
-  ) || ': when threads ran, and who took their CPUs, is not known' AS reason
-WHERE
-  NOT EXISTS(SELECT 1 FROM _scheduler)
-  AND EXISTS(SELECT 1 FROM _recording_arg WHERE event = 'recording started')
+  ) || ': when threads ran, and who took their CPUs, is not known' AS reason,
+  p.upid
+FROM _recorded_process AS p
+WHERE p.recordings > 0 AND NOT p.upid IN (SELECT upid FROM _scheduler)
 UNION ALL
 SELECT
   'only the target''s switches were recorded (--scheduler target): who took a CPU is known by its '
-  || 'number and name, not its process; and not who ran when a thread was woken' AS reason
+  || 'number and name, not its process; and not who ran when a thread was woken' AS reason,
+  upid
 FROM _scheduler
 WHERE mode = 'target'
 UNION ALL
 SELECT
-  'the kernel does not tell in which system call a thread is: futexes and page faults are not told '
-  || 'from other sleep, nor yields from preemptions' AS reason
+  iif(
+    upid IN (SELECT upid FROM _scheduled_by_other),
+    'its switches are those of another process''s recording',
+    'the kernel does not tell in which system call a thread is'
+  )
+  || ': futexes and page faults are not told from other sleep, nor yields from preemptions' AS reason,
+  upid
 FROM _scheduler
 WHERE NOT has_calls
 UNION ALL
 SELECT
   'barriers were not recorded (record --level barrier): work is not told from waiting for other '
-  || 'threads, so which operators and tokens came later is not known' AS reason
+  || 'threads, so which operators and tokens came later is not known' AS reason,
+  upid
 FROM _scheduler
-WHERE NOT _has_barriers();
+WHERE NOT _has_barriers(upid);

@@ -34,7 +34,9 @@ CREATE PERFETTO TABLE profinfer_sequence(
   next_ts TIMESTAMP,
   -- False when records may have been lost within the micro-batch, when micro-batches may be missing
   -- between it and the next, or when the phase is not certain.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   marked AS (
@@ -77,7 +79,7 @@ SELECT
   n.ubatch_id,
   lead(n.ts) OVER (PARTITION BY b.request_id ORDER BY n.ts) AS next_ts,
   n.dur >= 0
-  AND NOT profinfer_has_loss(n.ts, n.dur)
+  AND NOT profinfer_has_loss(n.upid, n.ts, n.dur)
   AND NOT n.id IN (SELECT id FROM _doubtful_sequence)
   AND NOT EXISTS (
     SELECT
@@ -85,9 +87,11 @@ SELECT
     FROM _ubatch_loss AS l
     WHERE
       l.of_tokens
+      AND l.upid = n.upid
       AND l.ts >= n.ts
       AND (n.following_ts IS NULL OR l.first_ts <= n.following_ts)
-  ) AS complete
+  ) AS complete,
+  n.upid
 FROM numbered AS n
 JOIN begun AS b
   USING (track_id, number)
@@ -120,7 +124,9 @@ CREATE PERFETTO TABLE profinfer_request(
   decode_steps LONG,
   -- False when records may have been lost within it, when micro-batches may be missing before or
   -- after it, or when recording began or ended in it.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   placed AS (
@@ -133,6 +139,7 @@ WITH
   summed AS (
     SELECT
       request_id,
+      upid,
       sequence,
       min(ts) AS ts,
       max(ts + dur) - min(ts) AS dur,
@@ -163,16 +170,18 @@ SELECT
   s.decode_steps,
   s.ended
   AND s.prefill_ts IS NOT NULL
-  AND NOT profinfer_has_loss(s.ts, s.known_dur)
+  AND NOT profinfer_has_loss(s.upid, s.ts, s.known_dur)
   AND NOT EXISTS (
     SELECT
       1
     FROM _ubatch_loss AS l
     WHERE
       l.of_tokens
+      AND l.upid = s.upid
       AND l.ts >= s.previous_ts
       AND (s.following_ts IS NULL OR l.first_ts <= s.following_ts)
-  ) AS complete
+  ) AS complete,
+  s.upid
 FROM summed AS s
 ORDER BY s.request_id;
 
@@ -195,7 +204,9 @@ CREATE PERFETTO TABLE profinfer_token(
   ubatch_id LONG,
   -- False when records may have been lost within the step, or when it is not certain that it is
   -- one.
-  complete BOOL
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   request_id,
@@ -205,7 +216,8 @@ SELECT
   dur AS ubatch_dur,
   position,
   ubatch_id,
-  complete AND NOT profinfer_has_loss(ts, next_ts - ts) AS complete
+  complete AND NOT profinfer_has_loss(upid, ts, next_ts - ts) AS complete,
+  upid
 FROM profinfer_sequence
 WHERE phase = 'decode' AND next_ts IS NOT NULL
 ORDER BY request_id, step;
