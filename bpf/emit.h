@@ -7,9 +7,8 @@
 #define PROFINFER_EMIT_H
 
 #include "parameters.h"
+#include "pids.h"
 #include "records.h"
-
-#define BODY static __always_inline
 
 /* Of a loop: its body stands in the program once. */
 #define ROLLED _Pragma("clang loop unroll(disable)")
@@ -22,7 +21,8 @@ BODY struct record *ring_slot(__u32 index); /* of the array of all rings, one af
 BODY long record_output(void *ctx, struct record *r); /* 0, or it did not fit */
 #endif
 BODY struct loss *loss_of(__u32 cpu, __u32 kind);
-BODY __u64 boot_offset(void); /* CLOCK_BOOTTIME - CLOCK_MONOTONIC, where BOOT_CLOCK is 0 */
+BODY __u32 running_thread(void); /* by user space's number */
+BODY __u64 boot_offset(void);    /* CLOCK_BOOTTIME - CLOCK_MONOTONIC, where BOOT_CLOCK is 0 */
 
 /* CLOCK_BOOTTIME. Before 5.8 user space says by how much it differs from what there is. */
 BODY __u64 boot_ns(void) {
@@ -42,22 +42,14 @@ BODY void count_losses(__u32 cpu, __u32 kind, __u32 lost) {
 BODY void count_loss(__u32 cpu, __u32 kind) { count_losses(cpu, kind, 1); }
 
 /* A transport provides
- *   try_emit_of: sends a record about a thread (RUNNING: the one that is); its time, 0 when it did
- *                not fit.
+ *   try_emit_of: sends a record about a thread; its time, 0 when it did not fit.
  *   try_emit_counted: the same of the running one, with a reading of the counters (0: unknown);
  *                how many of that one's records did not fit is in `lost`. */
-#define RUNNING 0
-BODY __u32 thread_of(__u32 tid) { return tid == RUNNING ? (__u32)bpf_get_current_pid_tgid() : tid; }
-
 #if TRANSPORT == TRANSPORT_RING
 #include "ring.h"
 #else
 #include "perf.h"
 #endif
-
-BODY __u64 try_emit(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b) {
-  return try_emit_of(ctx, cpu, kind, RUNNING, a, b);
-}
 
 BODY __u64 emit_of(void *ctx, __u8 kind, __u32 tid, __u64 a, __u64 b) {
   __u32 cpu = bpf_get_smp_processor_id();
@@ -68,7 +60,7 @@ BODY __u64 emit_of(void *ctx, __u8 kind, __u32 tid, __u64 a, __u64 b) {
 }
 
 BODY __u64 emit(void *ctx, __u8 kind, __u64 a, __u64 b) {
-  return emit_of(ctx, kind, RUNNING, a, b);
+  return emit_of(ctx, kind, running_thread(), a, b);
 }
 
 #endif

@@ -24,7 +24,7 @@ BODY int try_send_experts(void *ctx, struct walk *w) {
   int i;
   if (!r)
     return -1;
-  fill_header(&r->header, w->rows_kind, w->rows_ts);
+  fill_header(&r->header, running_thread(), w->rows_kind, w->rows_ts);
   r->header.flags = w->rows_flags;
   r->node = w->rows_node;
   r->source = w->rows_source;

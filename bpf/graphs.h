@@ -42,12 +42,12 @@ BODY __u64 read_tensor(struct walk *w, __u64 tensor) {
   return h ? h : 1;
 }
 
-BODY int send_tensor(void *ctx, struct walk *w, __u64 tensor) {
+BODY int send_tensor(void *ctx, struct walk *w, __u32 tid, __u64 tensor) {
   struct tensor_record *r = wide_begin(w);
   int i;
   if (!r)
     return -1;
-  fill_header(&r->header, KIND_TENSOR, boot_ns());
+  fill_header(&r->header, tid, KIND_TENSOR, boot_ns());
   r->address = tensor;
   r->data = *AT(__u64, T_DATA);
   r->buffer = T_BUFFER < 0 ? 0 : *AT(__u64, T_BUFFER);
@@ -207,7 +207,7 @@ BODY int send_structure(void *ctx, struct walk *w) {
   struct structure_record *r = wide_begin(w);
   if (!r)
     return -1;
-  fill_header(&r->header, KIND_STRUCTURE, boot_ns());
+  fill_header(&r->header, running_thread(), KIND_STRUCTURE, boot_ns());
   r->structure = w->structure;
   r->cgraph = w->cgraph;
   r->backend = w->backend;
@@ -235,6 +235,7 @@ struct emission {
   void *ctx;
   struct walk *w;
   __u32 cpu;
+  __u32 tid;
   __u32 failed; /* the kind of record that did not fit */
 };
 
@@ -272,13 +273,13 @@ BODY int emit_tensor(struct emission *e) {
     }
     __u64 *seen = signature_of(tensor);
     if (!seen || *seen != signature) {
-      if (send_tensor(e->ctx, w, tensor)) {
+      if (send_tensor(e->ctx, w, e->tid, tensor)) {
         e->failed = KIND_TENSOR;
         return 1;
       }
       signature_set(tensor, signature);
     }
-    if (source == 0 && !try_emit(e->ctx, e->cpu, KIND_NODE, tensor, w->structure)) {
+    if (source == 0 && !try_emit_of(e->ctx, e->cpu, KIND_NODE, e->tid, tensor, w->structure)) {
       e->failed = KIND_NODE;
       return 1;
     }
@@ -294,7 +295,7 @@ BODY int emit_tensor(struct emission *e) {
 
 BODY int continue_emit(void *ctx) {
   struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
-  struct emission e = {ctx, w, bpf_get_smp_processor_id(), 0};
+  struct emission e = {ctx, w, bpf_get_smp_processor_id(), running_thread(), 0};
   int i;
   if (!w)
     return 0;
@@ -324,7 +325,7 @@ static long emit_each(__u32 index, struct emission *e) { return emit_tensor(e); 
 
 BODY int hash_and_emit(void *ctx) {
   struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
-  struct emission e = {ctx, w, bpf_get_smp_processor_id(), 0};
+  struct emission e = {ctx, w, bpf_get_smp_processor_id(), running_thread(), 0};
   if (!w)
     return 0;
   bpf_loop(LOOP_MAX, hash_each, &w, 0);

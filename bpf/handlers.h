@@ -111,6 +111,14 @@ BODY __u64 *signature_of(__u64 tensor);
 BODY void signature_set(__u64 tensor, __u64 signature);
 BODY void chain_to(void *ctx, __u32 program);
 
+/* Only the target's own threads get here, and user space knows those. What programs keep for
+ * themselves is by the machine's numbers. */
+BODY __u32 running_thread(void) {
+  if (!PID_LEVEL)
+    return bpf_get_current_pid_tgid();
+  return read_kernel(pid_of(bpf_get_current_task()) + PID_NUMBER);
+}
+
 BODY __u64 boot_offset(void) {
   struct control *c = control();
   return c ? c->boot_offset : 0;
@@ -159,9 +167,9 @@ BODY void emit_counted(void *ctx, __u8 kind, __u64 a, __u64 b) {
     count_losses(cpu, KIND_COUNTERS, lost);
 }
 
-BODY void fill_header(struct wide_header *h, __u8 kind, __u64 ts) {
+BODY void fill_header(struct wide_header *h, __u32 tid, __u8 kind, __u64 ts) {
   h->ts = ts;
-  h->tid = (__u32)bpf_get_current_pid_tgid();
+  h->tid = tid;
   h->cpu = bpf_get_smp_processor_id();
   h->kind = kind;
   h->flags = 0;

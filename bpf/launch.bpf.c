@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* The libbpf dialect of launch.h. */
 #include "libbpf.h"
+#include "parameters.h"
 
 PARAMETER(CHILD_OFFSET)
+PID_PARAMETERS(PARAMETER)
 
 #include "launch.h"
 
@@ -67,6 +69,8 @@ SEC("uprobe") int on_graph(struct registers *ctx) {
 }
 
 SEC("tracepoint") int on_fork(void *ctx) { return follow_fork(ctx); }
+
+SEC("raw_tracepoint") int on_fork_inside(void *ctx) { return follow_fork_inside(ctx); }
 
 SEC("kprobe") int on_start(void *ctx) { return stop_born(ctx); }
 

@@ -37,6 +37,8 @@ int on_graph(struct pt_regs *ctx) { return see_work(PT_REGS_PARM1(ctx), PT_REGS_
 
 int on_fork(void *ctx) { return follow_fork(ctx); }
 
+int on_fork_inside(void *ctx) { return follow_fork_inside(ctx); }
+
 int on_start(struct pt_regs *ctx) { return stop_born(ctx); }
 
 int on_exit(void *ctx) { return leave_family(); }

@@ -12,7 +12,9 @@
 #ifndef PROFINFER_LAUNCH_H
 #define PROFINFER_LAUNCH_H
 
-#define BODY static __always_inline
+#include "parameters.h"
+#include "pids.h"
+
 #define SIGNAL_STOP 19
 
 /* The lowest bits of the time since when somebody is held: why. Without any: it has loaded
@@ -49,7 +51,7 @@ BODY long tell_stopped(void *ctx, __u32 pid);
 
 /* Nobody is stopped of whom user space would not hear: it is stopped last. */
 BODY int stop(void *ctx, __u64 why) {
-  __u32 pid = bpf_get_current_pid_tgid() >> 32;
+  __u32 pid = running_ids() >> 32;
   if (!family_find(pid) || held_add(pid, (bpf_ktime_get_ns() & ~(__u64)WHY) | why))
     return 0;
   if (tell_stopped(ctx, pid) || bpf_send_signal(SIGNAL_STOP))
@@ -61,12 +63,12 @@ BODY int stop_loaded(void *ctx) { return stop(ctx, 0); }
 
 BODY int see_work(__u64 first, __u64 second) {
   struct work work = {{first, second}};
-  work_set(bpf_get_current_pid_tgid() >> 32, &work);
+  work_set(running_ids() >> 32, &work);
   return 0;
 }
 
 BODY int stop_at_work(void *ctx, __u64 first, __u64 second) {
-  if (!(family_find(bpf_get_current_pid_tgid() >> 32) & WAITED))
+  if (!(family_find(running_ids() >> 32) & WAITED))
     return 0;
   see_work(first, second);
   return stop(ctx, AT_WORK);
@@ -74,20 +76,16 @@ BODY int stop_at_work(void *ctx, __u64 first, __u64 second) {
 
 /* What it held has gone with the old program. */
 BODY int stop_after_exec(void *ctx) {
-  __u32 pid = bpf_get_current_pid_tgid() >> 32;
+  __u32 pid = running_ids() >> 32;
   if (family_find(pid))
     family_set(pid, MEMBER);
   return stop(ctx, AFTER_EXEC);
 }
 
-/* CHILD_OFFSET: where child_pid stands in the tracepoint's record. The child may have the PID of
- * a process that has ended: what was known of that one goes. */
-BODY int follow_fork(void *ctx) {
-  __u32 child = 0;
-  if (bpf_probe_read_kernel(&child, sizeof(child), ctx + CHILD_OFFSET))
-    return 0;
+/* A child may have the PID of a process that has ended: what was known of that one goes. */
+BODY int follow(void *ctx, __u32 child) {
   held_delete(child);
-  __u32 parent = family_find(bpf_get_current_pid_tgid() >> 32);
+  __u32 parent = family_find(running_ids() >> 32);
   if (!parent) {
     family_delete(child);
     return 0;
@@ -96,9 +94,24 @@ BODY int follow_fork(void *ctx) {
   return 0;
 }
 
+/* CHILD_OFFSET: where child_pid, the machine's, stands in the tracepoint's record. */
+BODY int follow_fork(void *ctx) {
+  __u32 child = 0;
+  if (bpf_probe_read_kernel(&child, sizeof(child), ctx + CHILD_OFFSET))
+    return 0;
+  return follow(ctx, child);
+}
+
+/* The same of the raw tracepoint, sched_process_fork(parent, child), where user space knows
+ * processes by other numbers. */
+BODY int follow_fork_inside(void *ctx) {
+  __u32 child = number_inside(((__u64 *)ctx)[1]);
+  return child ? follow(ctx, child) : 0;
+}
+
 /* In a new task, before it returns to user space for the first time. */
 BODY int stop_born(void *ctx) {
-  __u64 id = bpf_get_current_pid_tgid();
+  __u64 id = running_ids();
   __u32 task = id, what = family_find(task);
   if (!(what & BORN))
     return 0;
@@ -111,7 +124,7 @@ BODY int stop_born(void *ctx) {
 }
 
 BODY int leave_family(void) {
-  family_delete(bpf_get_current_pid_tgid());
+  family_delete(running_ids());
   return 0;
 }
 

@@ -9,7 +9,11 @@
 
 #include "handlers.h"
 
-BODY int is_target(void) { return bpf_get_current_pid_tgid() >> 32 == (__u32)TARGET; }
+BODY int is_target(void) {
+  if (!PID_LEVEL)
+    return bpf_get_current_pid_tgid() >> 32 == (__u32)TARGET;
+  return number_inside(leader_of(bpf_get_current_task())) == (__u32)TARGET;
+}
 
 /* Runs when the fault has been served: only then is it known whether it was a major one. */
 BODY int handle_fault(void *ctx, __u64 address, __u64 is_major) {

@@ -44,9 +44,21 @@
   X(PAGE_DEVICE)                                                                                   \
   X(PAGE_ORDER)
 
+/* By which numbers threads and processes are told to user space (pids.h). All but the first are
+ * used only where that is not 0. */
+#define PID_PARAMETERS(X)                                                                          \
+  X(PID_LEVEL)         /* of user space's PID namespace; 0: the machine's own */                   \
+  X(PID_NAMESPACE)     /* its inode */                                                             \
+  X(TASK_THREAD_PID)   /* where a struct task_struct has its struct pid, */                        \
+  X(TASK_GROUP_LEADER) /* and the first thread of its process, */                                  \
+  X(PID_DEPTH)         /* where a struct pid has the level of its own namespace, */                \
+  X(PID_NUMBER)        /* and its struct upid of our level: number, then namespace, */             \
+  X(NAMESPACE_INODE)   /* and where a struct pid_namespace has its inode */
+
 #define PARAMETERS(X)                                                                              \
   LAYOUT_PARAMETERS(X)                                                                             \
   MEMORY_PARAMETERS(X)                                                                             \
+  PID_PARAMETERS(X)                                                                                \
   X(RING_SHIFT)      /* a CPU's ring has 1 << RING_SHIFT records (ring transport) */               \
   X(BOOT_CLOCK)      /* 1 where the kernel lends BPF the BOOTTIME clock, 0 where it does not */    \
   X(COUNTERS)        /* events that are counted, 0 for none; at most COUNTER_MAX */                \
@@ -63,6 +75,7 @@
  * (recorder/kernel_types.c reads it in the kernel's BTF) and in the record of the one tracepoint
  * that is read from there. */
 #define SCHEDULER_PARAMETERS(X)                                                                    \
+  PID_PARAMETERS(X)                                                                                \
   X(TASK_PID)                                                                                      \
   X(TASK_PRIO)                                                                                     \
   X(TASK_COMM)                                                                                     \

@@ -14,7 +14,7 @@ BODY long output_record(void *ctx, struct record *r, __u32 cpu, __u8 kind, __u32
                         __u64 b) {
   r->a = a;
   r->b = b;
-  r->tid = thread_of(tid);
+  r->tid = tid;
   r->cpu = cpu;
   r->kind = kind;
   r->mark = 0;
@@ -35,19 +35,18 @@ BODY __u64 try_emit_of(void *ctx, __u32 cpu, __u8 kind, __u32 tid, __u64 a, __u6
 BODY __u64 try_emit_counted(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b, __u64 *reading,
                             __u32 *lost) {
   struct ring_head *head = ring_head(cpu);
-  __u32 records = COUNTER_RECORDS;
+  __u32 records = COUNTER_RECORDS, tid = running_thread();
   *lost = records;
   if (!head)
     return 0;
   __sync_fetch_and_add(&head->next, 1);
   struct record r = {.ts = boot_ns()};
-  long failed = output_record(ctx, &r, cpu, kind, RUNNING, a, b);
+  long failed = output_record(ctx, &r, cpu, kind, tid, a, b);
   ROLLED
   for (__u32 i = 0; i < COUNTER_RECORDS_MAX; i++) {
     if (i >= records)
       break;
-    if (!output_record(ctx, &r, cpu, KIND_COUNTERS, RUNNING,
-                       reading ? reading[2 * i] : COUNTER_UNKNOWN,
+    if (!output_record(ctx, &r, cpu, KIND_COUNTERS, tid, reading ? reading[2 * i] : COUNTER_UNKNOWN,
                        reading ? reading[2 * i + 1] : COUNTER_UNKNOWN))
       *lost -= 1;
   }

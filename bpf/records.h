@@ -55,7 +55,7 @@ enum scheduler_kind {
                         b = system call it is in: 32, flags SWITCH_* */
   KIND_WAKING = 33,  /* a = woken thread: 32, CPU: 16, priority: 16 */
   KIND_NEWTASK = 34, /* a = new thread: 32, process of the one that made it: 32; b = clone flags */
-  KIND_NEWNAME = 35, /* tid = new thread; a, b = its name */
+  KIND_NEWNAME = 35, /* tid = new thread, or a stranger (STRANGER) that is met; a, b = its name */
   KIND_RENAME = 36,  /* tid = thread; a, b = its new name */
   KIND_EXIT = 37,    /* tid = thread that ends */
   KIND_FREE = 38,    /* tid = thread that is gone */
@@ -69,12 +69,15 @@ enum scheduler_kind {
 #define SWITCH_TO_TARGET 33   /* bit: the next one is (recordings of the target's switches only) */
 #define SWITCH_HAS_CALL 34    /* bit: the system call is known; -1 is none */
 
-/* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a kernel thread id.
+/* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a thread's number in the PID
+ * namespace of user space. Threads and processes that have none there bear the machine's and
+ * STRANGER: no kernel gives out so high ones (PID_MAX_LIMIT is 1 << 22).
  *
  * Ring transport: a ring is an array of 2^n records that user space has mapped. Record number i
  * lies in slot i mod 2^n and bears the mark of its lap, written last: a slot whose mark is
  * another's is not finished yet. Perf transport: the kernel's perf buffers, one per CPU; mark is 0.
  */
+#define STRANGER 1000000000
 struct record {
   __u64 ts;
   __u64 a;

@@ -49,7 +49,7 @@ BODY void fill_record(struct record *r, __u32 cpu, __u64 number, __u64 ts, __u8 
   r->ts = ts;
   r->a = a;
   r->b = b;
-  finish_record(r, thread_of(tid) | (__u64)cpu << 32 | (__u64)kind << 48 | mark << 56);
+  finish_record(r, tid | (__u64)cpu << 32 | (__u64)kind << 48 | mark << 56);
 }
 
 /* The time is taken after the slot: while it is being filled the drain stops at it, so that
@@ -73,7 +73,7 @@ BODY __u64 try_emit_of(void *ctx, __u32 cpu, __u8 kind, __u32 tid, __u64 a, __u6
 BODY __u64 try_emit_counted(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b, __u64 *reading,
                             __u32 *lost) {
   struct ring_head *head = ring_head(cpu);
-  __u32 records = COUNTER_RECORDS;
+  __u32 records = COUNTER_RECORDS, tid = running_thread();
   *lost = records;
   if (!head)
     return 0;
@@ -85,14 +85,14 @@ BODY __u64 try_emit_counted(void *ctx, __u32 cpu, __u8 kind, __u64 a, __u64 b, _
   __u64 now = boot_ns();
   struct record *r = begin_record(cpu, number);
   if (r)
-    fill_record(r, cpu, number, now, kind, RUNNING, a, b);
+    fill_record(r, cpu, number, now, kind, tid, a, b);
   ROLLED
   for (__u32 i = 0; i < COUNTER_RECORDS_MAX; i++) {
     if (i >= records)
       break;
     r = begin_record(cpu, ++number);
     if (r)
-      fill_record(r, cpu, number, now, KIND_COUNTERS, RUNNING,
+      fill_record(r, cpu, number, now, KIND_COUNTERS, tid,
                   reading ? reading[2 * i] : COUNTER_UNKNOWN,
                   reading ? reading[2 * i + 1] : COUNTER_UNKNOWN);
   }

@@ -53,6 +53,18 @@ struct {
 } target_threads SEC(".maps");
 
 struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u32);
+  __type(value, __u64);
+} ended_threads SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u32);
+  __type(value, __u32);
+} named_strangers SEC(".maps");
+
+struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __type(key, __u32);
   __type(value, __u32);
@@ -87,6 +99,23 @@ BODY long target_thread_add(__u32 tid) {
 }
 
 BODY void target_thread_remove(__u32 tid) { bpf_map_delete_elem(&target_threads, &tid); }
+
+BODY __u64 *ended_thread(__u32 tid) { return bpf_map_lookup_elem(&ended_threads, &tid); }
+
+BODY void ended_thread_add(__u32 tid, __u64 numbers) {
+  bpf_map_update_elem(&ended_threads, &tid, &numbers, BPF_ANY);
+}
+
+BODY void ended_thread_remove(__u32 tid) { bpf_map_delete_elem(&ended_threads, &tid); }
+
+BODY int is_named(__u32 stranger) { return bpf_map_lookup_elem(&named_strangers, &stranger) != 0; }
+
+BODY void named_add(__u32 stranger) {
+  __u32 one = 1;
+  bpf_map_update_elem(&named_strangers, &stranger, &one, BPF_ANY);
+}
+
+BODY void named_remove(__u32 stranger) { bpf_map_delete_elem(&named_strangers, &stranger); }
 
 BODY __u32 *successor_runs(void) {
   __u32 zero = 0;

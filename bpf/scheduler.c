@@ -11,6 +11,8 @@ BPF_PERF_OUTPUT(sched_events);
 BPF_F_TABLE("array", int, struct scheduler_control, sched_control, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", int, struct loss, sched_losses, ENTRIES_sched_losses, BPF_F_MMAPABLE);
 BPF_HASH(target_threads, u32, u32, 16384);
+BPF_TABLE("lru_hash", u32, u64, ended_threads, ENTRIES_ended_threads);
+BPF_TABLE("lru_hash", u32, u32, named_strangers, ENTRIES_named_strangers);
 BPF_PERCPU_ARRAY(successors, u32, 1);
 
 BODY struct ring_head *ring_head(__u32 cpu) {
@@ -44,6 +46,21 @@ BODY long target_thread_add(__u32 tid) {
 }
 
 BODY void target_thread_remove(__u32 tid) { target_threads.delete(&tid); }
+
+BODY __u64 *ended_thread(__u32 tid) { return ended_threads.lookup(&tid); }
+
+BODY void ended_thread_add(__u32 tid, __u64 numbers) { ended_threads.update(&tid, &numbers); }
+
+BODY void ended_thread_remove(__u32 tid) { ended_threads.delete(&tid); }
+
+BODY int is_named(__u32 stranger) { return named_strangers.lookup(&stranger) != 0; }
+
+BODY void named_add(__u32 stranger) {
+  u32 one = 1;
+  named_strangers.update(&stranger, &one);
+}
+
+BODY void named_remove(__u32 stranger) { named_strangers.delete(&stranger); }
 
 BODY __u32 *successor_runs(void) {
   int zero = 0;

@@ -47,6 +47,15 @@ BODY struct scheduler_control *scheduler_control(void);
 BODY int is_target_thread(__u32 tid);
 BODY long target_thread_add(__u32 tid);
 BODY void target_thread_remove(__u32 tid);
+/* Only where user space has other numbers than the machine. Of threads that have ended, by the
+ * machine's number, what running_numbers was: they leave a CPU once more. */
+BODY __u64 *ended_thread(__u32 tid);
+BODY void ended_thread_add(__u32 tid, __u64 numbers);
+BODY void ended_thread_remove(__u32 tid);
+/* And strangers whose name has been told. */
+BODY int is_named(__u32 stranger);
+BODY void named_add(__u32 stranger);
+BODY void named_remove(__u32 stranger);
 /* Per CPU: whether the thread that has taken over from one of the target's still runs. */
 BODY __u32 *successor_runs(void);
 
@@ -65,6 +74,32 @@ BODY __u32 task_u32(__u64 task, __s32 offset) {
   bpf_probe_read_kernel(&value, sizeof(value), (void *)(task + offset));
   return value;
 }
+
+/* A thread by user space's number. */
+BODY __u32 thread_number(__u64 task) {
+  __u32 tid = task_u32(task, TASK_PID), inside;
+  if (!PID_LEVEL || !tid)
+    return tid;
+  inside = number_inside(task);
+  if (inside)
+    return inside;
+  __u64 *ended = ended_thread(tid);
+  return ended ? (__u32)*ended : STRANGER + tid;
+}
+
+/* As running_ids, with numbers for those whom user space does not know, too. */
+BODY __u64 running_numbers(void) {
+  __u64 machines = bpf_get_current_pid_tgid(), inside;
+  if (!PID_LEVEL || !machines)
+    return machines;
+  inside = running_ids();
+  if (inside)
+    return inside;
+  __u64 *ended = ended_thread(machines);
+  return ended ? *ended : machines + ((__u64)STRANGER << 32 | STRANGER);
+}
+
+BODY __u32 running_thread(void) { return running_numbers(); }
 
 /* As sched_switch's own record has it: the highest of the bits that are reported. */
 BODY __u32 reported_state(__u32 state, __u32 exit_state) {
@@ -87,13 +122,28 @@ BODY __u64 current_call(void) {
   return (__u32)call | 1ULL << SWITCH_HAS_CALL;
 }
 
+BODY __u64 emit_name(void *ctx, __u8 kind, __u32 tid, __u64 at) {
+  __u64 name[NAME_BYTES / 8] = {};
+  /* Behind its end there may be anything of the kernel's. */
+  bpf_probe_read_kernel_str(name, sizeof(name), (void *)at);
+  return emit_of(ctx, kind, tid, name[0], name[1]);
+}
+
+/* When it is met: /proc does not know it. */
+BODY void name_stranger(void *ctx, __u32 tid, __u64 task) {
+  if (PID_LEVEL && tid >= STRANGER && !is_named(tid) &&
+      emit_name(ctx, KIND_NEWNAME, tid, task + TASK_COMM))
+    named_add(tid);
+}
+
 /* sched_switch(preempt, prev, next, and since 5.18 prev's state) */
 BODY int handle_switch(void *ctx) {
   struct scheduler_control *c = scheduler_control();
   if (!c || !c->active)
     return 0;
   __u64 prev = ARGUMENT_OF(ctx, 1), task = ARGUMENT_OF(ctx, 2);
-  __u32 next = task_u32(task, TASK_PID), state = STATE_PREEMPTED;
+  __u32 next = thread_number(task), state = STATE_PREEMPTED;
+  __u64 running = running_numbers();
   if (!(ARGUMENT_OF(ctx, 0) & 0xff)) {
     if (SWITCH_TELLS_STATE)
       state = ARGUMENT_OF(ctx, 3);
@@ -102,7 +152,7 @@ BODY int handle_switch(void *ctx) {
     state = reported_state(state, task_u32(prev, TASK_EXIT_STATE));
   }
   __u64 b = 0;
-  if (bpf_get_current_pid_tgid() >> 32 == c->target)
+  if (running >> 32 == c->target)
     b |= 1ULL << SWITCH_FROM_TARGET;
   if (TARGET_ONLY) {
     __u32 *successor = successor_runs();
@@ -118,7 +168,10 @@ BODY int handle_switch(void *ctx) {
   /* Of one that could run on, too: in which call it is tells whether it has yielded. */
   if (CALL_OFFSET >= 0 && (b >> SWITCH_FROM_TARGET & 1) && state != STATE_PREEMPTED)
     b |= current_call();
-  emit(ctx, KIND_SWITCH, next | (__u64)state << 32 | (__u64)task_u32(task, TASK_PRIO) << 48, b);
+  name_stranger(ctx, running, prev);
+  name_stranger(ctx, next, task);
+  emit_of(ctx, KIND_SWITCH, running,
+          next | (__u64)state << 32 | (__u64)task_u32(task, TASK_PRIO) << 48, b);
   return 0;
 }
 
@@ -127,9 +180,10 @@ BODY int handle_waking(void *ctx) {
   if (!is_recording())
     return 0;
   __u64 task = ARGUMENT_OF(ctx, 0);
-  __u32 tid = task_u32(task, TASK_PID);
+  __u32 tid = thread_number(task);
   if (TARGET_ONLY && !is_target_thread(tid))
     return 0;
+  name_stranger(ctx, tid, task);
   emit(ctx, KIND_WAKING,
        tid | (__u64)(task_u32(task, TASK_CPU) & 0xffff) << 32 |
            (__u64)task_u32(task, TASK_PRIO) << 48,
@@ -137,21 +191,14 @@ BODY int handle_waking(void *ctx) {
   return 0;
 }
 
-BODY void emit_name(void *ctx, __u8 kind, __u32 tid, __u64 at) {
-  __u64 name[NAME_BYTES / 8] = {};
-  /* Behind its end there may be anything of the kernel's. */
-  bpf_probe_read_kernel_str(name, sizeof(name), (void *)at);
-  emit_of(ctx, kind, tid, name[0], name[1]);
-}
-
 /* task_newtask(task, clone flags) */
 BODY int handle_newtask(void *ctx) {
   struct scheduler_control *c = scheduler_control();
   if (!c || !c->active)
     return 0;
-  __u64 maker = bpf_get_current_pid_tgid();
+  __u64 maker = running_numbers();
   __u64 task = ARGUMENT_OF(ctx, 0), flags = ARGUMENT_OF(ctx, 1);
-  __u32 tid = task_u32(task, TASK_PID);
+  __u32 tid = thread_number(task);
   emit_name(ctx, KIND_NEWNAME, tid, task + TASK_COMM);
   emit(ctx, KIND_NEWTASK, tid | maker >> 32 << 32, flags);
   if (TARGET_ONLY && maker >> 32 == c->target && flags & CLONE_THREAD)
@@ -165,15 +212,18 @@ BODY int handle_newtask(void *ctx) {
 BODY int handle_rename(void *ctx) {
   if (!is_recording())
     return 0;
-  emit_name(ctx, KIND_RENAME, task_u32(ARGUMENT_OF(ctx, 0), TASK_PID), ARGUMENT_OF(ctx, 1));
+  emit_name(ctx, KIND_RENAME, thread_number(ARGUMENT_OF(ctx, 0)), ARGUMENT_OF(ctx, 1));
   return 0;
 }
 
-/* sched_process_exit(task) */
+/* sched_process_exit(task), the one that runs */
 BODY int handle_exit(void *ctx) {
   if (!is_recording())
     return 0;
-  emit_of(ctx, KIND_EXIT, task_u32(ARGUMENT_OF(ctx, 0), TASK_PID), 0, 0);
+  __u64 running = running_numbers();
+  if (PID_LEVEL && (__u32)running < STRANGER)
+    ended_thread_add(bpf_get_current_pid_tgid(), running);
+  emit_of(ctx, KIND_EXIT, running, 0, 0);
   return 0;
 }
 
@@ -181,9 +231,14 @@ BODY int handle_exit(void *ctx) {
 BODY int handle_free(void *ctx) {
   if (!is_recording())
     return 0;
-  __u32 tid = task_u32(ARGUMENT_OF(ctx, 0), TASK_PID);
+  __u64 task = ARGUMENT_OF(ctx, 0);
+  __u32 tid = thread_number(task);
   if (TARGET_ONLY)
     target_thread_remove(tid);
+  if (PID_LEVEL) {
+    ended_thread_remove(task_u32(task, TASK_PID));
+    named_remove(tid);
+  }
   emit_of(ctx, KIND_FREE, tid, 0, 0);
   return 0;
 }

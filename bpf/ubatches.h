@@ -10,7 +10,7 @@ BODY int try_send_tokens(void *ctx, struct walk *w) {
   int i;
   if (!r)
     return -1;
-  fill_header(&r->header, KIND_TOKENS, w->tokens_ts);
+  fill_header(&r->header, running_thread(), KIND_TOKENS, w->tokens_ts);
   r->first = w->runs_sent;
   r->runs = w->runs;
 #pragma unroll

@@ -4,8 +4,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
-#include <unistd.h>
+
+/* The number of the first one is a constant of the kernel's. */
+#define FIRST_USER_NAMESPACE 4026531837u
 
 /* CAP_BPF and CAP_PERFMON are not enough: current kernels want CAP_SYS_ADMIN for uprobes by perf
  * event, and so does what the target has mapped to be opened. */
@@ -23,6 +26,10 @@ void check_privileges(void) {
     fail(EXIT_PRIVILEGE, "run it as root", "recording needs %s%s%s, which this process lacks",
          lacks_admin ? "CAP_SYS_ADMIN" : "", lacks_admin && lacks_ptrace ? ", " : "",
          lacks_ptrace ? "CAP_SYS_PTRACE" : "");
+  struct stat status;
+  if (!stat("/proc/self/ns/user", &status) && status.st_ino != FIRST_USER_NAMESPACE)
+    fail(EXIT_PRIVILEGE, "run it outside of that, or as a container that has none (not rootless)",
+         "the root of a user namespace of its own has no power over the kernel");
 }
 
 void check_machine(const struct plan *plan) {
@@ -42,21 +49,4 @@ enum level check_level(const struct options *options, const struct plan *plan) {
   if (options->experts && level < LEVEL_OPERATOR)
     fail(EXIT_USAGE, "--level operator", "--experts needs operators, which this level has not");
   return level;
-}
-
-/* The number of the first one is a constant of the kernel's. */
-bool has_all_pids(void) {
-  char name[64] = "";
-  return readlink("/proc/self/ns/pid", name, sizeof(name) - 1) <= 0 ||
-         !strcmp(name, "pid:[4026531836]");
-}
-
-void check_pids(const struct options *options, json_object *notes) {
-  if (has_all_pids())
-    return;
-  if (options->faults || options->block_io)
-    fail(EXIT_KERNEL, HINT_ALL_PIDS, MEMORY_NEEDS_ALL_PIDS);
-  json_object_array_add(
-      notes, json_object_new_string("threads bear the machine's numbers, which this PID namespace "
-                                    "does not know, and the name of their process"));
 }

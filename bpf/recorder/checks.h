@@ -3,8 +3,6 @@
 #ifndef PROFINFER_CHECKS_H
 #define PROFINFER_CHECKS_H
 
-#include <json-c/json.h>
-
 #include "options.h"
 #include "plan.h"
 
@@ -17,15 +15,5 @@ void check_machine(const struct plan *plan);
 /* The level that is to be recorded. EXIT_PLAN where the plan has it not, EXIT_USAGE where it cannot
  * give what else is asked for. */
 enum level check_level(const struct options *options, const struct plan *plan);
-
-/* Whether this process sees the machine's PIDs, which are those of the kernel's programs; else it
- * is in a PID namespace of its own, as containers are. */
-bool has_all_pids(void);
-#define HINT_ALL_PIDS "give the container the machine's PIDs (docker run --pid=host)"
-#define MEMORY_NEEDS_ALL_PIDS                                                                      \
-  "page faults and reads cannot be told apart by process in a PID namespace of its own"
-
-/* EXIT_KERNEL where something is asked for that needs these; else a note of what is missing. */
-void check_pids(const struct options *options, json_object *notes);
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drain.h"
 #include "capture.h"
-#include "checks.h"
 #include "failure.h"
 
 #include <json-c/json.h>
@@ -19,7 +18,6 @@ struct drain drain_begin(const struct handlers *handlers, const struct objects *
                          struct rings rings) {
   struct drain drain = {.handlers = handlers, .objects = objects, .rings = rings};
   drain.named = tids_begin();
-  drain.has_names = has_all_pids();
   drain.target_name = target_name(objects->target, 0);
   if (!drain.target_name)
     drain.target_name = "?";
@@ -64,11 +62,8 @@ static void name_threads(struct drain *drain) {
     uint32_t tid = drain->fresh.slots[i];
     if (!tid)
       continue;
-    char key[16], *name = 0;
-    if (drain->has_names) {
-      run_delay_add(&drain->delay, tid);
-      name = target_name(drain->objects->target, tid);
-    }
+    char key[16], *name = target_name(drain->objects->target, tid);
+    run_delay_add(&drain->delay, tid);
     snprintf(key, sizeof(key), "%u", tid);
     /* One that has ended already bears its process's. */
     json_object_object_add(names, key, json_object_new_string(name ? name : drain->target_name));

@@ -16,7 +16,6 @@ struct drain {
   const struct objects *objects;
   struct rings rings;
   char *target_name;
-  bool has_names;         /* /proc knows the threads by the numbers that they have in records */
   struct tids named;      /* threads */
   struct set backends;    /* get_name functions */
   struct set fresh;       /* threads that this drain met first; emptied by their NAMES frame */

@@ -4,6 +4,7 @@
 #include "capture.h"
 #include "failure.h"
 #include "kernel_types.h"
+#include "pid_namespace.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -109,6 +110,7 @@ static void set_parameters(struct source *source, const struct options *options,
   source_parameter(source, "CPU_COUNT", handlers_cpus());
   source_parameter(source, "EXPERTS", options->experts);
   source_parameter(source, "EXPERT_WEIGHTS", options->expert_weights);
+  pids_parameters(source);
 }
 
 static void set_sizes(struct source *source, const struct options *options, unsigned cpus,

@@ -33,6 +33,17 @@ static int field(const struct btf_types *types, const char *name, const char *ou
   return offset;
 }
 
+/* A struct upid is a number, then a pointer, as the programs read it. */
+static void find_numbers(const struct btf_types *types, struct kernel_types *found) {
+  bool is_as_read =
+      btf_offset(types, "upid", "nr", 0) == 0 && btf_offset(types, "upid", "ns", 0) == 8;
+  found->task_thread_pid = btf_offset(types, "task_struct", "thread_pid", 0);
+  found->task_group_leader = btf_offset(types, "task_struct", "group_leader", 0);
+  found->pid_depth = btf_offset(types, "pid", "level", 0);
+  found->pid_numbers = is_as_read ? btf_offset(types, "pid", "numbers", 0) : -1;
+  found->namespace_inode = btf_offset(types, "pid_namespace", "ns", "inum");
+}
+
 static void find_fields(const struct btf_types *types, struct kernel_types *found) {
   found->task_pid = field(types, "pid", 0, 0, found);
   found->task_prio = field(types, "prio", 0, 0, found);
@@ -47,6 +58,7 @@ static void find_fields(const struct btf_types *types, struct kernel_types *foun
   int willing = btf_offset(types, "task_struct", "nvcsw", 0);
   int forced = btf_offset(types, "task_struct", "nivcsw", 0);
   found->switch_counts = willing >= 0 && forced == willing + 8 ? willing : -1;
+  find_numbers(types, found);
 }
 
 void kernel_types_find(const void *btf, size_t size, struct kernel_types *found) {

@@ -11,8 +11,10 @@ struct kernel_types {
   int task_pid, task_prio, task_comm, task_state, task_exit_state, task_cpu;
   int switch_tells_state; /* 1: sched_switch hands over the state that it read */
   char problem[160];      /* why one of the above cannot be told; else "" */
-  int switch_counts;      /* where a task says how often it has left a CPU, willingly and, right
-                             behind, not; -1 where the kernel does not tell */
+  /* What a thread's numbers in PID namespaces hang on (bpf/pids.h); -1 where it is not told. */
+  int task_thread_pid, task_group_leader, pid_depth, pid_numbers, namespace_inode;
+  int switch_counts; /* where a task says how often it has left a CPU, willingly and, right
+                        behind, not; -1 where the kernel does not tell */
 };
 
 /* All of it, found in the bytes of a BTF file. */

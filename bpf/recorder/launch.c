@@ -9,6 +9,7 @@
 #include "guard.h"
 #include "handlers.h"
 #include "loader_watch.h"
+#include "pid_namespace.h"
 #include "programs.h"
 #include "tracepoints.h"
 #include "wakeups.h"
@@ -51,7 +52,10 @@ struct source launch_source(void) {
   source_program(&source, "on_objects_changed", AT_UPROBE);
   source_program(&source, "on_work", AT_UPROBE);
   source_program(&source, "on_graph", AT_UPROBE);
-  source_program(&source, "on_fork", AT_TRACEPOINT);
+  if (pids_are_the_machines())
+    source_program(&source, "on_fork", AT_TRACEPOINT);
+  else
+    source_program(&source, "on_fork_inside", AT_RAW_TRACEPOINT);
   source_program(&source, "on_exec", AT_TRACEPOINT);
   source_program(&source, "on_exit", AT_TRACEPOINT);
   source_program(&source, "on_start", AT_UPROBE);
@@ -60,14 +64,21 @@ struct source launch_source(void) {
   source_map(&source, "works");
   source_map(&source, "stops");
   source_parameter(&source, "CHILD_OFFSET", tracepoint_need_field(FORK, "child_pid", 4, 0));
+  pids_parameters(&source);
   source_size(&source, "stops", handlers_cpus());
   return source;
 }
 
+static int watch_forks(void) {
+  if (pids_are_the_machines())
+    return tracepoint_attach(programs_find(launch.programs, "on_fork"), FORK);
+  return raw_tracepoint_attach(programs_find(launch.programs, "on_fork_inside"),
+                               strchr(FORK, '/') + 1);
+}
+
 void launch_open(void) {
-  /* With other PIDs than the kernel's programs see, these would stop strangers. */
-  if (!has_all_pids())
-    fail(EXIT_KERNEL, HINT_ALL_PIDS, "a command cannot be launched in a PID namespace of its own");
+  check_privileges();
+  pids_check();
   descriptors_allow();
   struct source source = launch_source();
   launch.programs = programs_load(&source, 0);
@@ -79,7 +90,7 @@ void launch_open(void) {
     fail(EXIT_KERNEL, "", "cannot wait for stopped processes: %s", strerror(errno));
   wakeups_open(programs_map(launch.programs, "stops"), handlers_cpus(), launch.events);
   guard_start(launch.held);
-  launch.at[0] = tracepoint_attach(programs_find(launch.programs, "on_fork"), FORK);
+  launch.at[0] = watch_forks();
   launch.at[1] = tracepoint_attach(programs_find(launch.programs, "on_exec"), EXEC);
   launch.at[2] = tracepoint_attach(programs_find(launch.programs, "on_exit"), EXIT);
   launch.at[3] = kprobe_attach(programs_find(launch.programs, "on_start"), START);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "metadata.h"
+#include "../records.h"
 #include "capture.h"
+#include "cgroup.h"
 #include "failure.h"
+#include "pid_namespace.h"
 
 #include <bpf/bpf.h>
 #include <stdio.h>
@@ -73,6 +76,29 @@ static json_object *command_line(const struct target *target) {
   return words;
 }
 
+static json_object *string_or_null(const char *value) { return value ? string(value) : 0; }
+
+/* Null: nothing tells that it is in one, or of one. */
+static void set_cgroup(json_object *target, const struct target *of) {
+  char *raw = target_read(of, "cgroup", 0);
+  struct cgroup cgroup = cgroup_parse(raw ? raw : "");
+  set(target, "cgroup", string_or_null(cgroup.path));
+  set(target, "container_id", string_or_null(cgroup.container));
+  set(target, "pod", string_or_null(cgroup.pod));
+  set(target, "unit", string_or_null(cgroup.unit));
+  cgroup_free(&cgroup);
+  free(raw);
+}
+
+/* Whose numbers the trace's threads bear, where they are not the machine's. */
+static void set_pid_namespace(json_object *start) {
+  if (pids_are_the_machines())
+    return;
+  json_object *said = section(start, "pid_namespace");
+  set(said, "inode", number(pids_inode()));
+  set(said, "strangers_from", number(STRANGER));
+}
+
 /* Where profinfer asks, it has named the files itself; in a plan from elsewhere they are copies. */
 static void set_target(json_object *start, const struct options *options,
                        const struct objects *objects) {
@@ -81,6 +107,7 @@ static void set_target(json_object *start, const struct options *options,
   set(target, "pid", number(objects->target->pid));
   set(target, "name", string(name ? name : "?"));
   set(target, "command", command_line(objects->target));
+  set_cgroup(target, objects->target);
   free(name);
   if (options->plan_fd >= 0 && json_object_object_get_ex(target, "objects", &files))
     return;
@@ -160,6 +187,7 @@ void metadata_start(const struct options *options, const struct plan *plan,
   uname(&name);
   json_object *start = plan->start, *system = section(start, "uname"), *redirection = 0;
   set_target(start, options, objects);
+  set_pid_namespace(start);
   set_plan(start, level);
   set_config(start, options, level);
   counters_say(counters, start);

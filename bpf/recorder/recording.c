@@ -12,6 +12,7 @@
 #include "message.h"
 #include "metadata.h"
 #include "pace.h"
+#include "pid_namespace.h"
 #include "priority.h"
 #include "run_stats.h"
 #include "scheduler.h"
@@ -88,7 +89,7 @@ static void load(struct recording *recording) {
   recording->level = check_level(options, &recording->plan);
   check_machine(&recording->plan);
   check_privileges();
-  check_pids(options, recording->notes);
+  pids_check();
   recording->target = target_open(options->pid);
   recording->objects = objects_find(&recording->plan, &recording->target, recording->level);
   capture_open(options->output, options->capture_fd, options->force);

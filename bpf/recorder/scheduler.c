@@ -81,6 +81,14 @@ static void find_own_call(void *context, const struct record *records, size_t co
       own->is_seen = true;
 }
 
+/* What the try has told of others nobody has written down. */
+static void forget_named(const struct scheduler *scheduler) {
+  int map = programs_map(scheduler->programs, "named_strangers");
+  uint32_t tid;
+  while (!bpf_map_get_next_key(map, 0, &tid) && !bpf_map_delete_elem(map, &tid))
+    ;
+}
+
 bool scheduler_shows_calls(struct scheduler *scheduler) {
   struct own_call own = {.tid = syscall(SYS_gettid)};
   struct timespec moment = {0, 1000000};
@@ -91,6 +99,7 @@ bool scheduler_shows_calls(struct scheduler *scheduler) {
   usleep(1000); /* a program that had begun ends meanwhile */
   for (unsigned cpu = 0; cpu < scheduler->rings.cpus; cpu++)
     rings_drain(&scheduler->rings, cpu, find_own_call, &own);
+  forget_named(scheduler);
   return own.is_seen;
 }
 

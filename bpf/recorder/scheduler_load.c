@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Loading the scheduler's programs, with what the kernel tells of its types. */
 #include "../parameters.h"
-#include "checks.h"
 #include "failure.h"
 #include "handlers.h"
 #include "kernel_types.h"
+#include "pid_namespace.h"
 #include "scheduler.h"
 #include "tracepoints.h"
 
@@ -16,6 +16,10 @@
 
 /* Bytes of a record of sched_blocked_reason that the program reads (bpf/scheduler.h). */
 #define REASON_MOST 64
+
+/* How many are remembered, in a PID namespace of its own. */
+#define ENDED_THREADS 4096
+#define NAMED_STRANGERS 16384
 
 /* Where the number of a system call stands in the registers that a task entered the kernel with:
  * the kernel's own affair, so that a try must show whether it is so. */
@@ -31,11 +35,12 @@ static int call_offset(const struct features *features) {
   return features->task_registers ? CALL_OFFSET : -1;
 }
 
-/* Where the fields stand in the record of the tracepoint of reasons; whether they are told. */
+/* Where the fields stand in the record of the tracepoint of reasons; whether they are told. It
+ * tells of a thread by the machine's number only. */
 static bool find_reasons(int *pid, int *caller, int *io_wait) {
   const char *event = scheduler_events[SCHEDULER_REASON].tracepoint;
   *pid = *caller = *io_wait = -1;
-  if (tracepoint_id(event) < 0)
+  if (!pids_are_the_machines() || tracepoint_id(event) < 0)
     return false;
   *pid = tracepoint_field(event, "pid", 4);
   *caller = tracepoint_field(event, "caller", 8);
@@ -61,6 +66,7 @@ static void set_parameters(struct source *source, const struct scheduler *schedu
   source_parameter(source, "TARGET_ONLY", !scheduler->is_all);
   source_parameter(source, "RING_SHIFT", shift);
   source_parameter(source, "BOOT_CLOCK", features->boot_clock);
+  pids_parameters(source);
 }
 
 /* Loads the programs; where `why` is given, 0 and the reason in it when they cannot be. */
@@ -86,8 +92,10 @@ static struct programs *load(struct scheduler *scheduler, const struct features 
   source_size(&source, records, source.by_perf ? cpus : (size_t)cpus << shift);
   source_size(&source, "sched_heads", cpus);
   source_size(&source, "sched_losses", cpus * SCHEDULER_KINDS);
-  const char *const maps[] = {records, "sched_heads", "sched_losses", "sched_control",
-                              "target_threads"};
+  source_size(&source, "ended_threads", pids_are_the_machines() ? 1 : ENDED_THREADS);
+  source_size(&source, "named_strangers", pids_are_the_machines() ? 1 : NAMED_STRANGERS);
+  const char *const maps[] = {records,         "sched_heads",    "sched_losses",
+                              "sched_control", "target_threads", "named_strangers"};
   for (size_t i = 0; i < sizeof(maps) / sizeof(*maps); i++)
     source_map(&source, maps[i]);
   return programs_load(&source, why);
@@ -117,12 +125,9 @@ static struct rings map_rings(const struct scheduler *scheduler, const struct fe
 
 struct scheduler *scheduler_try(bool is_all, const struct features *features, size_t ring_size,
                                 pid_t target, char **why) {
-  bool has_pids = has_all_pids();
-  const char *problem = has_pids ? kernel_types()->problem
-                                 : "a PID namespace of its own does not know the machine's threads";
+  const char *problem = *pids_problem() ? pids_problem() : kernel_types()->problem;
   if (*problem && !why)
-    fail(EXIT_KERNEL, has_pids ? "the kernel needs CONFIG_DEBUG_INFO_BTF" : HINT_ALL_PIDS, "%s",
-         problem);
+    fail(EXIT_KERNEL, "the kernel needs CONFIG_DEBUG_INFO_BTF", "%s", problem);
   if (*problem) {
     *why = text("%s", problem);
     return 0;
@@ -160,6 +165,10 @@ struct scheduler *scheduler_load(const char *mode, const struct features *featur
   bool is_all = strcmp(mode, "target") && strcmp(mode, "auto-target");
   struct scheduler *scheduler =
       scheduler_try(is_all, features, ring_size, target, strncmp(mode, "auto", 4) ? 0 : &why);
+  if (scheduler && !pids_are_the_machines())
+    json_object_array_add(
+        notes, json_object_new_string("threads outside this PID namespace bear the machine's "
+                                      "numbers and 1,000,000,000"));
   if (scheduler)
     return scheduler;
   char *note = text("the scheduler was not recorded: %s", why);

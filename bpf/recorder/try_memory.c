@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "checks.h"
 #include "memory.h"
 #include "perf_event.h"
+#include "pid_namespace.h"
 #include "tracepoints.h"
 #include "tries.h"
 
@@ -36,11 +36,11 @@ static struct problem try_reads(void) {
 }
 
 static struct problem lack_of_pids(void) {
-  return (struct problem){EXIT_KERNEL, HINT_ALL_PIDS, text(MEMORY_NEEDS_ALL_PIDS)};
+  return (struct problem){EXIT_KERNEL, HINT_ALL_PIDS, text("%s", pids_problem())};
 }
 
 void try_memory(json_object *in) {
-  bool has_pids = has_all_pids();
+  bool has_pids = !*pids_problem();
   struct problem faults = has_pids ? try_faults() : lack_of_pids();
   struct problem reads = has_pids ? try_reads() : lack_of_pids();
   const char *note = reads.message ? 0 : memory_note();

@@ -57,6 +57,8 @@ def group(surveys: Sequence[Survey], offset_ns: int | None, *, same_boot: bool) 
     groups: list[Group] = []
     for each in surveys:
         _place(groups, each, asked=offset_ns is not None, same_boot=same_boot)
+    for each_group in groups:
+        _check_numbers(each_group)
     if offset_ns is None:
         shifts = _shifts(groups)
         if any(g.first + s.ns < 0 for g, s in zip(groups, shifts, strict=True)):
@@ -81,6 +83,22 @@ def group(surveys: Sequence[Survey], offset_ns: int | None, *, same_boot: bool) 
     if sum(bool(member.machines) for member in groups[0].members) > 1:
         raise TraceError("more than one of these traces hold several machines", "merge only one")
     return groups
+
+
+def _check_numbers(group: Group) -> None:
+    """TraceError where process ids do not mean the same processes in all inputs: those of others'
+    traces are the machine's."""
+    names: dict[object, str] = {}
+    for member in group.members:
+        abouts = [recording.about for recording in member.recordings.values()] or [{}]
+        for about in abouts:
+            names.setdefault(about.get("pid_namespace", {}).get("inode"), member.name)
+    if len(names) > 1:
+        first, second, *_ = names.values()
+        raise TraceError(
+            f"{first} and {second} bear the process ids of different PID namespaces",
+            "record all of them on the host, or with its PIDs (docker run --pid=host)",
+        )
 
 
 def _place(groups: list[Group], each: Survey, *, asked: bool, same_boot: bool) -> None:

@@ -48,7 +48,8 @@ class Recording:
     """BOOTTIME ns; `end` is None where the end of the recording is missing."""
     end: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
-    """What the recorder says of itself: boot_id, host, target (pid, name, command)."""
+    """What the recorder says of itself: boot_id, host, target (pid, name, command), and the PID
+    namespace whose numbers it has, where they are not the machine's."""
 
     def add_interned(self, data: Any) -> None:
         """Strings that events refer to."""
@@ -69,7 +70,7 @@ class Recording:
             self.start = packet.timestamp
             for annotation in event.debug_annotations:
                 key = self.annotations.get(annotation.name_iid, "")
-                if key in ("boot_id", "host", "target"):
+                if key in ("boot_id", "host", "pid_namespace", "target"):
                     self.about[key] = _value(annotation)
         elif name == "recording ended":
             self.end = packet.timestamp

@@ -23,6 +23,10 @@ _LAUNCH: dict[str, Any] = {
 }
 """What BCC is tried with: the least that there is in bpf/."""
 
+_NUMBERS = ("PID_LEVEL", "PID_NAMESPACE", "TASK_THREAD_PID", "TASK_GROUP_LEADER", "PID_DEPTH",
+            "PID_NUMBER", "NAMESPACE_INODE")  # fmt: skip
+"""PID_PARAMETERS of bpf/parameters.h: the machine's own numbers."""
+
 
 class Abilities:
     """Of this machine. `lend`: the recorder, which every answer but the last needs."""
@@ -68,7 +72,7 @@ class Abilities:
         ]
         child = features.tracepoint_field("sched/sched_process_fork", "child_pid")
         source = _LAUNCH | {
-            "parameters": {"CHILD_OFFSET": child},
+            "parameters": {"CHILD_OFFSET": child, **dict.fromkeys(_NUMBERS, 0)},
             "entries": {"stops": features.cpu_count()},
         }
         try:

@@ -19,7 +19,9 @@ int main(int argc, char **argv) {
     return 1;
   }
   printf("TASK_PID=%d TASK_PRIO=%d TASK_COMM=%d TASK_STATE=%d TASK_EXIT_STATE=%d TASK_CPU=%d "
-         "SWITCH_TELLS_STATE=%d\n",
+         "SWITCH_TELLS_STATE=%d TASK_THREAD_PID=%d TASK_GROUP_LEADER=%d PID_DEPTH=%d "
+         "PID_NUMBER=%d NAMESPACE_INODE=%d\n",
          found.task_pid, found.task_prio, found.task_comm, found.task_state, found.task_exit_state,
-         found.task_cpu, found.switch_tells_state);
+         found.task_cpu, found.switch_tells_state, found.task_thread_pid, found.task_group_leader,
+         found.pid_depth, found.pid_numbers, found.namespace_inode);
 }

@@ -67,6 +67,8 @@ static int load(const char *path, char **parameters) {
   set_entries(object, "sched_slots", cpus << RING_SHIFT);
   set_entries(object, "sched_events", cpus);
   set_entries(object, "sched_losses", cpus * KINDS);
+  set_entries(object, "ended_threads", 4096);
+  set_entries(object, "named_strangers", 4096);
   const int failed = bpf_object__load(object);
   struct bpf_program *program;
   if (!failed)

@@ -74,6 +74,8 @@ class Load:
         values |= {"CALL_OFFSET": 120 if has_calls else -1, "TARGET_ONLY": int(self.is_old)}
         values |= {"SWITCH_TELLS_STATE": int(not refused(kernel))}
         values |= dict.fromkeys(("EXPERTS", "EXPERT_WEIGHTS"), int(not self.is_old))
+        # As in a PID namespace of its own: else none of that is left for the verifier.
+        values |= {"PID_LEVEL": int(not self.is_old), "TASK_GROUP_LEADER": 8, "PID_NUMBER": 112}
         settings = " ".join(f"{name}={value}" for name, value in values.items())
         command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1 CHILD_OFFSET=44"
         return Work(command, {"/bin/load": loader(workshop, kernel), **objects})
@@ -100,8 +102,9 @@ OLD = Task("x86-6.12", "load-old", Load(True))
 def test_every_program_is_accepted(
     repo: Path, matrix: Matrix, machines: Machines, task: Task, old: bool
 ) -> None:
-    """With every field that an engine may have and as many counters as there is room for, and with
-    none of those an old engine lacks and no counters."""
+    """With every field that an engine may have, as many counters as there is room for, and other
+    numbers of threads than the machine's; and with none of those an old engine lacks, no counters
+    and its numbers."""
     what = "programs loaded" + (", old engine" if old else "")
     left_out = refused(task.kernel)
     matrix(what, kernel=task.kernel, machine=processor(task.kernel).machine, loader="libbpf",
@@ -134,6 +137,8 @@ def test_the_kernels_types_are_found(
     path.write_bytes(machines.result(task).check().files["vmlinux"])
     settings = scheduler_types(repo, path, tmp_path)
     assert f"SWITCH_TELLS_STATE={int(not task.kernel.endswith('-5.10'))}" in settings
+    assert "PID_NUMBER=" in settings
+    assert "=-1" not in settings
 
 
 def scheduler_types(repo: Path, btf: Path, folder: Path) -> str:

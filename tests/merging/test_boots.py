@@ -117,6 +117,24 @@ def test_boot_ids_decide_before_clocks(tmp_path: Path) -> None:
     assert any("REALTIME by 86400.000 s" in line for line in report.lines)
 
 
+@pytest.mark.parametrize("inodes", [(1, None), (1, 2)])
+def test_process_ids_of_different_namespaces_are_not_mixed(
+    tmp_path: Path, inodes: tuple[int | None, ...]
+) -> None:
+    traces = []
+    for number, inode in enumerate(inodes):
+        capture = engine(boot="a", pid=100 + number)
+        if inode:
+            capture.at_start["pid_namespace"] = {"inode": inode, "strangers_from": 1_000_000_000}
+        traces.append(write_engine(tmp_path / f"{number}.pftrace", capture))
+    with pytest.raises(TraceError, match="ids of different PID namespaces") as error:
+        merged(tmp_path / "both.pftrace", *traces)
+    assert "--pid=host" in error.value.hint
+    system = foreign_trace(tmp_path / "foreign.pftrace")
+    with pytest.raises(TraceError, match="ids of different PID namespaces"):
+        merged(tmp_path / "both.pftrace", traces[0], system, same_boot=True)
+
+
 def test_what_cannot_be_placed_is_refused(tmp_path: Path) -> None:
     one = write_engine(tmp_path / "one.pftrace", engine())
     other = foreign_trace(tmp_path / "foreign.pftrace")

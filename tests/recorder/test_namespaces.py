@@ -1,79 +1,213 @@
-"""In a PID namespace of its own, as a container has it, the kernel's programs see other numbers
-than /proc does: what rests on both is refused or left out, and said."""
+"""In a PID namespace of its own, as a container has one, all that is recorded bears the numbers of
+that namespace, and who is outside of it one that is nobody's there."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.dtypes import RECORD, Kind
+from profinfer.scheduling.cpu_chain import STAND_IN
 from tests.conftest import require
-from tests.recorder.recording import TIMEOUT, drained, frame_json
+from tests.recorder.recording import SHORT, TIMEOUT, convert, frame_json
+from tests.recording.helpers import KERNELS_OWN, Rows, Truth, assert_matches, number, rows
+from tests.recording.test_memory import FAULTER, write_model
 
-SCRIPT = """
-engine=$1 recorder=$2
-shift 2
-"$engine" --threads 2 --layers 3 --decode 1000003 --work-us 101 >&2 &
-until grep -q libknown "/proc/$!/maps"; do sleep 0.02; done
-"$recorder" --pid $! "$@"
+STRANGERS = 1_000_000_000
+"""More than the machine's numbers those outside bear (bpf/records.h)."""
+APART = ("unshare", "--pid", "--fork", "--mount-proc")
+HINT = "hint: give the container the machine's PIDs (docker run --pid=host)"
+ENGINE = ("--threads", 2, "--layers", 3, "--prompt", 17, "--decode", 40, "--work-us", 100)
+
+ATTACHED = """
+engine=$1 options=$2 recorder=$3
+shift 3
+"$engine" $options --wait go 2>ready &
+pid=$!
+until [ -s ready ]; do sleep 0.02; done
+{ until grep -q recording said; do sleep 0.02; done; touch go; } &
+"$recorder" --pid $pid "$@" 2>said
+code=$?
+cat said >&2
+exit $code
 """
-HINT = "hint: give the container the machine's PIDs"
+THREADS = "SELECT DISTINCT tid, thread.name FROM thread JOIN sched USING (utid) WHERE tid > 0"
+OPERATORS = """
+SELECT tid, count(), sum(EXISTS(
+  SELECT 1 FROM sched
+  WHERE sched.utid = thread.utid AND sched.ts <= slice.ts AND slice.ts < sched.ts + sched.dur
+))
+FROM slice JOIN thread_track ON slice.track_id = thread_track.id JOIN thread USING (utid)
+WHERE slice.category = 'operator' GROUP BY tid"""
+"""How many began in each thread, and how many of them while it ran."""
 
 
-def apart(*command: object) -> subprocess.CompletedProcess[str]:
+def apart(
+    *command: object, folder: Path | None = None, means: tuple[str, ...] = APART
+) -> subprocess.CompletedProcess[str]:
     """Runs a command as a container would; whatever it leaves behind ends with it."""
-    unshare = shutil.which("unshare")
-    require("unshare (util-linux)", unshare)
+    require("unshare (util-linux)", shutil.which("unshare"))
     return subprocess.run(
-        [str(unshare), "--pid", "--fork", "--mount-proc", *map(str, command)],
-        capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        [*means, *map(str, command)],
+        cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT,
+        check=False,
     )  # fmt: skip
 
 
-def record(
-    recorder: Path, plan: Path, built: Path, capture: Path, *options: object
-) -> subprocess.CompletedProcess[str]:
-    words = ("--plan", plan, "-o", capture, "--duration", 0.5, *options)
-    return apart("sh", "-c", SCRIPT, "sh", built / "known", recorder, *words)
+@pytest.fixture(scope="module", name="outsider")
+def outsider_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that uses a CPU."""
+    program = tmp_path_factory.mktemp("outside") / "the-outsider"
+    found = shutil.which("yes")
+    require("yes (coreutils)", found)
+    shutil.copy(str(found), program)
+    return program
 
 
-def test_the_engine_is_recorded_and_what_is_missing_is_said(
+@pytest.mark.parametrize("mode", ["system", "target"])
+def test_a_process_that_runs_there(
+    mode: str, recorder: Path, plan: Path, built: Path, outsider: Path, tmp_path: Path
+) -> None:
+    """Every call on its thread, threads run when they do, and nobody bears another's name."""
+    capture = tmp_path / "t.raw"
+    words = ("--plan", plan, "-o", capture, "--scheduler", mode, "--block-io")
+    with subprocess.Popen([outsider], stdout=subprocess.DEVNULL) as stranger:
+        try:
+            options = " ".join(map(str, ENGINE))
+            done = apart(
+                "sh", "-c", ATTACHED, "sh", built / "known", options, recorder, *words,
+                folder=tmp_path,
+            )  # fmt: skip
+        finally:
+            stranger.kill()
+    assert done.returncode == 0, done.stderr
+    assert "threads outside this PID namespace bear the machine's numbers" in done.stderr
+    truth: Truth = json.loads(done.stdout)
+    tids = {thread["tid"] for thread in truth["threads"]}
+    assert max(tids) < 100
+    trace = convert(capture)
+    assert_matches(trace, truth, "barrier", beside=KERNELS_OWN)
+    [threads, operators] = rows(trace, THREADS, OPERATORS)
+    assert {number(tid) for tid, _, _ in operators} == tids
+    for tid, began, ran in operators:
+        # Some virtual machines run no program at some switches.
+        assert number(ran) >= 0.9 * number(began), tid
+    check_names(threads, tids, stranger.pid if mode == "system" else None)
+    start = frame_json(capture, FrameKind.START)
+    assert start["target"]["pid"] == truth["pid"]
+    assert start["pid_namespace"]["strangers_from"] == STRANGERS
+    end = frame_json(capture, FrameKind.END)
+    assert end["threads_waited_s"] is not None
+
+
+def check_names(threads: Rows, mine: set[int], stranger: int | None) -> None:
+    """The engine's threads are its own, and so is whoever else lives there; all others are
+    elsewhere."""
+    names = {number(tid): name for tid, name in threads}
+    assert {names[tid] for tid in mine} == {"known"}
+    inside = {name for tid, name in names.items() if tid < STAND_IN}
+    assert inside <= {"known", "sh", "sleep", "grep", "touch", "cat", "profinfer-recor"}
+    if stranger:
+        assert names[STRANGERS + stranger] == "the-outsider"
+        assert not {None, "?"} & set(names.values())
+
+
+@pytest.mark.parametrize("transport", ["ring", "perf"])
+@pytest.mark.parametrize("below", [(), ("unshare", "--pid", "--fork")], ids=["there", "below"])
+def test_a_command(
+    below: tuple[str, ...], transport: str, recorder: Path, plan: Path, built: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Also in a namespace below that one: it has numbers of both."""
+    capture = tmp_path / "t.raw"
+    done = apart(
+        recorder, "--plan", plan, "-o", capture, "--transport", transport, "--", "sh", "-c",
+        'true; "$@"; exit 7', "sh", *below, built / "known", *SHORT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "sh exited with status 7" in done.stderr
+    truth: Truth = json.loads(done.stdout)
+    trace = convert(capture)
+    [operators] = rows(trace, OPERATORS)
+    above = sorted(number(tid) for tid, _, _ in operators)
+    assert (above == [t["tid"] for t in truth["threads"]]) == (not below)
+    threads = [{**thread, "tid": tid} for thread, tid in zip(truth["threads"], above, strict=True)]
+    assert_matches(trace, {**truth, "threads": threads}, "barrier", beside=KERNELS_OWN)
+    for tid, began, ran in operators:
+        assert number(ran) >= 0.9 * number(began), tid
+
+
+def test_faults_are_those_that_the_kernel_counts(
     recorder: Path, plan: Path, built: Path, tmp_path: Path
 ) -> None:
-    capture = tmp_path / "t.raw"
-    done = record(recorder, plan, built, capture)
+    capture, model = tmp_path / "t.raw", tmp_path / "model.gguf"
+    write_model(model)
+    done = apart(
+        recorder, "--plan", plan, "-o", capture, "--faults", "--block-io", "--scheduler", "off",
+        "--", "sh", "-c", 'echo | "$@"', "sh", sys.executable, FAULTER, built / "libknown.so",
+        model,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert drained(capture)["operator"] > 50
-    start, end = (frame_json(capture, kind) for kind in (FrameKind.START, FrameKind.END))
-    assert "scheduler" not in start
-    assert [note.split(":")[0] for note in end["notes"]] == [
-        "threads bear the machine's numbers, which this PID namespace does not know, and the name"
-        " of their process",
-        "the scheduler was not recorded",
+    faults = of_kind(capture, Kind.FAULT)
+    truth: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert sum(thread["major"] for thread in truth["threads"]) > 100
+    for thread in truth["threads"]:
+        mine = faults[faults["tid"] == thread["tid"]]
+        mine = mine[(mine["ts"] >= thread["begin"]) & (mine["ts"] <= thread["end"])]
+        major = int(mine["b"].sum())
+        assert (len(mine) - major, major) == (thread["minor"], thread["major"]), thread["name"]
+    assert model.stat().st_ino in of_kind(capture, Kind.FILE_READ)["b"] & ((1 << 58) - 1)
+
+
+def of_kind(capture: Path, kind: Kind) -> Any:
+    """The records of a kind."""
+    found = [
+        np.frombuffer(frame.data, RECORD)
+        for frame in read_capture(capture)
+        if frame.kind == FrameKind.RECORDS
     ]
-    assert end["threads_waited_s"] is None
-    names = [frame.json() for frame in read_capture(capture) if frame.kind == FrameKind.NAMES]
-    assert {name for frame in names for name in frame.values()} == {"known"}
+    every = np.concatenate(found)
+    return every[every["kind"] == kind]
 
 
-@pytest.mark.parametrize(
-    "options", [("--faults",), ("--block-io",), ("--scheduler", "target")], ids=lambda o: o[0]
-)
-def test_what_needs_the_machines_numbers_is_refused(
-    options: tuple[str, ...], recorder: Path, plan: Path, built: Path, tmp_path: Path
+TYPES = "/sys/kernel/btf/vmlinux"
+REFUSED = {
+    "another namespace's /proc": (
+        ("unshare", "--pid", "--fork"), 4, "/proc is another PID namespace's", HINT
+    ),
+    "children elsewhere": (
+        (*APART, "unshare", "--pid"), 4, "what is started here lives in another PID namespace", HINT
+    ),
+    "a kernel without types": (
+        (*APART, "sh", "-c", f'mount --bind /dev/null {TYPES}; exec "$@"', "sh"), 4,
+        f"{TYPES} cannot be read", HINT,
+    ),
+    "a user namespace": (
+        (*APART, "--user", "--map-root-user"), 3,
+        "the root of a user namespace of its own has no power over the kernel",
+        "hint: run it outside of that",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", REFUSED)
+@pytest.mark.parametrize("launches", [True, False])
+def test_where_it_cannot_be_had_it_is_refused_at_once(
+    launches: bool, why: str, recorder: Path, plan: Path, tmp_path: Path
 ) -> None:
-    done = record(recorder, plan, built, tmp_path / "t.raw", *options)
-    assert done.returncode == 4, done.stderr
-    assert "PID namespace of its own" in done.stderr
-    assert HINT in done.stderr
-    assert not (tmp_path / "t.raw").exists()
-
-
-def test_nothing_is_launched(recorder: Path, plan: Path, tmp_path: Path) -> None:
-    done = apart(recorder, "--plan", plan, "-o", tmp_path / "t.raw", "--", "touch", tmp_path / "x")
-    assert done.returncode == 4, done.stderr
-    assert HINT in done.stderr
+    means, code, said, hint = REFUSED[why]
+    of = ("--", "touch", tmp_path / "x") if launches else ("--pid", 1)
+    done = apart(recorder, "--plan", plan, "-o", tmp_path / "t.raw", *of, means=means)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert hint in done.stderr
     assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "t.raw").exists()

@@ -35,7 +35,27 @@ static struct btf *make_types(bool has_thread_info, const char *state) {
   btf__add_field(btf, "comm", name, 64 * 8, 0);
   btf__add_field(btf, "nvcsw", large, 80 * 8, 0);
   btf__add_field(btf, "nivcsw", large, 88 * 8, 0);
+  btf__add_field(btf, "group_leader", large, 96 * 8, 0);
+  btf__add_field(btf, "thread_pid", large, 104 * 8, 0);
   return btf;
+}
+
+/* What a task's numbers in PID namespaces hang on: a struct upid has its pointer behind so many
+ * bytes. */
+static void add_numbers(struct btf *btf, int before_pointer) {
+  int number = btf__add_int(btf, "unsigned int", 4, 0);
+  int pointer = btf__add_ptr(btf, 0);
+  int common = btf__add_struct(btf, "ns_common", 24);
+  btf__add_field(btf, "inum", number, 16 * 8, 0);
+  btf__add_struct(btf, "pid_namespace", 100);
+  btf__add_field(btf, "ns", common, 72 * 8, 0);
+  int upid = btf__add_struct(btf, "upid", before_pointer + 8);
+  btf__add_field(btf, "nr", number, 0, 0);
+  btf__add_field(btf, "ns", pointer, before_pointer * 8, 0);
+  int upids = btf__add_array(btf, number, upid, 0);
+  btf__add_struct(btf, "pid", 96);
+  btf__add_field(btf, "level", number, 4 * 8, 0);
+  btf__add_field(btf, "numbers", upids, 96 * 8, 0);
 }
 
 static void add_tracepoint(struct btf *btf, int arguments) {
@@ -66,6 +86,27 @@ static void every_field(void) {
   CHECK_EQUAL(found.task_cpu, 52);
   CHECK_EQUAL(found.switch_tells_state, 1);
   CHECK_EQUAL(found.switch_counts, 80);
+}
+
+static void numbers_in_namespaces(void) {
+  struct btf *btf = make_types(false, "__state");
+  add_tracepoint(btf, 4);
+  add_numbers(btf, 8);
+  struct kernel_types found = found_in(btf);
+  CHECK_EQUAL(found.task_thread_pid, 104);
+  CHECK_EQUAL(found.task_group_leader, 96);
+  CHECK_EQUAL(found.pid_depth, 4);
+  CHECK_EQUAL(found.pid_numbers, 96);
+  CHECK_EQUAL(found.namespace_inode, 72 + 16);
+}
+
+static void numbers_that_stand_otherwise(void) {
+  struct btf *btf = make_types(false, "__state");
+  add_tracepoint(btf, 4);
+  CHECK_EQUAL(found_in(btf).pid_numbers, -1);
+  add_numbers(btf, 16);
+  CHECK_EQUAL(found_in(btf).pid_numbers, -1);
+  CHECK_TEXT(found_in(btf).problem, ""); /* another matter */
 }
 
 static void names_of_other_kernels(void) {
@@ -128,6 +169,8 @@ static void this_kernels_are_read_in_a_child(void) {
 
 int main(void) {
   RUN(every_field);
+  RUN(numbers_in_namespaces);
+  RUN(numbers_that_stand_otherwise);
   RUN(names_of_other_kernels);
   RUN(what_is_missing_is_said);
   RUN(what_is_cut_or_no_btf);
