@@ -20,6 +20,7 @@ BPF_PERF_OUTPUT(record_events);
 BPF_PERF_OUTPUT(structure_events);
 #endif
 BPF_ARRAY(control_map, struct control, 1);
+BPF_ARRAY(steps, struct step, STEPS_MAX);
 BPF_ARRAY(loss_map, struct loss, ENTRIES_loss_map);
 BPF_ARRAY(zero_walk, struct walk, 1);
 BPF_TABLE("lru_hash", u32, struct thread_state, threads, 4096);
@@ -36,6 +37,11 @@ BPF_PROG_ARRAY(chain, CHAIN_COUNT);
 BODY struct control *control(void) {
   int zero = 0;
   return control_map.lookup(&zero);
+}
+
+BODY struct step *step(__u32 number) {
+  int key = number;
+  return steps.lookup(&key);
 }
 
 BODY struct ring_head *ring_head(__u32 cpu) {
@@ -150,6 +156,37 @@ int on_ubatch(struct pt_regs *ctx) {
 }
 
 int on_ubatch_return(struct pt_regs *ctx) { return handle_ubatch_end(ctx); }
+
+/* One for each of STEPS_MAX. */
+int on_step_0(struct pt_regs *ctx) { return handle_step(ctx, 0); }
+
+int on_step_1(struct pt_regs *ctx) { return handle_step(ctx, 1); }
+
+int on_step_2(struct pt_regs *ctx) { return handle_step(ctx, 2); }
+
+int on_step_3(struct pt_regs *ctx) { return handle_step(ctx, 3); }
+
+int on_step_4(struct pt_regs *ctx) { return handle_step(ctx, 4); }
+
+int on_step_5(struct pt_regs *ctx) { return handle_step(ctx, 5); }
+
+int on_step_6(struct pt_regs *ctx) { return handle_step(ctx, 6); }
+
+int on_step_7(struct pt_regs *ctx) { return handle_step(ctx, 7); }
+
+int on_step_8(struct pt_regs *ctx) { return handle_step(ctx, 8); }
+
+int on_step_9(struct pt_regs *ctx) { return handle_step(ctx, 9); }
+
+int on_step_10(struct pt_regs *ctx) { return handle_step(ctx, 10); }
+
+int on_step_11(struct pt_regs *ctx) { return handle_step(ctx, 11); }
+
+int chain_step(struct pt_regs *ctx) {
+  struct arguments given = {PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
+                            PT_REGS_PARM4(ctx), PT_REGS_PARM5(ctx), PT_REGS_PARM6(ctx)};
+  return continue_step(ctx, &given);
+}
 
 int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 

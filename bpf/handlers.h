@@ -10,6 +10,7 @@
 #define PROFINFER_HANDLERS_H
 
 #include "emit.h"
+#include "steps.h"
 
 /* Keeps the compiler from using what it knows of a number: older verifiers know less, and want the
  * masks that it would leave out. */
@@ -24,10 +25,15 @@
 #define LOOP_MAX (1 << 20)
 #define SAMPLES 8
 
-enum chain { CHAIN_HASH, CHAIN_EMIT, CHAIN_TOKENS, CHAIN_EXPERTS, CHAIN_COUNT };
+enum chain { CHAIN_HASH, CHAIN_EMIT, CHAIN_TOKENS, CHAIN_EXPERTS, CHAIN_STEP, CHAIN_COUNT };
 
 /* Graph entry points: a CPU graph is often computed inside a backend's graph. */
 enum entry { ENTRY_NONE, ENTRY_BACKEND, ENTRY_CPU };
+
+/* What a function was called with, as far as it is in registers. */
+struct arguments {
+  __u64 a, b, c, d, e, f;
+};
 
 /* What is known of one thread that computes graphs. */
 struct thread_state {
@@ -69,6 +75,7 @@ struct walk {
   __u64 seq_id;
   __u64 output;
   __u64 tokens_ts;
+  __u32 step; /* its number, on the way to the program that they share */
   __u32 tokens;
   __u32 token;
   __u32 runs_sent;
@@ -96,6 +103,7 @@ struct walk {
 
 /* ---- What a dialect provides, beside what emit.h needs ---- */
 BODY struct control *control(void);
+BODY struct step *step(__u32 number);
 #if TRANSPORT == TRANSPORT_RING
 BODY void *structure_reserve(void);
 BODY void structure_submit(void *r);

@@ -20,8 +20,8 @@ struct registers {
 };
 
 #if defined(__TARGET_ARCH_x86)
-/* di, si, dx, cx stand in a row, downwards. */
-#define ARGUMENT(r, n) ((r)->word[15 - (n)])
+/* di, si, dx, cx stand in a row, downwards; then, further down, r8 and r9. */
+#define ARGUMENT(r, n) ((r)->word[(n) < 5 ? 15 - (n) : 14 - (n)])
 /* struct bpf_perf_event_data of the UAPI: the registers (x86-64: 21 of them), the period of the
  * sample, the address. */
 #define FAULT_ADDRESS(r) ((r)->word[21 + 1])

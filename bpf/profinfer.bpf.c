@@ -52,6 +52,13 @@ struct {
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __type(key, __u32);
+  __type(value, struct step);
+  __uint(max_entries, STEPS_MAX);
+} steps SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __type(key, __u32);
   __type(value, struct loss);
 } loss_map SEC(".maps");
 
@@ -136,6 +143,8 @@ BODY struct control *control(void) {
   __u32 zero = 0;
   return bpf_map_lookup_elem(&control_map, &zero);
 }
+
+BODY struct step *step(__u32 number) { return bpf_map_lookup_elem(&steps, &number); }
 
 BODY struct ring_head *ring_head(__u32 cpu) { return bpf_map_lookup_elem(&ring_heads, &cpu); }
 
@@ -264,6 +273,37 @@ SEC("uprobe") int on_ubatch(struct registers *r) {
 }
 
 SEC("uprobe") int on_ubatch_return(struct registers *r) { return handle_ubatch_end(r); }
+
+/* One for each of STEPS_MAX. */
+SEC("uprobe") int on_step_0(struct registers *r) { return handle_step(r, 0); }
+
+SEC("uprobe") int on_step_1(struct registers *r) { return handle_step(r, 1); }
+
+SEC("uprobe") int on_step_2(struct registers *r) { return handle_step(r, 2); }
+
+SEC("uprobe") int on_step_3(struct registers *r) { return handle_step(r, 3); }
+
+SEC("uprobe") int on_step_4(struct registers *r) { return handle_step(r, 4); }
+
+SEC("uprobe") int on_step_5(struct registers *r) { return handle_step(r, 5); }
+
+SEC("uprobe") int on_step_6(struct registers *r) { return handle_step(r, 6); }
+
+SEC("uprobe") int on_step_7(struct registers *r) { return handle_step(r, 7); }
+
+SEC("uprobe") int on_step_8(struct registers *r) { return handle_step(r, 8); }
+
+SEC("uprobe") int on_step_9(struct registers *r) { return handle_step(r, 9); }
+
+SEC("uprobe") int on_step_10(struct registers *r) { return handle_step(r, 10); }
+
+SEC("uprobe") int on_step_11(struct registers *r) { return handle_step(r, 11); }
+
+SEC("uprobe") int chain_step(struct registers *r) {
+  struct arguments given = {ARGUMENT(r, 1), ARGUMENT(r, 2), ARGUMENT(r, 3),
+                            ARGUMENT(r, 4), ARGUMENT(r, 5), ARGUMENT(r, 6)};
+  return continue_step(r, &given);
+}
 
 SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
 

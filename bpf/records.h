@@ -15,7 +15,9 @@ enum record_kind {
   KIND_BARRIER = 3,     /* a = threadpool */
   KIND_GRAPH_BEGIN = 4, /* a = backend, b = structure (0: could not be read) */
   KIND_GRAPH_END = 5,
-  KIND_UBATCH_BEGIN = 6, /* a = tokens, b = llama_context */
+  KIND_UBATCH_BEGIN = 6, /* a = tokens: 32, one more than the number of the step, 0 for
+                            process_ubatch: 32, lowest bits first; b = llama_context, or whatever
+                            tells contexts apart */
   KIND_UBATCH_END = 7,
   KIND_NODE = 8,            /* a = tensor, b = structure: nodes in order of execution */
   KIND_TENSOR = 9,          /* wide */

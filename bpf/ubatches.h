@@ -106,13 +106,8 @@ BODY int all_tokens(void *ctx) {
 }
 #endif
 
-BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
-  struct control *c = control();
-  __u32 tid = (__u32)bpf_get_current_pid_tgid();
-  struct thread_state *t = thread_state(tid);
-  struct walk *w = walk_of(tid);
-  if (!c || !t || !w)
-    return 0;
+/* Counts a ubatch; whether it is recorded. */
+BODY int enter_ubatch(struct control *c, struct thread_state *t) {
   if (c->last_ubatch) {
     /* Target iterations: recording is on only inside the asked range. */
     __u64 index = c->ubatches;
@@ -121,23 +116,97 @@ BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
   }
   t->entry = ENTRY_NONE;
   t->ubatch_ts = 0;
-  if (!c->active)
-    return 0;
-  w->tokens = U_N_TOKENS >= 0 ? read_u32(ubatch + U_N_TOKENS) : 0;
-  __u64 ts = emit(ctx, KIND_UBATCH_BEGIN, w->tokens, context);
+  return !!c->active;
+}
+
+/* `kind`: see KIND_UBATCH_BEGIN. */
+BODY void begin_ubatch(void *ctx, struct thread_state *t, struct walk *w, __u64 kind,
+                       __u64 context) {
+  __u64 ts = emit(ctx, KIND_UBATCH_BEGIN, kind << 32 | w->tokens, context);
   t->ubatch_ts = ts ? ts : boot_ns();
   t->tokens = w->tokens;
-  if (U_N_TOKENS < 0)
-    return 0;
   w->tokens_ts = t->ubatch_ts;
-  w->pos = read_u64(ubatch + U_POS);
-  w->seq_id = read_u64(ubatch + U_SEQ_ID);
-  w->output = U_OUTPUT < 0 ? 0 : read_u64(ubatch + U_OUTPUT);
   w->token = 0;
   w->runs = 0;
   w->runs_sent = 0;
   w->calls = 0;
+}
+
+BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
+  struct control *c = control();
+  __u32 tid = (__u32)bpf_get_current_pid_tgid();
+  struct thread_state *t = thread_state(tid);
+  struct walk *w = walk_of(tid);
+  if (!c || !t || !w || !enter_ubatch(c, t))
+    return 0;
+  w->tokens = U_N_TOKENS >= 0 ? read_u32(ubatch + U_N_TOKENS) : 0;
+  begin_ubatch(ctx, t, w, 0, context);
+  if (U_N_TOKENS < 0)
+    return 0;
+  w->pos = read_u64(ubatch + U_POS);
+  w->seq_id = read_u64(ubatch + U_SEQ_ID);
+  w->output = U_OUTPUT < 0 ? 0 : read_u64(ubatch + U_OUTPUT);
   chain_to(ctx, CHAIN_TOKENS);
+  return 0;
+}
+
+/* What an argument is, 0 for number 0. */
+BODY __u64 argument_of(const struct arguments *given, __u32 number) {
+  switch (number) {
+  case 1:
+    return given->a;
+  case 2:
+    return given->b;
+  case 3:
+    return given->c;
+  case 4:
+    return given->d;
+  case 5:
+    return given->e;
+  case 6:
+    return given->f;
+  default:
+    return 0;
+  }
+}
+
+/* A step that an adapter describes (profinfer/engine/adapters/): one small program for each, and
+ * then the one that they share. */
+BODY int handle_step(void *ctx, __u32 number) {
+  struct walk *w = walk_of((__u32)bpf_get_current_pid_tgid());
+  if (!w)
+    return 0;
+  w->step = number;
+  chain_to(ctx, CHAIN_STEP);
+  return 0;
+}
+
+BODY int continue_step(void *ctx, const struct arguments *given) {
+  struct control *c = control();
+  __u32 tid = (__u32)bpf_get_current_pid_tgid();
+  struct thread_state *t = thread_state(tid);
+  struct walk *w = walk_of(tid);
+  struct step *s = w ? step(w->step) : 0;
+  if (!c || !t || !w || !s || !enter_ubatch(c, t))
+    return 0;
+  __u64 batch = argument_of(given, s->batch);
+  w->tokens = s->batch ? read_u32(batch + s->n_tokens) : argument_of(given, s->tokens);
+  begin_ubatch(ctx, t, w, w->step + 1, argument_of(given, s->context));
+  if (s->batch) {
+    w->pos = read_u64(batch + s->pos);
+    w->seq_id = read_u64(batch + s->seq_id);
+    w->output = s->output < 0 ? 0 : read_u64(batch + s->output);
+    chain_to(ctx, CHAIN_TOKENS);
+  } else if (s->position && w->tokens) {
+    /* Of one sequence; it is the last token's logits that such a call is for. */
+    w->run[0].sequence = 0;
+    w->run[0].position = argument_of(given, s->position);
+    w->run[0].tokens = w->tokens;
+    w->run[0].outputs = 1;
+    w->run[0].last_output = 1;
+    w->runs = 1;
+    send_tokens(ctx, w);
+  }
   return 0;
 }
 

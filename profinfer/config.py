@@ -41,6 +41,8 @@ class Config:
     system: str | None = None
     """Record the system beside it, by Perfetto's own recorder with this configuration (text)."""
     level: str = "operator"
+    adapter: str | None = None
+    """A YAML file that says what an engine is (CONTRIBUTING.md), beside those that are known."""
     strict: bool = False
     """Fail where the engine does not have all of the levels."""
     duration: float | None = None

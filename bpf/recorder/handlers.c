@@ -16,10 +16,11 @@
 
 /* In the order of enum chain (bpf/handlers.h): programs that call each other, or what takes their
  * place where the kernel has bpf_loop. */
-enum { CHAIN_EXPERTS = 3, CHAIN_COUNT };
+enum { CHAIN_EXPERTS = 3, CHAIN_STEP, CHAIN_COUNT };
 static const char *const by_calls[CHAIN_COUNT] = {"chain_hash", "chain_emit", "chain_tokens",
-                                                  "chain_experts"};
-static const char *const by_loops[CHAIN_COUNT] = {"loop_graph", 0, "loop_tokens", "chain_experts"};
+                                                  "chain_experts", "chain_step"};
+static const char *const by_loops[CHAIN_COUNT] = {"loop_graph", 0, "loop_tokens", "chain_experts",
+                                                  "chain_step"};
 
 /* Threads whose counts are kept. */
 #define COUNTED_THREADS 4096
@@ -39,8 +40,10 @@ unsigned handlers_cpus(void) {
   return atoi(last) + 1;
 }
 
-static bool is_chained(const char *const *chain, size_t index, const struct options *options) {
-  return chain[index] && (index != CHAIN_EXPERTS || options->experts);
+static bool is_chained(const char *const *chain, size_t index, const struct options *options,
+                       const struct plan *plan) {
+  return chain[index] && (index != CHAIN_EXPERTS || options->experts) &&
+         (index != CHAIN_STEP || plan->step_count);
 }
 
 /* What a plan may have probes for. */
@@ -65,8 +68,10 @@ static void name_programs(struct source *source, const char *const *chain,
   for (size_t i = 0; options->plan_fd >= 0 && i < sizeof(all_handlers) / sizeof(*all_handlers); i++)
     if (all_handlers[i].level <= level)
       source_program(source, all_handlers[i].name, AT_UPROBE);
+  for (size_t i = 0; options->plan_fd >= 0 && i < plan->step_count; i++)
+    source_program(source, text("on_step_%zu", i), AT_UPROBE);
   for (size_t i = 0; i < CHAIN_COUNT; i++)
-    if (is_chained(chain, i, options))
+    if (is_chained(chain, i, options, plan))
       source_program(source, chain[i], AT_UPROBE);
   if (counters->count) {
     source_program(source, "count_switch", AT_RAW_TRACEPOINT);
@@ -75,7 +80,7 @@ static void name_programs(struct source *source, const char *const *chain,
 }
 
 static void name_maps(struct source *source, const struct counters *counters) {
-  static const char *const always[] = {"ring_heads", "control_map", "loss_map", "chain"};
+  static const char *const always[] = {"ring_heads", "control_map", "loss_map", "chain", "steps"};
   for (size_t i = 0; i < sizeof(always) / sizeof(*always); i++)
     source_map(source, always[i]);
   source_map(source, source->by_perf ? "record_events" : "ring_slots");
@@ -130,10 +135,10 @@ static void set_sizes(struct source *source, const struct options *options, unsi
 }
 
 static void fill_chain(const struct programs *programs, const char *const *chain,
-                       const struct options *options) {
+                       const struct options *options, const struct plan *plan) {
   int map = programs_map(programs, "chain");
   for (__u32 i = 0; i < CHAIN_COUNT; i++) {
-    if (!is_chained(chain, i, options))
+    if (!is_chained(chain, i, options, plan))
       continue;
     int fd = programs_find(programs, chain[i]);
     if (bpf_map_update_elem(map, &i, &fd, BPF_ANY))
@@ -160,7 +165,7 @@ static struct programs *load(const char *const *chain, const struct options *opt
   memory_source(memory, &source);
   struct programs *programs = programs_load(&source, why);
   if (programs)
-    fill_chain(programs, chain, options);
+    fill_chain(programs, chain, options, plan);
   return programs;
 }
 
@@ -175,6 +180,13 @@ struct handlers handlers_load(const struct options *options, enum level level,
   if (!handlers.programs)
     handlers.programs = load(by_calls, options, level, features, plan, counters, memory, 0);
   return handlers;
+}
+
+void handlers_tell_steps(const struct handlers *handlers, const struct plan *plan) {
+  int map = programs_map(handlers->programs, "steps");
+  for (__u32 i = 0; i < plan->step_count; i++)
+    if (bpf_map_update_elem(map, &i, &plan->steps[i], BPF_ANY))
+      fail(EXIT_KERNEL, "", "cannot tell the handlers how steps are called: %s", strerror(errno));
 }
 
 struct rings handlers_rings(const struct handlers *handlers, const struct options *options) {

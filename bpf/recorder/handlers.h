@@ -27,6 +27,9 @@ struct handlers handlers_load(const struct options *options, enum level level,
                               const struct features *features, const struct plan *plan,
                               const struct counters *counters, const struct memory *memory);
 
+/* Tells them how the plan's steps are called. */
+void handlers_tell_steps(const struct handlers *handlers, const struct plan *plan);
+
 /* Their rings, mapped. */
 struct rings handlers_rings(const struct handlers *handlers, const struct options *options);
 

@@ -87,6 +87,12 @@ void listener_note(struct listener *listener, const char *note) {
   message_offer(listener->socket, message);
 }
 
+void listener_silent(struct listener *listener, json_object *symbols) {
+  json_object *message = message_event("silent");
+  json_object_object_add(message, "symbols", symbols);
+  message_send(listener->socket, message);
+}
+
 json_object *listener_over(struct listener *listener, const char *reason) {
   json_object *message;
   if (listener->socket < 0)

@@ -37,6 +37,9 @@ void listener_progress(struct listener *listener, double seconds, uint64_t recor
 /* Something that whoever records should know now. */
 void listener_note(struct listener *listener, const char *note);
 
+/* Functions that are not called, though others of the engine are: something else may be probed. */
+void listener_silent(struct listener *listener, json_object *symbols);
+
 /* Recording is over and the probes are gone; what is said last (serve.h: finish), 0: nothing. */
 json_object *listener_over(struct listener *listener, const char *reason);
 

@@ -11,6 +11,8 @@
 
 #define MAX_SIZE (4u << 20)
 #define MAX_ITEMS 4096
+#define ARGUMENTS_MAX 6 /* that are passed in registers */
+#define FIELD_MAX 4096
 
 const char *const level_names[LEVEL_COUNT] = {"token", "graph", "operator", "barrier"};
 
@@ -214,6 +216,50 @@ static void read_calls(struct plan *plan) {
   }
 }
 
+/* Which argument, or where a field stands. */
+static int32_t role(json_object *of, const char *where, const char *name, int least, int most) {
+  int64_t value = json_object_get_int64(member(of, where, name, json_type_int));
+  if (value < least || value > most)
+    bad(where, name, "is out of range");
+  return value;
+}
+
+/* Plans that were made before engines were described by adapters have none. */
+static void read_steps(struct plan *plan) {
+  char where[64];
+  json_object *all;
+  if (!json_object_object_get_ex(plan->root, "steps", &all))
+    return;
+  plan->step_count = list(plan->root, "steps", &all);
+  if (plan->step_count > STEPS_MAX)
+    bad("", "steps", "has too many entries");
+  for (size_t i = 0; i < plan->step_count; i++) {
+    json_object *from = item(all, "steps", i, where);
+    plan->steps[i] = (struct step){
+        .context = role(from, where, "context", 0, ARGUMENTS_MAX),
+        .batch = role(from, where, "batch", 0, ARGUMENTS_MAX),
+        .tokens = role(from, where, "tokens", 0, ARGUMENTS_MAX),
+        .position = role(from, where, "position", 0, ARGUMENTS_MAX),
+        .n_tokens = role(from, where, "n_tokens", -1, FIELD_MAX),
+        .pos = role(from, where, "pos", -1, FIELD_MAX),
+        .seq_id = role(from, where, "seq_id", -1, FIELD_MAX),
+        .output = role(from, where, "output", -1, FIELD_MAX),
+    };
+    const struct step *step = &plan->steps[i];
+    if (step->batch && (step->n_tokens < 0 || step->pos < 0 || step->seq_id < 0))
+      bad(where, "batch", "has fields that are nowhere");
+  }
+}
+
+static void read_notes(struct plan *plan) {
+  if (!json_object_object_get_ex(plan->root, "notes", &plan->notes))
+    return;
+  size_t count = list(plan->root, "notes", &plan->notes);
+  for (size_t i = 0; i < count; i++)
+    if (!json_object_is_type(json_object_array_get_idx(plan->notes, i), json_type_string))
+      bad("", text("notes[%zu]", i), "is no string");
+}
+
 struct plan plan_read(const char *path, int fd) {
   reading = path;
   struct plan plan = {.path = path, .root = parse(path, fd)};
@@ -233,6 +279,8 @@ struct plan plan_read(const char *path, int fd) {
   read_probes(&plan);
   read_backends(&plan);
   read_calls(&plan);
+  read_steps(&plan);
+  read_notes(&plan);
   return plan;
 }
 

@@ -8,9 +8,12 @@
 #define PROFINFER_PLAN_H
 
 #include <json-c/json.h>
+#include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "../steps.h"
 
 #define PLAN_FORMAT 1
 #define CODE_MAX 16
@@ -70,6 +73,9 @@ struct plan {
   struct plan_backend *backends;
   struct plan_call *calls;
   size_t object_count, probe_count, backend_count, call_count;
+  struct step steps[STEPS_MAX]; /* by number */
+  size_t step_count;
+  json_object *notes; /* what was probed in the place of something else; 0: nothing */
 };
 
 /* The plan in a file, or, where `fd` is none of -1, in what that descriptor is of. */

@@ -126,6 +126,7 @@ static void begin(struct recording *recording) {
   recording->drain = drain_begin(&recording->handlers, &recording->objects,
                                  handlers_rings(&recording->handlers, options));
   counters_start(&recording->counters, recording->handlers.programs);
+  handlers_tell_steps(&recording->handlers, &recording->plan);
   handlers_activate(&recording->handlers, options);
   run_stats_set(true);
   recording->uprobes = uprobes_begin(&recording->handlers, options->pid, options->empty_handlers);
@@ -147,6 +148,27 @@ static void switch_off(struct recording *recording) {
   counters_end(&recording->counters);
 }
 
+static bool has_text(json_object *list, const char *wanted) {
+  for (size_t i = 0; i < json_object_array_length(list); i++)
+    if (!strcmp(json_object_get_string(json_object_array_get_idx(list, i)), wanted))
+      return true;
+  return false;
+}
+
+/* Notes what is probed in the place of something else; whether anything is that was not. */
+static bool note_replaced(struct recording *recording) {
+  json_object *notes = recording->plan.notes;
+  bool is_new = false;
+  for (size_t i = 0; notes && i < json_object_array_length(notes); i++) {
+    json_object *note = json_object_array_get_idx(notes, i);
+    if (has_text(recording->notes, json_object_get_string(note)))
+      continue;
+    json_object_array_add(recording->notes, json_object_get(note));
+    is_new = true;
+  }
+  return is_new;
+}
+
 /* More of the plan's files may have been mapped, or a new plan may name more. Of a process that
  * ends just now nothing is mapped any more: then nothing changes, and its end is noticed soon. */
 static void attach_more(struct recording *recording, int plan_fd) {
@@ -161,6 +183,12 @@ static void attach_more(struct recording *recording, int plan_fd) {
     recording->plan = plan;
     recording->objects = objects;
     recording->objects.plan = &recording->plan;
+    handlers_tell_steps(&recording->handlers, &recording->plan);
+    if (note_replaced(recording)) {
+      uprobes_drop(&recording->uprobes, &recording->objects);
+      recording->silence =
+          silence_begin(recording->options, &recording->plan, &recording->target, recording->level);
+    }
     uprobes_attach(&recording->uprobes, &recording->objects, recording->level);
   } else if (plan_fd >= 0) {
     plan_close(&plan);
@@ -197,10 +225,14 @@ static void show(struct recording *recording, double seconds) {
 /* What nothing comes from is said once, as soon as that can be told. */
 static void warn_of_silence(struct recording *recording) {
   const char *said = silence_look(&recording->silence, &recording->drain);
-  if (said && recording->listener.socket >= 0)
+  if (said && recording->listener.socket >= 0) {
+    json_object *symbols = silence_symbols(&recording->silence);
     listener_note(&recording->listener, said);
-  else if (said)
+    if (symbols)
+      listener_silent(&recording->listener, symbols);
+  } else if (said) {
     warn("%s", said);
+  }
 }
 
 /* Drains until something ends the recording; what that was. */

@@ -43,13 +43,15 @@
  * {status} (the command; as wait() has it), recorder_exited {pid, status}, load (below).
  *
  * Over a recording's socket come: attached {probes}, progress {seconds, records, lost, tokens,
- * bytes}, note {text}: something to say at once, over {reason}: the probes are gone, ended {reason,
- * seconds, records, lost, notes, cpu_s, peak_kb, types_peak_kb}: the capture is whole, failed, and
- * load {source}, where BCC is to load: it is answered by {"verb": "loaded", "programs": [names],
+ * bytes}, note {text}: something to say at once, silent {symbols}: these functions are not called
+ * though others of the engine are, over {reason}: the probes are gone, ended {reason, seconds,
+ * records, lost, notes, cpu_s, peak_kb, types_peak_kb}: the capture is whole, failed, and load
+ * {source}, where BCC is to load: it is answered by {"verb": "loaded", "programs": [names],
  * "maps": [names]} with their descriptors in that order, or with "message" and "hint". Profinfer
- * says: more (a new plan may ride along: files were loaded later; answered by attached), leave (the
- * target is another program now), stop {reason}, finish {command_status, notes} in answer to over.
- * The socket's end is a stop and a finish.
+ * says: more (a new plan may ride along: files were loaded later, or something is probed in the
+ * place of what is silent; answered by attached), leave (the target is another program now), stop
+ * {reason}, finish {command_status, notes} in answer to over. The socket's end is a stop and a
+ * finish.
  *
  * When the server's own socket ends, everything that is held goes on and everything that records
  * ends as it should.

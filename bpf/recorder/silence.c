@@ -20,7 +20,7 @@ static double cpu_seconds(const struct silence *silence) {
 
 struct silence silence_begin(const struct options *options, const struct plan *plan,
                              const struct target *target, enum level level) {
-  struct silence silence = {options, plan, target, level, 0, 0, false};
+  struct silence silence = {options, plan, target, level, 0, 0, false, LEVEL_COUNT};
   silence.began = cpu_seconds(&silence);
   return silence;
 }
@@ -58,7 +58,7 @@ static const char *functions(const struct plan *plan, enum level level) {
 
 /* In the order of enum level, of an engine that computes. */
 static const char *const reasons[] = {
-    "it computes by other ways than llama_decode",
+    "it computes by other ways",
     "its graphs are computed by another copy of the library, or of another engine",
     "its graphs may all run on a device, or the compiler has copied the function into its callers",
     "it may compute without other threads, or the compiler has copied the function into its "
@@ -88,6 +88,7 @@ static const char *say(struct silence *silence, const struct drain *drain, bool 
   const char *names = functions(silence->plan, level);
   if (is_idle && silence->level >= LEVEL_GRAPH && *functions(silence->plan, LEVEL_GRAPH))
     names = functions(silence->plan, LEVEL_GRAPH);
+  silence->said = is_idle ? LEVEL_COUNT : level;
   if (is_idle)
     return text("process %d (%s) holds an engine and has computed nothing with it in %.1f s of CPU "
                 "time (no call of %s): another process may compute for it, or another copy of the "
@@ -103,6 +104,18 @@ const char *silence_look(struct silence *silence, const struct drain *drain) {
   const char *said = say(silence, drain, false);
   silence->is_said = said;
   return said;
+}
+
+json_object *silence_symbols(const struct silence *silence) {
+  if (silence->said == LEVEL_COUNT)
+    return 0;
+  json_object *symbols = json_object_new_array();
+  for (size_t i = 0; i < silence->plan->probe_count; i++) {
+    const struct plan_probe *probe = &silence->plan->probes[i];
+    if (probe->level == silence->said && !probe->at_return)
+      json_object_array_add(symbols, json_object_new_string(probe->symbol));
+  }
+  return symbols;
 }
 
 const char *silence_end(struct silence *silence, const struct drain *drain) {

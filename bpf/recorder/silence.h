@@ -18,6 +18,7 @@ struct silence {
   enum level level;
   double began, used; /* CPU time of the target, in seconds */
   bool is_said;
+  enum level said; /* LEVEL_COUNT: nothing was called */
 };
 
 struct silence silence_begin(const struct options *options, const struct plan *plan,
@@ -25,6 +26,9 @@ struct silence silence_begin(const struct options *options, const struct plan *p
 
 /* After a drain: what to say now, once; 0: nothing. */
 const char *silence_look(struct silence *silence, const struct drain *drain);
+
+/* The functions of that, an array of names; 0 where nothing else was called either. */
+json_object *silence_symbols(const struct silence *silence);
 
 /* What to say of the recording as a whole; 0: nothing. */
 const char *silence_end(struct silence *silence, const struct drain *drain);

@@ -13,6 +13,7 @@ struct placed {
   uint64_t inode, offset;
   char device[16];
   const char *handler;
+  size_t group;
 };
 
 static const char *const hot[] = {"on_operator", "on_fused", "on_barrier"};
@@ -66,7 +67,8 @@ static bool place(struct uprobes *uprobes, const struct object *object,
   }
   uprobes->placed = grown(uprobes->placed, uprobes->count, 1, sizeof(struct placed));
   struct placed *placed = &uprobes->placed[uprobes->count++];
-  *placed = (struct placed){object->inode, probe->offset, "", text("%s", probe->handler)};
+  *placed = (struct placed){object->inode, probe->offset, "", text("%s", probe->handler),
+                            uprobes->group_count};
   memcpy(placed->device, object->device, sizeof(placed->device));
   return true;
 }
@@ -120,16 +122,20 @@ static bool attach(struct uprobes *uprobes, const struct group *group) {
   snprintf(path, sizeof(path), "/proc/self/fd/%d", group->object->fd);
   int program = program_of(uprobes, group->handler);
   uprobes->fds = grown(uprobes->fds, uprobes->fd_count, group->count, sizeof(int));
+  uprobes->fd_groups = grown(uprobes->fd_groups, uprobes->fd_count, group->count, sizeof(size_t));
   int *fds = &uprobes->fds[uprobes->fd_count];
+  size_t wanted = uprobes->by_link ? 1 : group->count, attached;
   if (uprobes->by_link) {
     *fds = uprobe_link(program, path, group->offsets, group->count, uprobes->pid, group->at_return);
-    uprobes->fd_count += *fds >= 0;
-    return *fds >= 0;
+    attached = *fds >= 0;
+  } else {
+    attached = uprobe_events(program, path, group->offsets, group->count, uprobes->pid,
+                             group->at_return, fds);
   }
-  size_t attached = uprobe_events(program, path, group->offsets, group->count, uprobes->pid,
-                                  group->at_return, fds);
-  uprobes->fd_count += attached;
-  return attached == group->count;
+  for (size_t i = 0; i < attached; i++)
+    uprobes->fd_groups[uprobes->fd_count++] = uprobes->group_count;
+  uprobes->group_count++;
+  return attached == wanted;
 }
 
 bool uprobes_attach(struct uprobes *uprobes, const struct objects *objects, enum level level) {
@@ -150,6 +156,53 @@ bool uprobes_attach(struct uprobes *uprobes, const struct objects *objects, enum
       free(group.symbols);
     }
   return true;
+}
+
+/* Whether a file is among the plan's, and no probe of it is this one. */
+static bool is_given_up(const struct placed *placed, const struct objects *objects) {
+  bool has_file = false;
+  for (size_t i = 0; i < objects->count; i++) {
+    const struct object *object = &objects->found[i];
+    if (object->inode != placed->inode || strcmp(object->device, placed->device))
+      continue;
+    has_file = true;
+    for (size_t j = 0; j < objects->plan->probe_count; j++) {
+      const struct plan_probe *probe = &objects->plan->probes[j];
+      if (probe->object == object->planned && probe->offset == placed->offset &&
+          !strcmp(probe->handler, placed->handler))
+        return false;
+    }
+  }
+  return has_file;
+}
+
+static void drop_group(struct uprobes *uprobes, size_t group) {
+  size_t kept = 0;
+  for (size_t i = 0; i < uprobes->fd_count; i++) {
+    if (uprobes->fd_groups[i] == group) {
+      uprobe_close(&uprobes->fds[i], 1);
+      continue;
+    }
+    uprobes->fds[kept] = uprobes->fds[i];
+    uprobes->fd_groups[kept++] = uprobes->fd_groups[i];
+  }
+  uprobes->fd_count = kept;
+  kept = 0;
+  for (size_t i = 0; i < uprobes->count; i++)
+    if (uprobes->placed[i].group != group)
+      uprobes->placed[kept++] = uprobes->placed[i];
+  uprobes->count = kept;
+}
+
+void uprobes_drop(struct uprobes *uprobes, const struct objects *objects) {
+  for (size_t i = 0; i < uprobes->count;) {
+    if (is_given_up(&uprobes->placed[i], objects)) {
+      drop_group(uprobes, uprobes->placed[i].group);
+      i = 0; /* others have moved up */
+    } else {
+      i++;
+    }
+  }
 }
 
 void uprobes_detach(struct uprobes *uprobes) {

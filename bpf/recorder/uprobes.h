@@ -22,9 +22,10 @@ struct uprobes {
   const struct programs *programs;
   pid_t pid;
   bool by_link;
-  int nothing; /* runs in the place of hot handlers; -1: they run */
-  int *fds;    /* closing one takes its probes away */
-  size_t fd_count;
+  int nothing;       /* runs in the place of hot handlers; -1: they run */
+  int *fds;          /* closing one takes its probes away */
+  size_t *fd_groups; /* with which others each was attached */
+  size_t fd_count, group_count;
   struct placed *placed; /* what is probed */
   size_t count;
   struct handler_program *handlers; /* those that are attached */
@@ -39,6 +40,10 @@ struct uprobes uprobes_begin(const struct handlers *handlers, pid_t pid, bool em
  * the target loads files. Whether the target was there to the end of it. EXIT_PRIVILEGE or
  * EXIT_PROBES, naming the probes, when the kernel refuses some. */
 bool uprobes_attach(struct uprobes *uprobes, const struct objects *objects, enum level level);
+
+/* Takes away those that the plan does not have any more, of files that it has, and what was
+ * attached together with them: uprobes_attach() puts back what it does have. */
+void uprobes_drop(struct uprobes *uprobes, const struct objects *objects);
 
 /* Takes every probe away. */
 void uprobes_detach(struct uprobes *uprobes);

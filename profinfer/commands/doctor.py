@@ -13,6 +13,7 @@ from profinfer.commands.report import Check, Finding, Report
 from profinfer.config import LEVELS
 from profinfer.describing.describe import describe_process
 from profinfer.engine import target
+from profinfer.engine.adapter import use_adapter
 from profinfer.engine.stubs import read_redirection, with_audit
 from profinfer.engine.surroundings import surroundings
 from profinfer.engine.target import EngineObject
@@ -50,6 +51,9 @@ class DoctorCommand:
             "--measure", type=_seconds, metavar="SECONDS",
             help="with --pid: record the process for so long, to say what that costs it",
         )  # fmt: skip
+        parser.add_argument(
+            "--adapter", metavar="FILE", help="YAML that says what an engine is, beside those known"
+        )
         parser.add_argument("--json", action="store_true", help="say it as JSON, all of it")
 
     def run(self, args: argparse.Namespace) -> int:
@@ -57,6 +61,7 @@ class DoctorCommand:
         library, of one), else the exit code of the first problem that is in the way."""
         if args.measure and args.pid is None:
             raise UsageError("--measure needs a process to measure in (--pid)")
+        use_adapter(args.adapter)
         report = Report(is_json=args.json)
         with contextlib.ExitStack() as stack:
             # Started when the first one asks.

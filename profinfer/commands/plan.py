@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profinfer.config import LEVELS, Config
+from profinfer.engine.adapter import use_adapter
 from profinfer.kernel.counters import Wanted, want
 from profinfer.kernel.presets import cpu_names, planned_pmus
 from profinfer.output import Output
@@ -55,6 +56,10 @@ class PlanCommand:
             help="the most that can then be recorded (default: everything)",
         )  # fmt: skip
         parser.add_argument(
+            "--adapter", metavar="FILE",
+            help="YAML that says what an engine is, beside those known",
+        )  # fmt: skip
+        parser.add_argument(
             "--strict", action="store_true",
             help="fail where the engine does not have all of these levels",
         )  # fmt: skip
@@ -78,13 +83,19 @@ class PlanCommand:
 
     def run(self, args: argparse.Namespace) -> int:
         """0 when the plan was written."""
+        use_adapter(args.adapter)
         target = FileTarget(args.target)
         plan = target.plan(args.level, symbols_only=args.probe_symbols)
         left_out = check(plan, strict=args.strict)
         output = Output(args.output, force=args.force)
         try:
             layout = target.layout(args.sysroot)
-            config = Config(level=args.level, strict=args.strict, probe_symbols=args.probe_symbols)
+            config = Config(
+                level=args.level,
+                adapter=args.adapter,
+                strict=args.strict,
+                probe_symbols=args.probe_symbols,
+            )
             machine = target.machine.replace("x86-64", "x86_64")
             counted = _counted(args.counters, machine, args.cpu or ())
             written = plan_json(target, plan, layout, config, counted)

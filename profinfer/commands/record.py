@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from profinfer.commands.outputs import Outputs
 from profinfer.config import LEVELS, LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
+from profinfer.engine.adapter import use_adapter
 from profinfer.engine.target import process_name
 from profinfer.errors import OutputError, ProfinferError
 from profinfer.recording.allowed import allow_files, check_privileges
@@ -76,6 +77,7 @@ class RecordCommand:
                 settings.pop(other, None)
         config = Config(**settings)
         config.validate()
+        use_adapter(config.adapter)
         check_privileges()
         outputs = Outputs(config)
         live = _LiveLine()
@@ -103,6 +105,7 @@ def _add_settings(add: Callable[..., object]) -> None:
     add("-o", "--output", metavar="FILE", help="the trace (default: profinfer.pftrace)")
     switch("--force", help="overwrite the output")
     add("--level", choices=LEVELS, help="how much to record (default: operator)")
+    add("--adapter", metavar="FILE", help="YAML that says what an engine is, beside those known")
     switch("--strict", help="fail where the engine does not have all of these levels")
     scheduler = (
         "thread states, of the whole system (auto: where the kernel lets them be recorded), of the"

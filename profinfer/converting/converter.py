@@ -116,7 +116,8 @@ class Converter:
             writer, self._lanes, self._structures.tensor, is_on=bool(config.get("experts"))
         )
         self._memory = MemoryEvents(writer, self._lanes, int(start["page_size"]))
-        self._sequences = Sequences(self._lanes, writer)
+        steps = [str(name) for name in start.get("plan", {}).get("steps", ())]
+        self._sequences = Sequences(self._lanes, writer, steps)
         unknown = (writer.name(_UNKNOWN), writer.string(f"{_UNKNOWN}  #0"))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
         self._counters = CounterTracks(

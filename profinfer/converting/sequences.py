@@ -8,6 +8,7 @@ or lost them) one token past position 0 with its logits counts as decode.
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Names
 from dataclasses import dataclass
 
 from perfetto_protos import trace_pb2 as pb
@@ -29,8 +30,10 @@ class _Sequence:
 class Sequences:
     """Writes the slices of ubatches and of the sequences in them."""
 
-    def __init__(self, lanes: Lanes, writer: TraceWriter) -> None:
+    def __init__(self, lanes: Lanes, writer: TraceWriter, steps: Names[str]) -> None:
+        """`steps`: the names of an engine's steps that are no process_ubatch."""
         self._lanes = lanes
+        self._names = ("ubatch", *steps)
         self._writer = writer
         self._state: dict[tuple[int, int], _Sequence] = {}
 
@@ -39,12 +42,13 @@ class Sequences:
         for ubatch in ubatches:
             spans = self._spans(ubatch)
             phases = {phase for _, _, _, _, phase in spans}
-            phase = phases.pop() if len(phases) == 1 else ("mixed" if phases else "ubatch")
+            name = self._names[ubatch.step]
+            phase = phases.pop() if len(phases) == 1 else ("mixed" if phases else name)
             self._writer.event(
                 _BEGIN, ubatch.begin, self._lanes.thread(tids[ubatch.thread]), phase, "ubatch",
                 {
                     "ubatch_id": ubatch.id,
-                    "tokens": ubatch.tokens,
+                    "tokens": ubatch.tokens if not ubatch.step else ubatch.tokens or None,
                     "sequences": len(spans) or None,
                     "context": ubatch.context,
                 },

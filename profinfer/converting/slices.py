@@ -55,7 +55,7 @@ class Graph:
 
 @dataclass(eq=False)
 class Ubatch:
-    """One process_ubatch call; `runs` are rows of TOKEN_RUN."""
+    """One process_ubatch call, or another step of an engine; `runs` are rows of TOKEN_RUN."""
 
     id: int
     thread: int
@@ -64,6 +64,8 @@ class Ubatch:
     tokens: int
     context: int
     runs: Records
+    step: int = 0
+    """One more than its number in the plan's steps; 0 for process_ubatch."""
 
 
 @dataclass

@@ -116,7 +116,9 @@ class Timeline:
             elif kind == Kind.UBATCH_BEGIN:
                 self._end_ubatch(thread, ts, chunk)
                 self._ubatch_count += 1
-                ubatch = Ubatch(self._ubatch_count, thread, ts, INF, a, b, runs_of(tid, ts))
+                step, tokens = divmod(a, 1 << 32)
+                runs = runs_of(tid, ts)
+                ubatch = Ubatch(self._ubatch_count, thread, ts, INF, tokens, b, runs, step)
                 self._open_ubatch[thread] = ubatch
                 chunk.ubatches_begun.append(ubatch)
             elif kind == Kind.UBATCH_END:

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from profinfer import cache
+from profinfer.engine.adapter import adapters
 from profinfer.engine.aside import aside
 from profinfer.engine.backends import backend_functions
 from profinfer.engine.elf import Elf
-from profinfer.engine.points import ARGUMENTS, REDIRECTED, SYMBOLS, WORK
 from profinfer.engine.relocations import Word, linkage_words
 from profinfer.engine.sites import Site, direct_references, entry_sites
 from profinfer.engine.texts import has_text
@@ -28,19 +28,10 @@ from profinfer.errors import TargetError
 if TYPE_CHECKING:
     from profinfer.engine.naming import Named
 
-_MARK = re.compile(
-    r"^(ggml_(init|barrier|graph_compute|cpu_extra_compute_forward"
-    r"|backend_graph_compute_async|backend_init|backend_\w+_reg)|llama_decode)$"
-)
-"""The last two of ggml's: a backend in a library of its own."""
-_MARK_PARTS = (b"ggml_", b"llama_decode")
-MARKS = ("ggml_", "GGML_", "llama_decode")
-"""A file without any of these words in it, anywhere, holds no engine. GGML_ASSERT's texts survive
-stripping."""
 _MARK_TEXT = b"GGML_ASSERT"
 """Every file of ggml's says it when it fails."""
 
-_FORMAT = 3
+_FORMAT = 4
 _MAX_JSON = 1 << 20
 _ALL = 8
 """As many arguments as registers hold."""
@@ -79,6 +70,8 @@ class Description:
     """Of one file."""
 
     is_engine: bool
+    families: tuple[str, ...] = ()
+    """Of adapters whose marks it bears."""
     functions: tuple[Function, ...] = ()
     backends: dict[int, str] = field(default_factory=dict)
     """Virtual addresses of functions that may be a backend's get_name, and what each is called."""
@@ -88,20 +81,24 @@ class Description:
     """Why functions that have no symbols were not found."""
 
     def named(self, pattern: str) -> list[Function]:
-        """Its functions of a name in points.SYMBOLS."""
+        """Its functions of a name that an adapter has."""
         return [f for f in self.functions if re.fullmatch(pattern, f.name)]
 
 
 def may_be_engine(elf: Elf) -> bool:
     """Whether it is worth describing."""
-    return any(map(elf.may_name, _MARK_PARTS)) or has_text(elf, _MARK_TEXT)
+    return _may_name(elf) or has_text(elf, _MARK_TEXT)
+
+
+def _may_name(elf: Elf) -> bool:
+    return any(map(elf.may_name, adapters().mark_parts))
 
 
 def is_engine(elf: Elf) -> bool:
-    """Whether a file defines functions of ggml or llama.cpp, or has ggml's texts and names nothing
-    of it. TargetError when it is damaged."""
-    if any(map(elf.may_name, _MARK_PARTS)):
-        return bool(elf.symbols.matching(_MARK))
+    """Whether a file defines functions by which an engine is known, or has ggml's texts and names
+    nothing of it. TargetError when it is damaged."""
+    if _may_name(elf):
+        return bool(elf.symbols.matching(adapters().mark))
     return has_text(elf, _MARK_TEXT)
 
 
@@ -118,8 +115,9 @@ def describe(elf: Elf) -> Description:
 def recall(elves: Sequence[Elf], uid: int) -> None:
     """Describes files of a process of user `uid`, from what is kept as far as that goes: a build id
     is easily forged, and one user's forgery must not answer for another's library."""
+    kind = f"{_FORMAT} {adapters().fingerprint}"
     places = {
-        elf: elf.note_id and cache.cache_file("file", f"{_FORMAT} {uid} {elf.note_id} {elf.size}")
+        elf: elf.note_id and cache.cache_file("file", f"{kind} {uid} {elf.note_id} {elf.size}")
         for elf in elves
     }
     for elf, place in places.items():
@@ -165,7 +163,10 @@ def _kept(elf: Elf, text: bytes) -> Description | None:
         if all(_code(elf, f.offset, len(f.code) // 2) == f.code for f in functions):
             work = tuple(int(offset) for offset in found["work"])
             unfound = {str(name): str(why) for name, why in found["unfound"].items()}
-            return Description(bool(found["is_engine"]), functions, backends, work, unfound)
+            families = tuple(str(family) for family in found["families"])
+            return Description(
+                bool(found["is_engine"]), families, functions, backends, work, unfound
+            )
     except (ValueError, TypeError, KeyError, TargetError):
         pass
     return None
@@ -187,25 +188,34 @@ def _examine(elf: Elf) -> Description:
     # Here: it takes what only who examines a file has use for.
     from profinfer.engine.naming import Names
 
-    names = Names(elf)
+    names, known = Names(elf), adapters()
     functions = tuple(
-        _function(elf, named, with_return=with_return, is_redirected=pattern in REDIRECTED)
-        for pattern, with_return in SYMBOLS.items()
+        _function(
+            elf,
+            named,
+            with_return=with_return,
+            is_redirected=pattern in known.redirected,
+            arguments=known.arguments.get(pattern, _ALL),
+        )
+        for pattern, with_return in known.symbols.items()
         for named in names.whole(pattern)
     )
-    work = [named.symbol.value for name in WORK for named in names.whole(name)]
+    work = [named.symbol.value for name in known.work for named in names.whole(name)]
+    marks = (symbol.name for symbol in elf.symbols.matching(known.mark))
+    families = known.families({*marks, *(function.name for function in functions)})
     return Description(
-        True, functions, backend_functions(elf) | names.backends,
+        True, families, functions, backend_functions(elf) | names.backends,
         tuple(map(elf.file_offset, work)), names.unfound,
     )  # fmt: skip
 
 
-def _function(elf: Elf, named: Named, *, with_return: bool, is_redirected: bool) -> Function:
+def _function(
+    elf: Elf, named: Named, *, with_return: bool, is_redirected: bool, arguments: int
+) -> Function:
     symbol = named.symbol
     direct: int | None = None
     words: tuple[Word, ...] = ()
     problem = ""
-    arguments = ARGUMENTS.get(symbol.name, _ALL)
     sites = tuple(entry_sites(elf, symbol, at_return=with_return, arguments=arguments))
     if is_redirected and not named.is_copy:
         direct = next(iter(direct_references(elf, symbol.value)), None)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from profinfer.engine.adapter import adapters
 from profinfer.engine.description import Function
 from profinfer.engine.elf import Elf
-from profinfer.engine.points import REDIRECTED
 from profinfer.engine.sites import Site, cheapest, entry_sites
 from profinfer.engine.stubs import STUBS_SYMBOL, Redirection, Stub, bypasses
 from profinfer.engine.target import EngineObject
@@ -104,7 +104,7 @@ class Placer:
         if key not in self._places:
             stubs: dict[int, Stub] = {}
             why = ""
-            if function.name in REDIRECTED and not function.is_copy:
+            if function.name in adapters().redirected and not function.is_copy:
                 stubs, why = self._find_stubs(item, function)
             if stubs:
                 self._stubs.append((item, function, stubs))

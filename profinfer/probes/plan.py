@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import chain
 
 from profinfer.config import LEVELS
+from profinfer.engine.adapter import RETURNS, adapters
+from profinfer.engine.adapter_file import Function, Point
 from profinfer.engine.description import describe
 from profinfer.engine.elf import Elf
-from profinfer.engine.points import POINTS, REQUIRED, Point
 from profinfer.engine.target import EngineObject
 from profinfer.errors import ProbeError
 from profinfer.probes.placement import Place, Placer
@@ -28,6 +31,8 @@ class Probe:
     handler: str
     level: str
     at_return: bool
+    required: bool
+    """Without any required probe of a level, the level cannot be recorded."""
     found_by: str
     """How the function was found; see naming.py."""
     place: Place
@@ -56,6 +61,10 @@ class Plan:
     level: str
     probes: tuple[Probe, ...]
     missing: dict[str, str]
+    silent: frozenset[str] = frozenset()
+    """Functions that are there and not called: others are probed instead, where there are any."""
+    notes: tuple[str, ...] = ()
+    """Which others."""
 
     def to_json(self) -> dict[str, object]:
         """For the trace's metadata."""
@@ -63,6 +72,7 @@ class Plan:
             "level": self.level,
             "probes": [p.to_json() for p in self.probes],
             "missing": self.missing,
+            "steps": [step.name for step in adapters().steps],
         }
 
     def describe(self) -> str:
@@ -72,20 +82,66 @@ class Plan:
         return "\n".join(lines)
 
 
-def _find(point: Point, objects: Iterable[EngineObject], placer: Placer | None) -> list[Probe]:
+def _choose(
+    point: Point, item: EngineObject, silent: AbstractSet[str]
+) -> tuple[tuple[Function, ...], tuple[str, ...]]:
+    """The first of a point's alternatives that an object has, but for those that are not called, if
+    it has another; and the names of these."""
+    passed_over: tuple[str, ...] = ()
+    chosen: tuple[Function, ...] = ()
+    for alternative in point.alternatives:
+        names = _names(alternative, item)
+        if not names:
+            continue
+        if chosen:  # and there is another
+            passed_over += _names(chosen, item)
+        chosen = alternative
+        if not silent & {*names}:
+            break
+    return chosen, passed_over
+
+
+def _names(alternative: Iterable[Function], item: EngineObject) -> tuple[str, ...]:
+    description = describe(item.elf)
+    found = (f.name for wanted in alternative for f in description.named(wanted.symbol))
+    return tuple(dict.fromkeys(found))  # copies bear its name
+
+
+def _find(
+    point: Point, objects: Iterable[EngineObject], placer: Placer | None, silent: AbstractSet[str],
+    notes: list[str],
+) -> list[Probe]:  # fmt: skip
     found = []
     for item in objects:
-        for function in describe(item.elf).named(point.symbol):
-            places = (
-                placer.places(item, function)
-                if placer
-                else (Place(item.path, item.access, function.offset),)
+        chosen, passed_over = _choose(point, item, silent)
+        if passed_over:
+            names = ", ".join(_names(chosen, item))
+            notes.append(
+                f"level {point.level}: {', '.join(passed_over)} is not called, so {names} is probed"
             )
-            found += [
-                Probe(function.name, point.handler, point.level, point.at_return,
-                      function.found_by, place)
-                for place in places
-            ]  # fmt: skip
+        for wanted in chosen:
+            handler = adapters().handler(point, wanted.step)
+            handlers = [(handler, False)]
+            handlers += [(RETURNS[handler], True)] if handler in RETURNS else []
+            for function in describe(item.elf).named(wanted.symbol):
+                places = (
+                    placer.places(item, function)
+                    if placer
+                    else (Place(item.path, item.access, function.offset),)
+                )
+                found += [
+                    Probe(
+                        function.name,
+                        name,
+                        point.level,
+                        at_return,
+                        point.required,
+                        function.found_by,
+                        place,
+                    )
+                    for name, at_return in handlers
+                    for place in places
+                ]
     return found
 
 
@@ -98,33 +154,58 @@ def _similar(wanted: str, files: tuple[Elf, ...]) -> str:
     return f"found instead: {', '.join(near)}" if near else "found nothing similar"
 
 
-def _reasons(points: Iterable[Point], objects: Iterable[EngineObject]) -> str:
+def _reasons(wanted: Iterable[str], objects: Iterable[EngineObject]) -> str:
     """Why functions without symbols were not found, where they were looked for otherwise."""
     found = [
-        f"{name}: {why}" for item in objects for name, why in describe(item.elf).unfound.items()
-        if any(re.fullmatch(point.symbol, name) for point in points)
-    ]  # fmt: skip
+        f"{name}: {why}"
+        for item in objects
+        for name, why in describe(item.elf).unfound.items()
+        if any(re.fullmatch(symbol, name) for symbol in wanted)
+    ]
     return "; ".join(dict.fromkeys(found))
 
 
-def make_plan(objects: list[EngineObject], level: str, placer: Placer | None = None) -> Plan:
+def make_plan(
+    objects: list[EngineObject], level: str, placer: Placer | None = None,
+    silent: frozenset[str] = frozenset(),
+) -> Plan:  # fmt: skip
     """The probes for `level` and those before it, at the functions' symbols or where `placer`
-    puts them. Does not raise for what is missing: see `Plan.missing`."""
+    puts them; where there is an alternative not at `silent` ones, which are not called. Does not
+    raise for what is missing: see `Plan.missing`."""
     probes: list[Probe] = []
     missing: dict[str, str] = {}
+    notes: list[str] = []
     for name in LEVELS[: LEVELS.index(level) + 1]:
-        points = [p for p in POINTS if p.level == name]
-        found = [probe for point in points for probe in _find(point, objects, placer)]
-        if REQUIRED & {probe.handler for probe in found}:
+        points = [p for p in adapters().points if p.level == name]
+        found = [p for point in points for p in _find(point, objects, placer, silent, notes)]
+        if any(probe.required for probe in found):
             probes += found
         else:
-            first = next(p for p in points if p.required)
-            looked = ", ".join(sorted({p.symbol.replace(r"E\w+", "") for p in points}))
-            wanted = first.symbol.replace(r"E\w+", "")
-            similar = _reasons(points, objects)
-            similar = similar or _similar(wanted, tuple(item.elf for item in objects))
-            missing[name] = f"no {looked}; {similar}"
-    return Plan(level, tuple(probes), missing)
+            missing[name] = _missing(name, objects)
+    return Plan(level, tuple(probes), missing, silent, tuple(notes))
+
+
+def _missing(level: str, objects: list[EngineObject]) -> str:
+    """What of a level was looked for: what the families have that are there; where none has it,
+    what others know it by."""
+    there = {family for item in objects for family in describe(item.elf).families}
+    points = [(a.family, point) for a in adapters().known for point in a.points]
+    points = [(family, point) for family, point in points if point.level == level]
+    wanted = [
+        function.symbol
+        for family, point in points
+        if family in there
+        for function in chain.from_iterable(point.alternatives)
+    ] or [
+        function.symbol
+        for _, point in points
+        if point.required
+        for function in point.alternatives[0]
+    ]
+    readable = [re.split(r"E?\\w|[.(\[]", symbol)[0] or symbol for symbol in wanted]
+    similar = _reasons(wanted, objects)
+    similar = similar or _similar(readable[0], tuple(item.elf for item in objects))
+    return f"no {', '.join(readable)}; {similar}"
 
 
 def check(plan: Plan, *, strict: bool, needed: Mapping[str, str] | None = None) -> list[str]:

@@ -1,9 +1,9 @@
 """plan.json: what the recorder needs to know of an engine.
 
 One object: the machine; the integers that the handlers are loaded with; the files, known again by
-build id, or where a process has mapped them already by device and inode; the probes; which function
-names which backend; and the START frame (capture.py) as far as it is known. bpf/recorder/plan.c
-reads it.
+build id, or where a process has mapped them already by device and inode; the probes; how steps are
+called; which function names which backend; what was probed in the place of something else; and the
+START frame (capture.py) as far as it is known. bpf/recorder/plan.c reads it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from profinfer.config import Config
 from profinfer.describing.layout import Layout
 from profinfer.describing.parameters import layout_parameters
+from profinfer.engine.adapter import adapters
+from profinfer.engine.adapter_file import FIELDS, Step
 from profinfer.engine.backends import backend_of_file
 from profinfer.engine.description import describe
 from profinfer.engine.elf import Elf
-from profinfer.engine.points import REQUIRED
 from profinfer.engine.stubs import Redirection
 from profinfer.engine.target import EngineObject
 from profinfer.probes.metadata import known_json
@@ -83,8 +84,17 @@ def _plan_json(
             for index, item in enumerate(objects)
             for vaddr, name in sorted(describe(item.elf).backends.items())
         ],
+        "steps": [_step_json(step) for step in adapters().steps],
+        "notes": list(plan.notes),
         "start": start,
     }
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    """How the steps of on_step_N are called, for the N-th of them (see Step)."""
+    fields = zip(FIELDS, step.fields or (-1,) * len(FIELDS), strict=True)
+    roles = {"context": step.context, "batch": step.batch, "tokens": step.tokens}
+    return {"name": step.name, **roles, "position": step.position, **dict(fields)}
 
 
 def dump(plan: dict[str, Any]) -> bytes:
@@ -124,6 +134,6 @@ def _probe_json(probe: Probe, objects: list[EngineObject]) -> dict[str, Any]:
     del found["why"]
     return found | {
         "object": objects.index(item) if item else len(objects),
-        "required": probe.handler in REQUIRED,
+        "required": probe.required,
         "code": elf.bytes_at(place.offset, _CODE).hex(),
     }

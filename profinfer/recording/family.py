@@ -12,7 +12,7 @@ from typing import Any
 
 from profinfer.built import AUDIT
 from profinfer.config import Config
-from profinfer.engine.description import MARKS
+from profinfer.engine.adapter import adapters
 from profinfer.engine.elf import Elf
 from profinfer.engine.stubs import read_redirection, with_audit
 from profinfer.engine.target import EngineObject, ObjectFinder, process_name
@@ -22,9 +22,6 @@ from profinfer.probes.plan import make_plan
 from profinfer.recording.recorder import Message, Server
 from profinfer.recording.result import describe_status
 
-_MARKS: dict[str, Any] = {"marks": MARKS, "pass_over": str(AUDIT)}
-"""Processes that have mapped nothing with these words pass without our being asked; the audit
-library has them, too."""
 _GRAPHS = 32
 """So often a process is stopped when it works, to find a graph that tells its engine's layout."""
 
@@ -61,7 +58,7 @@ class Family:
         audit = with_audit(os.environ.get("LD_AUDIT", "")) if config.redirect else ""
         user = _account(config.user) if config.user else None
         answer = self._server.ask(
-            "launch", argv=config.command, audit=audit, user=user, loader=config.loader, **_MARKS
+            "launch", argv=config.command, audit=audit, user=user, loader=config.loader, **_marks()
         )
         self._sees_forks = bool(answer["forks"])
         return int(answer["pid"])
@@ -72,7 +69,7 @@ class Family:
         known: set[int] = set()
         while fresh := {self.pid, *_descendants(self.pid)} - known:
             answer = self._server.ask(
-                "follow", pids=sorted(fresh), loader=self._config.loader, **_MARKS
+                "follow", pids=sorted(fresh), loader=self._config.loader, **_marks()
             )
             self._sees_forks = bool(answer["forks"])
             known |= fresh
@@ -169,6 +166,12 @@ class Family:
                 self._server.link.tell(
                     "watch_work", [file.fileno()], pid=pid, offsets=offsets, everywhere=everywhere
                 )
+
+
+def _marks() -> dict[str, Any]:
+    """Processes that have mapped nothing with these words pass without our being asked; the audit
+    library has them, too."""
+    return {"marks": adapters().words, "pass_over": str(AUDIT)}
 
 
 def _descendants(pid: int) -> set[int]:

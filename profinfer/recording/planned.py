@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from profinfer.config import Config
@@ -49,6 +49,7 @@ class Planned:
         self._config = config
         self.objects = objects
         self._counters = counters
+        self._silent: frozenset[str] = frozenset()
         try:
             with _unless_it_ends(pid):
                 self._layout = describe_process(pid, objects, arguments)
@@ -67,7 +68,7 @@ class Planned:
     def _place(self) -> None:
         if self._config.redirect:
             self._placer.redirection = read_redirection(self.pid)
-        self.plan = make_plan(self.objects, self._config.level, self._placer)
+        self.plan = make_plan(self.objects, self._config.level, self._placer, self._silent)
 
     def has_more(self, finder: ObjectFinder) -> bool:
         """Looks again: whether there are places for probes that were not there before. TargetError
@@ -76,6 +77,13 @@ class Planned:
         self.objects = finder.find(self.pid)
         self._place()
         return not {*self.plan.probes} <= before
+
+    def replace(self, silent: Collection[str]) -> bool:
+        """Plans others in the place of functions that are not called; whether there are any."""
+        before = self.plan.probes
+        self._silent |= {*silent}
+        self._place()
+        return self.plan.probes != before
 
     def file(self) -> int:
         """The plan, in a file without a name; the caller closes it. TargetError when the process

@@ -194,11 +194,14 @@ class Recording:
             if not read_redirection(recorded.pid).changing and recorded.planned.has_more(
                 family.finder
             ):
-                plan = recorded.planned.file()
-                recorded.link.tell("more", [plan])
-                os.close(plan)
+                self._send_plan(recorded)
                 return
         family.go(recorded.pid)
+
+    def _send_plan(self, recorded: Recorded) -> None:
+        plan = recorded.planned.file()
+        recorded.link.tell("more", [plan])
+        os.close(plan)
 
     # ---- Recording
 
@@ -244,6 +247,8 @@ class Recording:
             self._let_go(recorded)
         elif event == "note":
             self._tell(str(message["text"]))
+        elif event == "silent":
+            self._replace(recorded, message["symbols"])
         elif event == "failed":
             self._on_failed(recorded, failure(message))
         elif event == "gone":
@@ -255,6 +260,12 @@ class Recording:
                 show(sum((each.progress for each in self._all), Progress()))
             elif event == "over":
                 self._on_over(recorded, str(message["reason"]))
+
+    def _replace(self, recorded: Recorded, silent: list[str]) -> None:
+        """Probes other functions in the place of those that are not called, if there are any."""
+        with contextlib.suppress(TargetError):
+            if not self._reason and recorded.planned.replace(silent):
+                self._send_plan(recorded)
 
     def _on_failed(self, recorded: Recorded, error: ProfinferError) -> None:
         """Of a process that has ended meanwhile nothing is to be said, where others may come."""

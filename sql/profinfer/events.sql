@@ -87,7 +87,8 @@ CREATE PERFETTO TABLE _ubatch_event(
   dur DURATION,
   -- Thread that ran it.
   utid JOINID(thread.id),
-  -- Name of the slice: prefill, decode, mixed, or ubatch when tokens are unknown.
+  -- Name of the slice: prefill, decode, mixed, or, when tokens are unknown, ubatch or the name of
+  -- the engine's step.
   phase STRING,
   -- Number of the micro-batch in this recording.
   ubatch_id LONG,

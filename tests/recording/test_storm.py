@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profinfer.engine.points import HOT_HANDLERS
+from profinfer.engine.adapter import HOT_HANDLERS
 from profinfer.records.capture import FrameKind, read_capture
 from profinfer.records.dtypes import RECORD, Kind
 from tests.support import Engine, double_fixture, record

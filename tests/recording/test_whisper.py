@@ -3,7 +3,7 @@ tracer counts that shares no code with ProfInfer."""
 
 from __future__ import annotations
 
-import subprocess
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from profinfer.engine.elf import Elf
 from tests.conftest import REPO, require
-from tests.recording.helpers import BAD_STATS, PROFINFER, number, record, rows
+from tests.recording.helpers import BAD_STATS, number, record, rows
 from tests.recording.own_probes import LINK, counters
 
 _OPERATORS = ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused")
@@ -49,11 +49,10 @@ def test_it_is_recorded_from_its_first_graph(command: list[str], tmp_path: Path)
             symbol = elf.symbols.get(name)
             if symbol:
                 counted.attach(name, library, elf.file_offset(symbol.value), _EVERYBODY)
-        done = record(trace, ["--level", "barrier"], command)
+        done = record(trace, ["--strict", "--level", "barrier"], command)
         truth = counted.runs()
     assert done.stdout.splitlines()[-1] == "0"
-    assert "level token is left out" in done.stderr
-    assert "level token" in _warnings(trace)
+    assert "left out" not in done.stderr
     graphs, operators, hits, barriers, bad = rows(
         trace,
         "INCLUDE PERFETTO MODULE profinfer.graphs.runs;"
@@ -72,23 +71,28 @@ def test_it_is_recorded_from_its_first_graph(command: list[str], tmp_path: Path)
     assert number(hits[0][0]) > 5
     assert barriers == [(truth["ggml_barrier"],)]
 
+    _assert_steps(trace, done.stderr)
 
-def _warnings(trace: Path) -> str:
-    found = rows(
+
+def _assert_steps(trace: Path, said: str) -> None:
+    """As many as the engine says of itself (0 as 1)."""
+    timings = {
+        what: int(count) for what, count in re.findall(r"(\w+) time = .* / +(\d+) runs", said)
+    }
+    counted, steps, requests, outside = rows(
         trace,
-        "INCLUDE PERFETTO MODULE profinfer.recording.warnings;"
-        "SELECT message FROM profinfer_recording_warning",
+        "INCLUDE PERFETTO MODULE profinfer.graphs.runs;"
+        "INCLUDE PERFETTO MODULE profinfer.tokens.requests;"
+        "SELECT sum(phase = 'encode'), sum(tokens = 1),"
+        " sum(iif(tokens BETWEEN 2 AND 15, tokens, 0)),"
+        " sum(iif(tokens > 15, tokens, 0)) FROM profinfer_ubatch",
+        "SELECT phase, count(), sum(tokens), count(DISTINCT context), min(complete)"
+        " FROM profinfer_ubatch GROUP BY phase ORDER BY phase",
+        "SELECT prompt_tokens, decode_tokens, ttft > 0, complete FROM profinfer_request",
+        "SELECT count() FROM profinfer_graph WHERE ubatch_id IS NULL",
     )
-    return "\n".join(str(message) for (message,) in found[0])
-
-
-def test_strict_ends_it_before_it_has_heard_anything(command: list[str], tmp_path: Path) -> None:
-    trace = tmp_path / "t.pftrace"
-    done = subprocess.run(
-        [*PROFINFER, "record", "--strict", "-o", trace, "--", *command],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 6, done.stderr
-    assert "level token has no probe point" in done.stderr
-    assert done.stdout == ""
-    assert not trace.exists()
+    names = ("encode", "decode", "batchd", "prompt")
+    assert [max(1, number(count)) for count in counted[0]] == [timings[name] for name in names]
+    assert steps == [("decode", 2, 2, 1, 1), ("encode", 1, None, 1, 1), ("prefill", 1, 3, 1, 1)]
+    assert requests == [(3, 2, 1, 1)]
+    assert outside == [(0,)], "each graph belongs to a step"

@@ -32,7 +32,7 @@ WHERE
   )
 ORDER BY s.id;
 
--- Micro-batches: one process_ubatch call each.
+-- Micro-batches: one process_ubatch call each, or, of another engine than llama.cpp, a step.
 CREATE PERFETTO TABLE profinfer_ubatch(
   -- Number of the micro-batch in this recording.
   ubatch_id LONG,
@@ -44,13 +44,14 @@ CREATE PERFETTO TABLE profinfer_ubatch(
   dur DURATION,
   -- Thread that ran it.
   utid JOINID(thread.id),
-  -- One of prefill, decode, mixed (both, of different sequences), or ubatch (tokens unknown).
+  -- One of prefill, decode, mixed (both, of different sequences), or, where tokens are unknown,
+  -- ubatch or the name of the engine's step, such as encode.
   phase STRING,
-  -- Tokens in it.
+  -- Tokens in it, NULL for a step that has none.
   tokens LONG,
   -- Different sequences in it.
   sequences LONG,
-  -- Address of its llama_context.
+  -- Address of its llama_context, or of what tells contexts of another engine apart.
   context LONG,
   -- False when records may have been lost within it, or when its phase is not certain.
   complete BOOL,
