@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from profinfer.engine.target import executable_mappings
 from profinfer.kernel import features
 from profinfer.trace_processor import Session, Value, open_trace

@@ -13,8 +13,8 @@ from profinfer.trace_processor.session import SQL_DIR, sql_modules
 from tests.conftest import REPO
 
 WINGS = (
-    "records", "kernel", "engine", "describing", "probes", "recording", "trace", "scheduling",
-    "converting", "trace_processor", "merging", "commands",
+    "records", "kernel", "binaries", "engine", "describing", "probes", "recording", "trace",
+    "scheduling", "converting", "trace_processor", "merging", "commands",
 )  # fmt: skip
 """A wing may import those before it, and what stands directly in profinfer/: the ground."""
 ROOF = "profinfer/__main__.py"

@@ -13,10 +13,10 @@ import numpy as np
 from bench_engine import Engine, RecorderProcess, decode_speed
 from bench_table import Row, at_most
 
+from profinfer.binaries.elf import Elf
 from profinfer.converting.converter import Converter
 from profinfer.describing.describe import describe
 from profinfer.engine import target
-from profinfer.engine.elf import Elf
 from profinfer.output import Output
 from profinfer.records.capture import Frame, FrameKind, json_frame, read_capture
 from profinfer.records.dtypes import RECORD, WIDE_SIZE, Kind, SchedulerKind

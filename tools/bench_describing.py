@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from profinfer.binaries.elf import Elf
 from profinfer.describing.roots import find_root
 from profinfer.describing.sandbox import Request, ask
 from profinfer.describing.search import _wanted, experiment
-from profinfer.engine.elf import Elf
 from profinfer.errors import ProbeError
 
 RUNS = 7

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Functions of our own to be probed at their first byte: one per kind of instruction that
- * profinfer/engine/sites.py tells apart, to see what a probe there costs.
+ * profinfer/binaries/sites.py tells apart, to see what a probe there costs.
  */
 #ifndef PROFINFER_HIT_SITES_H
 #define PROFINFER_HIT_SITES_H

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from profinfer.commands.measuring import measure
 from profinfer.commands.report import Finding, Report
 from profinfer.describing.layout import Layout
 from profinfer.engine.identity import identify
@@ -14,7 +15,6 @@ from profinfer.engine.target import EngineObject
 from profinfer.errors import ProbeError
 from profinfer.probes.plan import Plan, Probe
 from profinfer.probes.slowdown import BARRIERS, FUSED, OPERATORS, Slowdown, expected
-from profinfer.recording.measuring import measure
 
 _WORTH = "operator"
 """The level without which nothing is said to work."""

@@ -18,7 +18,7 @@ from profinfer.config import LEVELS, LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Conf
 from profinfer.engine.adapter import use_adapter
 from profinfer.engine.target import process_name
 from profinfer.errors import OutputError, ProfinferError
-from profinfer.recording.allowed import allow_files, check_privileges
+from profinfer.kernel.privileges import allow_files, check_privileges
 from profinfer.recording.recorded import Recorded
 from profinfer.recording.recording import Recording
 from profinfer.recording.result import Progress, Result, describe_status

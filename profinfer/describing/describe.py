@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from profinfer import cache
+from profinfer.binaries.elf import Elf
 from profinfer.describing.layout import (
     FORMAT,
     MAX_JSON,
@@ -25,7 +26,6 @@ from profinfer.describing.layout import (
 )
 from profinfer.describing.roots import Root, own_root, root_of
 from profinfer.engine import target
-from profinfer.engine.elf import Elf
 from profinfer.errors import GraphNeeded, ProbeError, TargetError
 
 __all__ = [

@@ -14,12 +14,12 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
+from profinfer.binaries.elf import Elf
 from profinfer.describing.known import Known, known_layouts
 from profinfer.describing.layout import BackendLayout, CgraphLayout, Layout
 from profinfer.describing.live import Agreement, Disagreement, Memory, agree
 from profinfer.describing.tables import read_tables
 from profinfer.engine.aside import aside
-from profinfer.engine.elf import Elf
 from profinfer.errors import GraphNeeded, ProbeError, TargetError
 
 _HINT = (

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from profinfer.errors import KernelError, TargetError, UsageError
 
 _EMULATORS = {"aarch64": "qemu-aarch64", "x86-64": "qemu-x86_64"}

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from profinfer.binaries.elf import Elf
 from profinfer.describing.layout import Layout, clean
 from profinfer.describing.roots import Root
 from profinfer.describing.sandbox import Answer, Request, ask
-from profinfer.engine.elf import Elf
 from profinfer.errors import GraphNeeded, ProbeError
 
 #: The functions the experiments may call (bpf/describe/); the first are indispensable.

@@ -11,8 +11,8 @@ import struct
 from itertools import islice
 from typing import Any
 
-from profinfer.engine.elf import Elf
-from profinfer.engine.pointers import find_pointers, loaded
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.pointers import find_pointers, loaded
 
 #: How each table begins.
 _BEGINNINGS = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 
 _FUNCTION = re.compile(r"ggml_backend_(?:\w+?_)??(\w+?)_(?:backend_)?(?:get_)?name")
 _FILE = re.compile(r"libggml-([a-z0-9]+)")

@@ -16,17 +16,17 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from profinfer import cache
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.relocations import Word, linkage_words
+from profinfer.binaries.sites import Site, direct_references, entry_sites
+from profinfer.binaries.texts import has_text
 from profinfer.engine.adapter import adapters
 from profinfer.engine.aside import aside
 from profinfer.engine.backends import backend_functions
-from profinfer.engine.elf import Elf
-from profinfer.engine.relocations import Word, linkage_words
-from profinfer.engine.sites import Site, direct_references, entry_sites
-from profinfer.engine.texts import has_text
 from profinfer.errors import TargetError
 
 if TYPE_CHECKING:
-    from profinfer.engine.naming import Named
+    from profinfer.binaries.naming import Named
 
 _MARK_TEXT = b"GGML_ASSERT"
 """Every file of ggml's says it when it fails."""
@@ -186,7 +186,7 @@ def _examine(elf: Elf) -> Description:
     if not is_engine(elf):
         return Description(False)
     # Here: it takes what only who examines a file has use for.
-    from profinfer.engine.naming import Names
+    from profinfer.binaries.naming import Names
 
     names, known = Names(elf), adapters()
     functions = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from profinfer.engine.elf import Elf, Symbol
+from profinfer.binaries.elf import Elf, Symbol
 from profinfer.errors import TargetError
 
 _MAX_CODE = 64

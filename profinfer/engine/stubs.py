@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from profinfer.binaries.elf import Elf, Symbol
+from profinfer.binaries.relocations import Word
 from profinfer.built import AUDIT
-from profinfer.engine.elf import Elf, Symbol
-from profinfer.engine.relocations import Word
 from profinfer.engine.target import Mapping, executable_mappings
 from profinfer.errors import KernelError, TargetError
 

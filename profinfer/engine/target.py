@@ -9,8 +9,8 @@ import select
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from profinfer.binaries.elf import Elf
 from profinfer.engine.description import describe, is_engine, may_be_engine, recall
-from profinfer.engine.elf import Elf
 from profinfer.errors import TargetError
 
 _TRIES = 16

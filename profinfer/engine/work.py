@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from profinfer.binaries.elf import Elf
 from profinfer.engine.description import describe
-from profinfer.engine.elf import Elf
 
 _GRAPH_FUNCTIONS = ("ggml_backend_graph_compute_async", "ggml_graph_compute")
 """A graph is one of the first two arguments of each, and of those where work begins."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from profinfer import cache
+from profinfer.binaries.elf import Elf
 from profinfer.built import recorder_binary
-from profinfer.engine.elf import Elf
 
 Ask = Callable[..., dict[str, Any]]
 """ask(verb, **members): the recorder's answer."""

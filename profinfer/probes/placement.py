@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.sites import Site, cheapest, entry_sites
 from profinfer.engine.adapter import adapters
 from profinfer.engine.description import Function
-from profinfer.engine.elf import Elf
-from profinfer.engine.sites import Site, cheapest, entry_sites
 from profinfer.engine.stubs import STUBS_SYMBOL, Redirection, Stub, bypasses
 from profinfer.engine.target import EngineObject
 from profinfer.probes.hitcost import HitCost

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import chain
 
+from profinfer.binaries.elf import Elf
 from profinfer.config import LEVELS
 from profinfer.engine.adapter import RETURNS, adapters
 from profinfer.engine.adapter_file import Function, Point
 from profinfer.engine.description import describe
-from profinfer.engine.elf import Elf
 from profinfer.engine.target import EngineObject
 from profinfer.errors import ProbeError
 from profinfer.probes.placement import Place, Placer

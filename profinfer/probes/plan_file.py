@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profinfer.binaries.elf import Elf
 from profinfer.config import Config
 from profinfer.describing.layout import Layout
 from profinfer.describing.parameters import layout_parameters
@@ -20,7 +21,6 @@ from profinfer.engine.adapter import adapters
 from profinfer.engine.adapter_file import FIELDS, Step
 from profinfer.engine.backends import backend_of_file
 from profinfer.engine.description import describe
-from profinfer.engine.elf import Elf
 from profinfer.engine.stubs import Redirection
 from profinfer.engine.target import EngineObject
 from profinfer.probes.metadata import known_json

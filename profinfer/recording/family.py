@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from profinfer.binaries.elf import Elf
 from profinfer.built import AUDIT
 from profinfer.config import Config
 from profinfer.engine.adapter import adapters
-from profinfer.engine.elf import Elf
 from profinfer.engine.stubs import read_redirection, with_audit
 from profinfer.engine.target import EngineObject, ObjectFinder, process_name
 from profinfer.engine.work import graph_places, work_places

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from profinfer import built
+from profinfer.binaries.elf import Elf
 from profinfer.engine import stubs
-from profinfer.engine.elf import Elf
 from profinfer.engine.stubs import Redirection, Stub
 from profinfer.engine.target import executable_mappings
 from tests.recording.own_probes import Counters

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from profinfer import built
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.relocations import linkage_words
 from profinfer.engine import stubs
-from profinfer.engine.elf import Elf
-from profinfer.engine.relocations import linkage_words
 from profinfer.engine.stubs import FUNCTIONS, Redirection, bypasses, read_redirection
 from profinfer.errors import TargetError
 from tests.audit.conftest import Compile

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.engine.elf import Elf
-from profinfer.engine.relocations import linkage_words
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.relocations import linkage_words
 from profinfer.engine.stubs import FUNCTIONS, Stub, bypasses, read_redirection
 from tests.audit.conftest import Compile
 from tests.audit.process import SITES, Driver, base_of, driver, probes

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from profinfer import built
+from profinfer.binaries.elf import Elf
 from profinfer.engine import stubs
-from profinfer.engine.elf import Elf
 from tests.audit.conftest import Compile
 from tests.audit.process import SITES
 from tests.conftest import require

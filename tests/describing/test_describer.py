@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from tests.conftest import require
 
 _NATIVE = platform.machine()

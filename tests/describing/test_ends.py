@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.binaries.elf import Elf
 from profinfer.describing import sandbox
 from profinfer.describing.describe import describe_process
 from profinfer.describing.roots import own_root, root_of
 from profinfer.describing.sandbox import Answer, Request, ask
 from profinfer.engine import target
-from profinfer.engine.elf import Elf
 from profinfer.engine.target import EngineObject, executable_mappings, owner
 from profinfer.errors import TargetError
 from tests.conftest import require
@@ -124,7 +124,7 @@ def test_who_asks_is_killed(here: Place, tmp_path: Path) -> None:
 import os, sys
 from pathlib import Path
 import pytest
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from tests.describing import test_ends
 with pytest.MonkeyPatch.context() as patch:
     test_ends._preload(Path({str(tmp_path)!r}), f"getppid() == {{os.getpid()}}", patch)

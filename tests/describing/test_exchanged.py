@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.binaries.elf import Elf
 from profinfer.describing.roots import own_root
 from profinfer.describing.sandbox import Answer, Request, ask
-from profinfer.engine.elf import Elf
 from tests.hostile import Place
 
 pytestmark = pytest.mark.usefixtures("as_root")

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from profinfer.binaries.elf import Elf
 from profinfer.describing import known as known_module
 from profinfer.describing.describe import Layout, describe
 from profinfer.describing.inferred import infer
 from profinfer.describing.known import Known, known_layouts, known_of
 from profinfer.describing.tables import read_tables
-from profinfer.engine.elf import Elf
 from profinfer.errors import GraphNeeded, ProbeError, TargetError
 from tests.conftest import require
 

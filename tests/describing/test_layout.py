@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 import profinfer.describing.describe as layout_module
 import profinfer.describing.search as search_module
+from profinfer.binaries.elf import Elf
 from profinfer.describing.describe import Layout, TypeInfo, describe
 from profinfer.describing.sandbox import Answer, Request
 from profinfer.describing.sandbox import ask as ask_child
-from profinfer.engine.elf import Elf
 from profinfer.errors import ProbeError, TargetError
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from tests.conftest import REPO, require
 from tests.emulated.initramfs import Content, tree
 from tests.emulated.machine import Result

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from profinfer.probes.hitcost import Ask
 from profinfer.recording.recorder import Server
 from tests.conftest import require

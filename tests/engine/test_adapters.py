@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.binaries.elf import Elf
 from profinfer.engine import description
 from profinfer.engine.adapter import adapters, use_adapter
 from profinfer.engine.adapter_file import STEPS_MAX, load_adapter
-from profinfer.engine.elf import Elf
 from profinfer.engine.target import EngineObject, file_object
 from profinfer.errors import UsageError
 from profinfer.probes.plan import Plan, make_plan

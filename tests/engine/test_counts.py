@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from profinfer import built
-from profinfer.engine.elf import Elf
-from profinfer.engine.sites import entry_sites
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.sites import entry_sites
 from profinfer.errors import KernelError
 from profinfer.probes.hitcost import Ask, hit_cost
 from profinfer.recording.recorder import Server

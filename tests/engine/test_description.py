@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.binaries.elf import Elf
 from profinfer.engine import description
-from profinfer.engine.elf import Elf
 from profinfer.errors import TargetError
 from tests.conftest import require
 

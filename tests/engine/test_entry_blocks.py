@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from profinfer.engine.elf import Symbol
-from profinfer.engine.sites import direct_references, entry_sites
+from profinfer.binaries.elf import Symbol
+from profinfer.binaries.sites import direct_references, entry_sites
 from profinfer.errors import TargetError
 from tests.engine.conftest import Assemble, function
 

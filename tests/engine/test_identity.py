@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from profinfer.engine.identity import identify
 from profinfer.engine.returned import returned_string
 from profinfer.engine.target import file_object

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from profinfer.engine.elf import Elf, Symbol
-from profinfer.engine.sites import entry_sites
+from profinfer.binaries.elf import Elf, Symbol
+from profinfer.binaries.sites import entry_sites
 from tests.conftest import require
 from tests.support import Engine, double_fixture
 

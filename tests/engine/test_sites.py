@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.engine.elf import Elf
-from profinfer.engine.sites import Site, cheapest, direct_references, entry_sites
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.sites import Site, cheapest, direct_references, entry_sites
 from profinfer.probes.hitcost import Ask, hit_cost
 
 CASES = {

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.engine.code import Code
+from profinfer.binaries.code import Code
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.inference import INFERRED, Absent, Search
 from profinfer.engine.description import Description, Function, _examine, is_engine, may_be_engine
-from profinfer.engine.elf import Elf
-from profinfer.engine.inference import INFERRED, Absent, Search
 from tests.conftest import REPO, require
 from tests.recording.own_probes import counters
 from tests.support import require_recording

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from profinfer.__main__ import main
+from profinfer.binaries import sites
 from profinfer.describing.roots import sysroot_variable
-from profinfer.engine import sites
 from profinfer.probes.ranks import RANKS
 from tests.conftest import require
 from tests.dwarf import members

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.binaries.elf import Elf
 from profinfer.describing.layout import Layout
 from profinfer.describing.parameters import layout_parameters
-from profinfer.engine.elf import Elf
 from profinfer.probes.plan_file import dump
 from profinfer.probes.ranks import RANKS
 from profinfer.records.capture import FrameKind, read_capture

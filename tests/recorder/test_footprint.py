@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from profinfer.records.capture import FrameKind, read_capture
 from tests.conftest import require
 from tests.recorder.recording import TIMEOUT, attached, drained, frame_json, make_plan

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from profinfer.engine.target import engine_objects
 from profinfer.probes.plan import make_plan
 from profinfer.records.capture import FrameKind, read_capture

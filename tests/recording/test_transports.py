@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from profinfer.probes.plan_file import dump
 from profinfer.recording.recorder import Link, Server, pair
 from profinfer.records.capture import LOSS_ENTRY, FrameKind, read_capture

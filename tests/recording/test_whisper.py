@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from tests.conftest import REPO, require
 from tests.recording.helpers import BAD_STATS, number, record, rows
 from tests.recording.own_probes import LINK, counters

@@ -12,7 +12,7 @@ import re
 from itertools import takewhile
 from typing import NamedTuple
 
-from profinfer.engine.code import Code
+from profinfer.binaries.code import Code
 from profinfer.errors import TargetError
 
 _MEMORY = re.compile(r"^dword ptr \[(\w+)(?: \+ (\w+))?\]")

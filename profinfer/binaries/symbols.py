@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from profinfer.engine.elf import Symbol, SymbolBytes
+from profinfer.binaries.elf import Symbol, SymbolBytes
 
 _STT_FUNC = 2
 MAX_NAMES = 256 << 20

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Collection
 from functools import cached_property
 
-from profinfer.engine.code import Code
-from profinfer.engine.elf import Symbol
-from profinfer.engine.inlined import inlined_barriers
+from profinfer.binaries.code import Code
+from profinfer.binaries.elf import Symbol
+from profinfer.binaries.inlined import inlined_barriers
 from profinfer.errors import TargetError
 
 UBATCH = "_ZN13llama_context14process_ubatchEz"

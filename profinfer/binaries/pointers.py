@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.engine.elf import Elf, Segment
+from profinfer.binaries.elf import Elf, Segment
 from profinfer.errors import TargetError
 
 _ET_EXEC = 2

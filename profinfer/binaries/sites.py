@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from profinfer.engine.elf import Elf, Symbol
+from profinfer.binaries.elf import Elf, Symbol
 
 _ENTRY_BLOCK = 256
 """Bytes looked at: far more than arguments survive."""
@@ -102,7 +102,7 @@ def direct_references(elf: Elf, address: int) -> list[int]:
     pointers in data are not looked for. Raises TargetError when the file is damaged or for
     another processor.
     """
-    from profinfer.engine.branches import (  # here: numpy is for who places probes
+    from profinfer.binaries.branches import (  # here: numpy is for who places probes
         references,
         short_jumps,
     )
@@ -123,7 +123,7 @@ def direct_references(elf: Elf, address: int) -> list[int]:
 
 def _first_target(elf: Elf, symbol: Symbol, last: int) -> int:
     """The lowest address after the entry, up to `last`, that anything leads to; else last + 1."""
-    from profinfer.engine.branches import references, short_jumps  # as above
+    from profinfer.binaries.branches import references, short_jumps  # as above
 
     entry = symbol.value
     _, targets = references(elf)

@@ -8,12 +8,12 @@ import re
 from functools import cached_property
 from typing import NamedTuple
 
-from profinfer.engine.code import Code
-from profinfer.engine.debug_files import debug_file
-from profinfer.engine.elf import Elf, Symbol
-from profinfer.engine.inference import INFERRED, TEXTS, Absent, Search
-from profinfer.engine.inlined import inlined_barriers
-from profinfer.engine.texts import places
+from profinfer.binaries.code import Code
+from profinfer.binaries.debug_files import debug_file
+from profinfer.binaries.elf import Elf, Symbol
+from profinfer.binaries.inference import INFERRED, TEXTS, Absent, Search
+from profinfer.binaries.inlined import inlined_barriers
+from profinfer.binaries.texts import places
 from profinfer.errors import TargetError
 
 SYMBOL, DEBUG_FILE, INFERENCE = "symbol", "debug file", "inferred: "

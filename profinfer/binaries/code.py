@@ -11,11 +11,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.engine.branches import references, search, uses
-from profinfer.engine.elf import Elf
-from profinfer.engine.frames import functions
-from profinfer.engine.relocations import relative_words
-from profinfer.engine.texts import places
+from profinfer.binaries.branches import references, search, uses
+from profinfer.binaries.elf import Elf
+from profinfer.binaries.frames import functions
+from profinfer.binaries.relocations import relative_words
+from profinfer.binaries.texts import places
 
 _MAX_DATA = 512 << 20
 _CHUNK = 1 << 20

@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from profinfer.engine.elf import Elf
+from profinfer.binaries.elf import Elf
 from profinfer.errors import TargetError
 
 Addresses = npt.NDArray[np.int64]

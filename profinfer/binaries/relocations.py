@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from profinfer.engine.elf import Elf, Symbol
+from profinfer.binaries.elf import Elf, Symbol
 from profinfer.errors import TargetError
 
 _DT_PLTRELSZ, _DT_RELA, _DT_RELASZ, _DT_RELAENT, _DT_JMPREL = 2, 7, 8, 9, 23

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from profinfer.errors import TargetError
 
 if TYPE_CHECKING:
-    from profinfer.engine.symbols import SymbolTable
+    from profinfer.binaries.symbols import SymbolTable
 
 MACHINES = {62: "x86-64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
 
@@ -292,7 +292,9 @@ class Elf:
     @cached_property
     def symbols(self) -> SymbolTable:
         """Every defined function of .dynsym and .symtab."""
-        from profinfer.engine.symbols import SymbolTable  # here: it takes numpy, which not all need
+        from profinfer.binaries.symbols import (
+            SymbolTable,  # here: it takes numpy, which not all need
+        )
 
         try:
             return SymbolTable(self.symbol_tables())
