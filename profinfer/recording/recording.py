@@ -11,7 +11,14 @@ from profinfer.config import Config
 from profinfer.engine import target
 from profinfer.engine.stubs import read_redirection
 from profinfer.engine.target import EngineObject
-from profinfer.errors import GraphNeeded, KernelError, ProbeError, ProfinferError, TargetError
+from profinfer.errors import (
+    GraphNeeded,
+    KernelError,
+    OutputError,
+    ProbeError,
+    ProfinferError,
+    TargetError,
+)
 from profinfer.output import Lent
 from profinfer.probes.plan import check, make_plan
 from profinfer.recording.command_end import CommandEnd
@@ -133,13 +140,18 @@ class Recording:
             except GraphNeeded as error:
                 family.await_graph(pid, objects, error)
         except (ProbeError, TargetError) as error:
-            if not target.is_ending(pid):
-                if self._config.strict or pid == family.pid:
-                    raise
-                self._refused = error
-                self._tell(f"{target.process_name(pid)} ({pid}) is not recorded: {error.message}")
-            family.settle(pid)
-            family.go(pid)
+            self._leave_out(family, pid, error)
+
+    def _leave_out(self, family: Family, pid: int, error: ProfinferError) -> None:
+        """A process of the family goes on unrecorded. The error, where it is the first of them, or
+        all are wanted; nothing is to be said of one that has ended meanwhile."""
+        if not target.is_ending(pid):
+            if self._config.strict or pid == family.pid:
+                raise error
+            self._refused = error
+            self._tell(f"{target.process_name(pid)} ({pid}) is not recorded: {error.message}")
+        family.settle(pid)
+        family.go(pid)
 
     def _record_running(self, pid: int, objects: list[EngineObject]) -> None:
         """Has a process recorded as soon as it has computed what its engine's layout is inferred
@@ -177,7 +189,7 @@ class Recording:
     def _on_stopped(self, family: Family, message: Message) -> None:
         pid = int(message["pid"])
         recorded = next((x for x in self._all if x.pid == pid and not x.has_left), None)
-        if recorded and (recorded.ended or message["after_exec"]):
+        if recorded and (recorded.ended or message["after_exec"] or message["forked"]):
             recorded.leave()
             recorded = None
         if recorded and not self._reason:
@@ -268,12 +280,13 @@ class Recording:
                 self._send_plan(recorded)
 
     def _on_failed(self, recorded: Recorded, error: ProfinferError) -> None:
-        """Of a process that has ended meanwhile nothing is to be said, where others may come."""
-        is_gone = isinstance(error, TargetError) and target.is_ending(recorded.pid)
-        if not self._family or recorded.is_attached or not is_gone:
+        if not self._family or recorded.is_attached or isinstance(error, OutputError):
             raise error
         self._all.remove(recorded)
         recorded.link.close()
+        self._leave_out(self._family, recorded.pid, error)
+        if self._reason and not self._all:
+            raise error
 
     def _let_go(self, recorded: Recorded) -> None:
         """The probes in a process are in place: it goes on."""
@@ -283,7 +296,8 @@ class Recording:
 
     def _on_over(self, recorded: Recorded, reason: str) -> None:
         """A recorder has detached. Of a family only one process may have ended."""
-        if self._family and not recorded.stays and reason == "the target ended":
+        has_ended = recorded.has_left or reason == "the target ended"
+        if self._family and not recorded.stays and has_ended:
             recorded.link.tell("finish")
         else:
             self._end(reason)
