@@ -258,7 +258,7 @@ class Recording:
                 recorded.link.tell("stop", reason=self._reason)
             self._let_go(recorded)
         elif event == "note":
-            self._tell(str(message["text"]))
+            self._warn(str(message["text"]))  # and again at the end, when more is known
         elif event == "silent":
             self._replace(recorded, message["symbols"])
         elif event == "failed":
