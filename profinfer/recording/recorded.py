@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import fields
 
 from profinfer.config import Config
+from profinfer.engine.stubs import read_redirection
+from profinfer.engine.target import ObjectFinder
+from profinfer.errors import TargetError
 from profinfer.output import Lent
 from profinfer.probes.plan import Plan
 from profinfer.recording.planned import Planned
@@ -87,3 +91,23 @@ class Recorded:
         """The process is another program now: nothing in it is probed any more."""
         self.has_left = True
         self.link.tell("leave")
+
+    def more(self, finder: ObjectFinder) -> bool:
+        """Has places probed that were not there before, if the process has loaded any: whether it
+        has. Of one that is killed meanwhile the recorder will notice it."""
+        with contextlib.suppress(TargetError):
+            if not read_redirection(self.pid).changing and self.planned.has_more(finder):
+                self._send_plan()
+                return True
+        return False
+
+    def replace(self, silent: list[str]) -> None:
+        """Has others probed in the place of functions that are not called, if there are any."""
+        with contextlib.suppress(TargetError):
+            if self.planned.replace(silent):
+                self._send_plan()
+
+    def _send_plan(self) -> None:
+        plan = self.planned.file()
+        self.link.tell("more", [plan])
+        os.close(plan)

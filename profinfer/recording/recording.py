@@ -9,7 +9,6 @@ from typing import Any
 
 from profinfer.config import Config
 from profinfer.engine import target
-from profinfer.engine.stubs import read_redirection
 from profinfer.engine.target import EngineObject
 from profinfer.errors import (
     GraphNeeded,
@@ -193,27 +192,12 @@ class Recording:
             recorded.leave()
             recorded = None
         if recorded and not self._reason:
-            self._record_more(family, recorded)
+            if not recorded.more(family.finder):
+                family.go(pid)
         elif not self._reason and (objects := family.look(pid, message)):
             self._try(family, pid, objects, message.get("arguments", ()))
         else:
             family.go(pid)
-
-    def _record_more(self, family: Family, recorded: Recorded) -> None:
-        """A plan with what the process has loaded meanwhile, if it has loaded something new."""
-        # When it is killed meanwhile, the recorder will notice.
-        with contextlib.suppress(TargetError):
-            if not read_redirection(recorded.pid).changing and recorded.planned.has_more(
-                family.finder
-            ):
-                self._send_plan(recorded)
-                return
-        family.go(recorded.pid)
-
-    def _send_plan(self, recorded: Recorded) -> None:
-        plan = recorded.planned.file()
-        recorded.link.tell("more", [plan])
-        os.close(plan)
 
     # ---- Recording
 
@@ -260,7 +244,8 @@ class Recording:
         elif event == "note":
             self._warn(str(message["text"]))  # and again at the end, when more is known
         elif event == "silent":
-            self._replace(recorded, message["symbols"])
+            if not self._reason:
+                recorded.replace(message["symbols"])
         elif event == "failed":
             self._on_failed(recorded, failure(message))
         elif event == "gone":
@@ -272,12 +257,6 @@ class Recording:
                 show(sum((each.progress for each in self._all), Progress()))
             elif event == "over":
                 self._on_over(recorded, str(message["reason"]))
-
-    def _replace(self, recorded: Recorded, silent: list[str]) -> None:
-        """Probes other functions in the place of those that are not called, if there are any."""
-        with contextlib.suppress(TargetError):
-            if not self._reason and recorded.planned.replace(silent):
-                self._send_plan(recorded)
 
     def _on_failed(self, recorded: Recorded, error: ProfinferError) -> None:
         if not self._family or recorded.is_attached or isinstance(error, OutputError):
