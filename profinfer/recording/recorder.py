@@ -59,9 +59,10 @@ class Link:
         """The next message, waiting for it; None when the other end is gone. What BCC is asked to
         load is loaded here."""
         while True:
-            data = b""
-            with contextlib.suppress(ConnectionResetError):
+            try:
                 data = self._end.recv(_MAX_MESSAGE)
+            except ConnectionResetError:
+                continue  # it has not read all that we said; what it has said comes after that
             if not data:
                 self.is_over = True
                 return None
