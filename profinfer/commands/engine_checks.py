@@ -9,10 +9,11 @@ from dataclasses import asdict
 
 from profinfer.commands.measuring import measure
 from profinfer.commands.report import Finding, Report
+from profinfer.describing.inferred import tables_of
 from profinfer.describing.layout import Layout
 from profinfer.engine.identity import identify
 from profinfer.engine.target import EngineObject
-from profinfer.errors import ProbeError
+from profinfer.errors import GraphNeeded, ProbeError
 from profinfer.probes.plan import Plan, Probe
 from profinfer.probes.slowdown import BARRIERS, FUSED, OPERATORS, Slowdown, expected
 
@@ -45,7 +46,7 @@ class EngineChecks:
         codes = [
             show("engine", self._identity),
             show("probe points", self._probes),
-            show("layout", lambda: describe_layout(self._make_layout())),
+            show("layout", self._layout),
         ]
         code = next((code for code in codes if code), 0)
         if (plan := self._plan) and not code:
@@ -69,6 +70,19 @@ class EngineChecks:
             return Finding("", data, ProbeError(f"no operators:\n{text}"))
         self._plan = plan
         return Finding(text, data)
+
+    def _layout(self) -> Finding:
+        """Of an engine that cannot be loaded and asked, what its file tells."""
+        try:
+            return describe_layout(self._make_layout())
+        except GraphNeeded as error:
+            tables = tables_of(tuple(item.elf for item in self._objects))
+            types = sum(each is not None for each in tables["types"])
+            return Finding(
+                f"{len(tables['ops'])} ops, {types} types; {error.message}\n"
+                "its structs are inferred, while it is recorded, from a graph that it computes",
+                {"layout": tables},
+            )
 
 
 # ---- Slowdown
