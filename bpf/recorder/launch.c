@@ -6,6 +6,7 @@
 #include "engine_marks.h"
 #include "failure.h"
 #include "family.h"
+#include "foreign_root.h"
 #include "guard.h"
 #include "handlers.h"
 #include "loader_watch.h"
@@ -116,6 +117,7 @@ static bool look_at(pid_t pid) {
     return true; /* it has ended: that is found out soon */
   struct mapping *mappings = target_try_mappings(&target, &count);
   loader_watch(programs_find(launch.programs, "on_objects_changed"), &target, mappings, count);
+  foreign_root_tidy(&target);
   bool may_be_engine = engine_marks_any(&target, mappings, count);
   mappings_free(mappings, count);
   target_close(&target);
@@ -128,6 +130,7 @@ void launch_follow(pid_t pid) {
 }
 
 pid_t launch_start(const struct launch_request *request) {
+  foreign_root_audit(request->audit);
   return command_start(request, enter_family);
 }
 

@@ -3,92 +3,22 @@ tracer that shares no code with ProfInfer."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bcc import BPF, lib
 
 from tests.conftest import require
+from tests.recording.counter import Counter, Place, counting
 from tests.recording.helpers import BAD_STATS, Rows, ending, number, record, rows
 
 PREDICT, THREADS = 67, 2
 OPERATORS = ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused")
-COUNTER = """
-struct key { u32 pid, tid, graph, what; };
-BPF_HASH(hits, struct key, u64, 131072);
-BPF_HASH(graphs, u32, u64, 1024);
-
-static int count(u32 what) {
-  u64 id = bpf_get_current_pid_tgid();
-  u32 pid = id >> 32;
-  u64 *graph = graphs.lookup(&pid);
-  struct key key = {pid, id, graph ? *graph : 0, what};
-  hits.atomic_increment(key);
-  return 0;
-}
-int on_graph(void *ctx) {
-  u32 pid = bpf_get_current_pid_tgid() >> 32;
-  graphs.atomic_increment(pid);
-  return 0;
-}
-int on_0(void *ctx) { return count(0); }
-int on_1(void *ctx) { return count(1); }
-int on_2(void *ctx) { return count(2); }
-"""
-
-
-class Counter:
-    """Counts calls by process, thread and graph, wherever the library is loaded."""
-
-    def __init__(self, library: Path) -> None:
-        self._bpf = BPF(text=COUNTER.encode())
-        self._events = [
-            self._attach(library, "ggml_backend_graph_compute_async", "on_graph"),
-            *(
-                self._attach(library, symbol, f"on_{index}")
-                for index, symbol in enumerate((*OPERATORS, "ggml_barrier"))
-            ),
-        ]
-
-    def _attach(self, library: Path, symbol: str, function: str) -> int:
-        path = str(library).encode()
-        [offset] = BPF.get_user_addresses(path, f"^{symbol}$".encode())
-        program = self._bpf.load_func(function.encode(), BPF.KPROBE)
-        # Not by attach_uprobe(): libbcc wants a reference counter's offset, which BCC's Python
-        # binding does not pass; the kernel then refuses other probes at the same place.
-        event = int(
-            lib.bpf_attach_uprobe(
-                program.fd, 0, f"test_{function}".encode(), path, offset, -1, ctypes.c_uint32(0)
-            )
-        )
-        assert event >= 0
-        return event
-
-    def counts(self, pid: int) -> dict[str, dict[tuple[int, int], int]]:
-        """Operators and barriers of a process, by graph (from 1) and thread."""
-        found: dict[str, dict[tuple[int, int], int]] = {
-            "operators": defaultdict(int),
-            "barriers": defaultdict(int),
-        }
-        for key, hits in self._bpf[b"hits"].items():
-            if key.pid == pid:
-                what = "operators" if key.what < len(OPERATORS) else "barriers"
-                found[what][key.graph, key.tid] += hits.value
-        return {what: dict(counts) for what, counts in found.items()}
-
-    def close(self) -> None:
-        """Detaches."""
-        for event in self._events:
-            os.close(event)
-        self._bpf.cleanup()
 
 
 class Run:
@@ -123,11 +53,13 @@ def run(repo: Path, gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     assert spec
     assert spec.origin
     [library] = Path(spec.origin).parent.glob("xllamacpp*.so")
-    counter = Counter(library)
-    try:
+    places = [
+        Place("graphs", library, "ggml_backend_graph_compute_async"),
+        *(Place("operators", library, symbol) for symbol in OPERATORS),
+        Place("barriers", library, "ggml_barrier"),
+    ]
+    with counting(places) as counter:
         yield Run(repo, gemma, tmp_path_factory.mktemp("real") / "t.pftrace", counter)
-    finally:
-        counter.close()
 
 
 def by_graph_and_thread(found: Rows) -> dict[tuple[int, int], int]:
