@@ -17,7 +17,7 @@ class Output:
     def __init__(self, path: Path, *, force: bool, mode: int = 0o644) -> None:
         self.path = path
         self.size = 0
-        self._fresh = not path.exists()
+        self._fresh = not os.path.exists(path)  # where its name is too long, opening it says so
         # Never follow a link that somebody may have put there: we are root. Nor wait for a pipe.
         flags = (
             os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_APPEND

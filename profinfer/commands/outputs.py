@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +23,7 @@ class Outputs:
         self._force = config.force
         self._captures: list[Lent] = []
         self._given = 0
-        left = [path for path in (self._path, *self._further()) if path.exists()]
-        if left and not (self._is_kept or config.force):
-            force = "--force " if Path(config.output).exists() else ""
-            names = " ".join(map(str, left))
-            raise OutputError(
-                f"{left[0]} exists: the capture of a recording that was cut off",
-                f"profinfer convert {force}{names} {config.output} makes its trace; record --force"
-                " overwrites it",
-            )
+        self._refuse_left(config)
         self.trace = Output(Path(config.output), force=config.force)
         try:
             if self.trace.is_same_file(self._path):
@@ -39,6 +33,26 @@ class Outputs:
             self.close()
             raise
         give_to_caller(self.trace)
+
+    def _refuse_left(self, config: Config) -> None:
+        """OutputError where captures of an earlier recording are there, which may only be
+        overwritten. Those that none of ours takes the place of would pass for ours."""
+        further = self._further()
+        if config.force:
+            for path in further:
+                if not self._is_kept and stat.S_ISREG(path.lstat().st_mode):
+                    path.unlink(missing_ok=True)
+        elif self._is_kept:
+            if further:
+                raise OutputError(f"{further[0]} exists", "--force overwrites it")
+        elif left := [path for path in (self._path, *further) if os.path.exists(path)]:
+            force = "--force " if Path(config.output).exists() else ""
+            names = " ".join(map(str, left))
+            raise OutputError(
+                f"{left[0]} exists: the capture of a recording that was cut off",
+                f"profinfer convert {force}{names} {config.output} makes its trace; record --force"
+                " overwrites it",
+            )
 
     def _further(self) -> list[Path]:
         """Captures of further processes, of an earlier recording."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profinfer.converting.converter import Converter
-from profinfer.errors import TraceError
+from profinfer.errors import OutputError, TraceError
 from profinfer.merging.merge import merge
 from profinfer.output import Output
 from profinfer.records.capture import FrameKind, read_capture
@@ -48,8 +48,11 @@ def write_trace(
         convert(captures[0], trace)
         return cut
     # Beside the trace: there is room, and nobody else may look into it.
-    prefix = f".{trace.path.name}."
-    with tempfile.TemporaryDirectory(dir=trace.path.parent, prefix=prefix) as folder:
+    try:
+        folder_of_parts = tempfile.TemporaryDirectory(dir=trace.path.parent, prefix=".profinfer.")
+    except OSError as error:
+        raise OutputError(f"cannot write {trace.path}: {error.strerror}") from None
+    with folder_of_parts as folder:
         parts = [Path(folder) / f"{number}.pftrace" for number in range(len(captures))]
         for capture, path in zip(captures, parts, strict=True):
             part = Output(path, force=False)

@@ -46,10 +46,6 @@ class Events:
             return None, {"event": "root ended"}
         return None, {"event": "nothing"}
 
-    def of_server(self, timeout: float | None) -> Message:
-        """The same, of whomever."""
-        return self.next(timeout)[1]
-
     def _from_server(self) -> Message:
         message = self._server.link.next()
         if message is None:

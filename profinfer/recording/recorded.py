@@ -92,6 +92,14 @@ class Recorded:
         self.has_left = True
         self.link.tell("leave")
 
+    def fail(self) -> None:
+        """Its recorder has failed after it had begun: what it has written stays."""
+        self.is_over = self.has_left = True
+        self.stays = False
+        self.ended = {"records": self.progress.records, "lost": self.progress.lost,
+                      "seconds": self.progress.seconds, "notes": []}  # fmt: skip
+        self.link.close()
+
     def more(self, finder: ObjectFinder) -> bool:
         """Has places probed that were not there before, if the process has loaded any: whether it
         has. Of one that is killed meanwhile the recorder will notice it."""

@@ -106,7 +106,7 @@ class Recording:
         if config.pid is None:
             family = self._family = Family(self._server, config)
             self._command_end = CommandEnd(
-                family, config, self._signals, self._events.of_server, self._say
+                family, config, self._signals, self._following, self._say
             )
         elif config.follow:
             family = self._family = Family(self._server, config)
@@ -141,14 +141,18 @@ class Recording:
         except (ProbeError, TargetError) as error:
             self._leave_out(family, pid, error)
 
-    def _leave_out(self, family: Family, pid: int, error: ProfinferError) -> None:
-        """A process of the family goes on unrecorded. The error, where it is the first of them, or
-        all are wanted; nothing is to be said of one that has ended meanwhile."""
+    def _leave_out(
+        self, family: Family, pid: int, error: ProfinferError, *, had_begun: bool = False
+    ) -> None:  # fmt: skip
+        """A process of the family goes on unrecorded. The error, where it is the first of them and
+        nothing else is recorded, or all are wanted; nothing is to be said of one that has ended
+        meanwhile."""
         if not target.is_ending(pid):
-            if self._config.strict or pid == family.pid:
+            if self._config.strict or (pid == family.pid and not self._all):
                 raise error
             self._refused = error
-            self._tell(f"{target.process_name(pid)} ({pid}) is not recorded: {error.message}")
+            what = "is recorded no further" if had_begun else "is not recorded"
+            self._tell(f"{target.process_name(pid)} ({pid}) {what}: {error.message}")
         family.settle(pid)
         family.go(pid)
 
@@ -259,11 +263,16 @@ class Recording:
                 self._on_over(recorded, str(message["reason"]))
 
     def _on_failed(self, recorded: Recorded, error: ProfinferError) -> None:
-        if not self._family or recorded.is_attached or isinstance(error, OutputError):
+        family = self._family
+        is_only = self._config.strict or self._all == [recorded]
+        if not family or isinstance(error, OutputError) or (recorded.is_attached and is_only):
             raise error
-        self._all.remove(recorded)
-        recorded.link.close()
-        self._leave_out(self._family, recorded.pid, error)
+        if recorded.is_attached:
+            recorded.fail()
+        else:
+            self._all.remove(recorded)
+            recorded.link.close()
+        self._leave_out(family, recorded.pid, error, had_begun=recorded.is_attached)
         if self._reason and not self._all:
             raise error
 
@@ -304,6 +313,18 @@ class Recording:
 
     # ---- The end
 
+    def _following(self, timeout: float | None) -> Message:
+        """The next event while the recording ends. What a recorder tells is its last word, and
+        nobody else's affair, unless it is gone without one."""
+        recorded, message = self._events.next(timeout)
+        if recorded is None:
+            return message
+        if message["event"] == "failed":
+            raise failure(message)
+        recorded.update(message)
+        is_killed = message["event"] == "gone" and not recorded.ended
+        return message if is_killed else {"event": "told"}
+
     def _finish(self) -> Result:
         """The probes are gone: tells the recorders how the command ended, if it has."""
         status: int | None = None
@@ -320,14 +341,11 @@ class Recording:
             if not each.ended:
                 each.link.tell("finish", command_status=status, notes=notes)
                 notes = []
-        while not all(each.ended for each in self._all):
-            recorded, message = self._events.next()
-            if recorded and message["event"] == "failed":
-                raise failure(message)
-            if recorded and message["event"] == "gone" and not recorded.ended:
-                raise self._killed(recorded)
-            if recorded:
-                recorded.update(message)
+        while left := [each for each in self._all if not each.ended]:
+            for each in left:
+                if each.link.is_over:
+                    raise self._killed(each)
+            self._following(None)
         if self._server.link.is_over:
             raise self._server.gone()
         return self._result([each.ended for each in self._all if each.ended])

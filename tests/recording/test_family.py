@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -189,3 +190,26 @@ def test_one_that_holds_an_engine_and_computes_nothing_is_named(
         assert f"process {idle['pid']} (known) holds an engine and has computed nothing" in (
             it.stderr
         ), it.stderr
+
+
+def test_one_that_loads_what_cannot_be_probed_ends_no_others(
+    double: Engine, tmp_path: Path
+) -> None:
+    """A breakpoint stands where one of ours would."""
+    known, library = double.program(), tmp_path / "libggml-odd.so"
+    name = "ggml_backend_graph_compute_async"
+    source = f'asm(".globl {name}\\n.type {name},@function\\n{name}: int3; ret\\n.size {name},2");'
+    gcc = ["gcc", "-shared", "-nostdlib", "-xc", "-", "-o", str(library)]
+    subprocess.run(gcc, input=source, text=True, check=True)
+    script = (
+        f"{known} {_SMALL}; {sys.executable} -c 'import ctypes; ctypes.CDLL("
+        f'"{Path(known).parent}/libknown.so"); ctypes.CDLL("{library}")\'; {known} {_SMALL}'
+    )
+    target = ("/bin/sh", "-c", script)
+    with record(double, tmp_path / "t", "--level", "operator", target=target) as recording:
+        assert "is recorded no further: cannot attach" in recording.stderr
+        assert pairs(recording.rows(_BY_PROCESS)) == {
+            truth["pid"]: sum(each["extra"] + each["fused"] for each in truth["threads"])
+            for truth in recording.truths
+        }
+        assert len(recording.truths) == 2

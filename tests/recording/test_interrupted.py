@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
 from profinfer.commands.record import _LiveLine
+from profinfer.config import Config
 from profinfer.converting.converter import Converter
 from profinfer.errors import TargetError
+from profinfer.recording.events import Events
 from profinfer.recording.planned import _unless_it_ends
+from profinfer.recording.recorded import Recorded
+from profinfer.recording.recorder import Server, pair
+from profinfer.recording.recording import Recording
 from profinfer.recording.result import Progress, describe_status
+from profinfer.recording.signals import EndingSignals
 from tests.support import (
     ENGINE_ONLY,
     PROFINFER,
@@ -150,3 +161,20 @@ def test_who_is_interrupted_while_the_trace_is_made_hears_where_the_capture_is(
     assert f"profinfer convert {trace}.capture TRACE" in said
     monkeypatch.undo()
     assert run(double, "convert", f"{trace}.capture", tmp_path / "u").returncode == 0
+
+
+def test_what_a_recorder_says_while_the_command_is_waited_for_is_its_last_word() -> None:
+    """Its end is not taken for the command's, nor waited for again."""
+    (to_server, _server), (link, recorder) = pair(), pair()
+    server, said = SimpleNamespace(events=deque(), link=to_server), {"event": "ended", "notes": []}
+    one = object.__new__(Recorded)
+    one.link, one.ended = link, None
+    recording = Recording(Config(command=["x"]), Mock(), print, print)
+    with EndingSignals() as signals:
+        recording._events = Events(signals, cast(Server, server), [one])
+        recorder.send(json.dumps(said).encode())
+        recorder.close()
+        assert [recording._following(0.1) for _ in range(3)] == [
+            {"event": "told"}, {"event": "told"}, {"event": "nothing"},
+        ]  # fmt: skip
+    assert one.ended == said
