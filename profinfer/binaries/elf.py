@@ -85,6 +85,17 @@ class SymbolBytes(NamedTuple):
     dynamic: bool
 
 
+def _open_regular(path: Path) -> int | None:
+    """Not of anything else: it is not even opened, as some devices do something then."""
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return None
+        return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    finally:
+        os.close(place)
+
+
 class Elf:
     """One 64-bit little-endian ELF file, read on demand.
 
@@ -95,16 +106,15 @@ class Elf:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         try:
-            # O_NONBLOCK: a FIFO in the place of a library must not stop us.
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = _open_regular(self.path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise TargetError(f"cannot read {self.path}: {reason}") from None
-        self._close = weakref.finalize(self, os.close, self._fd)
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
+        if descriptor is None:
             raise self._bad("not a regular file")
-        self.size = status.st_size
+        self._fd = descriptor
+        self._close = weakref.finalize(self, os.close, self._fd)
+        self.size = os.fstat(self._fd).st_size
         head = os.pread(self._fd, 64, 0)
         if len(head) < 64 or head[:4] != b"\x7fELF":
             raise self._bad("not an ELF file")
@@ -167,8 +177,9 @@ class Elf:
         """The section of that name."""
         names = self._sections[self._names_at : self._names_at + 1]
         strings = b"".join(self._read(n.offset, n.size, _MAX_NOTE, "section names") for n in names)
+        wanted = name.encode() + b"\0"
         for section in self._sections:
-            if strings[section.name :].partition(b"\0")[0] == name.encode():
+            if strings.startswith(wanted, section.name):
                 return section
         return None
 

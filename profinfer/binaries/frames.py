@@ -17,7 +17,7 @@ Addresses = npt.NDArray[np.int64]
 
 _PT_GNU_EH_FRAME = 0x6474E550
 _MAX_SIZE = 128 << 20
-_MAX_FUNCTIONS = 2 << 20
+_MAX_FUNCTIONS = 1 << 20
 _CHUNK = 1 << 20
 _PC_RELATIVE, _KIND, _OMITTED = 0x10, 0x0F, 0xFF
 _FORMATS = {0x00: "<Q", 0x02: "<H", 0x03: "<I", 0x04: "<Q", 0x0A: "<h", 0x0B: "<i", 0x0C: "<q"}
@@ -39,7 +39,7 @@ def functions(elf: Elf) -> tuple[Addresses, Addresses]:
         raise TargetError(f"{elf.path}: its unwinding table is empty")
     rows = np.unique(np.array(spans, np.int64), axis=0)
     starts, ends = rows[:, 0], rows[:, 1]
-    if len(rows) > _MAX_FUNCTIONS or (ends[:-1] > starts[1:]).any():
+    if (ends[:-1] > starts[1:]).any():
         raise TargetError(f"{elf.path}: implausible unwinding table")
     return starts, ends
 
@@ -68,8 +68,10 @@ def _table(elf: Elf) -> tuple[int, int]:
 def _spans(raw: bytes, base: int) -> list[tuple[int, int]]:
     encodings: dict[int, int] = {}
     spans = []
-    at = 0
+    at = entries = 0
     while at + 4 <= len(raw):
+        if (entries := entries + 1) > _MAX_FUNCTIONS:
+            raise ValueError("too many")
         (size,) = struct.unpack_from("<I", raw, at)
         if size in (0, 0xFFFFFFFF):
             break  # the end (or an entry of more than 4 GiB)

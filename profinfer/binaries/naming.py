@@ -19,6 +19,8 @@ from profinfer.errors import TargetError
 SYMBOL, DEBUG_FILE, INFERENCE = "symbol", "debug file", "inferred: "
 """What a found function says of that; the last goes on with by what."""
 _BARRIER = "ggml_barrier"
+_MAX_NAMED = 256
+"""Functions that one expression may match: each is probed."""
 
 
 class Named(NamedTuple):
@@ -46,6 +48,11 @@ class Names:
         if not found:
             found = [each for name in INFERRED if re.fullmatch(pattern, name)
                      for each in self._inferred(name)]  # fmt: skip
+        if len(found) > _MAX_NAMED:
+            raise TargetError(
+                f"{self._elf.path} has implausibly many functions of one kind: {len(found)}, the"
+                f" first is {found[0].symbol.name[:80]!r}"
+            )
         if found and found[0].symbol.name == _BARRIER:
             return self._with_copies(found[0])
         return found

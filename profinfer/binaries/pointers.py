@@ -36,6 +36,8 @@ class Pointers:
 
     def at(self, address: int) -> int | None:
         """Where the word at that address points to; None when it is none of these."""
+        if address >> 64:
+            return None
         row = int(np.searchsorted(self._addresses, np.uint64(address)))
         if row == len(self._addresses) or int(self._addresses[row]) != address:
             return None
@@ -53,6 +55,8 @@ def loaded(elf: Elf) -> list[tuple[Segment, bytes]]:
     size = sum(segment.filesz for segment in segments)
     if size > _MAX_LOADED:
         raise TargetError(f"{elf.path} is too large to be searched: {size} bytes are loaded")
+    if any(segment.vaddr >> 62 for segment in segments):
+        raise TargetError(f"{elf.path} is loaded at implausible addresses")
     return [(s, elf.data_at(s.vaddr, s.filesz, _MAX_LOADED, "a segment")) for s in segments]
 
 

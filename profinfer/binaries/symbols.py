@@ -94,7 +94,9 @@ class SymbolTable:
         """Those with a byte from the address `start` on and before `end`."""
         values, sizes = self._rows[:, 0], self._rows[:, 1]
         ends = values + np.maximum(sizes, 1)
-        rows = np.flatnonzero((values < np.uint64(end)) & (ends > np.uint64(max(start, 0))))
+        # Beyond all addresses, where an odd one may lie.
+        low, high = (np.uint64(min(max(bound, 0), (1 << 64) - 1)) for bound in (start, end))
+        rows = np.flatnonzero((values < high) & (ends > low))
         wanted = set(rows.tolist())
         return [self._symbol(row, name) for row, name in enumerate(self.names()) if row in wanted]
 

@@ -55,8 +55,10 @@ class Report:
         return code
 
     def _print(self, name: str, mark: str, text: str, hint: str) -> None:
-        lines = [text, *([f"hint: {hint}"] if hint else [])]
-        first, *rest = [x for line in "\n".join(lines).split("\n") for x in self._wrapped(line)]
+        said = "\n".join([text, *([f"hint: {hint}"] if hint else [])])
+        # Strangers' names may hold what a terminal obeys.
+        lines = ["".join(x if x.isprintable() else "?" for x in y) for y in said.split("\n")]
+        first, *rest = [x for line in lines for x in self._wrapped(line)]
         print(f"{mark:5}  {name:13} {first}")
         for line in rest:
             print(f"{'':{_INDENT}}{line}")

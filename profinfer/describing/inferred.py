@@ -157,9 +157,9 @@ def _within(code: list[range], address: int) -> bool:
 
 def _code(pid: int) -> Iterator[range]:
     """The executable mappings of a process."""
-    with open(f"/proc/{pid}/maps") as lines:
+    with open(f"/proc/{pid}/maps", "rb") as lines:  # a path may be no text
         for line in lines:
             place, flags, *_ = line.split(maxsplit=2)
-            if "x" in flags:
-                start, end = place.split("-")
+            if b"x" in flags:
+                start, end = place.split(b"-")
                 yield range(int(start, 16), int(end, 16))

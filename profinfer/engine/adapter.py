@@ -168,4 +168,8 @@ def use_adapter(path: str | Path | None) -> None:
     others = (adapter for adapter in _built_in().known if adapter.family != own.family)
     used = Adapters((own, *others))
     _ = used.steps
+    try:
+        _ = used.mark
+    except re.error as error:  # two groups of one name
+        raise UsageError(f"{path}: its marks do not go together: {error}") from None
     _in_use = used

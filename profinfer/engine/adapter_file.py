@@ -106,7 +106,8 @@ def load_adapter(path: Path) -> Adapter:
         root = yaml.safe_load(text.decode())
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the adapter {path}: {error}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    # What PyYAML raises of a value that is not of the kind that its tag says.
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
         said = " ".join(str(error).split())
         raise UsageError(f"{path} is not valid YAML: {said}") from None
     return _Reader(path).adapter(root)
@@ -235,7 +236,7 @@ class _Reader:
             self._bad(where, "has too many entries")
         for key in value:
             if not isinstance(key, str):
-                self._bad(where, f"has the key {key!r}, which is no text")
+                self._bad(where, f"has the key {_shown(key)}, which is no text")
             if known and key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(known)}"
@@ -257,7 +258,7 @@ class _Reader:
     def _expression(self, value: object, where: str) -> str:
         text = self._text(value, where)
         try:
-            re.compile(text)
+            re.compile(f"^(?:{text})$")  # it is used so: flags could not stand there
         except (re.error, RecursionError, OverflowError) as error:
             self._bad(where, f"cannot be {text!r}: {error}")
         return text
@@ -276,5 +277,8 @@ class _Reader:
 
 def _shown(value: object) -> str:
     """As far as it is short: what refers to itself may become very long."""
-    is_plain = isinstance(value, str | int | float | None)
-    return repr(value)[:_MAX_SHOWN] if is_plain else f"a {type(value).__name__}"
+    is_plain = isinstance(value, str | float | None) or (
+        isinstance(value, int) and value.bit_length() < 256  # Python refuses to print huge ones
+    )
+    kind = "huge number" if isinstance(value, int) else type(value).__name__
+    return repr(value)[:_MAX_SHOWN] if is_plain else f"a {kind}"

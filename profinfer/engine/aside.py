@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
+
+_SECONDS = 60
+"""Of CPU time that it may take: a stranger's file may be made to take for ever. Real
+ones take one."""
 
 
 def aside(work: Callable[[], bytes]) -> bytes:
@@ -14,6 +19,7 @@ def aside(work: Callable[[], bytes]) -> bytes:
     if pid == 0:
         status = 1
         try:
+            resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
             with os.fdopen(theirs, "wb") as pipe:
                 pipe.write(work())
             status = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from profinfer.binaries.elf import Elf
 from profinfer.engine.returned import returned_string
-from profinfer.engine.target import EngineObject
+from profinfer.engine.target import EngineObject, printable
 
 _FAMILIES = (("llama.cpp", "llama_decode"), ("whisper.cpp", "whisper_full"))
 """And a function that each has; what has none of these is some other program with ggml."""
@@ -144,11 +144,6 @@ def _compilers(elf: Elf) -> tuple[str, ...]:
     words = dict.fromkeys(elf.section_bytes(".comment", _MAX_TEXT).split(b"\0"))
     texts = (printable(word.decode("utf-8", "replace")) for word in words if word)
     return tuple(list(texts)[:_MAX_COMPILERS])
-
-
-def printable(text: str) -> str:
-    """A stranger's text, without what a terminal would obey, and not endless."""
-    return "".join(x if x.isprintable() else "?" for x in text[:120])
 
 
 def _versions_of(elf: Elf) -> Iterator[str]:

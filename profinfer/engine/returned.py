@@ -20,7 +20,10 @@ _X86 = re.compile(
 
 def returned_string(elf: Elf, symbol: Symbol) -> str | None:
     """None where the function is anything else, or its string is not in the file."""
-    code = elf.code_at(symbol.value, min(max(symbol.size, 1), _MAX_CODE))
+    try:
+        code = elf.code_at(symbol.value, min(max(symbol.size, 1), _MAX_CODE))
+    except TargetError:
+        return None  # it stands nowhere
     find = {"x86-64": _x86_address, "aarch64": _arm_address}.get(elf.machine)
     address = find(code, symbol.value) if find else None
     if address is None:

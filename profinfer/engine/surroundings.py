@@ -11,8 +11,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from profinfer.engine.identity import printable
-from profinfer.engine.target import process_name
+from profinfer.engine.target import printable, process_name
 from profinfer.errors import TargetError
 
 _ID = re.compile(r"(?:^|[-/:])([0-9a-f]{64}|[0-9a-f]{32}-\d+)(?:\.scope)?(?=$|/)")
@@ -136,7 +135,7 @@ def _threads(pid: int) -> Threads:
             times.append(int(fields[11]) + int(fields[12]))
         except (OSError, ValueError, IndexError):
             continue
-        names[printable(process_name(int(tid)))] += 1
+        names[process_name(int(tid))] += 1
     most = max(times, default=0)
     busy = sum(time * _BUSY >= most for time in times) if most else 0
     return Threads(len(times), busy, dict(names.most_common()))
@@ -159,7 +158,7 @@ def container(pid: int) -> Container:
 def _cgroup(pid: int) -> str | None:
     """The path in the unified hierarchy, or in that of the longest path where there are several."""
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
+        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").split("\n")
     except OSError:
         return None
     paths = [tuple(line.split(":", 2)[1:]) for line in lines if line.count(":") >= 2]

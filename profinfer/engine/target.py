@@ -55,7 +55,8 @@ class EngineObject:
 def executable_mappings(pid: int) -> list[Mapping]:
     """Executable file mappings of a process; TargetError when it does not exist."""
     try:
-        lines = Path(f"/proc/{pid}/maps").read_text(errors="surrogateescape").splitlines()
+        # The kernel escapes line feeds in paths, and nothing else that would end a line for Python.
+        lines = os.fsdecode(Path(f"/proc/{pid}/maps").read_bytes()).split("\n")
     except FileNotFoundError:
         raise TargetError(
             f"process {pid} does not exist", "give the PID of a running engine"
@@ -177,10 +178,15 @@ def file_object(path: Path) -> EngineObject:
     return EngineObject(str(path), path, path.absolute(), elf, (0,))
 
 
+def printable(text: str) -> str:
+    """A stranger's text, without what a terminal would obey, and not endless."""
+    return "".join(x if x.isprintable() else "?" for x in text[:120])
+
+
 def process_name(pid: int) -> str:
-    """comm of a process or thread, or "?" when it has ended."""
+    """comm of a process or thread, as far as it is printable, or "?" when it has ended."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
+        return printable(Path(f"/proc/{pid}/comm").read_text(errors="replace").removesuffix("\n"))
     except OSError:
         return "?"
 
