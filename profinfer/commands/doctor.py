@@ -12,12 +12,13 @@ from profinfer.commands.engine_checks import EngineChecks
 from profinfer.commands.report import Check, Finding, Report
 from profinfer.config import LEVELS
 from profinfer.describing.describe import describe_process
+from profinfer.describing.layout import Layout
 from profinfer.engine import target
 from profinfer.engine.adapter import use_adapter
 from profinfer.engine.stubs import read_redirection, with_audit
 from profinfer.engine.surroundings import surroundings
 from profinfer.engine.target import EngineObject
-from profinfer.errors import PrivilegeError, TargetError, UsageError
+from profinfer.errors import GraphNeeded, PrivilegeError, ProbeError, TargetError, UsageError
 from profinfer.kernel import features
 from profinfer.probes.files import FileTarget, variants
 from profinfer.probes.placement import Placer
@@ -124,9 +125,19 @@ def _look(args: argparse.Namespace, here: Abilities, report: Report) -> int:
 def _look_at_build(build: FileTarget, sysroot: Path | None, here: Abilities, report: Report) -> int:
     """The exit code of the first problem with one of an engine's builds."""
     checks = EngineChecks(
-        report, build.objects, lambda: _file_plan(build, here), lambda: build.layout(sysroot)
+        report, build.objects, lambda: _file_plan(build, here), lambda: _file_layout(build, sysroot)
     )
     return checks.run()
+
+
+def _file_layout(build: FileTarget, sysroot: Path | None) -> Layout:
+    """No graph is seen before a plan for another machine is made."""
+    try:
+        return build.layout(sysroot)
+    except GraphNeeded as error:
+        if not build.is_foreign:
+            raise
+        raise ProbeError(f"cannot be planned: {error.message}") from None
 
 
 def _kernel() -> str:

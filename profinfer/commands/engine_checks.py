@@ -132,7 +132,8 @@ def _line(probes: list[Probe]) -> str:
     returns = " and its return" if any(probe.at_return for probe in probes) else ""
     kind = f", {place.via}: {place.site}" if place.site else ""
     cost = f", {place.hit_ns / 1000:.2f} us" if place.hit_ns is not None else ""
-    return f"{first.level:9} {_readable(first.symbol)}{returns}{kind}{cost}"
+    found_by = f" [{first.found_by}]" if first.found_by != "symbol" else ""
+    return f"{first.level:9} {_readable(first.symbol)}{returns}{kind}{cost}{found_by}"
 
 
 def _readable(symbol: str) -> str:

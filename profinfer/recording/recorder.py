@@ -7,6 +7,7 @@ descriptors riding along.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -28,6 +29,7 @@ from profinfer.errors import (
 )
 
 _MAX_MESSAGE = 1 << 20
+_SO_SNDBUFFORCE = 32
 _PATIENCE = 10.0
 """Seconds that the recorder has to end in."""
 _ERRORS: dict[int, type[ProfinferError]] = {
@@ -51,9 +53,21 @@ class Link:
         return self._end.fileno()
 
     def tell(self, verb: str, fds: Sequence[int] = (), **members: object) -> None:
-        """Asks for something; nothing is said when the other end is gone, for reading says it."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            socket.send_fds(self._end, [json.dumps({"verb": verb, **members}).encode()], fds)
+        """Asks for something; nothing is said when the other end is gone, for reading says it.
+        UsageError when that is too much."""
+        # A command's words are bytes, whatever they mean; what goes into a capture is text.
+        is_text = verb != "launch"
+        text = json.dumps({"verb": verb, **members}, ensure_ascii=is_text)
+        try:
+            socket.send_fds(self._end, [text.encode(errors="surrogateescape")], fds)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            raise UsageError(
+                f"the recorder cannot be asked to {verb}: {len(text)} characters are too many"
+            ) from None
 
     def next(self) -> Message | None:
         """The next message, waiting for it; None when the other end is gone. What BCC is asked to
@@ -66,7 +80,8 @@ class Link:
             if not data:
                 self.is_over = True
                 return None
-            message: Message = json.loads(data)
+            # It may speak of a file, whose name may be no text.
+            message: Message = json.loads(data.decode(errors="surrogateescape"))
             if message.get("event") != "load":
                 return message
             self._load(message["source"])
@@ -91,6 +106,8 @@ class Link:
 def pair() -> tuple[Link, socket.socket]:
     """A link and its other end."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with contextlib.suppress(OSError):  # for long commands, as root
+        ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _MAX_MESSAGE)
     return Link(ours), theirs
 
 

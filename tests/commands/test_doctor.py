@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.commands import doctor
+from profinfer.errors import GraphNeeded, ProbeError
+from profinfer.probes.files import FileTarget
 from tests.commands.command import REPO, TIMEOUT, Ran, profinfer, running, written
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -193,3 +196,19 @@ def test_a_damaged_file_and_a_process_without_an_engine_do_not_work(
     [found] = [check for check in said["checks"] if check["name"] == "process"]
     assert "holds no ggml" in found["text"]
     assert found["process"]["threads"]["count"] == 1
+
+
+@pytest.mark.parametrize(("is_foreign", "error"), [(False, GraphNeeded), (True, ProbeError)])
+def test_what_a_graph_must_tell_cannot_be_planned(
+    is_foreign: bool, error: type[ProbeError], engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FileTarget, "is_foreign", is_foreign)
+    build = FileTarget([engine / "known-static"])
+    monkeypatch.setattr(FileTarget, "layout", _needs_graph)
+    with pytest.raises(ProbeError) as raised:
+        doctor._file_layout(build, None)
+    assert type(raised.value) is error
+
+
+def _needs_graph(build: FileTarget, sysroot: Path | None) -> None:
+    raise GraphNeeded(f"{build.objects[0].path} in {sysroot} could not describe itself")

@@ -616,3 +616,18 @@ def test_a_reader_that_goes_away_causes_no_complaint(recorded: Recorded) -> None
     ran = finish(process)
     assert ran.code == 141
     assert ran.err == ""
+
+
+def test_a_command_gets_its_very_words(tmp_path: Path) -> None:
+    """Bytes that are no text, and many of them."""
+    words = [os.fsdecode(b'a\xff\xed\xa0\x80\n"\\'), "x" * 100_000, "y" * 100_000, "z" * 100_000]
+    script = 'printf "%s\\0" "$@" >words'
+    ran = _record(tmp_path, "--", "sh", "-c", script, "sh", *words)
+    assert "before it loaded any" in ran.message
+    assert (tmp_path / "words").read_bytes().split(b"\0") == [*map(os.fsencode, words), b""]
+
+
+def test_a_command_of_too_many_words_is_refused(tmp_path: Path) -> None:
+    ran = _record(tmp_path, "--", "true", *["x" * 100_000] * 12)
+    assert ran.code == 2, ran.err
+    assert "too" in ran.message

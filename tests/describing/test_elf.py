@@ -14,7 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from profinfer.binaries import frames, naming
 from profinfer.binaries.elf import Elf
+from profinfer.binaries.pointers import loaded
+from profinfer.engine.returned import returned_string
 from profinfer.errors import TargetError
 from tests.conftest import require
 from tests.hostile import Place
@@ -91,6 +94,35 @@ def test_stripped_even_of_section_headers(small: bytes, tmp_path: Path) -> None:
     elf = Elf(path)
     assert elf.symbols["shown"].exported
     assert "hidden" not in elf.symbols
+
+
+def test_addresses_that_none_can_have(small: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.so"
+    path.write_bytes(small)
+    elf = Elf(path)
+    assert elf.symbols.within(-1, 1 << 64) == list(elf.symbols)
+    nowhere = elf.symbols["shown"]._replace(value=1 << 63)
+    assert returned_string(elf, nowhere) is None
+    (phoff,) = struct.unpack_from("<Q", small, 32)
+    data = bytearray(small)
+    struct.pack_into("<Q", data, phoff + 16, (1 << 64) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(TargetError, match="implausible addresses"):
+        loaded(Elf(path))
+
+
+def test_tables_without_end(small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.so"
+    path.write_bytes(small)
+    elf = Elf(path)
+    assert len(naming.Names(elf).whole("hidden|shown")) == 2
+    assert len(frames.functions(elf)[0]) > 1
+    monkeypatch.setattr(naming, "_MAX_NAMED", 1)
+    with pytest.raises(TargetError, match="implausibly many functions"):
+        naming.Names(elf).whole("hidden|shown")
+    monkeypatch.setattr(frames, "_MAX_FUNCTIONS", 2)
+    with pytest.raises(TargetError, match="unwinding table"):
+        frames.functions(elf)
 
 
 def test_build_id_without_note(small: bytes, tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def own(tmp_path: Path) -> Iterator[Path]:
         ("family: toy", "family: !!python/object:os.x {}", "is not valid YAML"),
         ("family: toy", f"family: {'[' * 5000}", "is not valid YAML"),
         ("family: toy", "#" * 70000, "is too large"),
+        ("family: toy", "family: !!int ''", "is not valid YAML"),
+        ("family: toy", "family: !!bool x", "is not valid YAML"),
+        ("family: toy", "family: !!timestamp x", "is not valid YAML"),
+        ("family: toy", f"family: 0x{'f' * 9000}", "family cannot be a huge number"),
+        ("family: toy", f"? 0x{'f' * 9000}\n: toy", "has the key a huge number"),
+        ("[toy_operator]", "['(?i)toy']", "functions[0] cannot be '(?i)toy': global flags"),
+        ("[toy_decode]", "['toy_aa(?P<a>b)', 'toy_cc(?P<a>d)']", "its marks do not go together"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_key(before: str, after: str, said: str, own: Path) -> None:

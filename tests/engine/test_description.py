@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from profinfer.binaries.elf import Elf
-from profinfer.engine import description
+from profinfer.engine import aside, description
 from profinfer.errors import TargetError
 from tests.conftest import require
 
@@ -44,3 +44,13 @@ def test_a_child_that_is_killed_by_a_file_is_named(
     monkeypatch.setattr(description, "_examine", dies)
     with pytest.raises(TargetError, match=rf"{library.name} could not be examined.*-9"):
         description.recall([Elf(library)], os.getuid())
+
+
+def test_a_child_does_not_compute_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loops() -> bytes:
+        while True:
+            pass
+
+    monkeypatch.setattr(aside, "_SECONDS", 1)
+    with pytest.raises(ChildProcessError, match="-9"):
+        aside.aside(loops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import subprocess
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from profinfer.engine import surroundings as module
 from profinfer.engine.surroundings import surroundings
+from profinfer.engine.target import executable_mappings, process_name
 from profinfer.errors import TargetError
 from tests.conftest import require
 
@@ -96,3 +98,28 @@ def test_threads_that_work_are_told_from_those_that_wait() -> None:
 def test_who_is_not_there_is_said() -> None:
     with pytest.raises(TargetError, match="does not exist"):
         surroundings(1 << 22)
+
+
+@pytest.mark.parametrize(
+    "name", [b"a\x0c1-2 x 0 1 2 b", b"a\x0cq-q x 0 1 2 b", b"a\rb", b"\xff", b"\xc2\x85"]
+)
+def test_a_mapped_file_may_have_any_name(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(bytes(4096))
+    before = len(executable_mappings(os.getpid()))
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+    with mapped:
+        found = executable_mappings(os.getpid())
+    assert len(found) == before + 1
+    assert str(path) in [mapping.path for mapping in found]
+
+
+def test_a_process_has_a_name_of_one_line() -> None:
+    place = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
+    before = place.read_bytes()
+    place.write_bytes(b"\x1b[31ma\nok  b")
+    try:
+        assert process_name(threading.get_native_id()) == "?[31ma?ok  b"
+    finally:
+        place.write_bytes(before)
