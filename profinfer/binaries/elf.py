@@ -115,7 +115,7 @@ class Elf:
         self._fd = descriptor
         self._close = weakref.finalize(self, os.close, self._fd)
         self.size = os.fstat(self._fd).st_size
-        head = os.pread(self._fd, 64, 0)
+        head = self._read(0, min(self.size, 64), 64, "the header")
         if len(head) < 64 or head[:4] != b"\x7fELF":
             raise self._bad("not an ELF file")
         if head[4] != 2 or head[5] != 1:

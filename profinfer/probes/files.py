@@ -172,5 +172,8 @@ def _files(paths: Iterable[Path], *, deep: bool = False) -> list[Path]:
 
 
 def _is_elf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_ELF)) == _ELF
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_ELF)) == _ELF
+    except OSError:  # a link into /proc, for instance
+        return False

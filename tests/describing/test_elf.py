@@ -176,7 +176,14 @@ def test_no_elf(content: bytes, tmp_path: Path) -> None:
 
 def test_no_file_and_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path / "absent", tmp_path, tmp_path / "fifo", Path("/dev/null"), "a\0b"):
+    for path in (
+        tmp_path / "absent",
+        tmp_path,
+        tmp_path / "fifo",
+        Path("/dev/null"),
+        Path("/proc/self/mem"),
+        "a\0b",
+    ):
         with pytest.raises(TargetError):
             Elf(path)
 
