@@ -74,8 +74,17 @@ class Names:
     # ---- What is inferred
 
     @cached_property
+    def _code_or_why(self) -> Code | TargetError:
+        try:
+            return Code(self._elf)
+        except TargetError as error:
+            return error  # it took long enough once
+
+    @property
     def _code(self) -> Code:
-        return Code(self._elf)
+        if isinstance(self._code_or_why, TargetError):
+            raise self._code_or_why
+        return self._code_or_why
 
     @cached_property
     def _search(self) -> Search:

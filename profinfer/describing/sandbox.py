@@ -144,9 +144,8 @@ def _run(words: Sequence[str], descriptors: Sequence[int], timeout: float) -> An
     failure = _failure(process.returncode)
     if failure is None and data is None:
         failure = "it gave no answer"
-    if failure is not None and errors.strip():
-        last = errors.decode("ascii", "replace").strip().splitlines()[-1]
-        failure += f" ({clean(last, 200)})"
+    if failure is not None and (said := errors.decode("ascii", "replace").strip()):
+        failure += f" ({clean(said.splitlines()[-1], 200)})"
     return Answer(data, failure, True)
 
 

@@ -104,6 +104,7 @@ def test_what_root_may_is_not_inherited(here: Place) -> None:
         ("_exit(0);", "it gave no answer"),
         ("", "ggml_init refused a context"),
         (r'SAY("\033[2J\001bad\n"); _exit(1);', r"status 1 \(\?\[2J\?bad\)"),
+        (r'SAY("\034"); _exit(1);', r"status 1$"),
     ],
 )
 def test_crashes(body: str, reason: str, place: Place) -> None:
