@@ -4,6 +4,7 @@
 #include "parameters.h"
 
 PARAMETER(CHILD_OFFSET)
+PARAMETER(GROUP_DEAD_OFFSET)
 PID_PARAMETERS(PARAMETER)
 
 #include "launch.h"
@@ -74,4 +75,4 @@ SEC("raw_tracepoint") int on_fork_inside(void *ctx) { return follow_fork_inside(
 
 SEC("kprobe") int on_start(void *ctx) { return stop_born(ctx); }
 
-SEC("tracepoint") int on_exit(void *ctx) { return leave_family(); }
+SEC("tracepoint") int on_exit(void *ctx) { return leave_family(ctx); }

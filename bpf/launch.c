@@ -41,4 +41,4 @@ int on_fork_inside(void *ctx) { return follow_fork_inside(ctx); }
 
 int on_start(struct pt_regs *ctx) { return stop_born(ctx); }
 
-int on_exit(void *ctx) { return leave_family(); }
+int on_exit(void *ctx) { return leave_family(ctx); }

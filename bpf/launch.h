@@ -7,7 +7,7 @@
  * begins to work.
  *
  * A dialect (launch.c, launch.bpf.c) defines the maps of the family and of who is held, the
- * parameter CHILD_OFFSET and the functions declared here.
+ * parameters CHILD_OFFSET and GROUP_DEAD_OFFSET and the functions declared here.
  */
 #ifndef PROFINFER_LAUNCH_H
 #define PROFINFER_LAUNCH_H
@@ -22,13 +22,15 @@
 #define AT_WORK 1    /* it is about to work */
 #define AFTER_EXEC 2 /* it has become another program */
 #define FORKED 4     /* it begins, with all that the process has which has forked it */
-#define WHY 7
+#define SETTLED 16   /* and what it was before has been decided about */
+#define WHY 31
 
 /* What is known of a member of the family. */
 #define MEMBER 1
 #define HOLDER 2 /* it holds an engine: so does who is forked by it */
 #define WAITED 4 /* and is stopped when it is about to work */
 #define BORN 8   /* and has not run yet */
+/* and SETTLED, as above, while it is that: user space has decided about it. */
 
 /* The first arguments of an engine's function: where it is given a graph, that is among them. */
 struct work {
@@ -76,10 +78,10 @@ BODY int stop_at_work(void *ctx, __u64 first, __u64 second) {
 
 /* What it held has gone with the old program. */
 BODY int stop_after_exec(void *ctx) {
-  __u32 pid = running_ids() >> 32;
-  if (family_find(pid))
+  __u32 pid = running_ids() >> 32, what = family_find(pid);
+  if (what)
     family_set(pid, MEMBER);
-  return stop(ctx, AFTER_EXEC);
+  return stop(ctx, AFTER_EXEC | (what & SETTLED));
 }
 
 /* A child may have the PID of a process that has ended: what was known of that one goes. */
@@ -123,8 +125,18 @@ BODY int stop_born(void *ctx) {
   return stop(ctx, FORKED);
 }
 
-BODY int leave_family(void) {
-  family_delete(running_ids());
+/* GROUP_DEAD_OFFSET: where the tracepoint's record says that no thread is left; -1: on kernels
+ * before 6.16 it does not, and the end of the first thread is taken for that of the process. */
+BODY int leave_family(void *ctx) {
+  __u64 id = running_ids();
+  __u32 task = id, pid = id >> 32;
+  __u8 is_last = task == pid;
+  if (GROUP_DEAD_OFFSET >= 0)
+    bpf_probe_read_kernel(&is_last, sizeof(is_last), ctx + GROUP_DEAD_OFFSET);
+  if (task != pid)
+    family_delete(task);
+  if (is_last)
+    family_delete(pid);
   return 0;
 }
 

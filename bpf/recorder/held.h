@@ -18,7 +18,8 @@
 #define AT_WORK 1
 #define AFTER_EXEC 2
 #define FORKED 4
-#define WHY 7
+#define SETTLED 16
+#define WHY 31
 
 struct held {
   pid_t pid;

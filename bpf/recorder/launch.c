@@ -65,6 +65,7 @@ struct source launch_source(void) {
   source_map(&source, "works");
   source_map(&source, "stops");
   source_parameter(&source, "CHILD_OFFSET", tracepoint_need_field(FORK, "child_pid", 4, 0));
+  source_parameter(&source, "GROUP_DEAD_OFFSET", tracepoint_field(EXIT, "group_dead", 1));
   pids_parameters(&source);
   source_size(&source, "stops", handlers_cpus());
   return source;
@@ -195,7 +196,8 @@ size_t launch_take(pid_t *pids, size_t room) {
       look_again(AGAIN_NS);
       break;
     }
-    if (!look_at(list[i].pid)) {
+    /* Of one that was recorded it is told that it is another program now, whatever that holds. */
+    if (!look_at(list[i].pid) && !(list[i].since & SETTLED)) {
       guard_let_go(launch.held, &list[i]);
       continue;
     }
@@ -280,7 +282,7 @@ void launch_keep(pid_t pid) {
 void launch_settle(pid_t pid) {
   if (!launch.programs)
     return;
-  be_known(pid, MEMBER | HOLDER);
+  be_known(pid, MEMBER | HOLDER | SETTLED);
   int holder = start_holder();
   work_watch_end(pid);
   close_one(&holder);

@@ -56,8 +56,11 @@ static void attach(int program, const struct target *target, const struct mappin
   if (is_elf && elf_symbols_find(&elf, names, &offset)) {
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-    if (!uprobe_events(program, path, &offset, 1, 0, false, &fd))
-      fail(EXIT_PROBES, "", "cannot watch what process %d loads: %s", target->pid, strerror(errno));
+    /* Others have files whose names begin like a loader's. */
+    if (!uprobe_events(program, path, &offset, 1, 0, false, &fd)) {
+      warn("cannot watch what process %d loads: %s", target->pid, strerror(errno));
+      fd = -1;
+    }
   }
   add(loader, fd);
   elf_file_close(&elf);

@@ -72,7 +72,11 @@ class Abilities:
         ]
         child = features.tracepoint_field("sched/sched_process_fork", "child_pid")
         source = _LAUNCH | {
-            "parameters": {"CHILD_OFFSET": child, **dict.fromkeys(_NUMBERS, 0)},
+            "parameters": {
+                "CHILD_OFFSET": child,
+                "GROUP_DEAD_OFFSET": -1,
+                **dict.fromkeys(_NUMBERS, 0),
+            },
             "entries": {"stops": features.cpu_count()},
         }
         try:

@@ -78,6 +78,7 @@ class Load:
         values |= {"PID_LEVEL": int(not self.is_old), "TASK_GROUP_LEADER": 8, "PID_NUMBER": 112}
         settings = " ".join(f"{name}={value}" for name, value in values.items())
         command = f"load {' '.join(objects)} {settings} BOOT_CLOCK=1 CHILD_OFFSET=44"
+        command += " GROUP_DEAD_OFFSET=-1"
         return Work(command, {"/bin/load": loader(workshop, kernel), **objects})
 
 

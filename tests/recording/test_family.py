@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.kernel.tracefs import TRACEFS
 from tests.support import (
     ENGINE_ONLY,
     PROFINFER,
@@ -213,3 +214,47 @@ def test_one_that_loads_what_cannot_be_probed_ends_no_others(
             for truth in recording.truths
         }
         assert len(recording.truths) == 2
+
+
+def test_what_has_no_engine_yet_is_another_program_all_the_same(
+    double: Engine, tmp_path: Path
+) -> None:
+    """It loads one later, which need not be the one that was described before."""
+    code = (
+        "import ctypes, os, sys\nctypes.CDLL(sys.argv[1])\n"
+        "if sys.argv[2:]: os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:-1]])\n"
+        "else: os.execv(sys.argv[1].replace('libknown.so', 'known'), ['known'])\n"
+    )
+    words = (sys.executable, "-c", code, double.folder / "libknown.so", "again")
+    with record(double, tmp_path / "t", "--level", "operator", target=words) as recording:
+        assert recording.stderr.count("recording ") == 3, recording.stderr
+        truth = recording.truth
+        executed = sum(each["extra"] + each["fused"] for each in truth["threads"])
+        assert pairs(recording.rows(_BY_PROCESS)) == {truth["pid"]: executed}
+
+
+def test_a_thread_that_becomes_another_program(double: Engine, tmp_path: Path) -> None:
+    """As Go's programs do: the first thread ends, the process does not."""
+    if "group_dead" not in (TRACEFS / "events/sched/sched_process_exit/format").read_text():
+        pytest.skip("this kernel does not tell a thread's end from the process's (Linux 6.16)")
+    code = (
+        "import os, sys, threading\n"
+        "threading.Thread(target=os.execv, args=(sys.argv[1], sys.argv[1:])).start()"
+    )
+    words = (sys.executable, "-c", code, double.program(), *_SMALL.split())
+    with record(double, tmp_path / "t", "--level", "operator", target=words) as recording:
+        assert_exact(recording, 1)
+
+
+def test_a_file_that_is_named_like_a_loader_ends_nothing(double: Engine, tmp_path: Path) -> None:
+    """A breakpoint stands where it would be watched."""
+    library, name = tmp_path / "ld-odd.so", "_dl_debug_state"
+    source = f'asm(".globl {name}\\n.type {name},@function\\n{name}: int3; ret\\n.size {name},2");'
+    gcc = ["gcc", "-shared", "-nostdlib", "-xc", "-", "-o", str(library)]
+    subprocess.run(gcc, input=source, text=True, check=True)
+    script = f"LD_PRELOAD={library} sh -c 'cat /dev/null; :'; {double.program()} {_SMALL}"
+    target = ("/bin/sh", "-c", script)
+    with record(double, tmp_path / "t", "--level", "operator", target=target) as recording:
+        assert "cannot watch what process" in recording.stderr
+        assert len(recording.truths) == 1
+        assert pairs(recording.rows(_BY_PROCESS)).keys() == {recording.truth["pid"]}
