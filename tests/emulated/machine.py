@@ -151,10 +151,13 @@ def boot(
         else:
             arguments += ["-smp", str(cpus)]
         # qemu's processors do not bear all that kernels do while they boot (code that one of them
-        # patches while another runs it): once in a while one fails before our turn comes.
+        # patches while another runs it): once in a while one fails before our turn comes, or in the
+        # scheduler when its tracepoints are switched on.
         for _ in range(BOOTS):
             problem = _run(arguments, folder / "console", timeout, stop or Event())
-            if _has_begun(folder / "console") or (stop and stop.is_set()):
+            console = _text(folder / "console")
+            has_crashed = "Kernel panic" in console and "RIP: 0010:__schedule+" in console
+            if (BEGUN in console and not has_crashed) or (stop and stop.is_set()):
                 break
         return _result(folder, problem)
 
