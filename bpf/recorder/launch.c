@@ -44,7 +44,9 @@ static struct {
   pid_t kept;                /* the only one that is watched; 0: all are */
 } launch = {.at = {-1, -1, -1, -1}, .timer = -1, .events = -1};
 
-/* Who has been told of, and is in the map still. */
+/* Who has been told of, and is in the map still: no more at a time than have room, with all that is
+ * said of them, in a socket's queues of some 270 messages, lest both ends wait for each other. */
+#define OUTSTANDING 64
 static struct held told[HELD_MAX];
 static size_t told_count;
 
@@ -192,7 +194,7 @@ size_t launch_take(pid_t *pids, size_t room) {
   for (size_t i = 0; i < count; i++) {
     if (!is_to_be_told(&list[i]))
       continue;
-    if (taken == room) {
+    if (taken == room || told_count == OUTSTANDING) {
       look_again(AGAIN_NS);
       break;
     }

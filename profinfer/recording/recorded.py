@@ -90,7 +90,8 @@ class Recorded:
     def leave(self) -> None:
         """The process is another program now: nothing in it is probed any more."""
         self.has_left = True
-        self.link.tell("leave")
+        if not self.ended:
+            self.link.tell("leave")
 
     def fail(self) -> None:
         """Its recorder has failed after it had begun: what it has written stays."""

@@ -255,6 +255,7 @@ class Recording:
         elif event == "gone":
             if not recorded.ended:
                 raise self._killed(recorded)
+            recorded.link.close()  # of many processes each has one
         else:
             recorded.update(message)
             if event == "progress":

@@ -155,6 +155,25 @@ def test_it_is_told_why_a_process_stands(recorder: Path, built: Path) -> None:
     assert shell == [True, False, False, True, False, False, False, False]
 
 
+def test_no_more_are_told_of_at_a_time_than_a_socket_has_room_for(recorder: Path) -> None:
+    """Else both ends might wait for each other, and all who are held with them."""
+    with Holding(recorder) as holding:
+        script = "i=0; while [ $i -lt 100 ]; do /bin/true & i=$((i + 1)); done; wait"
+        holding.launch("sh", "-c", script)
+        shell = holding.hear_of("launch")["pid"]
+        waiting: list[int] = []
+        with suppress(AssertionError):
+            while said := holding.hear(1):
+                if said.get("event") == "stopped" and said["pid"] == shell:
+                    holding.ask("go", pid=shell)
+                elif said.get("event") == "stopped":
+                    waiting.append(said["pid"])
+        assert len(waiting) == 64
+        for pid in waiting:
+            holding.ask("go", pid=pid)
+        assert holding.hear_of("exited")["status"] == 0
+
+
 def test_a_stranger_is_never_stopped(recorder: Path, built: Path) -> None:
     with Holding(recorder) as holding:
         holding.launch("sleep", "60")
