@@ -10,10 +10,10 @@ PID_PARAMETERS(PARAMETER)
 #include "launch.h"
 
 struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(type, BPF_MAP_TYPE_LRU_HASH); /* there may be some that have ended */
   __type(key, __u32);
   __type(value, __u32);
-  __uint(max_entries, 16384);
+  __uint(max_entries, 65536);
 } family SEC(".maps");
 
 struct {

@@ -3,7 +3,7 @@
 #include "launch.h"
 #include <uapi/linux/ptrace.h>
 
-BPF_HASH(family, u32, u32, 16384);
+BPF_TABLE("lru_hash", u32, u32, family, 65536);
 BPF_HASH(held, u32, u64, 1024);
 BPF_TABLE("lru_hash", u32, struct work, works, 1024);
 BPF_PERF_OUTPUT(stops);

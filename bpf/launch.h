@@ -125,16 +125,18 @@ BODY int stop_born(void *ctx) {
   return stop(ctx, FORKED);
 }
 
-/* GROUP_DEAD_OFFSET: where the tracepoint's record says that no thread is left; -1: on kernels
- * before 6.16 it does not, and the end of the first thread is taken for that of the process. */
+/* GROUP_DEAD_OFFSET: where the tracepoint's record says that no thread is left; -1: before
+ * Linux 6.16 it does not. The end of the first thread is not that of the process, which may go on,
+ * or become another program by the hand of another thread: there a process stays known until
+ * another one gets its PID. */
 BODY int leave_family(void *ctx) {
   __u64 id = running_ids();
   __u32 task = id, pid = id >> 32;
-  __u8 is_last = task == pid;
-  if (GROUP_DEAD_OFFSET >= 0)
-    bpf_probe_read_kernel(&is_last, sizeof(is_last), ctx + GROUP_DEAD_OFFSET);
+  __u8 is_last = 0;
   if (task != pid)
     family_delete(task);
+  if (GROUP_DEAD_OFFSET >= 0)
+    bpf_probe_read_kernel(&is_last, sizeof(is_last), ctx + GROUP_DEAD_OFFSET);
   if (is_last)
     family_delete(pid);
   return 0;
