@@ -10,17 +10,32 @@ from profinfer.converting.converter import Converter
 from profinfer.errors import OutputError, TraceError
 from profinfer.merging.merge import merge
 from profinfer.output import Output
-from profinfer.records.capture import FrameKind, read_capture
+from profinfer.records.capture import Frame, FrameKind, read_capture
 from profinfer.trace.writer import TraceWriter
 
 
 def whole(captures: Sequence[Path]) -> list[Path]:
     """Those that hold anything: of a process that ended as its recording began nothing is there.
-    TraceError when one is no capture, or none holds anything."""
-    found = [capture for capture in captures if next(read_capture(capture), None)]
+    TraceError when one is no capture, none holds anything, or they are not one recording's."""
+    firsts = {capture: next(read_capture(capture), None) for capture in captures}
+    found = {capture: first for capture, first in firsts.items() if first}
     if not found:
         raise TraceError(f"{captures[0]} holds no whole frame")
-    return found
+    if len(found) > 1:
+        known = {capture: _recording(first) for capture, first in found.items()}
+        first, *others = known
+        for other in others:
+            if known[other] != known[first]:
+                raise TraceError(
+                    f"{first} and {other} are captures of different recordings",
+                    "convert each by itself; profinfer merge joins traces",
+                )
+    return list(found)
+
+
+def _recording(first: Frame) -> object:
+    start = first.json() if first.kind == FrameKind.START else {}
+    return start.get("recording") if isinstance(start, dict) else None
 
 
 def write_trace(

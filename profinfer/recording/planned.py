@@ -39,16 +39,17 @@ class Planned:
     def __init__(
         self, config: Config, server: Server, pid: int, objects: list[EngineObject],
         counters: dict[str, Any] | None, means: Callable[[], Message],
-        arguments: Sequence[int] = (),
+        arguments: Sequence[int] = (), recording: str = "",
     ) -> None:  # fmt: skip
         """`objects`: of the engine, as mapped now; `means`: what `server` answers to that, which
-        takes it a while; `arguments`: with which it is about to work. TargetError, or ProbeError
-        where a level that is wanted has no probe point, GraphNeeded as `describe_process` has
-        it."""
+        takes it a while; `arguments`: with which it is about to work; `recording`: by what its
+        captures are known. TargetError, or ProbeError where a level that is wanted has no probe
+        point, GraphNeeded as `describe_process` has it."""
         self.pid = pid
         self._config = config
         self.objects = objects
         self._counters = counters
+        self._recording = recording
         self._silent: frozenset[str] = frozenset()
         try:
             with _unless_it_ends(pid):
@@ -100,6 +101,7 @@ class Planned:
         redirection = self._placer.redirection
         start = start_json(self.objects, self._layout, self.plan, self._config, self._cost)
         start["redirection"] = redirection.reason or "on"
+        start["recording"] = self._recording
         calls = self._placer.calls(self.objects)
         plan = live_plan(self.objects, self.plan, self._layout, start, redirection, calls)
         if self._counters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ class Recording:
         """What is to become of the command."""
         self._counters: dict[str, Any] | None = None
         self._means: Message | None = None
+        self._id = secrets.token_hex(8)
+        """In each of its captures."""
         self._said: set[str] = set()
         """What `warn` has been told."""
         self._all: list[Recorded] = []
@@ -174,8 +177,9 @@ class Recording:
     def _record(self, pid: int, objects: list[EngineObject], arguments: Sequence[int] = ()) -> None:
         config = self._config
         planned = Planned(
-            config, self._server, pid, objects, self._counters, self._ask_means, arguments
-        )
+            config, self._server, pid, objects, self._counters, self._ask_means, arguments,
+            self._id,
+        )  # fmt: skip
         for note in planned.left_out:
             self._tell(note)
         is_first = not any(each.stays for each in self._all)

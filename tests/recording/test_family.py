@@ -176,6 +176,14 @@ def test_several_captures_of_one_recording(double: Engine, tmp_path: Path) -> No
     assert again.read_bytes() == trace.read_bytes()
     one = run(double, "convert", f"{raw}.2", tmp_path / "second.pftrace")
     assert one.returncode == 0, one.stderr
+    with record(
+        double, tmp_path / "u", "--raw", tmp_path / "other", target=(known, *_SMALL.split())
+    ):
+        pass
+    mixed = run(double, "convert", raw, tmp_path / "other", tmp_path / "mixed.pftrace")
+    assert mixed.returncode == 8, mixed.stderr
+    assert "captures of different recordings" in mixed.stderr
+    assert not (tmp_path / "mixed.pftrace").exists()
 
 
 def test_one_that_holds_an_engine_and_computes_nothing_is_named(
