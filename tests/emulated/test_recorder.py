@@ -165,6 +165,7 @@ def check_sleeper(capture: Path, result: Result) -> None:
     """What the scheduler's records say of it: how often it slept, its names, its child."""
     me, child = (int(word) for word in result.files["slept"].split())
     records = records_of(capture, FrameKind.SCHEDULER)
+    records = records[np.argsort(records["ts"])]  # within a frame CPU follows CPU
 
     def of(kind: SchedulerKind, tid: int, field: str = "tid") -> npt.NDArray[np.void]:
         values = records["a"] & np.uint64(0xFFFFFFFF) if field == "a" else records[field]
