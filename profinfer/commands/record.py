@@ -31,6 +31,7 @@ examples:
   profinfer record --pid 1234 -o trace.pftrace                 until Ctrl-C or its end
   profinfer record --pid 1234 --level barrier --duration 30
   profinfer record -o trace.pftrace -- llama-cli -m m.gguf -p "Hello" -n 64
+  profinfer record --pid 1234 --follow                         and its workers
   profinfer record --pid 1234 --scheduler target               not who else uses the CPUs
   profinfer record --config run.yaml -- llama-server -m m.gguf
   profinfer record --pid 1234 --level barrier --counters stalls,page-faults
@@ -56,7 +57,7 @@ class RecordCommand:
     running, and waited for where it may be about to end."""
 
     name = "record"
-    help = "record a running process, or a command, into a Perfetto trace"
+    help = "record a running process, or a command with all that it starts, into a Perfetto trace"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Flags without a value leave the configuration file's, or the default."""

@@ -105,7 +105,8 @@ def load_adapter(path: Path) -> Adapter:
             raise UsageError(f"{path} is too large to be an adapter")
         root = yaml.safe_load(text.decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the adapter {path}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read the adapter {path}: {reason}") from None
     # What PyYAML raises of a value that is not of the kind that its tag says.
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
         said = " ".join(str(error).split())

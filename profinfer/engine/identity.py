@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -198,13 +198,15 @@ def _of_npm(folder: Path, library: Path) -> str | None:
         return None
 
 
+def _open(name: str, flags: int) -> int:
+    """No link is followed, and no pipe waited for."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
 def _read(path: Path) -> str:
     """A small file of a stranger's; "" when it is none."""
-    opener: Callable[[str, int], int] = lambda name, flags: os.open(  # noqa: E731
-        name, flags | os.O_NONBLOCK | os.O_NOFOLLOW
-    )
     try:
-        with open(path, "rb", opener=opener) as file:
+        with open(path, "rb", opener=_open) as file:
             is_plain = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             return file.read(_MAX_TEXT).decode("utf-8", "replace") if is_plain else ""
     except OSError:

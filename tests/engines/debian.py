@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import shutil
@@ -9,10 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -89,12 +88,15 @@ def _free_port() -> int:
 
 
 def _ask(port: str, path: str, body: dict[str, object] | None = None) -> str:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", json.dumps(body).encode() if body else None,
-        {"Content-Type": "application/json"},
-    )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-        return str(answer.read().decode())
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=TIMEOUT)
+    with closing(connection):
+        text = json.dumps(body) if body else None
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST" if body else "GET", path, text, headers)
+        answer = connection.getresponse()
+        if answer.status != http.HTTPStatus.OK:
+            raise ConnectionError(f"{path}: {answer.status} {answer.reason}")
+        return answer.read().decode()
 
 
 @contextmanager
@@ -108,7 +110,7 @@ def _serving(engine: Engine) -> Iterator[tuple[subprocess.Popen[str], str]]:
                 try:
                     _ask(port, "/health")
                     break
-                except (urllib.error.URLError, OSError):
+                except (http.client.HTTPException, OSError):
                     assert server.poll() is None, "the server has ended"
                     assert time.monotonic() < until, "the server is not ready"
                     time.sleep(0.1)

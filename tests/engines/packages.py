@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import shutil
@@ -19,7 +18,7 @@ from tests.engines.engine import PREDICT, PROMPT, Engine, Own, functions, last_l
 
 _HERE = Path(__file__).parent
 _FETCHED = REPO / "build/engines/x86_64"
-GLIBC = f"glibc {os.confstr('CS_GNU_LIBC_VERSION').split()[1]}"  # type: ignore[union-attr]
+GLIBC = " ".join(platform.libc_ver())
 
 
 def xllamacpp(model: Path) -> Engine:

@@ -12,7 +12,6 @@ from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
-from unittest.mock import Mock
 
 import pytest
 
@@ -20,6 +19,7 @@ from profinfer.commands.record import _LiveLine
 from profinfer.config import Config
 from profinfer.converting.converter import Converter
 from profinfer.errors import TargetError
+from profinfer.output import Lent
 from profinfer.recording.events import Events
 from profinfer.recording.planned import _unless_it_ends
 from profinfer.recording.recorded import Recorded
@@ -163,13 +163,17 @@ def test_who_is_interrupted_while_the_trace_is_made_hears_where_the_capture_is(
     assert run(double, "convert", f"{trace}.capture", tmp_path / "u").returncode == 0
 
 
+def _no_capture() -> Lent:
+    raise AssertionError("nothing is recorded")
+
+
 def test_what_a_recorder_says_while_the_command_is_waited_for_is_its_last_word() -> None:
     """Its end is not taken for the command's, nor waited for again."""
     (to_server, _server), (link, recorder) = pair(), pair()
     server, said = SimpleNamespace(events=deque(), link=to_server), {"event": "ended", "notes": []}
     one = object.__new__(Recorded)
     one.link, one.ended = link, None
-    recording = Recording(Config(command=["x"]), Mock(), print, print)
+    recording = Recording(Config(command=["x"]), _no_capture, print, print)
     with EndingSignals() as signals:
         recording._events = Events(signals, cast(Server, server), [one])
         recorder.send(json.dumps(said).encode())
