@@ -83,6 +83,13 @@ def main(argv: list[str] | None = None) -> int:
         # The reader has gone (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except MemoryError:
+        print(
+            "profinfer: there is not enough memory\n"
+            "hint: raise the limit (ulimit -v, the container's), or record less: --duration",
+            file=sys.stderr,
+        )
+        return KernelError.exit_code
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise

@@ -34,6 +34,9 @@ void capture_clocks(void);
 /* Bytes so far. */
 uint64_t capture_size(void);
 
+/* What is to be said, once, when the trace threatens to become too large to be asked. */
+const char *capture_outgrown(void);
+
 /* Closes the file; errors that a file system reports only now end the process, too. */
 void capture_close(void);
 

@@ -222,17 +222,22 @@ static void show(struct recording *recording, double seconds) {
                       handlers_control(&recording->handlers).tokens, capture_size());
 }
 
+static void warn_listener(struct recording *recording, const char *said) {
+  if (recording->listener.socket >= 0)
+    listener_note(&recording->listener, said);
+  else
+    warn("%s", said);
+}
+
 /* What nothing comes from is said once, as soon as that can be told. */
 static void warn_of_silence(struct recording *recording) {
   const char *said = silence_look(&recording->silence, &recording->drain);
-  if (said && recording->listener.socket >= 0) {
-    json_object *symbols = silence_symbols(&recording->silence);
-    listener_note(&recording->listener, said);
-    if (symbols)
-      listener_silent(&recording->listener, symbols);
-  } else if (said) {
-    warn("%s", said);
-  }
+  if (!said)
+    return;
+  warn_listener(recording, said);
+  json_object *symbols = recording->listener.socket >= 0 ? silence_symbols(&recording->silence) : 0;
+  if (symbols)
+    listener_silent(&recording->listener, symbols);
 }
 
 /* Drains until something ends the recording; what that was. */
@@ -257,6 +262,9 @@ static const char *record(struct recording *recording) {
     show(recording, now - recording->began);
     if (!over && !recording->is_off)
       warn_of_silence(recording);
+    const char *outgrown = capture_outgrown();
+    if (outgrown)
+      warn_listener(recording, outgrown);
     run_stats_set(pace_counts_runs(&pace, recording->drain.records));
     if (!over && !recording->is_off && !has_checked_calls &&
         recording->drain.drained[KIND_OPERATOR]) {

@@ -101,7 +101,7 @@ def _look(args: argparse.Namespace, here: Abilities, report: Report) -> int:
         show("kernel", _kernel)
         show("capabilities", _capabilities)
         show("uprobes", here.uprobes)
-        show("tracefs", lambda: str(features.tracefs()))
+        show("tracefs", here.tracefs)
         show("loader", here.loaders)
         show("transport", here.transport)
         show("counters", here.counters)

@@ -18,10 +18,6 @@ _PIECE = 2 << 20
 _GZIP = b"\x1f\x8b"
 _DEFLATED, _ZSTD = 0x9203, 0xAA08  # tags of compressed_packets and zstd_compressed_packets
 _AGAIN = "copy it again from its source"
-_JSON_HINT = (
-    "JSON has no clocks to align by: record Chrome's system trace with Perfetto "
-    "(ui.perfetto.dev, Record new trace) and save that"
-)
 
 
 @dataclass(frozen=True)
@@ -65,11 +61,6 @@ class Source:
         """The error for bytes that are not what they should be."""
         return TraceError(f"{self.path} is damaged: {what}", _AGAIN)
 
-    def _foreign(self, data: bytearray) -> TraceError:
-        if data.lstrip().startswith((b"{", b"[")):
-            return TraceError(f"{self.path} is a JSON trace, which cannot be merged", _JSON_HINT)
-        return not_a_trace(self.path)
-
     def _gunzip(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         stream = zlib.decompressobj(wbits=31)
         for piece in pieces:
@@ -104,7 +95,7 @@ class Source:
             self._begun |= bool(bounds)
             if not sound:
                 if not self._begun:
-                    raise self._foreign(left)
+                    raise not_a_trace(self.path)
                 break
         return bool(left)
 

@@ -16,16 +16,24 @@ from profinfer.probes.hitcost import HitCost, hit_cost
 from profinfer.recording.bcc_loader import load_bcc
 from profinfer.recording.recorder import Server
 
-_LAUNCH: dict[str, Any] = {
-    "name": "launch",
-    "programs": {"on_objects_changed": 2, "on_fork": 5, "on_exec": 5},
-    "maps": ["family", "stops"],
-}
-"""What BCC is tried with: the least that there is in bpf/."""
-
 _NUMBERS = ("PID_LEVEL", "PID_NAMESPACE", "TASK_THREAD_PID", "TASK_GROUP_LEADER", "PID_DEPTH",
             "PID_NUMBER", "NAMESPACE_INODE")  # fmt: skip
 """PID_PARAMETERS of bpf/parameters.h: the machine's own numbers."""
+
+
+def _launch_source(child: int) -> dict[str, Any]:
+    """What BCC is tried with: the least that there is in bpf/."""
+    return {
+        "name": "launch",
+        "programs": {"on_objects_changed": 2, "on_fork": 5, "on_exec": 5},
+        "maps": ["family", "stops"],
+        "parameters": {
+            "CHILD_OFFSET": child,
+            "GROUP_DEAD_OFFSET": -1,
+            **dict.fromkeys(_NUMBERS, 0),
+        },
+        "entries": {"stops": features.cpu_count()},
+    }
 
 
 class Abilities:
@@ -65,26 +73,26 @@ class Abilities:
         return "\n".join(lines)
 
     def loaders(self) -> str:
-        """Both are tried."""
+        """Both are tried: BCC with a program that needs a tracepoint's format."""
         lines = [
             f"record uses libbpf, which is part of {self._lend().program}",
             "libbpf loads programs" if self.means else "",
         ]
-        child = features.tracepoint_field("sched/sched_process_fork", "child_pid")
-        source = _LAUNCH | {
-            "parameters": {
-                "CHILD_OFFSET": child,
-                "GROUP_DEAD_OFFSET": -1,
-                **dict.fromkeys(_NUMBERS, 0),
-            },
-            "entries": {"stops": features.cpu_count()},
-        }
         try:
-            load_bcc(source).close()
+            child = features.tracepoint_field("sched/sched_process_fork", "child_pid")
+            load_bcc(_launch_source(child)).close()
             lines.append("bcc loads programs")
         except KernelError as error:
             lines.append(f"bcc does not: {error.message}")
         return "\n".join(lines)
+
+    def tracefs(self) -> str:
+        """Where it is, and what does not work without it."""
+        try:
+            return str(features.tracefs())
+        except KernelError as error:
+            lost = "record --pid works without, record -- COMMAND and --block-io do not"
+            raise KernelError(f"{error.message}: {lost}", error.hint) from None
 
     def transport(self) -> str:
         """What records travel through."""

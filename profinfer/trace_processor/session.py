@@ -92,6 +92,8 @@ def open_trace(
     """
     if path is not None:
         trace_file.check_readable(path)
+        if find.find_shell(trace_processor) is None:
+            trace_file.check_held(path)
     transport = find.start(trace_processor, interruptible=interruptible)
     try:
         return _open(path, transport, sql_dir)

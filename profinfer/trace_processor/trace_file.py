@@ -14,12 +14,21 @@ from pathlib import Path
 
 from profinfer.errors import TraceError
 from profinfer.trace_processor import rpc
+from profinfer.trace_processor.kinds import kind_of
 
 _PACKET_TAG = 0x0A  # Trace.packet: field 1, length-delimited
 _GZIP_MAGIC = b"\x1f\x8b"
+_CAPTURE = b"ProfInferRaw"
 _READ_BYTES = 1 << 20
 _LARGEST = 1 << 30
 """No packet is larger: a length beyond is damage, and must not make us read on for ever."""
+_EMBEDDED_BYTES = 850_000_000
+"""The embedded Trace Processor takes 4.5 to 5 times a trace's size in memory, of which there are
+4 GiB, and what is asked of it needs some, too."""
+TOO_LARGE_HINT = (
+    "set PROFINFER_TRACE_PROCESSOR to a native trace_processor_shell, which has all the machine's"
+    " memory; or record less: --duration, --iterations, --level graph, --scheduler target"
+)
 
 
 def check_readable(path: Path) -> None:
@@ -45,12 +54,28 @@ def check_readable(path: Path) -> None:
             head = file.read(_READ_BYTES)
     except OSError as error:
         raise TraceError(f"cannot read {path}: {os.strerror(error.errno or 0)}") from None
-    if head[0] == _PACKET_TAG and not _begins_with_packet(head, status.st_size):
+    is_packet = head[0] != _PACKET_TAG or _begins_with_packet(head, status.st_size)
+    # The UI would take whatever it is given, and only then say that it cannot read it.
+    if not is_packet or head.startswith(_CAPTURE):
         raise not_a_trace(path)
+
+
+def check_held(path: Path) -> None:
+    """Raise `TraceError` when the embedded Trace Processor cannot hold the trace: loading it would
+    take minutes, and fail."""
+    size = path.stat().st_size
+    if size > _EMBEDDED_BYTES:
+        raise TraceError(
+            f"{path} has {size / 1e6:,.0f} MB: the embedded Trace Processor holds about"
+            f" {_EMBEDDED_BYTES / 1e6:,.0f} MB",
+            TOO_LARGE_HINT,
+        )
 
 
 def not_a_trace(path: Path) -> TraceError:
     """Return the error for a file of another kind."""
+    if kind := kind_of(path):
+        return TraceError(f"{path} is not a Perfetto trace but {kind[0]}", kind[1])
     return TraceError(
         f"{path} is not a Perfetto trace",
         "profinfer record writes one, and profinfer convert makes one of a raw capture",

@@ -9,6 +9,7 @@ import concurrent.futures
 import importlib.util
 import os
 import re
+import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import wasmtime
 
 from profinfer.cache import private_folder
 from profinfer.errors import TraceProcessorError
-from profinfer.trace_processor import aot, rpc
+from profinfer.trace_processor import aot, rpc, trace_file
 from profinfer.trace_processor.wasm_host import WASM32_MAX_BYTES, AbortError, Host
 
 # One request is handed over in pieces of this size. An append request that fits in one piece
@@ -27,10 +28,9 @@ _REQUEST_BYTES = 8 << 20
 # wasmtime aborts the process when this is set higher without its fiber stacks set too.
 _WASM_STACK_BYTES = 2 << 20
 
-_DEAD_HINT = (
-    "the trace may be damaged, or too large for the embedded Trace Processor (about 4 GB of "
-    "memory): set PROFINFER_TRACE_PROCESSOR to a native trace_processor_shell"
-)
+_RESERVED_BYTES = 8 << 30
+"""Address space that wasmtime takes at once where it may: it then need not check each access."""
+_DEAD_HINT = "the trace may be damaged: copy it again from where it was recorded"
 
 
 def wasm_path() -> Path:
@@ -84,9 +84,14 @@ class WasmTransport:
         config.epoch_interruption = interruptible
         config.max_wasm_stack = _WASM_STACK_BYTES
         # An engine of its own: advancing its epoch stops this instance and no other.
+        variant = "" if interruptible else "-fast"
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if 0 <= limit < _RESERVED_BYTES:
+            config.memory_reservation = config.memory_guard_size = 0
+            config.memory_reservation_for_growth = 0
+            variant += "-checked"
         self._engine = wasmtime.Engine(config)
         try:
-            variant = "" if interruptible else "-fast"
             module = aot.load_module(self._engine, path, directory, variant)
         except (OSError, wasmtime.WasmtimeError) as error:
             raise TraceProcessorError(f"cannot load {path}: {error}") from None
@@ -163,7 +168,9 @@ class WasmTransport:
         first = cause or (text.splitlines() or [type(error).__name__])[0]
         # A line of the program's log begins with a time and a place in its source.
         self._dead = re.sub(r"^\[[^]]*\]\s+\S+:\d+\s+", "", (reasons or [first])[-1].strip())
-        return TraceProcessorError(f"Trace Processor died: {self._dead}", _DEAD_HINT)
+        is_full = "memory" in self._dead and "out of bounds" not in self._dead
+        hint = trace_file.TOO_LARGE_HINT if is_full else _DEAD_HINT
+        return TraceProcessorError(f"Trace Processor died: {self._dead}", hint)
 
     def exchange(
         self, *parts: bytes | bytearray | memoryview, until_last_batch: bool, timeout: float | None

@@ -127,6 +127,27 @@ def test_a_build_that_gives_no_layout_does_not_spoil_the_others(
     assert "FAILS" in ran.out
 
 
+@pytest.mark.usefixtures("root")
+def test_without_tracefs_a_process_can_be_recorded(tmp_path: Path) -> None:
+    """What needs it is named, and nothing else fails."""
+    hidden = (
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        'mount -t tmpfs -o ro none /sys/kernel && exec "$@"',
+        "-",
+    )
+    ran = profinfer("doctor", cwd=tmp_path, prefix=hidden)
+    assert ran.code == 0, ran.out
+    [failed] = [line for line in ran.out.splitlines() if line.startswith("FAILS")]
+    assert failed.split()[1] == "tracefs"
+    assert "record --pid works without, record -- COMMAND and --block-io do not" in failed
+    loader = "\n".join(_check(ran, "loader"))
+    assert "libbpf loads programs" in loader
+    assert "bcc does not: tracefs is not mounted" in loader
+
+
 def test_json_says_the_same(package: Path, without_operators: Path) -> None:
     ran = profinfer("doctor", "--json", package, cwd=package)
     assert ran.code == 0, ran.err

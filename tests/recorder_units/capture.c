@@ -113,6 +113,22 @@ static void places_that_are_no_files(void) {
               capture_open("none/a.raw", -1, true));
 }
 
+/* Of nothing: it takes no room on the disk that it is read from. */
+static void grow(void) {
+  int nothing = open("nothing", O_RDWR | O_CREAT, 0600);
+  CHECK(!ftruncate(nothing, 100 << 20));
+  capture_open("large.raw", -1, false);
+  for (int i = 1; i <= 5; i++) {
+    CHECK(capture_copy(FRAME_RECORDS, i, 0, 0, nothing, 100 << 20));
+    const char *said = capture_outgrown();
+    CHECK_EQUAL(!!said, i == 4);
+    CHECK(!said || strstr(said, "400 MB"));
+  }
+  CHECK(!unlink("large.raw"));
+}
+
+static void that_it_grows_is_said_once(void) { CHECK_APART(grow()); }
+
 /* As on a full disk, the last frame goes only so far. */
 static void write_until_it_is_full(size_t limit) {
   static char data[4096];
@@ -194,5 +210,6 @@ int main(void) {
   RUN(places_that_are_no_files);
   RUN(it_goes_on_in_a_file_that_is_open);
   RUN(a_frame_holds_what_a_file_does);
+  RUN(that_it_grows_is_said_once);
   RUN(a_full_disk_ends_it_after_a_whole_frame);
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 from profinfer.errors import TraceError
 from profinfer.trace_processor import is_cut, open_trace
-from profinfer.trace_processor.trace_file import packet_bounds
+from profinfer.trace_processor.trace_file import not_a_trace, packet_bounds
 from tests.trace_processor.conftest import SLICES, small_trace
 
 COUNT = "SELECT COUNT(*) FROM slice"
@@ -92,6 +93,44 @@ def test_junk(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(TraceError, match="is not a Perfetto trace"):
         open_trace(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "remedy"),
+    [
+        (b"ProfInferRaw\0\0\0\x05" + bytes(100), "raw capture", "profinfer convert {path}"),
+        (b"{}", "JSON", "no clocks"),
+        (b"GGUF" + bytes(100), "a model", "record"),
+        (b"\x7fELF" + bytes(100), "program or library", "doctor"),
+        (b"\x28\xb5\x2f\xfd" + bytes(100), "Zstandard", "zstd -d {path}"),
+        (b"\x17\x08\x44tracing6\0", "trace-cmd", "--system"),
+        (b"# tracer: nop\n#\n", "ftrace", "--system"),
+        (b" python  3976 39876.688709:     250000 cpu-clock:  7f54 f+0x1 (/x)\n", "perf script",
+         "perf.data itself"),
+        (b"swapper     0 [001] 39876.688709: sched:sched_switch: a\n", "perf script", "zip"),
+        (b"PERFILE2" + bytes(100), "perf's data", "-k CLOCK_BOOTTIME"),
+        (b"PK\x03\x04" + bytes(100), "ZIP", "unpack it"),
+        (bytes(257) + b"ustar" + bytes(300), "TAR", "unpack it"),
+    ],
+)  # fmt: skip
+def test_what_is_no_trace_is_named(tmp_path: Path, content: bytes, what: str, remedy: str) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    error = not_a_trace(path)
+    assert f"{path} is not a Perfetto trace but " in error.message
+    assert what in error.message
+    assert remedy.format(path=path) in error.hint
+
+
+def test_what_cannot_be_held_is_refused_at_once(trace: Path) -> None:
+    """Loading it would take two minutes."""
+    os.truncate(trace, 1_200_000_000)
+    begin = time.monotonic()
+    with pytest.raises(TraceError, match="1,200 MB: the embedded") as error:
+        open_trace(trace, trace_processor="wasm")
+    assert time.monotonic() - begin < 1
+    assert "--duration" in error.value.hint
+    assert "PROFINFER_TRACE_PROCESSOR" in error.value.hint
 
 
 def test_damage_in_the_middle(trace: Path) -> None:

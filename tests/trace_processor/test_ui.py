@@ -84,6 +84,10 @@ def test_refuses_other_hosts(server: UiServer, host: str) -> None:
 def test_serve_errors(server: UiServer, trace: Path, tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="No such file"):
         serve(tmp_path / "absent.pftrace")
+    capture = tmp_path / "run.raw"
+    capture.write_bytes(b"ProfInferRaw" + bytes(100))
+    with pytest.raises(TraceError, match="but a raw capture"):
+        serve(capture)
     with pytest.raises(OutputError, match="cannot listen"):
         serve(trace, server.server_port)
     with pytest.raises(OutputError, match="cannot listen"):

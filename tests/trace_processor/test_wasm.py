@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -224,3 +225,38 @@ def test_a_trace_larger_than_one_request(trace: Path, tmp_path: Path) -> None:
     large.write_bytes(b"\x0a" + varint(len(body)) + body + data)
     with open_trace(large, trace_processor="wasm") as session:
         assert session.query("SELECT COUNT(*) FROM slice").rows() == [(5,)]
+
+
+def limited(megabytes: int, trace: Path, sql: str) -> subprocess.CompletedProcess[str]:
+    """`profinfer query` of it as CSV, where no process may have more address space."""
+    return subprocess.run(
+        [sys.executable, "-m", "profinfer", "query", "--sql", sql, "--format", "csv", trace],
+        capture_output=True, text=True, timeout=200, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20,) * 2),
+    )  # fmt: skip
+
+
+def test_little_address_space_is_enough_for_a_small_trace(trace: Path) -> None:
+    """By default four gigabytes of it are reserved."""
+    ran = limited(2000, trace, "SELECT COUNT(*) AS n FROM slice")
+    assert ran.stdout == "n\n5\n", ran.stderr
+
+
+def test_memory_that_runs_out_is_no_damage(trace: Path) -> None:
+    ran = limited(
+        700,
+        trace,
+        "CREATE PERFETTO TABLE t AS WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r"
+        " WHERE i < 30000000) SELECT i, hex(i) AS s FROM r",
+    )
+    assert ran.returncode == 10, ran.stderr
+    assert "out of memory" in ran.stderr
+    assert "damaged" not in ran.stderr
+    assert "--duration" in ran.stderr
+
+
+def test_hardly_any_memory_ends_in_a_message(trace: Path) -> None:
+    ran = limited(300, trace, "SELECT 1")
+    assert ran.returncode == 4, ran.stderr
+    assert "there is not enough memory" in ran.stderr
+    assert "Traceback" not in ran.stderr
