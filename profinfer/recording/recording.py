@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from profinfer.config import Config
 from profinfer.engine import target
-from profinfer.engine.target import EngineObject
 from profinfer.errors import (
-    GraphNeeded,
     KernelError,
-    OutputError,
-    ProbeError,
     ProfinferError,
-    TargetError,
 )
 from profinfer.output import Lent
 from profinfer.probes.plan import check, make_plan
 from profinfer.recording.command_end import CommandEnd
 from profinfer.recording.events import Events
 from profinfer.recording.family import Family
-from profinfer.recording.graph_looks import graph_looks
-from profinfer.recording.planned import Planned
+from profinfer.recording.processes import Processes
 from profinfer.recording.recorded import Recorded
 from profinfer.recording.recorder import Message, Server, failure
 from profinfer.recording.result import Progress, Result, describe_status
@@ -52,25 +44,20 @@ class Recording:
         self._say = say
         self._is_shown = is_shown
         self._stack = contextlib.ExitStack()
-        self._family: Family | None = None
         self._command_end: CommandEnd | None = None
         """What is to become of the command."""
-        self._counters: dict[str, Any] | None = None
-        self._means: Message | None = None
-        self._id = secrets.token_hex(8)
-        """In each of its captures."""
         self._said: set[str] = set()
         """What `warn` has been told."""
-        self._all: list[Recorded] = []
         self._reason = ""
         """Why recording is to end, once it is."""
-        self._refused: ProfinferError | None = None
-        """Why a process was not recorded."""
 
     def __enter__(self) -> Recording:
         self._signals = self._stack.enter_context(EndingSignals())
         self._server = self._stack.enter_context(Server())
-        self._events = Events(self._signals, self._server, self._all)
+        self._processes = Processes(
+            self._config, self._server, self._captures, self._tell, is_shown=self._is_shown
+        )
+        self._events = Events(self._signals, self._server, self._processes.recorded)
         return self
 
     def __exit__(self, _type: object, error: object, _traceback: object) -> None:
@@ -101,28 +88,28 @@ class Recording:
         if config.counters:
             from profinfer.recording.counting import ask_counters  # here: few ask for any
 
-            self._counters, notes = ask_counters(self._server, config.counters)
+            self._processes.counters, notes = ask_counters(self._server, config.counters)
             for note in notes:
                 self._tell(note)
         if config.pid is None or config.follow:
             self._server.wait("means")  # what cannot be is said before the command runs
         if config.pid is None:
-            family = self._family = Family(self._server, config)
+            family = self._processes.family = Family(self._server, config)
             self._command_end = CommandEnd(
                 family, config, self._signals, self._following, self._say
             )
         elif config.follow:
-            family = self._family = Family(self._server, config)
+            family = self._processes.family = Family(self._server, config)
             self._events.root = os.pidfd_open(family.pid)
             self._stack.callback(os.close, self._events.root)
             for pid in family.follow():
                 if objects := family.look(pid, {}):
-                    self._try(family, pid, objects)
+                    self._processes.attempt(family, pid, objects)
         else:
             objects = target.engine_objects(config.pid)
             plan = make_plan(objects, config.level)
             check(plan, strict=config.strict, needed=config.needed_levels())
-            self._record_running(config.pid, objects)
+            self._processes.record_running(config.pid, objects, self._events)
 
     def _tell(self, note: str) -> None:
         """Warns, once of each thing."""
@@ -130,82 +117,13 @@ class Recording:
             self._said.add(note)
             self._warn(note)
 
-    # ---- Processes
+    @property
+    def _all(self) -> list[Recorded]:
+        return self._processes.recorded
 
-    def _try(
-        self, family: Family, pid: int, objects: list[EngineObject], arguments: Sequence[int] = ()
-    ) -> None:
-        """Has a process of the family recorded, if it can be; else it goes on."""
-        try:
-            try:
-                self._record(pid, objects, arguments)
-            except GraphNeeded as error:
-                family.await_graph(pid, objects, error)
-        except (ProbeError, TargetError) as error:
-            self._leave_out(family, pid, error)
-
-    def _leave_out(
-        self, family: Family, pid: int, error: ProfinferError, *, had_begun: bool = False
-    ) -> None:  # fmt: skip
-        """A process of the family goes on unrecorded. The error, where it is the first of them and
-        nothing else is recorded, or all are wanted; nothing is to be said of one that has ended
-        meanwhile."""
-        if not target.is_ending(pid):
-            if self._config.strict or (pid == family.pid and not self._all):
-                raise error
-            self._refused = error
-            what = "is recorded no further" if had_begun else "is not recorded"
-            self._tell(f"{target.process_name(pid)} ({pid}) {what}: {error.message}")
-        family.settle(pid)
-        family.go(pid)
-
-    def _record_running(self, pid: int, objects: list[EngineObject]) -> None:
-        """Has a process recorded as soon as it has computed what its engine's layout is inferred
-        from, where that is needed."""
-        looks = graph_looks(self._server, pid, objects)
-        arguments: Sequence[int] = ()
-        while True:
-            try:
-                self._record(pid, objects, arguments)
-                return
-            except GraphNeeded as error:
-                self._tell(f"waiting for process {pid} to compute a graph: {error.message}")
-                arguments = next(looks)
-            if self._events.next(0)[1]["event"] == "signal":
-                raise TargetError(f"interrupted before process {pid} had computed a graph")
-
-    def _record(self, pid: int, objects: list[EngineObject], arguments: Sequence[int] = ()) -> None:
-        config = self._config
-        planned = Planned(
-            config, self._server, pid, objects, self._counters, self._ask_means, arguments,
-            self._id,
-        )  # fmt: skip
-        for note in planned.left_out:
-            self._tell(note)
-        is_first = not any(each.stays for each in self._all)
-        recorded = Recorded(
-            config, self._server, planned, self._captures(), is_first=is_first,
-            stays=is_first and self._family is not None, is_shown=self._is_shown,
-        )  # fmt: skip
-        self._all.append(recorded)
-
-    def _ask_means(self) -> Message:
-        self._means = self._means or self._server.answer("means")
-        return self._means
-
-    def _on_stopped(self, family: Family, message: Message) -> None:
-        pid = int(message["pid"])
-        recorded = next((x for x in self._all if x.pid == pid and not x.has_left), None)
-        if recorded and (recorded.ended or message["after_exec"] or message["forked"]):
-            recorded.leave()
-            recorded = None
-        if recorded and not self._reason:
-            if not recorded.more(family.finder):
-                family.go(pid)
-        elif not self._reason and (objects := family.look(pid, message)):
-            self._try(family, pid, objects, message.get("arguments", ()))
-        else:
-            family.go(pid)
+    @property
+    def _family(self) -> Family | None:
+        return self._processes.family
 
     # ---- Recording
 
@@ -235,7 +153,7 @@ class Recording:
             family.status = int(message["status"])
             self._end("the target ended" if len(self._all) == 1 else "the command ended")
         elif event == "stopped" and family:
-            self._on_stopped(family, message)
+            self._processes.look(family, message, is_ending=bool(self._reason))
 
     def _on_recorder(
         self, recorded: Recorded, message: Message, begin: Callable[[Recorded], object],
@@ -248,14 +166,17 @@ class Recording:
             recorded.update(message)
             if self._reason:
                 recorded.link.tell("stop", reason=self._reason)
-            self._let_go(recorded)
+            self._processes.let_go(recorded)
         elif event == "note":
             self._warn(str(message["text"]))  # and again at the end, when more is known
         elif event == "silent":
             if not self._reason:
                 recorded.replace(message["symbols"])
         elif event == "failed":
-            self._on_failed(recorded, failure(message))
+            error = failure(message)
+            self._processes.fail(recorded, error)
+            if self._reason and not self._all:
+                raise error
         elif event == "gone":
             if not recorded.ended:
                 raise self._killed(recorded)
@@ -266,26 +187,6 @@ class Recording:
                 show(sum((each.progress for each in self._all), Progress()))
             elif event == "over":
                 self._on_over(recorded, str(message["reason"]))
-
-    def _on_failed(self, recorded: Recorded, error: ProfinferError) -> None:
-        family = self._family
-        is_only = self._config.strict or self._all == [recorded]
-        if not family or isinstance(error, OutputError) or (recorded.is_attached and is_only):
-            raise error
-        if recorded.is_attached:
-            recorded.fail()
-        else:
-            self._all.remove(recorded)
-            recorded.link.close()
-        self._leave_out(family, recorded.pid, error, had_begun=recorded.is_attached)
-        if self._reason and not self._all:
-            raise error
-
-    def _let_go(self, recorded: Recorded) -> None:
-        """The probes in a process are in place: it goes on."""
-        if self._family:
-            self._family.settle(recorded.pid, recorded.planned.objects)
-            self._family.go(recorded.pid)
 
     def _on_over(self, recorded: Recorded, reason: str) -> None:
         """A recorder has detached. Of a family only one process may have ended."""
@@ -300,7 +201,7 @@ class Recording:
         if not self._all:
             if self._server.link.is_over or not self._family:
                 raise self._server.gone()
-            raise self._refused or self._family.nothing()
+            raise self._processes.refused or self._family.nothing()
         self._reason = self._reason or reason
         for each in self._all:
             if each.is_attached and not each.is_over:
