@@ -6,7 +6,9 @@
 PARAMETER(CHILD_OFFSET)
 PARAMETER(GROUP_DEAD_OFFSET)
 PID_PARAMETERS(PARAMETER)
+FILE_PARAMETERS(PARAMETER)
 
+#include "known_files.h"
 #include "launch.h"
 
 struct {
@@ -31,6 +33,20 @@ struct {
 } works SEC(".maps");
 
 struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, struct file_key);
+  __type(value, __u32);
+  __uint(max_entries, 4096);
+} known_files SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __type(key, __u32);
+  __type(value, struct root);
+  __uint(max_entries, 1);
+} first_root SEC(".maps");
+
+struct {
   __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
   __uint(key_size, sizeof(__u32));
   __uint(value_size, sizeof(__u32));
@@ -51,6 +67,19 @@ BODY void held_delete(__u32 pid) { bpf_map_delete_elem(&held, &pid); }
 
 BODY void work_set(__u32 pid, const struct work *work) {
   bpf_map_update_elem(&works, &pid, work, BPF_ANY);
+}
+
+BODY __u32 file_find(const struct file_key *key) {
+  __u32 *what = bpf_map_lookup_elem(&known_files, key);
+  return what ? *what : 0;
+}
+
+BODY struct root *root_kept(void) { return bpf_map_lookup_elem(&first_root, &(__u32){0}); }
+
+BODY int is_known(void) { return executes_known(HARMLESS); }
+
+BODY int is_known_program(void) {
+  return LOOKS_AT_FILES && has_first_root() && executes_known(WATCHED);
 }
 
 BODY long tell_stopped(void *ctx, __u32 pid) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
  * Catches a launched command, and what it starts, at the moments at which an engine can appear:
- * after exec, when the dynamic loader has changed the list of objects, and when a process begins
- * that one with an engine has forked. The process is stopped there, before it runs any code of the
+ * after exec, when the dynamic loader has changed the list of objects (of both only where there may
+ * be an engine now, as far as the kernel can tell), and when a process begins that one with an
+ * engine has forked. The process is stopped there, before it runs any code of the
  * new object, until user space has looked. And where user space has asked for that, when an engine
  * begins to work.
  *
@@ -30,7 +31,8 @@
 #define HOLDER 2 /* it holds an engine: so does who is forked by it */
 #define WAITED 4 /* and is stopped when it is about to work */
 #define BORN 8   /* and has not run yet */
-/* and SETTLED, as above, while it is that: user space has decided about it. */
+/* SETTLED, as above, while it is that: user space has decided about it. */
+#define UNTOLD 32 /* it is another program than user space has last been told of */
 
 /* The first arguments of an engine's function: where it is given a graph, that is among them. */
 struct work {
@@ -46,6 +48,10 @@ BODY void family_delete(__u32 pid);
  * on. Adding fails when there is no room. */
 BODY long held_add(__u32 pid, __u64 now);
 BODY void held_delete(__u32 pid);
+/* Whether nothing that the process which runs can execute may be an engine; as a new program, in
+ * which the loader will tell of what comes, too. */
+BODY int is_known(void);
+BODY int is_known_program(void);
 /* With which arguments somebody works. */
 BODY void work_set(__u32 pid, const struct work *work);
 /* Wakes user space; fails on a CPU for which it has no buffer. */
@@ -61,7 +67,14 @@ BODY int stop(void *ctx, __u64 why) {
   return 0;
 }
 
-BODY int stop_loaded(void *ctx) { return stop(ctx, 0); }
+BODY int stop_loaded(void *ctx) {
+  __u32 pid = running_ids() >> 32, what = family_find(pid);
+  if (!what || is_known())
+    return 0;
+  if (what & UNTOLD)
+    family_set(pid, what & ~UNTOLD);
+  return stop(ctx, what & UNTOLD ? AFTER_EXEC : 0);
+}
 
 BODY int see_work(__u64 first, __u64 second) {
   struct work work = {{first, second}};
@@ -79,8 +92,13 @@ BODY int stop_at_work(void *ctx, __u64 first, __u64 second) {
 /* What it held has gone with the old program. */
 BODY int stop_after_exec(void *ctx) {
   __u32 pid = running_ids() >> 32, what = family_find(pid);
-  if (what)
-    family_set(pid, MEMBER);
+  if (!what)
+    return 0;
+  if (is_known_program() && !(what & SETTLED)) {
+    family_set(pid, MEMBER | UNTOLD);
+    return 0;
+  }
+  family_set(pid, MEMBER);
   return stop(ctx, AFTER_EXEC | (what & SETTLED));
 }
 

@@ -13,6 +13,10 @@
 /* Read-only data, set before loading. */
 #define PARAMETER(name) const volatile __s32 name;
 
+/* A function of the kernel's own: its number there, which user space puts in the place of this one
+ * before loading. Where the kernel has no such function, calls of it must be dead. */
+#define KERNEL_FUNCTION(n) ((void *)(0x10000 + (n)))
+
 /* The registers at a probe as the kernel shows them to BPF: a stable interface (x86-64: struct
  * pt_regs, arm64: struct user_pt_regs of the UAPI), of which only the arguments are used. */
 struct registers {

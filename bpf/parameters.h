@@ -55,6 +55,22 @@
   X(PID_NUMBER)        /* and its struct upid of our level: number, then namespace, */             \
   X(NAMESPACE_INODE)   /* and where a struct pid_namespace has its inode */
 
+/* What the programs of launch.h ask of a task and of the files that it has mapped (known_files.h);
+ * all but the first are used only where that is 1. */
+#define FILE_PARAMETERS(X)                                                                         \
+  X(LOOKS_AT_FILES) /* 1: the kernel lends what that takes */                                      \
+  X(TASK_FS)                                                                                       \
+  X(FS_ROOT)                                                                                       \
+  X(AREA_FLAGS)                                                                                    \
+  X(AREA_FILE)                                                                                     \
+  X(FILE_INODE)                                                                                    \
+  X(INODE_NUMBER)                                                                                  \
+  X(INODE_SIZE)                                                                                    \
+  X(INODE_CHANGED_S)                                                                               \
+  X(INODE_CHANGED_NS)                                                                              \
+  X(INODE_SUPER)                                                                                   \
+  X(SUPER_DEVICE)
+
 #define PARAMETERS(X)                                                                              \
   LAYOUT_PARAMETERS(X)                                                                             \
   MEMORY_PARAMETERS(X)                                                                             \

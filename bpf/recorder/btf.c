@@ -23,7 +23,8 @@ enum kind {
   UNION,
   ENUM,
   TYPEDEF = 8,
-  FUNC_PROTO = 13,
+  FUNC = 12,
+  FUNC_PROTO,
   VAR,
   DATASEC,
   DECL_TAG = 17,
@@ -158,6 +159,11 @@ int btf_offset(const struct btf_types *types, const char *name, const char *memb
     return -1;
   uint64_t bytes = bits / 8 + more / 8;
   return bytes <= INT32_MAX ? (int)bytes : -1;
+}
+
+int btf_function(const struct btf_types *types, const char *name) {
+  uint32_t number = find_named(types, FUNC, name);
+  return number && number <= INT32_MAX ? (int)number : -1;
 }
 
 int btf_tracepoint_arguments(const struct btf_types *types, const char *tracepoint) {

@@ -25,6 +25,10 @@ void btf_close(struct btf_types *types);
 int btf_offset(const struct btf_types *types, const char *name, const char *member,
                const char *inner);
 
+/* The number by which a program of ours calls a function of the kernel's; -1 where it is missing.
+ */
+int btf_function(const struct btf_types *types, const char *name);
+
 /* How many arguments a tracepoint hands over; -1 where it is missing. */
 int btf_tracepoint_arguments(const struct btf_types *types, const char *tracepoint);
 

@@ -102,6 +102,12 @@ static bool read_it(const struct target *target, const struct mapping *mapping) 
   return found;
 }
 
+bool engine_marks_has_none(const struct stat *status) {
+  struct file wanted = identity(status);
+  const struct file *found = word_count ? find(&wanted) : 0;
+  return found && !found->has_mark;
+}
+
 /* Whatever cannot be looked at may be anything. */
 static bool has_mark(const struct target *target, const struct mapping *mapping) {
   struct stat status;

@@ -20,4 +20,7 @@ void engine_marks_pass_over(const char *path);
 /* Whether one of these files may hold an engine. */
 bool engine_marks_any(const struct target *target, const struct mapping *mappings, size_t count);
 
+/* Whether a file, as it is now, has been found to hold none. */
+bool engine_marks_has_none(const struct stat *status);
+
 #endif

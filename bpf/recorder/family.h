@@ -11,6 +11,7 @@
 #define MEMBER 1
 #define HOLDER 2
 #define WAITED 4
+#define UNTOLD 32
 
 /* Says what is known of a process; of a stranger only if it is to be `new`. Whether that was
  * done. */

@@ -41,7 +41,7 @@ bool graph_look(json_object *request, struct work *work) {
     fail(EXIT_USAGE, "", "a graph cannot be looked for at %zu places", count);
   for (size_t i = 0; i < count; i++)
     offsets[i] = json_object_get_int64(json_object_array_get_idx(list, i));
-  struct source source = launch_source();
+  struct source source = launch_source(false);
   struct programs *programs = programs_load(&source, 0);
   snprintf(path, sizeof(path), "/proc/self/fd/%d",
            (int)message_integer(request, "file", INT16_MAX));

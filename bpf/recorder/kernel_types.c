@@ -44,6 +44,27 @@ static void find_numbers(const struct btf_types *types, struct kernel_types *fou
   found->namespace_inode = btf_offset(types, "pid_namespace", "ns", "inum");
 }
 
+/* A struct path is a mount, then a directory, as the programs read it. When a file was changed is
+ * two fields, or one of two: seconds, then, 8 bytes behind, nanoseconds. */
+static void find_files(const struct btf_types *types, struct kernel_types *found) {
+  found->areas_begin = btf_function(types, "bpf_iter_task_vma_new");
+  found->areas_next = btf_function(types, "bpf_iter_task_vma_next");
+  found->areas_end = btf_function(types, "bpf_iter_task_vma_destroy");
+  found->task_fs = btf_offset(types, "task_struct", "fs", 0);
+  found->fs_root = btf_offset(types, "fs_struct", "root", 0);
+  found->area_flags = btf_offset(types, "vm_area_struct", "vm_flags", 0);
+  found->area_file = btf_offset(types, "vm_area_struct", "vm_file", 0);
+  found->file_inode = btf_offset(types, "file", "f_inode", 0);
+  found->inode_number = btf_offset(types, "inode", "i_ino", 0);
+  found->inode_size = btf_offset(types, "inode", "i_size", 0);
+  found->inode_super = btf_offset(types, "inode", "i_sb", 0);
+  found->super_device = btf_offset(types, "super_block", "s_dev", 0);
+  int changed = btf_offset(types, "inode", "__i_ctime", 0);
+  found->inode_changed_s = changed < 0 ? btf_offset(types, "inode", "i_ctime_sec", 0) : changed;
+  found->inode_changed_ns =
+      changed < 0 ? btf_offset(types, "inode", "i_ctime_nsec", 0) : changed + 8;
+}
+
 static void find_fields(const struct btf_types *types, struct kernel_types *found) {
   found->task_pid = field(types, "pid", 0, 0, found);
   found->task_prio = field(types, "prio", 0, 0, found);
@@ -59,6 +80,7 @@ static void find_fields(const struct btf_types *types, struct kernel_types *foun
   int forced = btf_offset(types, "task_struct", "nivcsw", 0);
   found->switch_counts = willing >= 0 && forced == willing + 8 ? willing : -1;
   find_numbers(types, found);
+  find_files(types, found);
 }
 
 void kernel_types_find(const void *btf, size_t size, struct kernel_types *found) {

@@ -15,6 +15,11 @@ struct kernel_types {
   int task_thread_pid, task_group_leader, pid_depth, pid_numbers, namespace_inode;
   int switch_counts; /* where a task says how often it has left a CPU, willingly and, right
                         behind, not; -1 where the kernel does not tell */
+  /* What a process has mapped (bpf/known_files.h): the numbers of the functions that walk through
+   * it, and where it is told of a file which it is; -1 where the kernel does not tell. */
+  int areas_begin, areas_next, areas_end;
+  int task_fs, fs_root, area_flags, area_file, file_inode, inode_number, inode_size,
+      inode_changed_s, inode_changed_ns, inode_super, super_device;
 };
 
 /* All of it, found in the bytes of a BTF file. */

@@ -9,6 +9,7 @@
 #include "foreign_root.h"
 #include "guard.h"
 #include "handlers.h"
+#include "known_files.h"
 #include "loader_watch.h"
 #include "pid_namespace.h"
 #include "programs.h"
@@ -50,7 +51,7 @@ static struct {
 static struct held told[HELD_MAX];
 static size_t told_count;
 
-struct source launch_source(void) {
+struct source launch_source(bool looks_at_files) {
   struct source source = {.name = "launch"};
   source_program(&source, "on_objects_changed", AT_UPROBE);
   source_program(&source, "on_work", AT_UPROBE);
@@ -65,10 +66,12 @@ struct source launch_source(void) {
   source_map(&source, "family");
   source_map(&source, "held");
   source_map(&source, "works");
+  source_map(&source, "known_files");
   source_map(&source, "stops");
   source_parameter(&source, "CHILD_OFFSET", tracepoint_need_field(FORK, "child_pid", 4, 0));
   source_parameter(&source, "GROUP_DEAD_OFFSET", tracepoint_field(EXIT, "group_dead", 1));
   pids_parameters(&source);
+  known_files_parameters(&source, looks_at_files);
   source_size(&source, "stops", handlers_cpus());
   return source;
 }
@@ -80,12 +83,22 @@ static int watch_forks(void) {
                                strchr(FORK, '/') + 1);
 }
 
+/* A kernel that has all that it takes may refuse it all the same. */
+static void load(void) {
+  struct source source = launch_source(true);
+  char *why = 0;
+  launch.programs = programs_load(&source, &why);
+  free(why);
+  source = launch_source(false);
+  if (!launch.programs)
+    launch.programs = programs_load(&source, 0);
+}
+
 void launch_open(void) {
   check_privileges();
   pids_check();
   descriptors_allow();
-  struct source source = launch_source();
-  launch.programs = programs_load(&source, 0);
+  load();
   launch.held = programs_map(launch.programs, "held");
   launch.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
   launch.events = epoll_create1(EPOLL_CLOEXEC);
@@ -122,6 +135,7 @@ static bool look_at(pid_t pid) {
   loader_watch(programs_find(launch.programs, "on_objects_changed"), &target, mappings, count);
   foreign_root_tidy(&target);
   bool may_be_engine = engine_marks_any(&target, mappings, count);
+  known_files_add(programs_map(launch.programs, "known_files"), &target, mappings, count);
   mappings_free(mappings, count);
   target_close(&target);
   return may_be_engine;
@@ -200,6 +214,8 @@ size_t launch_take(pid_t *pids, size_t room) {
     }
     /* Of one that was recorded it is told that it is another program now, whatever that holds. */
     if (!look_at(list[i].pid) && !(list[i].since & SETTLED)) {
+      if (list[i].since & AFTER_EXEC)
+        be_known(list[i].pid, MEMBER | UNTOLD);
       guard_let_go(launch.held, &list[i]);
       continue;
     }

@@ -26,8 +26,9 @@ struct launch_request {
   size_t group_count;
 };
 
-/* What is to be loaded. EXIT_KERNEL where this kernel lacks a tracepoint. */
-struct source launch_source(void);
+/* What is to be loaded; `looks_at_files`: so that who has mapped nothing but known_files.h is not
+ * stopped, where the kernel can tell. EXIT_KERNEL where this kernel lacks a tracepoint. */
+struct source launch_source(bool looks_at_files);
 
 /* Loads what it takes and starts the guard (guard.h). EXIT_KERNEL where this kernel lacks a
  * tracepoint. */

@@ -28,11 +28,17 @@ static bool is_loader(const char *path) {
   return false;
 }
 
-static bool is_watched(const struct mapping *loader) {
+/* 0: it has not been met. */
+static const struct watch *find(const struct mapping *loader) {
   for (size_t i = 0; i < watch_count; i++)
     if (watches[i].inode == loader->inode && !strcmp(watches[i].device, loader->device))
-      return true;
-  return false;
+      return &watches[i];
+  return 0;
+}
+
+bool loader_is_watched(const struct mapping *mapping) {
+  const struct watch *found = find(mapping);
+  return found && found->fd >= 0;
 }
 
 static void add(const struct mapping *loader, int fd) {
@@ -87,6 +93,6 @@ void loader_watch_leave(void) {
 void loader_watch(int program, const struct target *target, const struct mapping *mappings,
                   size_t count) {
   for (size_t i = 0; i < count; i++)
-    if (is_loader(mappings[i].path) && !is_watched(&mappings[i]))
+    if (is_loader(mappings[i].path) && !find(&mappings[i]))
       attach(program, target, &mappings[i]);
 }

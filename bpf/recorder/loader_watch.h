@@ -14,6 +14,9 @@
 void loader_watch(int program, const struct target *target, const struct mapping *mappings,
                   size_t count);
 
+/* Whether this mapping is of a loader that is watched. */
+bool loader_is_watched(const struct mapping *mapping);
+
 /* Watches none any more. */
 void loader_watch_end(void);
 

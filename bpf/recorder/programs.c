@@ -2,6 +2,7 @@
 #include "programs.h"
 #include "embedded.h"
 #include "failure.h"
+#include "kernel_functions.h"
 #include "message.h"
 
 #include <bpf/bpf.h>
@@ -142,6 +143,7 @@ static void choose_programs(struct bpf_object *object, const struct source *sour
       fail(EXIT_PLAN, "use profinfer plan and profinfer-recorder of one version",
            "this recorder has no handler %s", name);
     bpf_program__set_autoload(program, true);
+    kernel_functions_set(program, source);
     if (source->attach_type && source->programs[i].value == AT_UPROBE)
       bpf_program__set_expected_attach_type(program, source->attach_type);
   }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define SOURCE_ITEMS 64
+#define SOURCE_FUNCTIONS 3
 
 /* Programs, maps, parameters and sizes are named as in bpf/. */
 struct source {
@@ -20,6 +21,10 @@ struct source {
     int value; /* of a program: its bpf_prog_type; of a map: nothing; else what it is set to */
   } programs[SOURCE_ITEMS], maps[SOURCE_ITEMS], parameters[SOURCE_ITEMS], sizes[SOURCE_ITEMS];
   size_t program_count, map_count, parameter_count, size_count;
+  /* The kernel's numbers of its own functions that the programs call: KERNEL_FUNCTION(0) and so on
+   * in bpf/libbpf.h. */
+  int functions[SOURCE_FUNCTIONS];
+  size_t function_count;
 };
 
 /* bpf_prog_type of a program at each kind of place. */
