@@ -8,6 +8,7 @@
 
 /* KERNEL_FUNCTION(0) of bpf/libbpf.h. */
 #define FIRST 0x10000
+#define KERNEL_CALL 2 /* BPF_PSEUDO_KFUNC_CALL (Linux 5.13) */
 
 static bool is_helper_call(const struct bpf_insn *instruction) {
   return instruction->code == (BPF_JMP | BPF_CALL) && !instruction->src_reg;
@@ -21,7 +22,7 @@ void kernel_functions_set(struct bpf_program *program, const struct source *sour
     int64_t function = (int64_t)code[i].imm - FIRST;
     if (!is_helper_call(&code[i]) || function < 0 || function >= (int64_t)source->function_count)
       continue;
-    code[i].src_reg = BPF_PSEUDO_KFUNC_CALL;
+    code[i].src_reg = KERNEL_CALL;
     code[i].imm = source->functions[function];
   }
   if (bpf_program__set_insns(program, code, count))
