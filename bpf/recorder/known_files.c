@@ -21,6 +21,8 @@ struct file_key {
 /* The kernel's own numbers of devices have 20 bits for the second part. */
 #define MINOR_BITS 20
 
+static int known_files = -1; /* the map */
+
 void known_files_parameters(struct source *source, bool wanted) {
   static const struct kernel_types nothing;
   const struct kernel_types *types = wanted ? kernel_types() : &nothing;
@@ -41,7 +43,7 @@ void known_files_parameters(struct source *source, bool wanted) {
       {"INODE_SUPER", types->inode_super},
       {"SUPER_DEVICE", types->super_device},
   };
-  bool has_all = wanted && !*types->problem;
+  bool has_all = true;
   for (size_t i = 0; i < sizeof(functions) / sizeof(*functions); i++)
     has_all &= functions[i] > 0;
   for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
@@ -50,12 +52,15 @@ void known_files_parameters(struct source *source, bool wanted) {
   }
   source_parameter(source, "LOOKS_AT_FILES", has_all);
   source->function_count = has_all ? SOURCE_FUNCTIONS : 0;
+  if (has_all)
+    source_map(source, "known_files");
   memcpy(source->functions, functions, sizeof(functions));
 }
 
-void known_files_add(int map, const struct target *target, const struct mapping *mappings,
-                     size_t count) {
-  for (size_t i = 0; i < count; i++) {
+void known_files_use(int map) { known_files = map; }
+
+void known_files_add(const struct target *target, const struct mapping *mappings, size_t count) {
+  for (size_t i = 0; known_files >= 0 && i < count; i++) {
     struct stat status;
     if (!target_stat_mapped(target, &mappings[i], &status) || !engine_marks_has_none(&status))
       continue;
@@ -67,6 +72,6 @@ void known_files_add(int map, const struct target *target, const struct mapping 
         .device = major(status.st_dev) << MINOR_BITS | minor(status.st_dev),
     };
     uint32_t what = HARMLESS | (loader_is_watched(&mappings[i]) ? WATCHED : 0);
-    bpf_map_update_elem(map, &key, &what, BPF_ANY);
+    bpf_map_update_elem(known_files, &key, &what, BPF_ANY);
   }
 }

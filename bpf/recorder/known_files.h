@@ -12,12 +12,14 @@
 #include "source.h"
 #include "target.h"
 
-/* Sets what launch.h's programs need for that: all of it only if it is `wanted`, and the kernel has
- * it. */
+/* Sets what launch.h's programs need for that: the map and the kernel's functions, too, where it is
+ * `wanted` and the kernel has all that it takes. */
 void known_files_parameters(struct source *source, bool wanted);
 
+/* The map from now on; -1: none. */
+void known_files_use(int map);
+
 /* Enters those of these files in the map that have been looked into (engine_marks.h). */
-void known_files_add(int map, const struct target *target, const struct mapping *mappings,
-                     size_t count);
+void known_files_add(const struct target *target, const struct mapping *mappings, size_t count);
 
 #endif

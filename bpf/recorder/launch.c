@@ -66,7 +66,6 @@ struct source launch_source(bool looks_at_files) {
   source_map(&source, "family");
   source_map(&source, "held");
   source_map(&source, "works");
-  source_map(&source, "known_files");
   source_map(&source, "stops");
   source_parameter(&source, "CHILD_OFFSET", tracepoint_need_field(FORK, "child_pid", 4, 0));
   source_parameter(&source, "GROUP_DEAD_OFFSET", tracepoint_field(EXIT, "group_dead", 1));
@@ -83,15 +82,18 @@ static int watch_forks(void) {
                                strchr(FORK, '/') + 1);
 }
 
-/* A kernel that has all that it takes may refuse it all the same. */
 static void load(void) {
-  struct source source = launch_source(true);
+  struct source source = launch_source(programs_by_libbpf());
   char *why = 0;
-  launch.programs = programs_load(&source, &why);
+  /* A kernel that has all that looking at files takes may refuse it all the same. */
+  launch.programs = programs_load(&source, source.function_count ? &why : 0);
   free(why);
-  source = launch_source(false);
-  if (!launch.programs)
+  if (!launch.programs) {
+    source = launch_source(false);
     launch.programs = programs_load(&source, 0);
+  }
+  if (source.function_count)
+    known_files_use(programs_map(launch.programs, "known_files"));
 }
 
 void launch_open(void) {
@@ -135,7 +137,7 @@ static bool look_at(pid_t pid) {
   loader_watch(programs_find(launch.programs, "on_objects_changed"), &target, mappings, count);
   foreign_root_tidy(&target);
   bool may_be_engine = engine_marks_any(&target, mappings, count);
-  known_files_add(programs_map(launch.programs, "known_files"), &target, mappings, count);
+  known_files_add(&target, mappings, count);
   mappings_free(mappings, count);
   target_close(&target);
   return may_be_engine;
@@ -331,6 +333,7 @@ void launch_leave(void) {
   work_watch_leave();
   wakeups_close();
   guard_leave();
+  known_files_use(-1);
   programs_close(launch.programs);
   launch.programs = 0;
 }

@@ -30,6 +30,8 @@ static const char *other_object; /* a file in the place of the embedded object *
 
 void programs_use(int bcc_socket) { bcc = bcc_socket; }
 
+bool programs_by_libbpf(void) { return bcc < 0; }
+
 void programs_use_object(const char *path) { other_object = path; }
 
 static void keep(struct descriptor *items, size_t *count, const char *name, int fd) {

@@ -10,6 +10,9 @@ struct programs; /* descriptors by name */
 /* Who loads: libbpf (linked in, -1), or BCC in a process of its own, asked for over this socket. */
 void programs_use(int bcc_socket);
 
+/* Whether that is libbpf. */
+bool programs_by_libbpf(void);
+
 /* A file in the place of the embedded object of source "profinfer". */
 void programs_use_object(const char *path);
 

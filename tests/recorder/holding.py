@@ -11,6 +11,7 @@ import select
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,11 @@ class Holding:
         """Asks for something; the answer comes among what is heard."""
         self._end.send(json.dumps({"verb": verb, **members}).encode())
 
-    def launch(self, *command: object, audit: str = "", user: object = None) -> None:
+    def launch(
+        self, *command: object, audit: str = "", user: object = None, marks: Sequence[str] = ()
+    ) -> None:
         words = [str(word) for word in command]
-        self.ask("launch", argv=words, audit=audit, user=user, loader="auto")
+        self.ask("launch", argv=words, audit=audit, user=user, loader="auto", marks=list(marks))
 
     def hear(self, timeout: float = 20) -> dict[str, Any]:
         """What the recorder says next; {} when it has ended."""
