@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from bench_table import Row, at_most
@@ -19,20 +20,22 @@ _PROFINFER = (sys.executable, "-m", "profinfer", "record", "--force")
 
 
 def bench_commands(rows: list[Row], repeats: int, directory: Path) -> None:
-    """Alone and recorded in turn."""
+    """Alone and recorded in turn, the recording's own start and end included."""
     trace = str(directory / "commands.pftrace")
     pairs = [(_seconds(), _seconds(*_PROFINFER, "-o", trace, "--")) for _ in range(max(repeats, 1))]
-    longer = [recorded - alone for alone, recorded in pairs]
-    row = at_most(
-        f"{COMMANDS:,} execs of /bin/true in a launched script: longer by", 1, longer, "s"
-    )
-    row.measured += f", alone {min(alone for alone, _ in pairs):.2f} s"
+    what = f"{COMMANDS:,} execs of /bin/true in a launched script: longer by"
+    row = at_most(what, 1, [recorded[0] - alone[0] for alone, recorded in pairs], "s")
+    row.measured += f", alone {min(alone[0] for alone, _ in pairs):.2f} s"
     rows.append(row)
+    within = [recorded[1] - alone[1] for alone, recorded in pairs]
+    rows.append(at_most("of that from the first exec to the last", None, within, "s"))
 
 
-def _seconds(*before: str) -> float:
+def _seconds(*before: str) -> tuple[float, float]:
+    """From the start of all to its end, and from the first exec to the last."""
+    began = time.monotonic()
     done = subprocess.run(
         [*before, "bash", "-c", _SCRIPT], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True, check=False,
     )  # fmt: skip
-    return int(done.stdout) / 1e6
+    return time.monotonic() - began, int(done.stdout) / 1e6
