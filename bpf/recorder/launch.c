@@ -37,10 +37,12 @@
 #define SOON_NS 50000
 #define AGAIN_NS 1000000
 
+#define PLACES 4
+
 static struct {
   struct programs *programs; /* 0: not open */
   int held;                  /* the map */
-  int at[4];                 /* fork, exec, exit, start; -1: not watched (any more) */
+  int at[PLACES];            /* fork, exec, exit, start; -1: not watched (any more) */
   int timer, events;         /* epoll: the timer, the wake-ups */
   pid_t kept;                /* the only one that is watched; 0: all are */
 } launch = {.at = {-1, -1, -1, -1}, .timer = -1, .events = -1};
@@ -263,7 +265,7 @@ static void close_one(int *fd) {
 static void watch_only(pid_t pid) {
   static struct held list[HELD_MAX];
   launch.kept = pid;
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < PLACES; i++)
     close_one(&launch.at[i]);
   family_leave_but(programs_map(launch.programs, "family"), pid);
   work_watch_end(0);
@@ -312,12 +314,14 @@ void launch_close(void) {
   static struct held list[HELD_MAX];
   if (!launch.programs)
     return;
+  loader_watch_end(launch.at, PLACES);
+  for (int i = 0; i < PLACES; i++)
+    launch.at[i] = -1;
   watch_only(-1); /* nobody has that PID */
   while (held_list(launch.held, list)) {
     usleep(AGAIN_NS / 1000);
     launch_take(0, 0);
   }
-  loader_watch_end();
   guard_end();
   launch_leave();
 }
@@ -325,7 +329,7 @@ void launch_close(void) {
 void launch_leave(void) {
   if (!launch.programs)
     return;
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < PLACES; i++)
     close_one(&launch.at[i]);
   close_one(&launch.timer);
   close_one(&launch.events);

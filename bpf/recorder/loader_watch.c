@@ -72,9 +72,9 @@ static void attach(int program, const struct target *target, const struct mappin
   elf_file_close(&elf);
 }
 
-void loader_watch_end(void) {
-  int *fds = allocate(watch_count, sizeof(*fds));
-  size_t count = 0;
+void loader_watch_end(const int *beside, size_t count) {
+  int *fds = allocate(watch_count + count, sizeof(*fds));
+  memcpy(fds, beside, count * sizeof(*fds));
   for (size_t i = 0; i < watch_count; i++)
     if (watches[i].fd >= 0)
       fds[count++] = watches[i].fd;

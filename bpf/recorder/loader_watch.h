@@ -17,8 +17,8 @@ void loader_watch(int program, const struct target *target, const struct mapping
 /* Whether this mapping is of a loader that is watched. */
 bool loader_is_watched(const struct mapping *mapping);
 
-/* Watches none any more. */
-void loader_watch_end(void);
+/* Watches none any more, and closes these (-1: none) meanwhile: the kernel takes 0.1 s for each. */
+void loader_watch_end(const int *beside, size_t count);
 
 /* In a forked child: closes what it has inherited. */
 void loader_watch_leave(void);
