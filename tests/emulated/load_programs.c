@@ -3,7 +3,8 @@
 //   load_programs OBJECT... [NAME=VALUE]...
 //
 // Each NAME is a parameter of bpf/parameters.h. Prints a line "loaded: OBJECT PROGRAM" for every
-// program. When one is refused libbpf prints the verifier's log, and the exit status is 1.
+// program, and "calls: PROGRAM FUNCTION" for what it calls of the kernel's own. When one is refused
+// libbpf prints the verifier's log, and the exit status is 1.
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <stdio.h>
@@ -41,6 +42,33 @@ static void set_entries(struct bpf_object *object, const char *name, __u32 entri
     bpf_map__set_max_entries(map, entries);
 }
 
+// Has them call functions of the kernel's own (KERNEL_FUNCTION), where this one has all of them.
+static void set_functions(struct bpf_object *object) {
+  static const char *const names[] = {"bpf_iter_task_vma_new", "bpf_iter_task_vma_next",
+                                      "bpf_iter_task_vma_destroy"};
+  struct btf *kernel = btf__load_vmlinux_btf();
+  __s32 numbers[3];
+  for (int i = 0; i < 3; i++) {
+    numbers[i] = kernel ? btf__find_by_name_kind(kernel, names[i], BTF_KIND_FUNC) : -1;
+    if (numbers[i] < 0)
+      return;
+  }
+  btf__free(kernel);
+  set_parameter(object, "LOOKS_AT_FILES", 1);
+  struct bpf_program *program;
+  bpf_object__for_each_program(program, object) {
+    struct bpf_insn *code = (struct bpf_insn *)bpf_program__insns(program);
+    for (size_t i = 0; i < bpf_program__insn_cnt(program); i++) {
+      const __s32 function = code[i].imm - 0x10000;
+      if (code[i].code != (BPF_JMP | BPF_CALL) || code[i].src_reg || function < 0 || function > 2)
+        continue;
+      code[i].src_reg = 2; // BPF_PSEUDO_KFUNC_CALL
+      code[i].imm = numbers[function];
+      printf("calls: %s %s\n", bpf_program__name(program), names[function]);
+    }
+  }
+}
+
 static int load(const char *path, char **parameters) {
   struct bpf_object *object = bpf_object__open_file(path, NULL);
   if (!object)
@@ -69,6 +97,7 @@ static int load(const char *path, char **parameters) {
   set_entries(object, "sched_losses", cpus * KINDS);
   set_entries(object, "ended_threads", 4096);
   set_entries(object, "named_strangers", 4096);
+  set_functions(object);
   const int failed = bpf_object__load(object);
   struct bpf_program *program;
   if (!failed)

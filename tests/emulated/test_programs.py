@@ -119,6 +119,9 @@ def test_every_program_is_accepted(
     ]
     loaded = re.findall(r"^loaded: (\S+) (\S+)$", result.output, re.M)
     assert sorted(loaded) == sorted(expected), result.output
+    callers = set(re.findall(r"^calls: (\S+) bpf_iter_task_vma_\w+$", result.output, re.M))
+    has_functions = task.kernel.endswith(("-6.12", "-current"))
+    assert callers == ({"on_exec", "on_objects_changed"} if has_functions else set())
     assert (result.status != 0) is bool(left_out)
     assert ("BPF_STX uses reserved fields" in result.output) is bool(left_out)
 

@@ -31,6 +31,11 @@ static bool is_asked(const char *bytes, size_t length) {
     found++;
   CHECK(found < count);
   bool answer = engine_marks_any(&target, &mappings[found], 1);
+  struct stat status;
+  CHECK(!fstat(fd, &status));
+  CHECK_EQUAL(engine_marks_has_none(&status), !answer);
+  status.st_ctim.tv_nsec ^= 1; /* as it was never seen */
+  CHECK(!engine_marks_has_none(&status));
   CHECK_EQUAL(engine_marks_any(&target, &mappings[found], 1), answer); /* known by now */
   mappings_free(mappings, count);
   target_close(&target);

@@ -109,6 +109,39 @@ static void numbers_that_stand_otherwise(void) {
   CHECK_TEXT(found_in(btf).problem, ""); /* another matter */
 }
 
+/* When a file was changed: one field of two words, or, since Linux 6.11, two. */
+static struct btf *make_files(bool is_one_field) {
+  struct btf *btf = btf__new_empty();
+  int large = btf__add_int(btf, "long", 8, 0), number = btf__add_int(btf, "int", 4, 0);
+  int time = btf__add_struct(btf, "timespec64", 16);
+  btf__add_field(btf, "tv_sec", large, 0, 0);
+  btf__add_field(btf, "tv_nsec", large, 8 * 8, 0);
+  btf__add_struct(btf, "inode", 200);
+  btf__add_field(btf, "i_ino", large, 64 * 8, 0);
+  if (is_one_field) {
+    btf__add_field(btf, "__i_ctime", time, 120 * 8, 0);
+  } else {
+    btf__add_field(btf, "i_ctime_sec", large, 104 * 8, 0);
+    btf__add_field(btf, "i_ctime_nsec", number, 124 * 8, 0);
+  }
+  int function = btf__add_func_proto(btf, 0);
+  btf__add_func(btf, "bpf_iter_task_vma_new", BTF_FUNC_GLOBAL, function);
+  return btf;
+}
+
+static void files_and_functions(void) {
+  struct kernel_types found = found_in(make_files(true));
+  CHECK_EQUAL(found.inode_number, 64);
+  CHECK_EQUAL(found.inode_changed_s, 120);
+  CHECK_EQUAL(found.inode_changed_ns, 128);
+  CHECK_EQUAL(found.areas_begin, 6);
+  CHECK_EQUAL(found.areas_next, -1);
+  CHECK_EQUAL(found.area_file, -1);
+  found = found_in(make_files(false));
+  CHECK_EQUAL(found.inode_changed_s, 104);
+  CHECK_EQUAL(found.inode_changed_ns, 124);
+}
+
 static void names_of_other_kernels(void) {
   struct btf *btf = make_types(true, "state");
   add_tracepoint(btf, 3);
@@ -171,6 +204,7 @@ int main(void) {
   RUN(every_field);
   RUN(numbers_in_namespaces);
   RUN(numbers_that_stand_otherwise);
+  RUN(files_and_functions);
   RUN(names_of_other_kernels);
   RUN(what_is_missing_is_said);
   RUN(what_is_cut_or_no_btf);
