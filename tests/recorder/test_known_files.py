@@ -44,7 +44,7 @@ def looks_at_files() -> bool:
 
 @pytest.mark.parametrize("marks", [MARKS, ()], ids=["known", "anything may be one"])
 def test_who_executes_only_known_files_is_not_stopped(
-    recorder: Path, built: Path, marks: tuple[str, ...]
+    recorder: Path, marks: tuple[str, ...]
 ) -> None:
     require("bpf_iter_task_vma_new (Linux 6.7)", looks_at_files(), hardware=True)
     with Holding(recorder, stdout=subprocess.PIPE) as holding:
@@ -77,7 +77,7 @@ def test_a_file_that_has_been_written_to_is_another(
         found = told(holding)
     assert len({pid for pid, _ in found}) == 2
     first, other = found[0][0], found[-1][0]
-    assert [after_exec for pid, after_exec in found if pid == first][0] is True
+    assert next(after_exec for pid, after_exec in found if pid == first)
     assert [after_exec for pid, after_exec in found if pid == other] == [True]
 
 
