@@ -10,13 +10,14 @@
  * the two). Formats of before can still be read:
  *
  *   1  FRAME_MODELS in the place of FRAME_MODEL; a drain's records stand in one frame
- *   2  this one
+ *   2  no KIND_CALL; no type of graph in KIND_UBATCH_BEGIN
+ *   3  this one
  */
 #ifndef PROFINFER_CAPTURE_FORMAT_H
 #define PROFINFER_CAPTURE_FORMAT_H
 
 #define CAPTURE_MAGIC "ProfInferRaw\0\0\0" /* and the format */
-#define CAPTURE_FORMAT 2
+#define CAPTURE_FORMAT 3
 #define CAPTURE_OLDEST 1
 #define FRAME_MAX (1 << 30) /* bytes; a longer one is damage */
 

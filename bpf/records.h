@@ -16,8 +16,9 @@ enum record_kind {
   KIND_GRAPH_BEGIN = 4, /* a = backend, b = structure (0: could not be read) */
   KIND_GRAPH_END = 5,
   KIND_UBATCH_BEGIN = 6, /* a = tokens: 32, one more than the number of the step, 0 for
-                            process_ubatch: 32, lowest bits first; b = llama_context, or whatever
-                            tells contexts apart */
+                            process_ubatch: 16, one more than what it says of the type of its graph,
+                            0 where it says nothing: 16, lowest bits first; b = llama_context, or
+                            whatever tells contexts apart */
   KIND_UBATCH_END = 7,
   KIND_NODE = 8,            /* a = tensor, b = structure: nodes in order of execution */
   KIND_TENSOR = 9,          /* wide */
@@ -29,13 +30,14 @@ enum record_kind {
   KIND_FAULT = 22,          /* a = address, b = 1 when it was a major one */
   KIND_FILE_READ = 23, /* pages came into the page cache; a = first page: 32, device: 32; b = inode:
                           58, binary logarithm of the number of pages: 6; lowest bits first */
-  KIND_COUNT = 24,
+  KIND_CALL = 24, /* wide: a call of a function of the engine's own interface, when it returns */
+  KIND_COUNT = 25,
 };
 
 /* Whether the structure ring carries it. */
 static inline int is_wide(unsigned kind) {
   return (kind >= KIND_TENSOR && kind <= KIND_TOKENS) ||
-         (kind >= KIND_EXPERTS && kind <= KIND_EXPERT_WEIGHTS);
+         (kind >= KIND_EXPERTS && kind <= KIND_EXPERT_WEIGHTS) || kind == KIND_CALL;
 }
 
 /* Counters follow their operator, barrier or graph end, with its time and thread, as
@@ -180,6 +182,19 @@ struct experts_record {
   __u32 count;                /* values in this record */
   __u32 value[EXPERT_VALUES]; /* expert numbers (int32), or weights (float) */
   __u64 reserved[2];
+};
+
+#define CALL_ARGUMENTS 6 /* those that are passed in registers */
+
+/* A call of a function that an adapter names as one (profinfer/engine/adapters/); ts: it returned.
+ * Of calls within it, by the same thread, there are no records. */
+struct call_record {
+  struct wide_header header;
+  __u64 began;
+  __u64 argument[CALL_ARGUMENTS]; /* whole registers: only the adapter knows what is in use */
+  __u64 result;
+  __u32 number; /* in the plan's calls */
+  __u8 reserved[WIDE_SIZE - 16 - 8 - 8 * CALL_ARGUMENTS - 8 - 4];
 };
 
 /* One per CPU and kind. Every record that did not fit is counted here. */

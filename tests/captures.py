@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from profinfer.converting.converter import Converter
+from profinfer.engine.adapter_file import CALL_ROLES
 from profinfer.output import Output
 from profinfer.records.capture import LOSS_ENTRY, MAGIC, Frame, FrameKind, json_frame, pack
 from profinfer.records.dtypes import (
+    CALL_RECORD,
     COUNTER_UNKNOWN,
     EXPERT_VALUES,
     EXPERTS_RECORD,
@@ -153,6 +155,10 @@ class Capture:
     """Those for which there was no room."""
     extra: list[Frame] = field(default_factory=list)
     """Frames of other kinds, fed ahead of the records of the drain in whose time they fall."""
+    probed_calls: Sequence[str] = ()
+    """Calls that would have been seen, beside those that are made."""
+    _callers: list[tuple[int, int]] = field(default_factory=list)
+    _called: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
     _addresses: dict[str, int] = field(default_factory=dict)
     _sent: dict[int, bytes] = field(default_factory=dict)
 
@@ -221,10 +227,12 @@ class Capture:
 
     def ubatch(
         self, begin: int, end: int | None, runs: Sequence[Run] = (), *, tid: int = MAIN,
-        context: int = CONTEXT,
+        context: int = CONTEXT, graph_type: int | None = None,
     ) -> None:  # fmt: skip
         """One process_ubatch call."""
-        self.add(Kind.UBATCH_BEGIN, begin, tid, sum(run[2] for run in runs), context)
+        said = 0 if graph_type is None else graph_type + 1
+        tokens = sum(run[2] for run in runs)
+        self.add(Kind.UBATCH_BEGIN, begin, tid, tokens | said << 48, context)
         for first in range(0, len(runs), RUNS):
             some = runs[first : first + RUNS]
             record = np.zeros(1, TOKENS_RECORD)
@@ -233,6 +241,28 @@ class Capture:
             self._add_wide(record, Kind.TOKENS, BASE + begin, tid)
         if end is not None:
             self.add(Kind.UBATCH_END, end, tid)
+
+    def call(
+        self, name: str, begin: int, end: int, arguments: Mapping[str, int], *, result: int = 0,
+        kind: str = "number", tid: int = MAIN, is_lost: bool = False,
+    ) -> None:  # fmt: skip
+        """One call of the engine's own interface; `arguments` by role, in order."""
+        number = self._call_number(name, tuple(arguments), kind)
+        record = np.zeros(1, CALL_RECORD)
+        values = [value & (1 << 64) - 1 for value in arguments.values()]
+        record["began"], record["result"], record["number"] = BASE + begin, result, number
+        record["argument"][0, : len(values)] = values
+        if is_lost:
+            ts = BASE + end
+            self.lost.append(Row(ts, 0, 0, tid, self.cpu(tid, ts), Kind.CALL))
+        else:
+            self._callers.append((BASE + end, tid))
+            self._add_wide(record, Kind.CALL, BASE + end, tid)
+
+    def _call_number(self, name: str, roles: tuple[str, ...] = (), kind: str = "") -> int:
+        if (name, roles, kind) not in self._called:
+            self._called.append((name, roles, kind))
+        return self._called.index((name, roles, kind))
 
     def count(
         self, tid: int, readings: Mapping[int, Sequence[int | None]], events: Sequence[Any] = ()
@@ -330,7 +360,7 @@ class Capture:
     def end(self) -> int:
         """When recording ends."""
         rows = self.records + self.lost + self.scheduled + self.unscheduled
-        return max([BASE, *(row.ts for row in rows)]) + SPARE
+        return max([BASE, *(row.ts for row in rows), *(ts for ts, _ in self._callers)]) + SPARE
 
     def frames(
         self, drains: Iterable[tuple[int, int]] = (), *, ended: bool = True, started: int = BASE
@@ -354,7 +384,8 @@ class Capture:
                 due = [row for row in mine if read[cpu] <= row.ts < until]
                 rows += sorted(due, key=lambda row: (row.ts, row.kind))
                 read[cpu] = until
-            fresh = {row.tid for row in rows} - named
+            callers = {tid for ts, tid in self._callers if before <= ts < time}
+            fresh = ({row.tid for row in rows} | callers) - named
             if fresh:
                 named |= fresh
                 names = {tid: self.threads.get(tid, f"thread {tid}") for tid in sorted(fresh)}
@@ -403,6 +434,9 @@ class Capture:
 
     def start(self) -> dict[str, Any]:
         """What the START frame says."""
+        for name in self.probed_calls:
+            if name not in {called for called, _, _ in self._called}:
+                self._call_number(name)
         scheduler = {
             "mode": self.scheduler, "system_calls": self.calls, "blocked_reasons": False,
         }  # fmt: skip
@@ -412,8 +446,21 @@ class Capture:
             "layout": layout(),
             "plan": {
                 "level": self.level,
-                "probes": [{"handler": "on_barrier"}] if self.level == "barrier" else [],
+                "probes": [
+                    *([{"handler": "on_barrier"}] if self.level == "barrier" else []),
+                    *({"handler": f"on_call_{i}"} for i in range(len(self._called))),
+                ],
                 "missing": {},
+                "calls": [
+                    {
+                        "name": name,
+                        "result": kind,
+                        "arguments": [
+                            (role, at + 1, CALL_ROLES[role]) for at, role in enumerate(roles)
+                        ],
+                    }
+                    for name, roles, kind in self._called
+                ],
             },
             "config": {
                 "level": self.level,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
+from profinfer.converting.calls import Calls
 from profinfer.converting.counter_tracks import NOTHING_COUNTED, CounterTracks
 from profinfer.converting.experts import Experts
 from profinfer.converting.memory_events import MemoryEvents
@@ -116,7 +117,9 @@ class Converter:
             writer, self._lanes, self._structures.tensor, is_on=bool(config.get("experts"))
         )
         self._memory = MemoryEvents(writer, self._lanes, int(start["page_size"]))
-        steps = [str(name) for name in start.get("plan", {}).get("steps", ())]
+        plan = start.get("plan", {})
+        self._calls = Calls(writer, self._lanes, plan)
+        steps = [str(name) for name in plan.get("steps", ())]
         self._sequences = Sequences(self._lanes, writer, steps)
         unknown = (writer.name(_UNKNOWN), writer.string(f"{_UNKNOWN}  #0"))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
@@ -170,18 +173,22 @@ class Converter:
         nodes = select(ready, ready["kind"] == Kind.NODE)
         if len(nodes):
             self._structures.add_nodes(nodes[np.argsort(nodes["ts"], kind="stable")])
+        calls = []
         for kind, raw in self._wide.take(None if last else horizon):
             if kind == Kind.TENSOR:
                 self._structures.add_tensor(raw)
             elif kind == Kind.STRUCTURE:
                 structure = self._structures.add_structure(raw)
                 self._lanes.add_backend(structure.backend, raw)
+            elif kind == Kind.CALL:
+                calls.append(self._calls.read(raw, self._timeline.threads))
             else:
                 self._experts.add(raw)
         losses = self._losses
         chunk = self._timeline.feed(
             ready, self._wide.runs, losses.of_slices, lost=losses.total_of_slices, last=last
         )
+        chunk.calls = calls
         self._write(chunk)
         if count:
             self._recording_rate(newest, count)
@@ -212,6 +219,7 @@ class Converter:
         self._sequences.write_ends(chunk.ubatches_ended, tids)
         self._write_ends(chunk)
         self._experts.write_graphs(chunk.graphs_ended, tids)
+        self._calls.write(chunk.calls, tids)
         self._sequences.write_begins(chunk.ubatches_begun, tids)
         self._experts.write_ubatches(chunk.ubatches_begun)
         self._write_graphs(chunk)

@@ -66,6 +66,24 @@ class Ubatch:
     runs: Records
     step: int = 0
     """One more than its number in the plan's steps; 0 for process_ubatch."""
+    graph_type: int | None = None
+    """What process_ubatch was told of its graph (llm_graph_type: 1 an encoder's, 2 a decoder's);
+    None where it is not told, or no process_ubatch."""
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of the engine's own interface that has returned. Times in BOOTTIME ns."""
+
+    name: str
+    """What it does, as its adapter says."""
+    thread: int
+    begin: int
+    end: int
+    arguments: dict[str, int]
+    """By role."""
+    result: int
+    """0 where the adapter does not say of what kind it is."""
 
 
 @dataclass
@@ -102,6 +120,8 @@ class Chunk:
     """Graph, thread index and time at which a worker thread began to work on it."""
     ubatches_begun: list[Ubatch]
     ubatches_ended: list[Ubatch]
+    calls: list[Call] = field(default_factory=list)
+    """Those that ended, by their end."""
 
 
 class Threads:

@@ -116,9 +116,10 @@ class Timeline:
             elif kind == Kind.UBATCH_BEGIN:
                 self._end_ubatch(thread, ts, chunk)
                 self._ubatch_count += 1
-                step, tokens = divmod(a, 1 << 32)
+                tokens, step, graph_type = a & 0xFFFFFFFF, a >> 32 & 0xFFFF, a >> 48
                 runs = runs_of(tid, ts)
                 ubatch = Ubatch(self._ubatch_count, thread, ts, INF, tokens, b, runs, step)
+                ubatch.graph_type = graph_type - 1 if graph_type else None
                 self._open_ubatch[thread] = ubatch
                 chunk.ubatches_begun.append(ubatch)
             elif kind == Kind.UBATCH_END:

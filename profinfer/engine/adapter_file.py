@@ -33,6 +33,20 @@ DESCRIBED = "llama_ubatch"
 FIELDS = ("n_tokens", "pos", "seq_id", "output")
 """Of a struct that holds a batch: how many tokens, and by token, positions (int32), arrays of
 sequences (int32), whether logits are asked for (int8)."""
+CALL_ROLES = {
+    "context": "address",
+    "memory": "address",
+    "sampler": "address",
+    "sequence": "number",
+    "source": "number",
+    "begin": "number",
+    "end": "number",
+    "delta": "number",
+    "divisor": "number",
+    "output": "number",
+    "on": "flag",
+}
+"""What an argument of a call may be, and what stands in its register."""
 _ROLES = ("context", "batch", "tokens", "position")
 _ARGUMENTS = 6
 """Those that are passed in registers."""

@@ -20,7 +20,7 @@ import numpy as np
 from profinfer.errors import TraceError
 from profinfer.records.dtypes import RECORD, WIDE_SIZE
 
-FORMAT, _OLDEST = 2, 1
+FORMAT, _OLDEST = 3, 1
 """CAPTURE_FORMAT, and the oldest one that can be read."""
 _NAME = b"ProfInferRaw\0\0\0"
 MAGIC = _NAME + bytes([FORMAT])

@@ -29,6 +29,7 @@ class Kind(IntEnum):
     EXPERT_WEIGHTS = 21
     FAULT = 22
     FILE_READ = 23
+    CALL = 24
 
 
 class SchedulerKind(IntEnum):
@@ -44,9 +45,11 @@ class SchedulerKind(IntEnum):
     REASON = 39
 
 
-WIDE_KINDS = (Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS, Kind.EXPERTS, Kind.EXPERT_WEIGHTS)
+WIDE_KINDS = (
+    Kind.TENSOR, Kind.STRUCTURE, Kind.TOKENS, Kind.EXPERTS, Kind.EXPERT_WEIGHTS, Kind.CALL,
+)  # fmt: skip
 """What the structure ring carries."""
-KIND_COUNT = 24
+KIND_COUNT = 25
 COUNTER_UNKNOWN = (1 << 64) - 1
 """In the place of a counter's value."""
 COUNTER_GENERATION = 58
@@ -61,6 +64,7 @@ NAME_SIZE = 64
 RUNS = 12
 EXPERT_VALUES = 64
 EXPERTS_UNREAD = 1
+CALL_ARGUMENTS = 6
 
 RECORD = np.dtype(
     [
@@ -141,6 +145,17 @@ EXPERTS_RECORD = np.dtype(
         ("count", "<u4"),
         ("value", "<u4", EXPERT_VALUES),
         ("reserved", "<u8", 2),
+    ]
+)
+
+CALL_RECORD = np.dtype(
+    [
+        ("header", WIDE_HEADER),
+        ("began", "<u8"),
+        ("argument", "<u8", CALL_ARGUMENTS),
+        ("result", "<u8"),
+        ("number", "<u4"),
+        ("reserved", "V236"),
     ]
 )
 

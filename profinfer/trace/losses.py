@@ -27,8 +27,8 @@ from profinfer.trace.lanes import Lanes
 from profinfer.trace.writer import TraceWriter
 
 _MAX_CPUS = 1 << 16
-_BESIDE_SLICES = (Kind.COUNTERS, Kind.FAULT, Kind.FILE_READ)
-"""A reading of the counters, a fault or a read is missing by itself."""
+_BESIDE_SLICES = (Kind.COUNTERS, Kind.FAULT, Kind.FILE_READ, Kind.CALL)
+"""A reading of the counters, a fault, a read or a call is missing by itself."""
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def test_constants_are_the_macros_of_the_header(compiled: Compiled) -> None:
 def test_every_wide_record_fits_into_a_row_of_the_structure_ring(compiled: Compiled) -> None:
     wide = [name for name, fields in compiled.structs.items() if "header" in fields]
     assert sorted(wide) == [
-        "experts_record", "structure_record", "tensor_record", "tokens_record",
+        "call_record", "experts_record", "structure_record", "tensor_record", "tokens_record",
     ]  # fmt: skip
     assert max(compiled.sizes[name] for name in wide) == dtypes.WIDE_SIZE
 

@@ -1,0 +1,166 @@
+"""Calls of the engine's own interface: what is read from their records, and their slices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from profinfer.converting.converter import Converter
+from profinfer.converting.slices import Call, Chunk, Ubatch
+from profinfer.errors import TraceError
+from profinfer.output import Output
+from profinfer.trace.writer import TraceWriter
+from profinfer.trace_processor import open_trace
+from tests.captures import BASE, CONTEXT, MAIN, WORKER, Capture, T, convert
+from tests.converting.decode import decode
+
+MEMORY = 0xFFFF_8000_0000_1234
+DRAINS = [[], [1_500], [3_000, 6_100], [5_000, 7_000, 8_700]]
+
+
+def capture() -> Capture:
+    """A server's slot: what is known of the sequence goes, a prompt is decoded, a token sampled."""
+    found = Capture(probed_calls=("clear",))
+    shape = found.structure(0, [T("x"), T("a-0", "ADD", ("x",))])
+    found.call("memory", 1_000, 1_100, {"context": CONTEXT}, result=MEMORY, kind="address")
+    # Only the lower half of a register is the number's, only the lowest byte a flag's.
+    rest = {"memory": MEMORY, "sequence": 0xABCD_0000_0002, "begin": 5, "end": -1}
+    found.call("remove", 1_200, 1_300, rest, result=0xFFFF_FF01, kind="flag")
+    found.call("decode", 2_000, 6_000, {"context": CONTEXT}, result=0xFFFF_FFFE)
+    found.ubatch(2_100, 5_900, [(2, 5, 3, 1, 1)], graph_type=2)
+    found.graph(shape, 2_200, 5_800, {MAIN: [("a-0", 2_300, 5_700)]})
+    found.call("sample", 6_200, 6_900, {"sampler": 0x77, "context": CONTEXT, "output": -1},
+               result=4711, tid=WORKER)  # fmt: skip
+    found.call("warmup", 8_000, 8_600, {"context": CONTEXT, "on": 0xFF00}, kind="")
+    return found
+
+
+class Reading(Converter):
+    """Keeps what it was told."""
+
+    def _write(self, chunk: Chunk) -> None:
+        self.read = [*getattr(self, "read", []), chunk]
+        super()._write(chunk)
+
+    @property
+    def named(self) -> list[tuple[str, int]]:
+        return [
+            (call.name, self._timeline.threads.tids[call.thread])
+            for chunk in self.read
+            for call in chunk.calls
+        ]
+
+
+def read(frames: Capture, folder: Path, drains: list[int]) -> Reading:
+    output = Output(folder / "read.pftrace", force=True)
+    converter = Reading(TraceWriter(output))
+    for frame in frames.frames([(BASE + at, BASE + at) for at in drains]):
+        converter.feed(frame)
+    output.close()
+    return converter
+
+
+@pytest.mark.parametrize("drains", DRAINS)
+def test_calls_come_by_their_end_with_arguments_by_role(tmp_path: Path, drains: list[int]) -> None:
+    found = read(capture(), tmp_path, drains)
+    calls: list[Call] = [call for chunk in found.read for call in chunk.calls]
+    assert found.named == [
+        ("memory", MAIN), ("remove", MAIN), ("decode", MAIN), ("sample", WORKER), ("warmup", MAIN),
+    ]  # fmt: skip
+    assert [(call.begin - BASE, call.end - BASE) for call in calls] == [
+        (1_000, 1_100), (1_200, 1_300), (2_000, 6_000), (6_200, 6_900), (8_000, 8_600),
+    ]  # fmt: skip
+    assert [(call.arguments, call.result) for call in calls] == [
+        ({"context": CONTEXT}, MEMORY),
+        ({"memory": MEMORY, "sequence": 2, "begin": 5, "end": -1}, 1),
+        ({"context": CONTEXT}, -2),
+        ({"sampler": 0x77, "context": CONTEXT, "output": -1}, 4711),
+        ({"context": CONTEXT, "on": 0}, 0),
+    ]
+
+
+@pytest.mark.parametrize("drains", DRAINS)
+def test_a_ubatch_and_the_call_that_it_was_in_come_together_or_the_call_later(
+    tmp_path: Path, drains: list[int]
+) -> None:
+    """Whoever looks at both by their ends, chunk by chunk, has them in order."""
+    ends = [
+        sorted(each.end for each in [*chunk.calls, *chunk.ubatches_ended])
+        for chunk in read(capture(), tmp_path, drains).read
+    ]
+    everything = [end for chunk in ends for end in chunk]
+    assert everything == sorted(everything)
+    assert len(everything) == 6
+
+
+def test_which_calls_would_have_been_seen_is_said(tmp_path: Path) -> None:
+    seen = read(capture(), tmp_path, [])._calls.probed
+    assert seen == {"memory", "remove", "decode", "sample", "warmup", "clear"}
+    assert read(Capture(), tmp_path, [])._calls.probed == set()
+
+
+@pytest.mark.parametrize("drains", DRAINS)
+def test_each_is_a_slice_on_its_thread_around_what_it_did(
+    tmp_path: Path, drains: list[int]
+) -> None:
+    frames = capture().frames([(BASE + at, BASE + at) for at in drains])
+    slices = decode(convert(frames, tmp_path / "calls.pftrace")).slices()
+    assert [(s.track, s.name, s.begin - BASE, s.end - BASE, s.depth)
+            for s in slices if s.category == "call"] == [
+        (f"thread {MAIN}", "memory", 1_000, 1_100, 0),
+        (f"thread {MAIN}", "remove", 1_200, 1_300, 0),
+        (f"thread {MAIN}", "decode", 2_000, 6_000, 0),
+        (f"thread {MAIN}", "warmup", 8_000, 8_600, 0),
+        (f"thread {WORKER}", "sample", 6_200, 6_900, 0),
+    ]  # fmt: skip
+    inside = {s.category: s.depth for s in slices if s.track == f"thread {MAIN}"}
+    assert (inside["ubatch"], inside["graph"], inside["operator"]) == (1, 2, 3)
+
+
+def test_arguments_are_on_the_slice(tmp_path: Path) -> None:
+    path = convert(capture().frames(), tmp_path / "calls.pftrace")
+    with open_trace(path) as session:
+        rows = session.query(
+            "SELECT key, int_value FROM slice JOIN args USING (arg_set_id)"
+            " WHERE category = 'call' AND slice.name = 'remove' ORDER BY key"
+        )
+        found = {str(key): value for key, value in rows}
+    assert found == {
+        "debug.begin": 5, "debug.end": -1, "debug.memory": MEMORY - (1 << 64), "debug.result": 1,
+        "debug.sequence": 2,
+    }  # fmt: skip
+
+
+def test_what_a_ubatch_says_of_its_graph(tmp_path: Path) -> None:
+    made = Capture()
+    made.ubatch(1_000, 2_000, [(0, 0, 1, 1, 1)])
+    for number in range(3):
+        made.ubatch(3_000 + 2_000 * number, 4_000 + 2_000 * number, [(0, 1, 1, 1, 1)],
+                    graph_type=number)  # fmt: skip
+    chunks = read(made, tmp_path, []).read
+    ubatches: list[Ubatch] = [ubatch for chunk in chunks for ubatch in chunk.ubatches_ended]
+    assert [ubatch.graph_type for ubatch in ubatches] == [None, 0, 1, 2]
+    assert {ubatch.step for ubatch in ubatches} == {0}
+
+
+@pytest.mark.parametrize(("begin", "end"), [(2_000, 2_000), (3_000, 2_000)])
+def test_a_call_that_ends_before_it_began_is_damage(tmp_path: Path, begin: int, end: int) -> None:
+    made = Capture()
+    made.call("decode", begin, end, {"context": CONTEXT})
+    with pytest.raises(TraceError, match="is damaged"):
+        convert(made.frames(), tmp_path / "damaged.pftrace")
+
+
+def test_a_number_that_the_plan_does_not_have_is_damage(tmp_path: Path) -> None:
+    made = capture()
+    made.at_start["plan"] = made.start()["plan"] | {"calls": []}
+    with pytest.raises(TraceError, match="is damaged"):
+        convert(made.frames(), tmp_path / "damaged.pftrace")
+
+
+def test_a_lost_call_spoils_no_operator(tmp_path: Path) -> None:
+    made = capture()
+    made.call("decode", 2_001, 5_000, {"context": CONTEXT}, is_lost=True)
+    slices = decode(convert(made.frames(), tmp_path / "lost.pftrace")).slices()
+    assert [s.category for s in slices if s.name == "a-0"] == ["operator"]
