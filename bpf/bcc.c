@@ -3,6 +3,7 @@
  * The BCC dialect: maps, and one program per probe. BCC rewrites map accesses in this file only,
  * which is why they are wrapped in functions here and the bodies stand in handlers.h.
  */
+#include "calls.h"
 #include "experts.h"
 #include "graphs.h"
 #include "memory.h"
@@ -25,6 +26,7 @@ BPF_ARRAY(loss_map, struct loss, ENTRIES_loss_map);
 BPF_ARRAY(zero_walk, struct walk, 1);
 BPF_TABLE("lru_hash", u32, struct thread_state, threads, 4096);
 BPF_TABLE("lru_hash", u32, struct walk, walks, 1024);
+BPF_TABLE("lru_hash", u32, struct call_state, calls_under_way, 1024);
 BPF_TABLE("lru_hash", u64, struct graph_state, graphs, 4096);
 BPF_TABLE("lru_hash", u64, u64, structures, 16384);
 BPF_TABLE("lru_hash", u64, u64, signatures, ENTRIES_signatures);
@@ -94,6 +96,13 @@ BODY struct walk *walk_of(__u32 tid) {
   return walks.lookup(&tid);
 }
 
+BODY struct call_state *call_state_known(__u32 tid) { return calls_under_way.lookup(&tid); }
+
+BODY struct call_state *call_state(__u32 tid) {
+  struct call_state zero = {};
+  return calls_under_way.lookup_or_try_init(&tid, &zero);
+}
+
 BODY __u64 *structure_of(__u64 hash) { return structures.lookup(&hash); }
 
 BODY void structure_set(__u64 hash, __u64 structure) { structures.update(&hash, &structure); }
@@ -152,7 +161,7 @@ int on_cpu_graph_return(struct pt_regs *ctx) { return handle_graph_end(ctx, ENTR
 int on_rebuild(struct pt_regs *ctx) { return handle_rebuild(); }
 
 int on_ubatch(struct pt_regs *ctx) {
-  return handle_ubatch_begin(ctx, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
+  return handle_ubatch_begin(ctx, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
 }
 
 int on_ubatch_return(struct pt_regs *ctx) { return handle_ubatch_end(ctx); }
@@ -182,11 +191,71 @@ int on_step_10(struct pt_regs *ctx) { return handle_step(ctx, 10); }
 
 int on_step_11(struct pt_regs *ctx) { return handle_step(ctx, 11); }
 
-int chain_step(struct pt_regs *ctx) {
-  struct arguments given = {PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
+BODY struct arguments arguments(struct pt_regs *ctx) {
+  return (struct arguments){PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
                             PT_REGS_PARM4(ctx), PT_REGS_PARM5(ctx), PT_REGS_PARM6(ctx)};
+}
+
+int chain_step(struct pt_regs *ctx) {
+  struct arguments given = arguments(ctx);
   return continue_step(ctx, &given);
 }
+
+BODY int begin_call(struct pt_regs *ctx, __u32 number) {
+  struct arguments given = arguments(ctx);
+  return handle_call(number, PT_REGS_SP(ctx), &given);
+}
+
+/* One for each of CALLS_MAX. */
+int on_call_0(struct pt_regs *ctx) { return begin_call(ctx, 0); }
+
+int on_call_1(struct pt_regs *ctx) { return begin_call(ctx, 1); }
+
+int on_call_2(struct pt_regs *ctx) { return begin_call(ctx, 2); }
+
+int on_call_3(struct pt_regs *ctx) { return begin_call(ctx, 3); }
+
+int on_call_4(struct pt_regs *ctx) { return begin_call(ctx, 4); }
+
+int on_call_5(struct pt_regs *ctx) { return begin_call(ctx, 5); }
+
+int on_call_6(struct pt_regs *ctx) { return begin_call(ctx, 6); }
+
+int on_call_7(struct pt_regs *ctx) { return begin_call(ctx, 7); }
+
+int on_call_8(struct pt_regs *ctx) { return begin_call(ctx, 8); }
+
+int on_call_9(struct pt_regs *ctx) { return begin_call(ctx, 9); }
+
+int on_call_10(struct pt_regs *ctx) { return begin_call(ctx, 10); }
+
+int on_call_11(struct pt_regs *ctx) { return begin_call(ctx, 11); }
+
+int on_call_12(struct pt_regs *ctx) { return begin_call(ctx, 12); }
+
+int on_call_13(struct pt_regs *ctx) { return begin_call(ctx, 13); }
+
+int on_call_14(struct pt_regs *ctx) { return begin_call(ctx, 14); }
+
+int on_call_15(struct pt_regs *ctx) { return begin_call(ctx, 15); }
+
+int on_call_16(struct pt_regs *ctx) { return begin_call(ctx, 16); }
+
+int on_call_17(struct pt_regs *ctx) { return begin_call(ctx, 17); }
+
+int on_call_18(struct pt_regs *ctx) { return begin_call(ctx, 18); }
+
+int on_call_19(struct pt_regs *ctx) { return begin_call(ctx, 19); }
+
+int on_call_20(struct pt_regs *ctx) { return begin_call(ctx, 20); }
+
+int on_call_21(struct pt_regs *ctx) { return begin_call(ctx, 21); }
+
+int on_call_22(struct pt_regs *ctx) { return begin_call(ctx, 22); }
+
+int on_call_23(struct pt_regs *ctx) { return begin_call(ctx, 23); }
+
+int on_call_return(struct pt_regs *ctx) { return handle_call_return(ctx, PT_REGS_RC(ctx)); }
 
 int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 

@@ -18,7 +18,8 @@
 #define KERNEL_FUNCTION(n) ((void *)(0x10000 + (n)))
 
 /* The registers at a probe as the kernel shows them to BPF: a stable interface (x86-64: struct
- * pt_regs, arm64: struct user_pt_regs of the UAPI), of which only the arguments are used. */
+ * pt_regs, arm64: struct user_pt_regs of the UAPI), of which arguments and results are used, and
+ * the stack pointer. */
 struct registers {
   __u64 word[36];
 };
@@ -26,6 +27,8 @@ struct registers {
 #if defined(__TARGET_ARCH_x86)
 /* di, si, dx, cx stand in a row, downwards; then, further down, r8 and r9. */
 #define ARGUMENT(r, n) ((r)->word[(n) < 5 ? 15 - (n) : 14 - (n)])
+#define RESULT(r) ((r)->word[10])
+#define STACK(r) ((r)->word[19])
 /* struct bpf_perf_event_data of the UAPI: the registers (x86-64: 21 of them), the period of the
  * sample, the address. */
 #define FAULT_ADDRESS(r) ((r)->word[21 + 1])
@@ -33,6 +36,8 @@ struct registers {
 #define STORES_IN_ORDER 1
 #elif defined(__TARGET_ARCH_arm64)
 #define ARGUMENT(r, n) ((r)->word[(n)-1])
+#define RESULT(r) ((r)->word[0])
+#define STACK(r) ((r)->word[31])
 /* 31 registers, sp, pc, pstate; then as above. */
 #define FAULT_ADDRESS(r) ((r)->word[34 + 1])
 #else

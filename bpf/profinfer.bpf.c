@@ -11,6 +11,7 @@
 
 PARAMETERS(PARAMETER)
 
+#include "calls.h"
 #include "experts.h"
 #include "graphs.h"
 #include "memory.h"
@@ -82,6 +83,13 @@ struct {
   __type(value, struct walk);
   __uint(max_entries, 1024);
 } walks SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __type(key, __u32);
+  __type(value, struct call_state);
+  __uint(max_entries, 1024);
+} calls_under_way SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -201,6 +209,19 @@ BODY struct walk *walk_of(__u32 tid) {
   return bpf_map_lookup_elem(&walks, &tid);
 }
 
+BODY struct call_state *call_state_known(__u32 tid) {
+  return bpf_map_lookup_elem(&calls_under_way, &tid);
+}
+
+BODY struct call_state *call_state(__u32 tid) {
+  struct call_state zero = {};
+  struct call_state *found = call_state_known(tid);
+  if (found)
+    return found;
+  bpf_map_update_elem(&calls_under_way, &tid, &zero, BPF_NOEXIST);
+  return call_state_known(tid);
+}
+
 BODY __u64 *structure_of(__u64 hash) { return bpf_map_lookup_elem(&structures, &hash); }
 
 BODY void structure_set(__u64 hash, __u64 structure) {
@@ -269,41 +290,70 @@ SEC("uprobe") int on_cpu_graph_return(struct registers *r) {
 SEC("uprobe") int on_rebuild(struct registers *r) { return handle_rebuild(); }
 
 SEC("uprobe") int on_ubatch(struct registers *r) {
-  return handle_ubatch_begin(r, ARGUMENT(r, 1), ARGUMENT(r, 2));
+  return handle_ubatch_begin(r, ARGUMENT(r, 1), ARGUMENT(r, 2), ARGUMENT(r, 3));
 }
 
 SEC("uprobe") int on_ubatch_return(struct registers *r) { return handle_ubatch_end(r); }
 
 /* One for each of STEPS_MAX. */
-SEC("uprobe") int on_step_0(struct registers *r) { return handle_step(r, 0); }
+#define ON_STEP(n)                                                                                 \
+  SEC("uprobe") int on_step_##n(struct registers *r) { return handle_step(r, n); }
+ON_STEP(0);
+ON_STEP(1);
+ON_STEP(2);
+ON_STEP(3);
+ON_STEP(4);
+ON_STEP(5);
+ON_STEP(6);
+ON_STEP(7);
+ON_STEP(8);
+ON_STEP(9);
+ON_STEP(10);
+ON_STEP(11);
 
-SEC("uprobe") int on_step_1(struct registers *r) { return handle_step(r, 1); }
-
-SEC("uprobe") int on_step_2(struct registers *r) { return handle_step(r, 2); }
-
-SEC("uprobe") int on_step_3(struct registers *r) { return handle_step(r, 3); }
-
-SEC("uprobe") int on_step_4(struct registers *r) { return handle_step(r, 4); }
-
-SEC("uprobe") int on_step_5(struct registers *r) { return handle_step(r, 5); }
-
-SEC("uprobe") int on_step_6(struct registers *r) { return handle_step(r, 6); }
-
-SEC("uprobe") int on_step_7(struct registers *r) { return handle_step(r, 7); }
-
-SEC("uprobe") int on_step_8(struct registers *r) { return handle_step(r, 8); }
-
-SEC("uprobe") int on_step_9(struct registers *r) { return handle_step(r, 9); }
-
-SEC("uprobe") int on_step_10(struct registers *r) { return handle_step(r, 10); }
-
-SEC("uprobe") int on_step_11(struct registers *r) { return handle_step(r, 11); }
+BODY struct arguments arguments(struct registers *r) {
+  return (struct arguments){ARGUMENT(r, 1), ARGUMENT(r, 2), ARGUMENT(r, 3),
+                            ARGUMENT(r, 4), ARGUMENT(r, 5), ARGUMENT(r, 6)};
+}
 
 SEC("uprobe") int chain_step(struct registers *r) {
-  struct arguments given = {ARGUMENT(r, 1), ARGUMENT(r, 2), ARGUMENT(r, 3),
-                            ARGUMENT(r, 4), ARGUMENT(r, 5), ARGUMENT(r, 6)};
+  struct arguments given = arguments(r);
   return continue_step(r, &given);
 }
+
+BODY int begin_call(struct registers *r, __u32 number) {
+  struct arguments given = arguments(r);
+  return handle_call(number, STACK(r), &given);
+}
+
+#define ON_CALL(n)                                                                                 \
+  SEC("uprobe") int on_call_##n(struct registers *r) { return begin_call(r, n); }
+ON_CALL(0);
+ON_CALL(1);
+ON_CALL(2);
+ON_CALL(3);
+ON_CALL(4);
+ON_CALL(5);
+ON_CALL(6);
+ON_CALL(7);
+ON_CALL(8);
+ON_CALL(9);
+ON_CALL(10);
+ON_CALL(11);
+ON_CALL(12);
+ON_CALL(13);
+ON_CALL(14);
+ON_CALL(15);
+ON_CALL(16);
+ON_CALL(17);
+ON_CALL(18);
+ON_CALL(19);
+ON_CALL(20);
+ON_CALL(21);
+ON_CALL(22);
+ON_CALL(23);
+
+SEC("uprobe") int on_call_return(struct registers *r) { return handle_call_return(r, RESULT(r)); }
 
 SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* How the steps of engines are called that adapters describe (profinfer/engine/adapters/). */
+/* What adapters describe of engines (profinfer/engine/adapters/): how steps are called, and calls.
+ */
 #ifndef PROFINFER_STEPS_H
 #define PROFINFER_STEPS_H
 
@@ -17,5 +18,9 @@ struct step {
   __s32 seq_id; /* array of arrays of __s32 */
   __s32 output; /* array of bytes */
 };
+
+/* Programs for calls of an engine's interface. Whoever reads their records knows which argument is
+ * what. */
+#define CALLS_MAX 24
 
 #endif

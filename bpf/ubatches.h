@@ -119,7 +119,7 @@ BODY int enter_ubatch(struct control *c, struct thread_state *t) {
   return !!c->active;
 }
 
-/* `kind`: see KIND_UBATCH_BEGIN. */
+/* `kind`: the upper half of KIND_UBATCH_BEGIN's a. */
 BODY void begin_ubatch(void *ctx, struct thread_state *t, struct walk *w, __u64 kind,
                        __u64 context) {
   __u64 ts = emit(ctx, KIND_UBATCH_BEGIN, kind << 32 | w->tokens, context);
@@ -132,7 +132,7 @@ BODY void begin_ubatch(void *ctx, struct thread_state *t, struct walk *w, __u64 
   w->calls = 0;
 }
 
-BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
+BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch, __u32 graph_type) {
   struct control *c = control();
   __u32 tid = (__u32)bpf_get_current_pid_tgid();
   struct thread_state *t = thread_state(tid);
@@ -140,7 +140,8 @@ BODY int handle_ubatch_begin(void *ctx, __u64 context, __u64 ubatch) {
   if (!c || !t || !w || !enter_ubatch(c, t))
     return 0;
   w->tokens = U_N_TOKENS >= 0 ? read_u32(ubatch + U_N_TOKENS) : 0;
-  begin_ubatch(ctx, t, w, 0, context);
+  /* What is no such number comes from a function that is not told one. */
+  begin_ubatch(ctx, t, w, graph_type < 255 ? (graph_type + 1) << 16 : 0, context);
   if (U_N_TOKENS < 0)
     return 0;
   w->pos = read_u64(ubatch + U_POS);

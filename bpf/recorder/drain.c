@@ -82,6 +82,9 @@ static void take_wide(void *context, const unsigned char *rows, size_t count) {
   for (size_t i = 0; i < count; i++) {
     struct structure_record row;
     memcpy(&row, rows + i * WIDE_SIZE, sizeof(row));
+    /* Who calls may compute nothing. */
+    if (row.header.kind == KIND_CALL && tids_add(&drain->named, row.header.tid))
+      set_add(&drain->fresh, row.header.tid);
     if (row.header.kind != KIND_STRUCTURE || !row.backend_name_fn ||
         !set_add(&drain->backends, row.backend_name_fn))
       continue;

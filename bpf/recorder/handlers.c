@@ -70,6 +70,10 @@ static void name_programs(struct source *source, const char *const *chain,
       source_program(source, all_handlers[i].name, AT_UPROBE);
   for (size_t i = 0; options->plan_fd >= 0 && i < plan->step_count; i++)
     source_program(source, text("on_step_%zu", i), AT_UPROBE);
+  for (size_t i = 0; options->plan_fd >= 0 && i < plan->interface_count; i++)
+    source_program(source, text("on_call_%zu", i), AT_UPROBE);
+  if (options->plan_fd >= 0 && plan->interface_count)
+    source_program(source, "on_call_return", AT_UPROBE);
   for (size_t i = 0; i < CHAIN_COUNT; i++)
     if (is_chained(chain, i, options, plan))
       source_program(source, chain[i], AT_UPROBE);

@@ -251,6 +251,16 @@ static void read_steps(struct plan *plan) {
   }
 }
 
+/* Likewise. */
+static void read_interface(struct plan *plan) {
+  json_object *all;
+  if (!json_object_object_get_ex(plan->root, "interface", &all))
+    return;
+  plan->interface_count = list(plan->root, "interface", &all);
+  if (plan->interface_count > CALLS_MAX)
+    bad("", "interface", "has too many entries");
+}
+
 static void read_notes(struct plan *plan) {
   if (!json_object_object_get_ex(plan->root, "notes", &plan->notes))
     return;
@@ -280,6 +290,7 @@ struct plan plan_read(const char *path, int fd) {
   read_backends(&plan);
   read_calls(&plan);
   read_steps(&plan);
+  read_interface(&plan);
   read_notes(&plan);
   return plan;
 }

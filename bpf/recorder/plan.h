@@ -75,7 +75,8 @@ struct plan {
   size_t object_count, probe_count, backend_count, call_count;
   struct step steps[STEPS_MAX]; /* by number */
   size_t step_count;
-  json_object *notes; /* what was probed in the place of something else; 0: nothing */
+  size_t interface_count; /* ways in which the interface is called, by number */
+  json_object *notes;     /* what was probed in the place of something else; 0: nothing */
 };
 
 /* The plan in a file, or, where `fd` is none of -1, in what that descriptor is of. */

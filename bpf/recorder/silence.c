@@ -112,7 +112,9 @@ json_object *silence_symbols(const struct silence *silence) {
   json_object *symbols = json_object_new_array();
   for (size_t i = 0; i < silence->plan->probe_count; i++) {
     const struct plan_probe *probe = &silence->plan->probes[i];
-    if (probe->level == silence->said && !probe->at_return)
+    /* Of calls each is made or not for reasons of its own. */
+    if (probe->level == silence->said && !probe->at_return &&
+        strncmp(probe->handler, "on_call_", strlen("on_call_")))
       json_object_array_add(symbols, json_object_new_string(probe->symbol));
   }
   return symbols;

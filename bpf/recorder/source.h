@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SOURCE_ITEMS 64
+#define SOURCE_ITEMS 96
 #define SOURCE_FUNCTIONS 3
 
 /* Programs, maps, parameters and sizes are named as in bpf/. */

@@ -11,6 +11,7 @@ from profinfer.commands.measuring import measure
 from profinfer.commands.report import Finding, Report
 from profinfer.describing.inferred import tables_of
 from profinfer.describing.layout import Layout
+from profinfer.engine.adapter import adapters
 from profinfer.engine.identity import identify
 from profinfer.engine.target import EngineObject
 from profinfer.errors import GraphNeeded, ProbeError
@@ -19,6 +20,7 @@ from profinfer.probes.slowdown import BARRIERS, FUSED, OPERATORS, Slowdown, expe
 
 _WORTH = "operator"
 """The level without which nothing is said to work."""
+_PLAIN = re.compile(r"_ZL?(\d+)")
 _NESTED = re.compile(r"_ZN((?:\d+\w+?)+)E")
 
 
@@ -133,11 +135,15 @@ def _line(probes: list[Probe]) -> str:
     kind = f", {place.via}: {place.site}" if place.site else ""
     cost = f", {place.hit_ns / 1000:.2f} us" if place.hit_ns is not None else ""
     found_by = f" [{first.found_by}]" if first.found_by != "symbol" else ""
-    return f"{first.level:9} {_readable(first.symbol)}{returns}{kind}{cost}{found_by}"
+    call = adapters().call_of(first.handler)
+    name = (f"{call.name}: " if call else "") + _readable(first.symbol)
+    return f"{first.level:9} {name}{returns}{kind}{cost}{found_by}"
 
 
 def _readable(symbol: str) -> str:
     """A C++ function's name without its arguments; others as they are."""
+    if plain := _PLAIN.match(symbol):
+        return symbol[plain.end() : plain.end() + int(plain[1])]
     match = _NESTED.match(symbol)
     names, rest = [], match[1] if match else ""
     while digits := re.match(r"\d+", rest):

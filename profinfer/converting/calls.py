@@ -35,7 +35,8 @@ class Calls:
         handlers = (str(probe.get("handler")) for probe in plan.get("probes", ()))
         numbers = (found[1] for handler in handlers if (found := _HANDLER.fullmatch(handler)))
         self.probed = frozenset(self._known[int(number)][0] for number in numbers)
-        """Names of the calls that are seen when they happen."""
+        """Names of the calls that are seen when they are made by these functions: that there is
+        none of sampling shows nothing of a program that chooses tokens by itself."""
 
     def read(self, raw: bytes, threads: Threads) -> Call:
         """A KIND_CALL record."""
@@ -50,7 +51,7 @@ class Calls:
             begin,
             end,
             {role: _value(int(record["argument"][at]), kind) for role, at, kind in roles},
-            _value(int(record["result"]), returned),
+            _value(int(record["result"]), returned) if returned else None,
         )
 
     def write(self, calls: list[Call], tids: list[int]) -> None:
@@ -64,11 +65,9 @@ class Calls:
 
 
 def _value(register: int, kind: str) -> int:
-    """What is in a register; "" where nothing is said to be."""
+    """What a register holds, of which a flag and a number fill but a part."""
     if kind == "address":
         return register
     if kind == "flag":
         return int(register & 0xFF != 0)
-    if kind == "number":
-        return (register & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
-    return 0
+    return (register & 0xFFFFFFFF ^ 0x80000000) - 0x80000000

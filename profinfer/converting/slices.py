@@ -82,8 +82,8 @@ class Call:
     end: int
     arguments: dict[str, int]
     """By role."""
-    result: int
-    """0 where the adapter does not say of what kind it is."""
+    result: int | None
+    """None where the adapter does not say of what kind it is."""
 
 
 @dataclass

@@ -6,16 +6,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from profinfer.engine.adapter_file import (
+    CALLS_MAX,
     HANDLERS,
     MARK_BEGIN,
     STEPS_MAX,
     Adapter,
+    Call,
+    Function,
     Point,
     Step,
     head,
@@ -30,8 +35,10 @@ RETURNS = {
     "on_backend_graph": "on_backend_graph_return",
     "on_cpu_graph": "on_cpu_graph_return",
     **{f"on_step_{number}": "on_ubatch_return" for number in range(STEPS_MAX)},
+    **{f"on_call_{number}": "on_call_return" for number in range(CALLS_MAX)},
 }
 """Handlers of functions whose return is probed, too, and what runs then."""
+_T = TypeVar("_T")
 _FOLDER = Path(__file__).with_name("adapters")
 _BUILT_IN = ("llama.yaml", "whisper.yaml", "ggml.yaml")
 
@@ -50,32 +57,41 @@ class Adapters:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Of all that run on_step_N, by that number. UsageError where there is no room for them."""
-        found = dict.fromkeys(
-            function.step
-            for point in self.points
-            for alternative in point.alternatives
-            for function in alternative
-            if function.step and not function.step.is_described
-        )
-        if len(found) > STEPS_MAX:
-            raise UsageError(
-                f"the adapters have {len(found)} ways in which steps are called; there is room"
-                f" for {STEPS_MAX}"
-            )
-        return tuple(found)
+        steps = (function.step for function in self._functions)
+        found = dict.fromkeys(step for step in steps if step and not step.is_described)
+        return _fitting(tuple(found), STEPS_MAX, "steps")
 
-    def handler(self, point: Point, step: Step | None) -> str:
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        """Of all that run on_call_N, by that number. UsageError likewise."""
+        found = dict.fromkeys(function.call for function in self._functions if function.call)
+        return _fitting(tuple(found), CALLS_MAX, "calls")
+
+    def call_of(self, handler: str) -> Call | None:
+        """The call at whose functions it runs."""
+        return next((call for n, call in enumerate(self.calls) if handler == f"on_call_{n}"), None)
+
+    @property
+    def _functions(self) -> Iterator[Function]:
+        for point in self.points:
+            yield from chain.from_iterable(point.alternatives)
+
+    def handler(self, point: Point, function: Function) -> str:
         """What runs at a function."""
-        if step is None or step.is_described:
-            return HANDLERS[point.records] if step is None else "on_ubatch"
-        return f"on_step_{self.steps.index(step)}"
+        if function.call:
+            return f"on_call_{self.calls.index(function.call)}"
+        if function.step is None:
+            return HANDLERS[point.records]
+        if function.step.is_described:
+            return "on_ubatch"
+        return f"on_step_{self.steps.index(function.step)}"
 
     @cached_property
     def symbols(self) -> dict[str, bool]:
         """Regular expressions that functions' whole names match, and whether their returns are
         probed, too."""
         return {
-            function.symbol: self.handler(point, function.step) in RETURNS
+            function.symbol: self.handler(point, function) in RETURNS
             for point in self.points
             for alternative in point.alternatives
             for function in alternative
@@ -87,9 +103,8 @@ class Adapters:
         return frozenset(
             function.symbol
             for point in self.points
-            if HANDLERS.get(point.records) in HOT_HANDLERS
-            for alternative in point.alternatives
-            for function in alternative
+            for function in chain.from_iterable(point.alternatives)
+            if self.handler(point, function) in HOT_HANDLERS
         )
 
     @cached_property
@@ -98,9 +113,8 @@ class Adapters:
         return {
             function.symbol: 1
             for point in self.points
-            if point.records == "barrier"
-            for alternative in point.alternatives
-            for function in alternative
+            for function in chain.from_iterable(point.alternatives)
+            if self.handler(point, function) == "on_barrier"
         }
 
     @cached_property
@@ -144,6 +158,15 @@ class Adapters:
         return hashlib.sha256(repr(self.known).encode()).hexdigest()[:16]
 
 
+def _fitting(found: tuple[_T, ...], most: int, what: str) -> tuple[_T, ...]:
+    if len(found) > most:
+        raise UsageError(
+            f"the adapters have {len(found)} ways in which {what} are called; there is room for"
+            f" {most}"
+        )
+    return found
+
+
 @lru_cache(maxsize=1)
 def _built_in() -> Adapters:
     return Adapters(tuple(load_adapter(_FOLDER / name) for name in _BUILT_IN))
@@ -167,7 +190,7 @@ def use_adapter(path: str | Path | None) -> None:
     own = load_adapter(Path(path))
     others = (adapter for adapter in _built_in().known if adapter.family != own.family)
     used = Adapters((own, *others))
-    _ = used.steps
+    _ = used.steps, used.calls
     try:
         _ = used.mark
     except re.error as error:  # two groups of one name

@@ -50,8 +50,11 @@ class Probe:
     def describe(self) -> str:
         """One line."""
         name = self.symbol + (" (return)" if self.at_return else "")
+        handler = self.handler
+        if call := adapters().call_of(handler):
+            handler += f" ({call.name})"
         found_by = f" [{self.found_by}]" if self.found_by != "symbol" else ""
-        return f"{self.level:9} {self.handler:24} {name}  {self.place.describe()}{found_by}"
+        return f"{self.level:9} {handler:24} {name}  {self.place.describe()}{found_by}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Plan:
             "probes": [p.to_json() for p in self.probes],
             "missing": self.missing,
             "steps": [step.name for step in adapters().steps],
+            "calls": [call.to_json() for call in adapters().calls],
         }
 
     def describe(self) -> str:
@@ -120,7 +124,7 @@ def _find(
                 f"level {point.level}: {', '.join(passed_over)} is not called, so {names} is probed"
             )
         for wanted in chosen:
-            handler = adapters().handler(point, wanted.step)
+            handler = adapters().handler(point, wanted)
             handlers = [(handler, False)]
             handlers += [(RETURNS[handler], True)] if handler in RETURNS else []
             for function in describe(item.elf).named(wanted.symbol):
@@ -196,6 +200,7 @@ def _missing(level: str, objects: list[EngineObject]) -> str:
         for family, point in points
         if family in there
         for function in chain.from_iterable(point.alternatives)
+        if function.call is None
     ] or [
         function.symbol
         for _, point in points

@@ -2,8 +2,9 @@
 
 One object: the machine; the integers that the handlers are loaded with; the files, known again by
 build id, or where a process has mapped them already by device and inode; the probes; how steps are
-called; which function names which backend; what was probed in the place of something else; and the
-START frame (capture.py) as far as it is known. bpf/recorder/plan.c reads it.
+called; the calls of the interface, by number; which function names which backend; what was probed
+in the place of something else; and the START frame (capture.py) as far as it is known.
+bpf/recorder/plan.c reads it.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def _plan_json(
             for vaddr, name in sorted(describe(item.elf).backends.items())
         ],
         "steps": [_step_json(step) for step in adapters().steps],
+        "interface": [call.name for call in adapters().calls],
         "notes": list(plan.notes),
         "start": start,
     }

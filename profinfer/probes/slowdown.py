@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from profinfer.config import LEVELS
+from profinfer.engine.adapter import adapters
 from profinfer.probes.plan import Plan, Probe
 
 OPERATORS, FUSED, BARRIERS = 293, 109, 547
 """What each thread runs of a graph of Gemma-3-270M's, a token of decoding: operators, two that are
 run as one, barriers."""
-_PER_GRAPH = {"on_operator": OPERATORS, "on_fused": FUSED, "on_barrier": BARRIERS, "on_rebuild": 0}
+_PER_TOKEN = ("decode", "sample")
+"""Calls of an engine's interface that a token takes, however they are named; others are rare."""
+_PER_GRAPH = {
+    "on_operator": OPERATORS, "on_fused": FUSED, "on_barrier": BARRIERS, "on_rebuild": 0,
+    "on_call_return": len(_PER_TOKEN),
+}  # fmt: skip
 """By handler; all others run once."""
 _IDLE = "it has computed nothing meanwhile"
 _TOO_MUCH = "hits would cost more than it has spent: was the machine busier in the self-test?"
@@ -40,7 +46,9 @@ def expected(plan: Plan) -> list[Slowdown]:
     total: float | None = 0.0
     for level, probes in _levels(plan):
         for handler, ns in _hit_ns(probes).items():
-            total = None if total is None or ns is None else total + ns * times.get(handler, 1)
+            call = adapters().call_of(handler)
+            per_graph = times.get(handler, 1 if call is None else int(call.name in _PER_TOKEN))
+            total = None if total is None or ns is None else total + ns * per_graph
         us = None if total is None else round(total / 1e3, 1)
         why = None if us is not None else "what a hit costs there was not measured"
         found.append(Slowdown(level, us, why=why))
@@ -77,9 +85,11 @@ def _levels(plan: Plan) -> list[tuple[str, list[Probe]]]:
 
 
 def _hit_ns(probes: Sequence[Probe]) -> dict[str, float | None]:
-    """By handler: of several places, the dearest."""
+    """By handler: of several places, the dearest; of returns, which do not come by there again, the
+    cheapest."""
     found: dict[str, float | None] = {}
     for probe in probes:
-        ns, known = probe.place.hit_ns, found.get(probe.handler, 0.0)
-        found[probe.handler] = None if ns is None or known is None else max(ns, known)
+        ns, known = probe.place.hit_ns, found.get(probe.handler, probe.place.hit_ns)
+        choose = min if probe.at_return else max
+        found[probe.handler] = None if ns is None or known is None else choose(ns, known)
     return found

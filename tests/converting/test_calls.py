@@ -76,7 +76,7 @@ def test_calls_come_by_their_end_with_arguments_by_role(tmp_path: Path, drains: 
         ({"memory": MEMORY, "sequence": 2, "begin": 5, "end": -1}, 1),
         ({"context": CONTEXT}, -2),
         ({"sampler": 0x77, "context": CONTEXT, "output": -1}, 4711),
-        ({"context": CONTEXT, "on": 0}, 0),
+        ({"context": CONTEXT, "on": 0}, None),
     ]
 
 

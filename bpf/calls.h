@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Calls of the engine's own interface: how they were called, and that they have returned. */
+#ifndef PROFINFER_CALLS_H
+#define PROFINFER_CALLS_H
+
+#include "handlers.h"
+
+/* The outermost call that a thread is in. */
+struct call_state {
+  __u64 stack; /* the pointer when it began, 0 outside */
+  __u64 began;
+  struct arguments given;
+  __u32 number;
+  __u32 within; /* calls within it that have not returned yet */
+};
+
+/* ---- What a dialect provides ---- */
+BODY struct call_state *call_state(__u32 tid);
+BODY struct call_state *call_state_known(__u32 tid);
+
+/* What stands further up is gone: its return was not seen. So is the same function's own at the
+ * same place; another one's there has jumped here instead of calling. */
+BODY int is_within(const struct call_state *c, __u32 number, __u64 stack) {
+  return c->stack && (stack < c->stack || (stack == c->stack && number != c->number));
+}
+
+/* `number`: in the plan's calls. */
+BODY int handle_call(__u32 number, __u64 stack, const struct arguments *given) {
+  if (!is_active())
+    return 0;
+  struct call_state *c = call_state((__u32)bpf_get_current_pid_tgid());
+  if (!c)
+    return 0;
+  if (is_within(c, number, stack)) {
+    c->within++;
+    return 0;
+  }
+  c->stack = stack;
+  c->given = *given;
+  c->number = number;
+  c->within = 0;
+  c->began = boot_ns();
+  return 0;
+}
+
+/* Its time is taken when there is room for it, as that of a narrow record is. */
+BODY int try_send_call(void *ctx, const struct call_state *c, __u64 result) {
+  struct walk *w = 0;
+#if TRANSPORT == TRANSPORT_PERF
+  w = walk_of((__u32)bpf_get_current_pid_tgid());
+  if (!w)
+    return -1;
+#endif
+  struct call_record *r = wide_begin(w);
+  if (!r)
+    return -1;
+  fill_header(&r->header, running_thread(), KIND_CALL, boot_ns());
+  r->began = c->began;
+  r->argument[0] = c->given.a;
+  r->argument[1] = c->given.b;
+  r->argument[2] = c->given.c;
+  r->argument[3] = c->given.d;
+  r->argument[4] = c->given.e;
+  r->argument[5] = c->given.f;
+  r->result = result;
+  r->number = c->number;
+  return wide_end(ctx, r);
+}
+
+BODY int handle_call_return(void *ctx, __u64 result) {
+  struct call_state *c = call_state_known((__u32)bpf_get_current_pid_tgid());
+  if (!c || !c->stack)
+    return 0;
+  if (c->within) {
+    c->within--;
+    return 0;
+  }
+  c->stack = 0;
+  if (is_active() && try_send_call(ctx, c, result))
+    count_loss(bpf_get_smp_processor_id(), KIND_CALL);
+  return 0;
+}
+
+#endif
