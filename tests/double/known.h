@@ -56,4 +56,6 @@ struct known_config {
   { .threads = 2, .layers = 3, .work_us = 23, .rebuild = 7, .samples = 1, .used = 2 }
 struct known_config *known_config(void);
 long known_ubatches(void);                           // micro-batches run so far
+void known_ask(struct llama_context *, int step);    // all but decoding
+void known_asked(FILE *out);                         // what it has asked, likewise
 void known_truth(FILE *out, struct llama_context *); // JSON members, without the braces

@@ -29,7 +29,8 @@ static void *engine_symbol(const char *name) {
 #define API(f) f
 #endif
 
-static int prompt = 13, decode = 11, sequences = 1, ubatch = 5, start_delay, hold, exit_code, forks;
+static int prompt = 13, decode = 11, sequences = 1, ubatch = 5, start_delay, hold, exit_code, forks,
+           ask;
 static long n_decodes;
 
 static void sleep_ms(int ms) { usleep(1000u * ms); }
@@ -105,6 +106,7 @@ int main(int argc, char **argv) {
               {"rows", 1, &c.rows},
               {"exit-code", 1, &exit_code},
               {"fork", 0, &forks},
+              {"ask", 0, &ask},
               {"read", 1, NULL},
               {"wait", 1, NULL}};
   enum { N = sizeof spec / sizeof *spec };
@@ -140,8 +142,11 @@ int main(int argc, char **argv) {
   for (int s = 0; prompt > 0 && s < sequences; s++)
     decode_batch(ctx, s, 1, prompt, 0);
   const long n_prefill = API(known_ubatches)();
-  for (int i = 0; i < decode; i++)
+  for (int i = 0; i < decode; i++) {
     decode_batch(ctx, 0, sequences, 1, prompt + i);
+    if (ask)
+      API(known_ask)(ctx, i);
+  }
 
   int child_status = 0;
   if (child > 0) // one line after the other
@@ -149,6 +154,8 @@ int main(int argc, char **argv) {
   printf("{\"pid\": %d, \"child\": %d, \"llama_decode\": %ld, ", getpid(), child, n_decodes);
   printf("\"ubatches\": {\"prefill\": %ld, \"decode\": %ld}, ", n_prefill,
          API(known_ubatches)() - n_prefill);
+  if (ask)
+    API(known_asked)(stdout);
   API(known_truth)(stdout, ctx);
   puts("}");
   fflush(stdout);

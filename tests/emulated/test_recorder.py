@@ -18,9 +18,10 @@ from tests.emulated.machine import KERNELS, Result, processor
 from tests.emulated.machines import Machines, Task, Work, Workshop
 from tests.matrix import Matrix
 from tests.recorder.recording import convert, frame_json
+from tests.recording.asked import assert_asked
 from tests.recording.helpers import KERNELS_OWN, assert_matches, ending, number, rows
 
-SCHEDULE = "--threads 2 --layers 3 --prompt 13 --decode 20 --sequences 2 --backend2"
+SCHEDULE = "--threads 2 --layers 3 --prompt 13 --decode 20 --sequences 2 --backend2 --ask"
 WITHOUT_RINGS = ("arm64-5.10", "x86-5.10")
 WITHOUT_LINKS = (*WITHOUT_RINGS, "arm64-6.1", "x86-6.1")
 RINGS = "this kernel lacks the atomic instructions or the ring buffer of the ring transport"
@@ -117,6 +118,7 @@ def test_the_known_schedule_is_recorded_there_and_converted_here(
     assert start["scheduler"]["mode"] == "system"
     trace = convert(capture)
     assert_matches(trace, truth, "barrier", beside=KERNELS_OWN)
+    assert_asked(trace, truth)
     check_threads(trace, counted(result), {thread["tid"] for thread in truth["threads"]})
     check_reads(capture, counted(result).read_bytes, start["page_size"])
     check_sleeper(capture, result)

@@ -42,7 +42,7 @@ def test_it_is_what_a_recording_uses(double: Engine, make_plan: MakePlan, tmp_pa
     assert plan["start"]["layout"] == start["layout"]
     ranks = RANKS[platform.machine().replace("x86_64", "x86-64")]
     recorded = start["plan"]["probes"]
-    assert len(plan["probes"]) == len(recorded) == 10
+    assert len(plan["probes"]) == len(recorded) == 38
     for planned, used in zip(plan["probes"], recorded, strict=True):
         assert [planned[key] for key in COMMON] == [used[key] for key in COMMON]
         # Measured, one of several equally good instructions may be the best by a little.

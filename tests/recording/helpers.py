@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,9 @@ def expected_by_thread(truth: Truth, level: str) -> dict[tuple[str, int], int]:
     """Slices and instants by category and thread, from the engine's own counts."""
     main, *workers = (thread["tid"] for thread in truth["threads"])
     expected = {("ubatch", main): sum(truth["ubatches"].values())}
+    asked = Counter(tid for _, tid, *_ in truth.get("asked", ()))
+    asked[main] += truth["llama_decode"]
+    expected |= {("call", tid): count for tid, count in asked.items()}
     if level != "token":
         expected["graph", main] = truth["calls"]["ggml_backend_graph_compute_async"]
     if level in ("operator", "barrier"):

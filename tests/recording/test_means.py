@@ -14,6 +14,7 @@ import pytest
 from profinfer.recording.recorder import Server
 from profinfer.records.capture import FrameKind, read_capture
 from profinfer.records.dtypes import (
+    CALL_RECORD,
     RECORD,
     STRUCTURE_RECORD,
     TENSOR_RECORD,
@@ -23,6 +24,7 @@ from profinfer.records.dtypes import (
 )
 from tests.conftest import require
 from tests.matrix import Matrix
+from tests.recording.asked import assert_asked
 from tests.recording.helpers import KERNELS_OWN, assert_matches
 from tests.recording.own_probes import EVENT, LINK, lacking_helper
 from tests.support import Engine, Recording, as_int, double_fixture, record, run
@@ -42,7 +44,7 @@ MEANS = [
 LOOP = 181
 """bpf_loop"""
 TARGET = ("known", "--threads", 3, "--layers", 5, "--prompt", 17, "--decode", 7, "--sequences", 2,
-          "--backend2")  # fmt: skip
+          "--backend2", "--ask")  # fmt: skip
 
 
 @dataclass
@@ -77,6 +79,10 @@ def test_it_shows_each_call_on_its_thread_and_nothing_else(made: Made, matrix: M
     assert_matches(made.recording.trace, made.recording.truth, "barrier", beside=KERNELS_OWN)
     assert ", 0 lost (the target ended)" in made.recording.stderr
     assert "warning" not in made.recording.stderr
+
+
+def test_it_shows_what_the_engine_is_asked(made: Made) -> None:
+    assert_asked(made.recording.trace, made.recording.truth)
 
 
 def test_it_shows_where_each_thread_ran_and_its_faults(made: Made) -> None:
@@ -122,6 +128,7 @@ def content(raw: Path) -> dict[str, Any]:
     tensors: Counter[tuple[Any, ...]] = Counter()
     structures: Counter[tuple[Any, ...]] = Counter()
     tokens: list[tuple[int, tuple[Any, ...]]] = []
+    calls: Counter[int] = Counter()
     for frame in read_capture(raw):
         if frame.kind == FrameKind.RECORDS:
             kinds = np.frombuffer(frame.data, RECORD)["kind"]
@@ -139,13 +146,16 @@ def content(raw: Path) -> dict[str, Any]:
             elif kind == Kind.STRUCTURE:
                 s = np.frombuffer(frame.data, STRUCTURE_RECORD, 1, at)[0]
                 structures[int(s["nodes"]), s["guid"].tobytes(), bool(s["backend_name_fn"])] += 1
+            elif kind == Kind.CALL:
+                calls[int(np.frombuffer(frame.data, CALL_RECORD, 1, at)[0]["number"])] += 1
             else:
                 r = np.frombuffer(frame.data, TOKENS_RECORD, 1, at)[0]
                 # Perf buffers hand over one CPU after the other.
                 ts = int(r["header"]["ts"])
                 tokens += [(ts, tuple(run.tolist())) for run in r["run"][: r["runs"]]]
     runs = [run for _, run in sorted(tokens, key=lambda each: each[0])]
-    return {"records": records, "tensors": tensors, "structures": structures, "tokens": runs}
+    return {"records": records, "tensors": tensors, "structures": structures, "tokens": runs,
+            "calls": calls}  # fmt: skip
 
 
 _first: dict[str, Any] = {}

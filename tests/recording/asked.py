@@ -1,0 +1,61 @@
+"""What the known engine is asked (tests/double/asked.c): each call is in the trace once, with its
+arguments. Calls that it makes of others are none of their own, and neither is the one whose return
+never comes: what comes after it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.recording.helpers import Truth, rows
+
+ROLES = {
+    "memory": "context",
+    "remove": "memory sequence begin end",
+    "copy": "memory source sequence begin end",
+    "keep": "memory sequence",
+    "add": "memory sequence begin end delta",
+    "divide": "memory sequence begin end divisor",
+    "clear": "memory",
+    "warmup": "context on",
+    "process": "context type",
+    "sample": "sampler context output",
+}
+"""By name, in the order of the arguments."""
+_RESULTS = ("memory", "remove", "process", "sample")
+_CALLS = """
+SELECT s.id, s.name, tid, ts, ts + dur, key, int_value
+FROM slice AS s
+JOIN thread_track AS t ON t.id = s.track_id
+JOIN thread USING (utid)
+LEFT JOIN args USING (arg_set_id)
+WHERE category = 'call'
+ORDER BY ts"""
+
+
+def assert_asked(trace: Path, truth: Truth) -> None:
+    """The trace shows what the engine says that it was asked, and decoding beside."""
+    found: dict[object, tuple[object, object, int, int, dict[str, object]]] = {}
+    for number, name, tid, begin, end, key, value in rows(trace, _CALLS)[0]:
+        assert isinstance(begin, int)
+        assert isinstance(end, int)
+        _, _, _, _, args = found.setdefault(number, (name, tid, begin, end, {}))
+        args[str(key).removeprefix("debug.")] = value
+    calls = [call for call in found.values() if call[0] != "decode"]
+    asked = sorted(truth["asked"], key=lambda row: row[2])
+    assert [call[:2] for call in calls] == [(name, tid) for name, tid, *_ in asked]
+    assert {name for name, *_ in calls} == {*ROLES}
+    [context] = {values[0] for name, _, _, _, values, _ in asked if name == "memory"}
+    for (_, _, begin, end, args), (name, _, before, after, values, result) in zip(
+        calls, asked, strict=True
+    ):
+        assert before <= begin < end <= after
+        roles = ROLES[name].split()
+        has_result = name in _RESULTS
+        if name == "remove" and values[0] == context:  # by its older name
+            roles, has_result = ["context", *roles[1:]], False
+        said = dict(zip(roles, values, strict=True))
+        said |= {"result": result} if has_result else {}
+        assert args == said, name
+    decoded = [call for call in found.values() if call[0] == "decode"]
+    assert len(decoded) == truth["llama_decode"]
+    assert all(args == {"context": context, "result": 0} for *_, args in decoded)
