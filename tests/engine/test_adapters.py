@@ -10,7 +10,7 @@ import pytest
 from profinfer.binaries.elf import Elf
 from profinfer.engine import description
 from profinfer.engine.adapter import adapters, use_adapter
-from profinfer.engine.adapter_file import STEPS_MAX, load_adapter
+from profinfer.engine.adapter_file import CALLS_MAX, STEPS_MAX, load_adapter
 from profinfer.engine.target import EngineObject, file_object
 from profinfer.errors import UsageError
 from profinfer.probes.plan import Plan, make_plan
@@ -26,6 +26,8 @@ levels:
     - records: decode
       functions:
         - toy_decode: {context: 1, batch: 2, struct: batch}
+    - calls: forget
+      functions: [toy_forget: {context: 1, begin: 2, result: flag}]
   operator:
     - records: operator
       functions: [toy_operator]
@@ -59,6 +61,14 @@ def own(tmp_path: Path) -> Iterator[Path]:
         (", struct: batch", "", "needs both or none of 'batch' and 'struct'"),
         ("pos: 8, ", "", "structs.batch has no 'pos'"),
         ("pos: 8", "pos: -1", "structs.batch.pos cannot be -1"),
+        ("calls: forget", "calls: [forget]", "levels.token[1].calls cannot be a list"),
+        ("calls: forget", "calls: forget\n      required: true", "are of level token, and always"),
+        ("calls: forget", "calls: forget\n      records: x", "are of level token, and always"),
+        ("records: operator", "calls: operator", "are of level token, and always optional"),
+        ("begin: 2", "begin: 0", "toy_forget.begin cannot be 0, it is a number from 1 to 6"),
+        ("begin: 2", "beginn: 2", "toy_forget has no key 'beginn' did you mean 'begin'?"),
+        ("result: flag", "result: 4", "toy_forget.result cannot be 4: there is address, number"),
+        ("[toy_forget: ", "[toy_forget, x: ", "functions[0] must be a mapping of names"),
         ("levels:", "levels: [", "is not valid YAML"),
         ("family: toy", "family: !!python/object:os.x {}", "is not valid YAML"),
         ("family: toy", f"family: {'[' * 5000}", "is not valid YAML"),
@@ -115,6 +125,41 @@ def test_there_is_room_for_so_many_ways_to_call_a_step(own: Path) -> None:
     with pytest.raises(UsageError, match=f"there is room for {STEPS_MAX}"):
         use_adapter(own)
     assert adapters().known[0].family == "llama.cpp", "nothing has changed"
+
+
+def test_there_is_room_for_so_many_ways_to_make_a_call(own: Path) -> None:
+    assert len(adapters().calls) < CALLS_MAX, "there is room for some more"
+    listed = [
+        f"    - calls: c{n}\n      functions: [toy_{n}: {{context: 1}}]\n"
+        for n in range(CALLS_MAX + 1)
+    ]
+    own.write_text("family: toy\nmarks: [toy_decode]\nlevels:\n  token:\n" + "".join(listed))
+    with pytest.raises(UsageError, match=f"calls are called; there is room for {CALLS_MAX}"):
+        use_adapter(own)
+
+
+def test_calls_have_numbers_by_how_they_are_made(own: Path) -> None:
+    """And two functions that are called alike are one call."""
+    own.write_text(
+        _WHOLE.replace(
+            "[toy_forget: {context: 1, begin: 2, result: flag}]",
+            "\n        - toy_forget: {memory: 1}\n          toy_lose: {memory: 1}\n"
+            "          toy_drop: {context: 1}",
+        )
+    )
+    use_adapter(own)
+    first, second = adapters().calls[:2]
+    assert first.to_json() == {
+        "name": "forget", "arguments": [("memory", 1, "address")], "result": "",
+    }  # fmt: skip
+    assert (second.name, second.arguments) == ("forget", (("context", 1),))
+    [point] = [p for p in adapters().points if p.records == "forget"]
+    handlers = {f.symbol: adapters().handler(point, f) for f in point.alternatives[0]}
+    assert handlers == {
+        "toy_forget": "on_call_0", "toy_lose": "on_call_0", "toy_drop": "on_call_1",
+    }  # fmt: skip
+    assert adapters().symbols["toy_lose"], "its return is probed"
+    assert not point.required
 
 
 def test_what_is_kept_of_a_file_is_kept_for_these_adapters(

@@ -113,10 +113,12 @@ class Measured:
         """By level: the functions that were probed for it."""
         columns = [
             [str(value) for (value,) in self.session.query(_PROBES.format(key))]
-            for key in ("level", "symbol", "via", "found_by")
+            for key in ("level", "symbol", "via", "found_by", "handler")
         ]
         found: dict[str, dict[str, None]] = {}
-        for level, symbol, via, found_by in zip(*columns, strict=True):
+        for level, symbol, via, found_by, handler in zip(*columns, strict=True):
+            if handler.startswith("on_call_"):
+                continue  # serves what it is asked for, and no level
             how = " (stub)" if via == "stub" else ""
             how += " (inferred)" if found_by.startswith("inferred") else ""
             found.setdefault(level, {})[f"`{plain(symbol)}`{how}"] = None

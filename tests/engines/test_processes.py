@@ -25,7 +25,7 @@ from tests.recording.helpers import (
     truths,
 )
 from tests.roots import Root, make_root
-from tests.support import PROFINFER, Engine, double_fixture, first_line, started
+from tests.support import PLACED, PROFINFER, Engine, double_fixture, first_line, started
 
 __all__ = ["double_fixture"]
 
@@ -148,7 +148,7 @@ def test_a_process_in_another_root_is_recorded(double: Engine, root: Root, tmp_p
             double, sys.executable, "-m", "profinfer", "record", "--level", "barrier", "-o", trace,
             "--pid", known.pid,
         ) as recorder:  # fmt: skip
-            assert f"recording known ({known.pid}), 10 probes" in first_line(recorder)
+            assert f"recording known ({known.pid}), {PLACED} probes" in first_line(recorder)
             gate.touch()
             stdout, _ = known.communicate(timeout=60)
             assert recorder.wait(60) == 0

@@ -21,6 +21,7 @@ from tests.conftest import REPO, Require
 from tests.merging.placement import is_to_be_repeated, placement
 from tests.support import (
     ENGINE_ONLY,
+    PLACED,
     Engine,
     Recording,
     attached,
@@ -61,8 +62,6 @@ data_sources { config {
   sys_stats_config { meminfo_period_ms: 100 meminfo_counters: MEMINFO_MEM_AVAILABLE }
 } }
 """
-PROBES = 10
-"""At level barrier, in the engine double."""
 SLEEPY = ("--threads", 2, "--layers", 2, "--decode", 40, "--sleep", "--work-us", 200)
 """Its threads sleep within each operator, so that each is Running for moments only: clocks that
 are apart show."""
@@ -184,7 +183,7 @@ def _record_working(engine: Engine, gate: Path, trace: Path) -> None:
     work = ("--threads", 1, "--layers", 3, "--decode", 60, "--work-us", 60)
     with waiting(engine, gate, *work) as target:
         options = ("--level", "barrier", "--system", config)
-        with attached(engine, target.pid, trace, *options, probes=PROBES) as recorder:
+        with attached(engine, target.pid, trace, *options, probes=PLACED) as recorder:
             target.go()
             target.truth()
             code, said = finish(recorder)
@@ -388,7 +387,7 @@ def _record_until(engine: Engine, folder: Path, config: Path, end: str, clock: P
     options = ("--level", "barrier", "--system", config)
     with (
         waiting(engine, folder / "gate", *SLEEPY) as target,
-        attached(engine, target.pid, trace, *options, probes=PROBES) as recorder,
+        attached(engine, target.pid, trace, *options, probes=PLACED) as recorder,
     ):
         wait_for("the clock", lambda: chosen(clock) == "mono_raw")
         if end == "recorder killed":

@@ -15,7 +15,7 @@ from profinfer.probes.plan_file import dump
 from profinfer.probes.ranks import RANKS
 from profinfer.records.capture import FrameKind, read_capture
 from tests.probes.conftest import MakePlan, Plan
-from tests.support import ENGINE_ONLY, Engine, double_fixture, run
+from tests.support import ENGINE_ONLY, PLACED, Engine, double_fixture, run
 
 __all__ = ["double_fixture"]
 
@@ -42,7 +42,7 @@ def test_it_is_what_a_recording_uses(double: Engine, make_plan: MakePlan, tmp_pa
     assert plan["start"]["layout"] == start["layout"]
     ranks = RANKS[platform.machine().replace("x86_64", "x86-64")]
     recorded = start["plan"]["probes"]
-    assert len(plan["probes"]) == len(recorded) == 38
+    assert len(plan["probes"]) == len(recorded) == PLACED
     for planned, used in zip(plan["probes"], recorded, strict=True):
         assert [planned[key] for key in COMMON] == [used[key] for key in COMMON]
         # Measured, one of several equally good instructions may be the best by a little.

@@ -14,6 +14,9 @@ from bcc import BPF, lib
 
 WHAT = ("operators", "barriers", "graphs")
 """What is counted. A process's graphs are numbered, from 1."""
+CALLS = ("process", "memory", "remove", "clear", "sample")
+"""And what an engine is asked."""
+_COUNTED = (*WHAT, *CALLS)
 _PROGRAMS = """
 struct key { u32 pid, tid, graph, what; };
 BPF_HASH(hits, struct key, u64, 131072);
@@ -29,6 +32,7 @@ static int count(u32 what) {
 }
 int on_operators(void *ctx) { return count(0); }
 int on_barriers(void *ctx) { return count(1); }
+CALLS
 int on_graphs(void *ctx) {
   u32 pid = bpf_get_current_pid_tgid() >> 32;
   graphs.atomic_increment(pid);
@@ -57,7 +61,11 @@ class Counter:
     """Counts, wherever these files are loaded."""
 
     def __init__(self) -> None:
-        self._bpf = BPF(text=_PROGRAMS.encode())
+        calls = "".join(
+            f"int on_{name}(void *ctx) {{ return count({number}); }}\n"
+            for number, name in enumerate(CALLS, len(WHAT))
+        )
+        self._bpf = BPF(text=_PROGRAMS.replace("CALLS", calls).encode())
         self._events: list[int] = []
 
     def attach(self, places: Sequence[Place]) -> None:
@@ -79,17 +87,17 @@ class Counter:
 
     def counts(self, pid: int) -> dict[str, dict[tuple[int, int], int]]:
         """What a process has done so far, by graph and thread."""
-        found: dict[str, Bag[tuple[int, int]]] = {what: Bag() for what in WHAT}
+        found: dict[str, Bag[tuple[int, int]]] = {what: Bag() for what in _COUNTED}
         for key, hits in self._bpf[b"hits"].items():
             if key.pid == pid:
-                found[WHAT[key.what]][key.graph, key.tid] += hits.value
+                found[_COUNTED[key.what]][key.graph, key.tid] += hits.value
         return {what: dict(bag) for what, bag in found.items()}
 
     def totals(self) -> dict[int, dict[str, int]]:
         """What each process has done so far."""
         found: dict[int, Bag[str]] = {}
         for key, hits in self._bpf[b"hits"].items():
-            found.setdefault(int(key.pid), Bag())[WHAT[key.what]] += hits.value
+            found.setdefault(int(key.pid), Bag())[_COUNTED[key.what]] += hits.value
         return {pid: {what: bag[what] for what in WHAT} for pid, bag in found.items()}
 
     def close(self) -> None:

@@ -11,12 +11,11 @@ import pytest
 from profinfer.records.capture import FrameKind, read_capture
 from profinfer.records.dtypes import RECORD, Kind
 from tests.recording.test_means import TARGET, content
-from tests.support import Engine, attached, double_fixture, finish, waiting
+from tests.support import PLACED, Engine, attached, double_fixture, finish, waiting
 
 __all__ = ["double_fixture"]
 
 OPTIONS = ("--level", "barrier", "--faults")
-PROBES = 10
 
 
 def by_thread(raw: Path) -> Counter[tuple[int, int]]:
@@ -43,8 +42,8 @@ def test_libbpf_and_bcc_say_the_same_of_one_run(
     with waiting(double, tmp_path / "go", *TARGET[1:]) as known:
         pid = known.pid
         with (
-            attached(double, pid, tmp_path / "b", *options("bcc"), probes=PROBES) as bcc,
-            attached(double, pid, tmp_path / "l", *options("libbpf"), probes=PROBES) as libbpf,
+            attached(double, pid, tmp_path / "b", *options("bcc"), probes=PLACED) as bcc,
+            attached(double, pid, tmp_path / "l", *options("libbpf"), probes=PLACED) as libbpf,
         ):
             known.go()
             truth = known.truth()

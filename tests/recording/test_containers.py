@@ -14,6 +14,7 @@ from tests.recording.helpers import Truth, assert_matches, rows, truths
 from tests.roots import Root, in_container, innermost, make_musl_root
 from tests.support import (
     ENGINE_ONLY,
+    PLACED,
     Engine,
     attached,
     double_fixture,
@@ -58,7 +59,7 @@ def test_it_is_recorded(double: Engine, root: Root, tmp_path: Path) -> None:
         looked = run(double, "doctor", "--pid", pid)
         assert looked.returncode == 0, looked.stdout
         assert "ok     layout        ggml 0.0.7-known: 17 ops" in looked.stdout
-        with attached(double, pid, trace, "--level", "barrier", probes=10) as recorder:
+        with attached(double, pid, trace, "--level", "barrier", probes=PLACED) as recorder:
             gate.touch()
             stdout, _ = shell.communicate(timeout=60)
             code, said = finish(recorder)
@@ -89,7 +90,7 @@ def test_its_container_is_told(double: Engine, cgroup: Path, tmp_path: Path) -> 
         assert shell.stderr is not None
         assert shell.stderr.readline() == "ready 1\n"
         pid = innermost(shell.pid)
-        with attached(double, pid, trace, "--level", "barrier", probes=10) as recorder:
+        with attached(double, pid, trace, "--level", "barrier", probes=PLACED) as recorder:
             gate.touch()
             stdout, _ = shell.communicate(timeout=60)
             code, said = finish(recorder)

@@ -16,6 +16,7 @@ from profinfer.trace_processor import Value
 from tests.matrix import Matrix
 from tests.recording import own_probes
 from tests.support import (
+    PLACED,
     PROFINFER,
     Engine,
     Recording,
@@ -164,7 +165,7 @@ def test_cpu_time_and_switches_are_no_more_than_the_kernel_says(
     events = "context-switches,sched:sched_switch,task-clock"
     with waiting(double, tmp_path / "gate", *program) as engine:
         options = ("--level", "barrier", "--counters", events)
-        with attached(double, engine.pid, trace, *options, probes=10) as recorder:
+        with attached(double, engine.pid, trace, *options, probes=PLACED) as recorder:
             engine.go()
             assert engine.process.stdout is not None
             engine.process.stdout.readline()

@@ -10,6 +10,7 @@ from tests.recording.helpers import assert_matches, truths
 from tests.recording.helpers import rows as trace_rows
 from tests.support import (
     ENGINE_ONLY,
+    PLACED,
     Engine,
     attached,
     double_fixture,
@@ -83,7 +84,7 @@ def test_an_engine_started_with_the_environment_is_attached_later_on_its_stubs(
     with started(double, *command) as known:
         assert known.stderr is not None
         assert known.stderr.readline().startswith("ready ")
-        with attached(double, known.pid, trace, "--level", "barrier", probes=10) as recorder:
+        with attached(double, known.pid, trace, "--level", "barrier", probes=PLACED) as recorder:
             gate.touch()
             stdout, _ = known.communicate(timeout=60)
             code, said_by_recorder = finish(recorder)
@@ -100,7 +101,7 @@ def test_an_engine_started_without_it_is_probed_directly_and_the_trace_says_why(
         assert known.stderr is not None
         assert known.stderr.readline().startswith("ready ")
         looked = run(double, "doctor", "--pid", known.pid)
-        with attached(double, known.pid, trace, "--level", "barrier", probes=10) as recorder:
+        with attached(double, known.pid, trace, "--level", "barrier", probes=PLACED) as recorder:
             gate.touch()
             stdout, _ = known.communicate(timeout=60)
             finish(recorder)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,25 @@ from typing import Any
 import pytest
 
 from tests.conftest import require
-from tests.recording.counter import Counter, Place, counting
+from tests.recording.counter import Counter as Tracer
+from tests.recording.counter import Place, counting
 from tests.recording.helpers import BAD_STATS, Rows, ending, number, record, rows
 
 PREDICT, THREADS = 67, 2
+CALLS = {
+    "process": "llama_process",
+    "memory": "llama_get_memory",
+    "remove": "llama_memory_seq_rm",
+    "clear": "llama_memory_clear",
+    "sample": "_Z21common_sampler_sampleP14common_samplerP13llama_contextib",
+}
 OPERATORS = ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused")
 
 
 class Run:
     """One request, recorded and counted."""
 
-    def __init__(self, repo: Path, gemma: Path, trace: Path, counter: Counter) -> None:
+    def __init__(self, repo: Path, gemma: Path, trace: Path, counter: Tracer) -> None:
         done = record(
             trace,
             ["--level", "barrier", "--ring-size", "16M"],
@@ -57,6 +66,7 @@ def run(repo: Path, gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         Place("graphs", library, "ggml_backend_graph_compute_async"),
         *(Place("operators", library, symbol) for symbol in OPERATORS),
         Place("barriers", library, "ggml_barrier"),
+        *(Place(what, library, symbol) for what, symbol in CALLS.items()),
     ]
     with counting(places) as counter:
         yield Run(repo, gemma, tmp_path_factory.mktemp("real") / "t.pftrace", counter)
@@ -102,6 +112,43 @@ def test_barriers_of_each_graph_and_thread_are_those_an_independent_tracer_count
         " WHERE b.category IN ('barrier', 'barrier.inside') GROUP BY 1, 2",
     )
     assert by_graph_and_thread(found) == run.counts["barriers"]
+
+
+def test_calls_of_each_thread_are_those_an_independent_tracer_counts(run: Run) -> None:
+    [found] = run.ask(
+        "profinfer.recording.metadata",
+        "SELECT slice.name, tid, count() FROM slice JOIN thread_track AS t ON t.id = track_id"
+        " JOIN thread USING (utid) WHERE category = 'call' GROUP BY 1, 2",
+    )
+    expected: Counter[tuple[str, int]] = Counter()
+    for what in CALLS:
+        for (_, tid), hits in run.counts[what].items():
+            expected[what, tid] += hits
+    assert {(name, tid): count for name, tid, count in found} == expected
+    assert {what for what, _ in expected} == {*CALLS}
+
+
+def test_what_it_is_asked_agrees_with_what_it_did(run: Run) -> None:
+    """Each token that it has answered with was sampled after a micro-batch of its context, and the
+    prompt's sequence was emptied before."""
+    tokens, batches, removed = run.ask(
+        "profinfer.recording.metadata",
+        "SELECT count() FROM slice WHERE category = 'call' AND name = 'sample'",
+        "SELECT count(), sum(EXTRACT_ARG(c.arg_set_id, 'debug.context')"
+        " = EXTRACT_ARG(u.arg_set_id, 'debug.context')),"
+        " sum(EXTRACT_ARG(c.arg_set_id, 'debug.type') = 1),"
+        " sum(EXTRACT_ARG(c.arg_set_id, 'debug.result') = 0)"
+        " FROM slice AS u JOIN slice AS c ON c.id = u.parent_id"
+        " WHERE u.category = 'ubatch' AND c.category = 'call' AND c.name = 'process'",
+        "SELECT count() FROM slice WHERE category = 'call' AND name = 'remove'"
+        " AND EXTRACT_ARG(arg_set_id, 'debug.begin') = 0"
+        " AND EXTRACT_ARG(arg_set_id, 'debug.end') = -1",
+    )
+    assert tokens == [(PREDICT,)]
+    [(count, *same)] = batches
+    assert same == [count] * 3
+    assert number(count) > PREDICT
+    assert number(removed[0][0]) >= 1
 
 
 def test_time_per_output_token_is_what_the_engine_measured(run: Run) -> None:
