@@ -254,7 +254,7 @@ ORDER BY p.upid, total_ns DESC, program;
 -- CPU load P.: the handlers' run time, of all threads, over the recording's time on the most
 -- threads that worked on one graph. The second figure leaves out what an empty handler is counted
 -- with. left_out counts the handlers that are in neither, since their runs or run time are not
--- known: those at graphs, and what never ran while the kernel counted. Where records of the
+-- known: those at graphs and calls, and what never ran while the kernel counted. Where records of the
 -- engine were lost there may have been more threads than are seen: how many records is in the last column.
 -- recorder_percent: the recorder's own CPU time, from attaching on, of one CPU.
 

@@ -76,13 +76,14 @@ def test_kernel_ran_each_handler_once_per_call_of_the_target_alone(
                 known.go()
                 code, said = finish(recorder)
                 assert stranger.poll() is None
-            calls = known.truth()["calls"]
+            truth = known.truth()
     finally:
         os.close(stats)
     assert code == 0, said
     assert ", 0 lost (the target ended)" in said
     frames = list(read_capture(raw))
     runs = {each["handler"]: each["timed_runs"] for each in frames[-1].json()["handlers"]}
+    calls = truth["calls"]
     asynchronous = calls["ggml_backend_graph_compute_async"]
     ubatches = sum(n for name, n in calls.items() if "process_ubatch" in name)
     assert runs == {
@@ -96,6 +97,9 @@ def test_kernel_ran_each_handler_once_per_call_of_the_target_alone(
         "on_rebuild": calls["ggml_backend_sched_alloc_graph"],
         "on_ubatch": ubatches,
         "on_ubatch_return": ubatches,
+        **dict.fromkeys((handler for handler in runs if handler.startswith("on_call_")), 0),
+        "on_call_0": truth["llama_decode"],
+        "on_call_return": truth["llama_decode"],
     }
     records = np.concatenate(
         [np.frombuffer(f.data, RECORD) for f in frames if f.kind == FrameKind.RECORDS]

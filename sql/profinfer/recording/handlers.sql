@@ -20,7 +20,7 @@ CREATE PERFETTO TABLE profinfer_handler(
   -- Kind of the instruction that is probed, such as push, jcc, nop5 or stepped.
   site STRING,
   -- Times it ran in the recording, exact even where records were lost. NULL for handlers whose
-  -- runs cannot be told from their records: those at graphs.
+  -- runs cannot be told from their records: those at graphs and calls.
   hits LONG,
   -- Mean run time as the kernel counts it, in ns; the counting itself is in it.
   run_ns DOUBLE,
