@@ -139,6 +139,20 @@ static void counters_are_asked_for_or_not(void) {
               plan_counters(&plan, &notes));
 }
 
+static void there_is_room_for_so_many_ways_to_call(void) {
+  struct plan plan = read_text(made(OBJECT, PROBE, "", ""));
+  CHECK_EQUAL(plan.interface_count, 0); /* as in plans of before */
+  plan = read_text(made(OBJECT, PROBE, "", ",'interface':['decode','remove']"));
+  CHECK_EQUAL(plan.interface_count, 2);
+  char *names = text("'a'");
+  for (int i = 1; i < CALLS_MAX; i++)
+    names = text("%s,'a'", names);
+  plan = read_text(made(OBJECT, PROBE, "", text(",'interface':[%s]", names)));
+  CHECK_EQUAL(plan.interface_count, CALLS_MAX);
+  CHECK_FAILS(EXIT_PLAN, "plan.json: interface has too many entries",
+              read_text(made(OBJECT, PROBE, "", text(",'interface':[%s,'a']", names))));
+}
+
 int main(void) {
   RUN(everything_that_a_plan_says);
   RUN(levels_have_names);
@@ -148,4 +162,5 @@ int main(void) {
   RUN(each_backend_is_in_an_object);
   RUN(too_many_probes);
   RUN(counters_are_asked_for_or_not);
+  RUN(there_is_room_for_so_many_ways_to_call);
 }
