@@ -7,7 +7,7 @@
 
 /* The outermost call that a thread is in. */
 struct call_state {
-  __u64 stack; /* the pointer when it began, 0 outside */
+  __u64 stack; /* the pointer when it began, before it moved that itself; 0 outside */
   __u64 began;
   struct arguments given;
   __u32 number;
@@ -18,12 +18,6 @@ struct call_state {
 BODY struct call_state *call_state(__u32 tid);
 BODY struct call_state *call_state_known(__u32 tid);
 
-/* What stands further up is gone: its return was not seen. So is the same function's own at the
- * same place; another one's there has jumped here instead of calling. */
-BODY int is_within(const struct call_state *c, __u32 number, __u64 stack) {
-  return c->stack && (stack < c->stack || (stack == c->stack && number != c->number));
-}
-
 /* `number`: in the plan's calls. */
 BODY int handle_call(__u32 number, __u64 stack, const struct arguments *given) {
   if (!is_active())
@@ -31,7 +25,8 @@ BODY int handle_call(__u32 number, __u64 stack, const struct arguments *given) {
   struct call_state *c = call_state((__u32)bpf_get_current_pid_tgid());
   if (!c)
     return 0;
-  if (is_within(c, number, stack)) {
+  /* What began no further up than this one is gone, its return unseen; or it has jumped here. */
+  if (c->stack && stack < c->stack) {
     c->within++;
     return 0;
   }

@@ -52,8 +52,9 @@ class _Step(NamedTuple):
     written: frozenset[int]
     """Arguments whose registers it writes, by their numbers from 0."""
     moves_return: bool
-    """Moves the stack pointer (x86-64), or changes the link register or copies it (arm64): a new
-    return address in the register is not seen by who returns to the copy."""
+    """Moves the stack pointer, by which calls within others are told (bpf/calls.h), or, on arm64,
+    changes the link register or copies it: a new return address in the register is not seen by who
+    returns to the copy."""
 
 
 def entry_sites(
@@ -236,6 +237,7 @@ def _x86_kind(code: bytes, address: int) -> str:
 
 _ARM_ARGUMENTS = tuple(frozenset((f"x{n}", f"w{n}")) for n in range(8))
 _ARM_LINK = frozenset(("x30", "w30", "lr"))
+_ARM_STACK = frozenset(("sp", "wsp"))
 _ARM_COMPARE = frozenset(("cmp", "cmn", "tst", "ccmp", "ccmn", "fcmp"))
 _ARM_STORE = _words("stp str strb strh stur sturb sturh")
 _ARM_PLAIN = (
@@ -286,5 +288,5 @@ def _arm_step(instruction: Any, start: int) -> _Step:
         refused=kind in _ARM_REFUSED or (kind == "hint" and word >> 5 & 0x7F not in _ARM_HINTS),
         ends=kind != "hint" and instruction.mnemonic not in _ARM_PLAIN,
         written=_numbers(written, _ARM_ARGUMENTS),
-        moves_return=bool((written | read) & _ARM_LINK),
+        moves_return=bool((written | read) & _ARM_LINK or written & _ARM_STACK),
     )

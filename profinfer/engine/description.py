@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MARK_TEXT = b"GGML_ASSERT"
 """Every file of ggml's says it when it fails."""
 
-_FORMAT = 4
+_FORMAT = 5
 _MAX_JSON = 1 << 20
 _ALL = 8
 """As many arguments as registers hold."""

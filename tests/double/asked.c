@@ -64,9 +64,11 @@ void llama_memory_clear(memory m, bool data) {
   (void)m, (void)data;
   EFFECT(5);
 }
-// By two others, the last of which it jumps to.
+// By two others.
 bool llama_kv_self_seq_rm(context l, int32_t sequence, int32_t begin, int32_t end) {
-  return llama_memory_seq_rm(llama_get_memory(l), sequence, begin, end);
+  const bool is_gone = llama_memory_seq_rm(llama_get_memory(l), sequence, begin, end);
+  EFFECT(7);
+  return is_gone;
 }
 int32_t llama_process(context l, int type, void *batch) {
   (void)l, (void)batch;
