@@ -14,6 +14,7 @@ from profinfer.records.dtypes import CALL_RECORD
 from profinfer.trace.lanes import Lanes
 from profinfer.trace.writer import TraceWriter
 
+_BEGIN = pb.TrackEvent.TYPE_SLICE_BEGIN
 _HANDLER = re.compile(r"on_call_(\d+)")
 
 
@@ -55,12 +56,11 @@ class Calls:
         )
 
     def write(self, calls: list[Call], tids: list[int]) -> None:
-        """Their slices, on their threads."""
+        """Their slices, on their threads: to be written after the ends of what they did."""
         for call in calls:
             track = self._lanes.thread(tids[call.thread])
             args = {**call.arguments, "result": call.result}
-            begin = pb.TrackEvent.TYPE_SLICE_BEGIN
-            self._writer.event(begin, call.begin, track, call.name, "call", args)
+            self._writer.event(_BEGIN, call.begin, track, call.name, "call", args)
             self._writer.end(call.end, track)
 
 

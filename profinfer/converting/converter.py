@@ -186,9 +186,9 @@ class Converter:
                 self._experts.add(raw)
         losses = self._losses
         chunk = self._timeline.feed(
-            ready, self._wide.runs, losses.of_slices, lost=losses.total_of_slices, last=last
-        )
-        chunk.calls = calls
+            ready, self._wide.runs, losses.of_slices, calls=calls, lost=losses.total_of_slices,
+            last=last,
+        )  # fmt: skip
         self._write(chunk)
         if count:
             self._recording_rate(newest, count)

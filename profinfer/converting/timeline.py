@@ -12,13 +12,14 @@ since its last operator began.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
 from profinfer.converting.barriers import BarrierHabits
 from profinfer.converting.nodes import Nodes
-from profinfer.converting.slices import INF, Chunk, Columns, Graph, Operators, Threads, Ubatch
+from profinfer.converting.slices import INF, Call, Chunk, Columns, Graph, Operators, Threads, Ubatch
 from profinfer.converting.structure import Structure
 from profinfer.records.columns import I64, Mask
 from profinfer.records.dtypes import RECORD, Kind, Records, join, select
@@ -61,17 +62,19 @@ class Timeline:
         runs_of: Callable[[int, int], Records],
         losses: list[Loss],
         *,
+        calls: list[Call] | None = None,
         lost: int = 0,
         last: bool = False,
     ) -> Chunk:
         """Takes the next records: all those older than some time and younger than the last ones.
 
-        `runs_of(tid, ts)` gives the token runs of a ubatch; `lost` is how many records have been
-        lost so far. With `last`, what is unfinished is returned as open.
+        `runs_of(tid, ts)` gives the token runs of a ubatch; `calls` are those of the same time, by
+        their end; `lost` is how many records have been lost so far. With `last`, what is unfinished
+        is returned as open.
         """
         chunk = Chunk(
             _no_operators(), _no_operators(), (_none(), _none(), _none()), (_none(), _none()),
-            [], [], [], [], [],
+            [], [], [], [], [], calls or [],
         )  # fmt: skip
         kind = records["kind"]
         hot = (kind >= Kind.OPERATOR) & (kind <= Kind.BARRIER)
@@ -100,8 +103,11 @@ class Timeline:
         records = select(records, records["kind"] != Kind.NODE)
         records = records.take(np.argsort(records["ts"], kind="stable"))
         threads = self.threads.index(records["tid"]).tolist()
+        calls = deque(chunk.calls)
         for record, thread in zip(records.tolist(), threads, strict=True):
             ts, a, b, tid, _, kind, _ = record
+            while calls and calls[0].end < ts:
+                self._end_call(calls.popleft(), chunk)
             if kind == Kind.GRAPH_BEGIN:
                 self._end_graph(thread, ts, chunk)
                 self._graph_count += 1
@@ -124,6 +130,16 @@ class Timeline:
                 chunk.ubatches_begun.append(ubatch)
             elif kind == Kind.UBATCH_END:
                 self._end_ubatch(thread, ts, chunk)
+        for call in calls:
+            self._end_call(call, chunk)
+
+    def _end_call(self, call: Call, chunk: Chunk) -> None:
+        """What is open within it has ended by now: its end was lost."""
+        ubatch, graph = self._open_ubatch.get(call.thread), self._open_graph.get(call.thread)
+        if ubatch and ubatch.begin > call.begin:
+            self._end_ubatch(call.thread, call.end, chunk)
+        elif graph and graph.begin > call.begin:
+            self._end_graph(call.thread, call.end, chunk)
 
     def _end_graph(self, thread: int, ts: int, chunk: Chunk) -> None:
         graph = self._open_graph.pop(thread, None)

@@ -10,6 +10,7 @@ from profinfer.converting.converter import Converter
 from profinfer.converting.slices import Call, Chunk, Ubatch
 from profinfer.errors import TraceError
 from profinfer.output import Output
+from profinfer.records.dtypes import Kind
 from profinfer.trace.writer import TraceWriter
 from profinfer.trace_processor import open_trace
 from tests.captures import BASE, CONTEXT, MAIN, WORKER, Capture, T, convert
@@ -164,3 +165,17 @@ def test_a_lost_call_spoils_no_operator(tmp_path: Path) -> None:
     made.call("decode", 2_001, 5_000, {"context": CONTEXT}, is_lost=True)
     slices = decode(convert(made.frames(), tmp_path / "lost.pftrace")).slices()
     assert [s.category for s in slices if s.name == "a-0"] == ["operator"]
+
+
+@pytest.mark.parametrize("drains", DRAINS)
+def test_what_is_open_within_ends_with_it(tmp_path: Path, drains: list[int]) -> None:
+    """Ends of graph and micro-batch were lost: they are not later than the call's."""
+    made = capture()
+    made.lose(lambda row: row.kind in (Kind.GRAPH_END, Kind.UBATCH_END))
+    frames = made.frames([(BASE + at, BASE + at) for at in drains])
+    slices = decode(convert(frames, tmp_path / "lost.pftrace")).slices()
+    found = {s.category: (s.begin - BASE, s.end - BASE) for s in slices if s.name != "memory"}
+    assert {c: found[c] for c in ("ubatch", "graph", "operator.incomplete")} == {
+        "ubatch": (2_100, 6_000), "graph": (2_200, 6_000), "operator.incomplete": (2_300, 6_000),
+    }  # fmt: skip
+    assert [s.depth for s in slices if s.name == "warmup"] == [0]
