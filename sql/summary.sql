@@ -8,31 +8,43 @@ INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
+-- prompt_tokens were computed, cached_tokens need not be; tokens are what the user gets, and
+-- decode_tokens_per_s counts them (llama-server: predicted_n, predicted_per_second); steps computed
+-- verified_tokens to get them. ttft: to the first token. tpot: from step to step. docs/requests.md
+-- has the definitions. certain is 0 where what was recorded can be read in another way.
+
 -- title: Requests
 SELECT
   profinfer_process_label(r.upid) AS process,
   r.request_id AS request,
+  r.kind,
   r.sequence,
   r.prompt_tokens,
-  r.decode_tokens,
+  r.cached_tokens,
+  r.tokens,
+  r.steps,
+  r.verified_tokens,
   round(r.ttft / 1e6, 2) AS ttft_ms,
   round(t.median / 1e6, 2) AS tpot_median_ms,
   round(t.p95 / 1e6, 2) AS tpot_p95_ms,
-  round(r.prompt_tokens * 1e9 / nullif(r.prefill_dur, 0), 1) AS prefill_tokens_per_s,
+  round(r.prompt_tokens * 1e9 / nullif(r.encode_dur + r.prefill_dur, 0), 1) AS prefill_tokens_per_s,
   round(t.tokens * 1e9 / t.total, 1) AS decode_tokens_per_s,
-  r.complete
+  r.certain,
+  r.complete,
+  r.reason
 FROM profinfer_request AS r
 LEFT JOIN (
   SELECT
     request_id,
     percentile(tpot, 50) AS median,
     percentile(tpot, 95) AS p95,
-    count() AS tokens,
+    sum(tokens) AS tokens,
     sum(tpot) AS total
   FROM profinfer_token
   GROUP BY request_id
 ) AS t
   USING (request_id)
+WHERE r.kind = 'request' -- unless --all
 ORDER BY r.upid, request;
 
 -- title: Time by phase

@@ -1,6 +1,8 @@
 -- What did every decoded token cost, from one step to the next?
--- Times in milliseconds. The rest is what the engine did between micro-batches: sampling,
--- detokenising, preparing the next batch. `complete` is 0 where records may have been lost.
+-- Times in milliseconds. With drafts a step gives several tokens: verified were computed in it, and
+-- tokens of them the user got. The rest is what the engine did between micro-batches: sampling,
+-- detokenising, preparing the next batch. `certain` is 0 where the request can be read in another
+-- way, `complete` where records may have been lost.
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
@@ -12,10 +14,13 @@ SELECT
   t.request_id AS request,
   t.step,
   t.position,
+  t.tokens,
+  t.tokens + t.rejected AS verified,
   round(t.tpot / 1e6, 3) AS tpot_ms,
   round(t.ubatch_dur / 1e6, 3) AS ubatch_ms,
   round(g.dur / 1e6, 3) AS graphs_ms,
   round((t.tpot - t.ubatch_dur) / 1e6, 3) AS rest_ms,
+  t.certain,
   t.complete
 FROM profinfer_token AS t
 LEFT JOIN (

@@ -483,8 +483,12 @@ def convert(frames: Iterable[Frame], path: Path) -> Path:
     output = Output(path, force=True)
     try:
         converter = Converter(TraceWriter(output))
+        last = None
         for frame in frames:
             converter.feed(frame)
+            last = frame.kind
+        if last != FrameKind.END:
+            converter.cut()
     finally:
         output.close()
     return path

@@ -62,6 +62,9 @@ class QueryCommand:
             metavar="QUERY",
             help="print a query with all it includes, to paste into ui.perfetto.dev, and exit",
         )
+        parser.add_argument(
+            "--all", action="store_true", help="leave nothing out, such as an engine's warm-up"
+        )
         parser.add_argument("--sql", action="store_true", help="QUERY is SQL, not a name")
         parser.add_argument(
             "--format", choices=query.FORMATS, default="table", help="(default: %(default)s)"
@@ -81,6 +84,8 @@ class QueryCommand:
         if args.sql and not trace.exists() and Path(text).is_file():
             text, trace = str(trace), Path(text)  # as in: query trace.pftrace --sql "..."
         sql = text if args.sql else query.read(query.resolve(text))
+        if args.all:
+            sql = query.of_all(sql)
         with (
             _killed_by_ctrl_c(),
             open_trace(trace, trace_processor=args.trace_processor, interruptible=False) as session,

@@ -58,6 +58,12 @@ class Converter:
                 f"a {frame.kind.name} frame of the capture is damaged: {error!r}"
             ) from error
 
+    def cut(self) -> None:
+        """No frame comes after these, and none was the end: writes what was kept back."""
+        if self._started:
+            self._sequences.finish(self._timeline.threads.tids, "the recording was cut within it")
+            self._writer.flush()
+
     def _feed(self, frame: Frame) -> None:
         if frame.kind == FrameKind.START:
             self._start(frame.ts, frame.json())
@@ -120,7 +126,7 @@ class Converter:
         plan = start.get("plan", {})
         self._calls = Calls(writer, self._lanes, plan)
         steps = [str(name) for name in plan.get("steps", ())]
-        self._sequences = Sequences(self._lanes, writer, steps)
+        self._sequences = Sequences(self._lanes, writer, steps, self._calls.probed)
         unknown = (writer.name(_UNKNOWN), writer.string(f"{_UNKNOWN}  #0"))
         self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
         self._counters = CounterTracks(
@@ -140,6 +146,7 @@ class Converter:
             self._scheduling.feed(None, b"")
             end = {**end, "scheduler_records": self._scheduling.records}
         self._feed_records(ts, b"", last=True)
+        self._sequences.finish(self._timeline.threads.tids)
         self._experts.write_graphs(self._timeline.open_graphs, self._timeline.threads.tids)
         end = {**end, "records": self._records, "unattributed": self._timeline.unattributed}
         self._losses.write_stats()
@@ -216,11 +223,10 @@ class Converter:
                 self._lanes.sequence(ubatch.context, sequence)
         for graph in chunk.graphs_begun:
             graph.lane = self._lanes.backend(graph)
-        self._sequences.write_ends(chunk.ubatches_ended, tids)
         self._write_ends(chunk)
         self._experts.write_graphs(chunk.graphs_ended, tids)
         self._calls.write(chunk.calls, tids)
-        self._sequences.write_begins(chunk.ubatches_begun, tids)
+        self._sequences.write(chunk, self._losses.windows, tids)
         self._experts.write_ubatches(chunk.ubatches_begun)
         self._write_graphs(chunk)
         self._write_operators(chunk.operators)

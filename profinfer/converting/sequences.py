@@ -1,93 +1,210 @@
-"""Ubatches and sequences: which tokens are prefill and which are decode, and their slices.
+"""Ubatches, sequences and requests: their slices.
 
-A token is decoded when it continues its sequence right after (or, with rejected drafts, before)
-the end of tokens whose last logits were asked for, and its own logits are asked for too: it was
-sampled. Everything else is prefill. Where the tokens before were not seen (recording began later,
-or lost them) one token past position 0 with its logits counts as decode.
+Where the engine's calls are seen, the ubatches of one call are one batch: they are written when it
+has returned. What a request is docs/requests.md says, and requests.py in code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Names
-from dataclasses import dataclass
+from dataclasses import replace
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.converting.slices import Ubatch
+from profinfer.converting.slices import INF, Call, Chunk, Ubatch
+from profinfer.records.dtypes import Kind
+from profinfer.requests.portions import Portion, Request
+from profinfer.requests.telling import BATCHES, Requests
 from profinfer.trace.lanes import Lanes
+from profinfer.trace.losses import Loss
 from profinfer.trace.writer import TraceWriter
 
 _BEGIN = pb.TrackEvent.TYPE_SLICE_BEGIN
+_END, _CALLED, _BEGUN = range(3)
+"""What comes first where times are equal."""
 
-
-@dataclass
-class _Sequence:
-    next: int
-    """Position after its last token."""
-    sampled: bool
-    """Whether the logits of its last token were asked for."""
+_TELLING = (Kind.UBATCH_BEGIN, Kind.TOKENS, Kind.CALL)
+_MOST_HELD = 4096
+"""Ubatches in one call."""
 
 
 class Sequences:
-    """Writes the slices of ubatches and of the sequences in them."""
+    """Writes the slices of ubatches, of the sequences in them, and of requests."""
 
-    def __init__(self, lanes: Lanes, writer: TraceWriter, steps: Names[str]) -> None:
-        """`steps`: the names of an engine's steps that are no process_ubatch."""
+    def __init__(
+        self, lanes: Lanes, writer: TraceWriter, steps: Names[str], probed: frozenset[str]
+    ) -> None:
+        """`steps`: the names of an engine's steps that are no process_ubatch; `probed`: those of
+        the calls that are seen."""
         self._lanes = lanes
         self._names = ("ubatch", *steps)
         self._writer = writer
-        self._state: dict[tuple[int, int], _Sequence] = {}
+        self._requests = Requests(probed)
+        self._has_batches = bool(probed & BATCHES)
+        self._held: dict[int, list[Ubatch]] = {}
+        """By thread: those whose call has not returned."""
+        self._open: dict[int, list[int]] = {}
+        """Requests by the ubatch that was begun for them and has not ended."""
+        self._ends: dict[int, int] = {}
+        """By request: the end of its last ubatch."""
 
-    def write_begins(self, ubatches: list[Ubatch], tids: list[int]) -> None:
-        """Begins the slices of ubatches and of their sequences."""
+    def write(self, chunk: Chunk, losses: Iterable[Loss], tids: list[int]) -> None:
+        """Takes what became known, all of it older than what comes next."""
+        for loss in losses:
+            if loss.kind in _TELLING:
+                self._requests.lose(loss.first, loss.last)
+        events: list[tuple[int, int, Ubatch | Call]] = [
+            *((ubatch.end, _END, ubatch) for ubatch in chunk.ubatches_ended),
+            *((call.end, _CALLED, call) for call in chunk.calls),
+            *((ubatch.begin, _BEGUN, ubatch) for ubatch in chunk.ubatches_begun),
+        ]
+        for _, kind, event in sorted(events, key=lambda each: each[:2]):
+            if isinstance(event, Call):
+                self._call(event, tids)
+            elif kind == _BEGUN:
+                self._ubatch(event, tids)
+            elif event.id in self._open:
+                self._write_end(event, self._open.pop(event.id), tids)
+        self._write_requests()
+
+    def finish(self, tids: list[int], doubt: str = "") -> None:
+        """Nothing comes after. `doubt`: of all that is not known to have ended before."""
+        for thread in list(self._held):
+            self._stray(thread, INF, tids)
+        self._requests.end(doubt)
+        self._write_requests()
+
+    def _call(self, call: Call, tids: list[int]) -> None:
+        # Of calls within a call there are no records: what began before this one was in another.
+        self._stray(call.thread, call.begin, tids)
+        if call.name in BATCHES:
+            doubt = "" if not call.result else "a call failed: what it computed may be void"
+            self._batch(self._held.pop(call.thread, []), call.begin, tids, doubt)
+        else:
+            self._requests.call(call)
+
+    def _ubatch(self, ubatch: Ubatch, tids: list[int]) -> None:
+        if not self._has_batches or ubatch.step:
+            self._batch([ubatch], ubatch.begin, tids)
+            return
+        if len(self._held.setdefault(ubatch.thread, [])) == _MOST_HELD:
+            self._stray(ubatch.thread, INF, tids)
+        self._held[ubatch.thread].append(ubatch)
+
+    def _stray(self, thread: int, before: int, tids: list[int]) -> None:
+        """Ubatches whose call was not recorded."""
+        held = self._held.get(thread, [])
+        for ubatch in [each for each in held if each.begin < before]:
+            held.remove(ubatch)
+            doubt = "the call in which it was computed was not recorded"
+            self._batch([ubatch], ubatch.begin, tids, doubt)
+
+    # ---- A batch
+
+    def _batch(self, ubatches: list[Ubatch], called: int, tids: list[int], doubt: str = "") -> None:
+        last: dict[tuple[int, int], Portion] = {}
+        portions: list[Portion] = []
+        spans: list[tuple[Ubatch, list[tuple[Portion, Portion]]]] = []
         for ubatch in ubatches:
-            spans = self._spans(ubatch)
-            phases = {phase for _, _, _, _, phase in spans}
-            name = self._names[ubatch.step]
-            phase = phases.pop() if len(phases) == 1 else ("mixed" if phases else name)
+            spans.append((ubatch, []))
+            for span in _spans(ubatch, called):
+                key = (span.context, span.sequence)
+                whole = last.get(key)
+                if whole is None or whole.next != span.position:
+                    whole = last[key] = replace(span)
+                    portions.append(whole)
+                else:
+                    whole.tokens += span.tokens
+                    whole.outputs += span.outputs
+                    whole.has_last_output = span.has_last_output
+                spans[-1][1].append((span, whole))
+        self._requests.batch(portions, doubt)
+        for ubatch, parts in spans:
+            self._write_begin(ubatch, parts, tids)
+            numbers = [whole.request.number for _, whole in parts if whole.request]
+            if ubatch.end == INF:
+                self._open[ubatch.id] = numbers
+                self._ends |= dict.fromkeys(numbers, ubatch.begin)
+            else:
+                self._write_end(ubatch, numbers, tids)
+
+    def _write_begin(
+        self, ubatch: Ubatch, parts: list[tuple[Portion, Portion]], tids: list[int]
+    ) -> None:
+        phases = {whole.phase for _, whole in parts}
+        name = self._names[ubatch.step]
+        phase = phases.pop() if len(phases) == 1 else ("mixed" if phases else name)
+        self._writer.event(
+            _BEGIN, ubatch.begin, self._lanes.thread(tids[ubatch.thread]), phase, "ubatch",
+            {
+                "ubatch_id": ubatch.id,
+                "tokens": ubatch.tokens if not ubatch.step else ubatch.tokens or None,
+                "sequences": len(parts) or None,
+                "context": ubatch.context,
+            },
+        )  # fmt: skip
+        for span, whole in parts:
+            is_first = span.position == whole.position
             self._writer.event(
-                _BEGIN, ubatch.begin, self._lanes.thread(tids[ubatch.thread]), phase, "ubatch",
+                _BEGIN, ubatch.begin, self._lanes.sequence(ubatch.context, span.sequence),
+                whole.phase, "sequence",
                 {
                     "ubatch_id": ubatch.id,
-                    "tokens": ubatch.tokens if not ubatch.step else ubatch.tokens or None,
-                    "sequences": len(spans) or None,
-                    "context": ubatch.context,
+                    "sequence": span.sequence,
+                    "position": span.position,
+                    "tokens": span.tokens,
+                    "outputs": span.outputs,
+                    "request": whole.request.number if whole.request else None,
+                    "shift": (whole.shift if is_first else 0) or None,
                 },
             )  # fmt: skip
-            for sequence, position, tokens, outputs, phase in spans:
-                track = self._lanes.sequence(ubatch.context, sequence)
-                self._writer.event(
-                    _BEGIN, ubatch.begin, track, phase, "sequence",
-                    {
-                        "ubatch_id": ubatch.id,
-                        "sequence": sequence,
-                        "position": position,
-                        "tokens": tokens,
-                        "outputs": outputs,
-                    },
-                )  # fmt: skip
 
-    def write_ends(self, ubatches: list[Ubatch], tids: list[int]) -> None:
-        """Ends the slices of ubatches; a begin may follow in the file, with an earlier time."""
-        for ubatch in ubatches:
-            self._writer.end(ubatch.end, self._lanes.thread(tids[ubatch.thread]))
-            for sequence in sorted(set(ubatch.runs["sequence"].tolist())):
-                self._writer.end(ubatch.end, self._lanes.sequence(ubatch.context, sequence))
+    def _write_end(self, ubatch: Ubatch, requests: list[int], tids: list[int]) -> None:
+        self._ends |= dict.fromkeys(requests, ubatch.end)
+        self._writer.end(ubatch.end, self._lanes.thread(tids[ubatch.thread]))
+        for sequence in sorted(set(ubatch.runs["sequence"].tolist())):
+            self._writer.end(ubatch.end, self._lanes.sequence(ubatch.context, sequence))
 
-    def _spans(self, ubatch: Ubatch) -> list[tuple[int, int, int, int, str]]:
-        """(sequence, first position, tokens, outputs, phase), one per sequence in the ubatch."""
-        spans: dict[int, tuple[int, int, int, str]] = {}
-        for sequence, position, tokens, outputs, last_output in ubatch.runs.tolist():
-            key = (ubatch.context, sequence)
-            state = self._state.get(key)
-            if state is None or position > state.next:
-                decoded = position > 0 and tokens == 1 == outputs
-            else:
-                decoded = state.sampled and 0 < position <= state.next and outputs == tokens
-            phase = "decode" if decoded else "prefill"
-            self._state[key] = _Sequence(position + tokens, bool(last_output))
-            before = spans.get(sequence)
-            if before:
-                position, tokens = before[0], tokens + before[1]
-                outputs, phase = outputs + before[2], before[3]
-            spans[sequence] = (position, tokens, outputs, phase)
-        return [(sequence, *span) for sequence, span in sorted(spans.items())]
+    # ---- Requests
+
+    def _write_requests(self) -> None:
+        for request in self._requests.take():
+            track = self._lanes.requests(request.context, request.sequence)
+            end = max(self._ends.pop(request.number, 0), request.begin)
+            name = f"{request.kind} {request.number}"
+            self._writer.event(_BEGIN, request.begin, track, name, "request", _about(request))
+            self._writer.end(end, track)
+
+
+def _about(request: Request) -> dict[str, int | str | None]:
+    reason = request.doubts[0] if request.doubts else None
+    return {
+        "request": request.number,
+        "sequence": request.sequence,
+        "context": request.context,
+        "kind": request.kind,
+        "cached_tokens": request.cached,
+        "shared_prefill_of": request.shared.number if request.shared else None,
+        "draft_of": request.draft_of.number if request.draft_of else None,
+        "first_token_ts": request.first_token or None,
+        "accepted": request.accepted or None,
+        "certain": int(reason is None),
+        "reason": reason,
+    }
+
+
+def _spans(ubatch: Ubatch, called: int) -> list[Portion]:
+    """What each sequence has in a ubatch."""
+    spans: dict[int, Portion] = {}
+    for sequence, position, tokens, outputs, last_output in ubatch.runs.tolist():
+        span = spans.get(sequence)
+        if span is None:
+            spans[sequence] = Portion(
+                ubatch.context, sequence, ubatch.thread, called, ubatch.begin, position, tokens,
+                outputs, bool(last_output), ubatch.graph_type,
+            )  # fmt: skip
+        else:
+            span.tokens += tokens
+            span.outputs += outputs
+            span.has_last_output = bool(last_output)
+    return [span for _, span in sorted(spans.items())]

@@ -57,6 +57,7 @@ def write_trace(
             done += len(frame.data)
             show(done / total)
         if last != FrameKind.END:
+            converter.cut()
             cut.append(capture)
 
     if len(captures) == 1:

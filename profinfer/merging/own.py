@@ -24,7 +24,7 @@ _MARK = dict(enumerate(ANNOTATIONS[:3], _TENSOR))
 _NUMBERED = {
     "graph_id": "graph", "structure_id": "structure", "ubatch_id": "ubatch", "tensor_id": "tensor",
     "fused_tensor_id": "tensor", "view_src": "tensor", "src": "tensor", "nodes": "tensor",
-    "file": "file",
+    "file": "file", "request": "request", "shared_prefill_of": "request", "draft_of": "request",
 }  # fmt: skip
 _ID = re.compile(rb"(?<=  #)\d+$")
 """At the end of a tensor's description."""

@@ -12,9 +12,10 @@ from profinfer.records.dtypes import STRUCTURE_RECORD
 from profinfer.trace.writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
-_RANK_SEQUENCES, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_FILES, _RANK_RECORDER = (
-    0, 100, 150, 200, 250, 300
-)  # fmt: skip
+(
+    _RANK_SEQUENCES, _RANK_REQUESTS, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_FILES,
+    _RANK_RECORDER,
+) = range(0, 350, 50)  # fmt: skip
 
 
 class Run(Protocol):
@@ -112,10 +113,21 @@ class Lanes:
     def sequence(self, context: int, sequence: int) -> int:
         """The track of a sequence of a llama_context."""
         about = "Prefill and decode of each sequence (a server's slot)"
-        group = self._track("Sequences", self._group, _RANK_SEQUENCES, about)
+        return self._of_sequence("Sequences", "Sequence", _RANK_SEQUENCES, about, context, sequence)
+
+    def requests(self, context: int, sequence: int) -> int:
+        """The track of a sequence's requests."""
+        about = "Requests of each sequence: docs/requests.md says what one is"
+        return self._of_sequence("Requests", "Requests of sequence", _RANK_REQUESTS, about, context,
+                                 sequence)  # fmt: skip
+
+    def _of_sequence(
+        self, group: str, what: str, rank: int, about: str, context: int, sequence: int
+    ) -> int:
+        above = self._track(group, self._group, rank, about)
         number = self._contexts.setdefault(context, len(self._contexts) + 1)
-        name = f"Sequence {sequence}" + (f" of context {number}" if number > 1 else "")
-        return self._track(name, group, number * 1000 + sequence)
+        name = f"{what} {sequence}" + (f" of context {number}" if number > 1 else "")
+        return self._track(name, above, number * 1000 + sequence)
 
     def add_backend(self, backend: int, raw: bytes) -> None:
         """A KIND_STRUCTURE record tells which function names the backend it ran on."""

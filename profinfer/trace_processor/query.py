@@ -30,6 +30,7 @@ _TOKEN = re.compile(
       | (?P<word>\w+|.)""",
     re.VERBOSE | re.DOTALL,
 )
+_UNLESS_ALL = re.compile(r"^.*-- unless --all[ \t]*$", re.MULTILINE)
 _TITLE = re.compile(r"--\s*title:\s*(.*\S)", re.IGNORECASE)
 
 _PROCESS = ("process", "taken_from")
@@ -92,6 +93,11 @@ def read(path: Path) -> str:
         raise QueryError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise QueryError(f"{path} is not a text file", "name the query before the trace") from None
+
+
+def of_all(sql: str) -> str:
+    """The query without the lines by which it leaves something out."""
+    return _UNLESS_ALL.sub("", sql)
 
 
 def describe(path: Path) -> str:

@@ -77,6 +77,106 @@ SELECT
 FROM _recorded_process
 WHERE upid = $upid;
 
+-- Requests, as the converter told them apart (docs/requests.md).
+CREATE PERFETTO TABLE _request_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- When its first sign was seen.
+  ts TIMESTAMP,
+  -- To the end of its last micro-batch.
+  dur DURATION,
+  -- Number of the request in this recording, drafts counted.
+  request LONG,
+  -- Either request, warm-up or draft.
+  kind STRING,
+  -- Tokens that were in the cache, NULL for unknown.
+  cached_tokens LONG,
+  -- The request whose prefill gave its first token.
+  shared_prefill_of LONG,
+  -- The request for which a draft was computed.
+  draft_of LONG,
+  -- When its first token was sampled, NULL where no call tells.
+  first_token_ts TIMESTAMP,
+  -- Tokens of the last step that stayed, NULL for unknown.
+  accepted LONG,
+  -- Whether there is no other reading.
+  certain BOOL,
+  -- Why there may be another one.
+  reason STRING,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  s.id,
+  s.ts,
+  s.dur,
+  extract_arg(s.arg_set_id, 'debug.request') AS request,
+  extract_arg(s.arg_set_id, 'debug.kind') AS kind,
+  extract_arg(s.arg_set_id, 'debug.cached_tokens') AS cached_tokens,
+  extract_arg(s.arg_set_id, 'debug.shared_prefill_of') AS shared_prefill_of,
+  extract_arg(s.arg_set_id, 'debug.draft_of') AS draft_of,
+  extract_arg(s.arg_set_id, 'debug.first_token_ts') AS first_token_ts,
+  extract_arg(s.arg_set_id, 'debug.accepted') AS accepted,
+  extract_arg(s.arg_set_id, 'debug.certain') AS certain,
+  extract_arg(s.arg_set_id, 'debug.reason') AS reason,
+  t.upid
+FROM slice AS s
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'request'
+ORDER BY request;
+
+-- The tokens of one sequence in one micro-batch.
+CREATE PERFETTO TABLE _sequence_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- Start of the micro-batch.
+  ts TIMESTAMP,
+  -- Duration of the micro-batch, -1 when its end was not recorded.
+  dur DURATION,
+  -- Track of the sequence.
+  track_id JOINID(track.id),
+  -- One of encode, prefill, decode and draft.
+  phase STRING,
+  -- Number of the micro-batch in this recording.
+  ubatch_id LONG,
+  -- Sequence id (a server's slot).
+  sequence LONG,
+  -- Position of the first of the tokens.
+  position LONG,
+  -- Tokens of this sequence in the micro-batch.
+  tokens LONG,
+  -- Tokens whose logits were asked for.
+  outputs LONG,
+  -- Number of its request; of a draft, of the request that it is for.
+  request LONG,
+  -- By how much the engine lowered positions since the sequence's last micro-batch.
+  shift LONG,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  s.id,
+  s.ts,
+  s.dur,
+  s.track_id,
+  iif(r.kind = 'draft', 'draft', s.name) AS phase,
+  extract_arg(s.arg_set_id, 'debug.ubatch_id') AS ubatch_id,
+  extract_arg(s.arg_set_id, 'debug.sequence') AS sequence,
+  extract_arg(s.arg_set_id, 'debug.position') AS position,
+  extract_arg(s.arg_set_id, 'debug.tokens') AS tokens,
+  extract_arg(s.arg_set_id, 'debug.outputs') AS outputs,
+  iif(r.kind = 'draft', r.draft_of, extract_arg(s.arg_set_id, 'debug.request')) AS request,
+  coalesce(extract_arg(s.arg_set_id, 'debug.shift'), 0) AS shift,
+  t.upid
+FROM slice AS s
+LEFT JOIN process_track AS t
+  ON s.track_id = t.id
+LEFT JOIN _request_event AS r
+  ON r.request = extract_arg(s.arg_set_id, 'debug.request')
+WHERE s.category = 'sequence'
+ORDER BY s.ts;
+
 -- Micro-batches (process_ubatch calls).
 CREATE PERFETTO TABLE _ubatch_event(
   -- Slice id.
@@ -87,8 +187,8 @@ CREATE PERFETTO TABLE _ubatch_event(
   dur DURATION,
   -- Thread that ran it.
   utid JOINID(thread.id),
-  -- Name of the slice: prefill, decode, mixed, or, when tokens are unknown, ubatch or the name of
-  -- the engine's step.
+  -- What its sequences are in: encode, prefill, decode, draft, or mixed; when tokens are unknown,
+  -- ubatch or the name of the engine's step.
   phase STRING,
   -- Number of the micro-batch in this recording.
   ubatch_id LONG,
@@ -106,7 +206,7 @@ SELECT
   s.ts,
   s.dur,
   t.utid,
-  s.name AS phase,
+  coalesce(q.phase, s.name) AS phase,
   extract_arg(s.arg_set_id, 'debug.ubatch_id') AS ubatch_id,
   extract_arg(s.arg_set_id, 'debug.tokens') AS tokens,
   extract_arg(s.arg_set_id, 'debug.sequences') AS sequences,
@@ -117,50 +217,15 @@ JOIN thread_track AS t
   ON s.track_id = t.id
 JOIN thread AS h
   USING (utid)
+LEFT JOIN (
+  SELECT
+    ubatch_id,
+    iif(min(phase) = max(phase), min(phase), 'mixed') AS phase
+  FROM _sequence_event
+  GROUP BY ubatch_id
+) AS q
+  ON q.ubatch_id = extract_arg(s.arg_set_id, 'debug.ubatch_id')
 WHERE s.category = 'ubatch'
-ORDER BY s.ts;
-
--- The tokens of one sequence in one micro-batch.
-CREATE PERFETTO TABLE _sequence_event(
-  -- Slice id.
-  id ID(slice.id),
-  -- Start of the micro-batch.
-  ts TIMESTAMP,
-  -- Duration of the micro-batch, -1 when its end was not recorded.
-  dur DURATION,
-  -- Track of the sequence.
-  track_id JOINID(track.id),
-  -- Either prefill or decode.
-  phase STRING,
-  -- Number of the micro-batch in this recording.
-  ubatch_id LONG,
-  -- Sequence id (a server's slot).
-  sequence LONG,
-  -- Position of the first of the tokens.
-  position LONG,
-  -- Tokens of this sequence in the micro-batch.
-  tokens LONG,
-  -- Tokens whose logits were asked for.
-  outputs LONG,
-  -- Process.
-  upid JOINID(process.id)
-) AS
-SELECT
-  s.id,
-  s.ts,
-  s.dur,
-  s.track_id,
-  s.name AS phase,
-  extract_arg(s.arg_set_id, 'debug.ubatch_id') AS ubatch_id,
-  extract_arg(s.arg_set_id, 'debug.sequence') AS sequence,
-  extract_arg(s.arg_set_id, 'debug.position') AS position,
-  extract_arg(s.arg_set_id, 'debug.tokens') AS tokens,
-  extract_arg(s.arg_set_id, 'debug.outputs') AS outputs,
-  t.upid
-FROM slice AS s
-LEFT JOIN process_track AS t
-  ON s.track_id = t.id
-WHERE s.category = 'sequence'
 ORDER BY s.ts;
 
 -- Graphs as threads saw them: one row for the thread that computed the graph, and one for each

@@ -62,7 +62,7 @@ def test_its_requests_and_tokens_are_counted(toy: Path, tmp_path: Path) -> None:
         assert ubatches == [("decode", 5, 5, 1), ("prefill", 1, 9, 1)]
         requests = _ask(
             session,
-            "SELECT prompt_tokens, decode_tokens, ttft > 0, complete FROM profinfer_request",
+            "SELECT prompt_tokens, verified_tokens, ttft > 0, complete FROM profinfer_request",
         )
         assert requests == [(9, 5, 1, 1)]
         graphs = "SELECT count(DISTINCT ubatch_id), count() FROM profinfer_graph"

@@ -81,7 +81,7 @@ _COUNTS = {
     "graphs": "SELECT backend || ' of ' || node_count, count() FROM profinfer_graph "
               "LEFT JOIN profinfer_structure USING (structure_id) GROUP BY 1 ORDER BY 1",
     "ubatches": "SELECT phase, sum(tokens) FROM profinfer_ubatch GROUP BY 1 ORDER BY 1",
-    "requests": "SELECT sequence, prompt_tokens || ' + ' || decode_tokens FROM profinfer_request "
+    "requests": "SELECT sequence, prompt_tokens || ' + ' || verified_tokens FROM profinfer_request "
                 "ORDER BY 1",
     "structures": "SELECT structure_id, node_count FROM profinfer_structure ORDER BY 1",
     "tensors": "SELECT kind, count() FROM profinfer_tensor GROUP BY 1 ORDER BY 1",

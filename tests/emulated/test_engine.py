@@ -17,7 +17,7 @@ PREDICT = 4
 
 SLICES = """
 SELECT category, count() FROM slice WHERE category IN ('ubatch', 'graph', 'operator') GROUP BY 1"""
-DECODED = "SELECT sum(decode_tokens) FROM profinfer_request"
+DECODED = "SELECT sum(verified_tokens) FROM profinfer_request"
 
 
 TASK = engine_task("arm64-6.12", "Once upon a time", PREDICT, count=True)

@@ -34,8 +34,8 @@ _GRAPHS = """
 SELECT pid, count() FROM profinfer_graph JOIN thread USING (utid) JOIN process USING (upid)
 WHERE backend = 'CPU' GROUP BY 1"""
 _REQUEST = """
-SELECT request_id, prompt_tokens, decode_tokens FROM profinfer_request
-WHERE decode_tokens > 0 AND complete"""
+SELECT request_id, prompt_tokens, verified_tokens FROM profinfer_request
+WHERE verified_tokens > 0 AND complete"""
 _STEPS = "SELECT ts, dur FROM profinfer_sequence WHERE request_id = {} AND phase = 'decode'"
 _PROBES = """
 SELECT display_value FROM slice JOIN args USING (arg_set_id)

@@ -125,7 +125,8 @@ def test_tokens_of_several_sequences_are_counted_by_sequence_and_phase(
         "SELECT sequence, phase, sum(tokens), min(position), max(position + tokens), sum(outputs)"
         " FROM profinfer_sequence GROUP BY 1, 2 ORDER BY 1, 2 DESC",
         "SELECT phase, tokens FROM profinfer_ubatch ORDER BY ubatch_id",
-        "SELECT sequence, prompt_tokens, decode_tokens, complete FROM profinfer_request ORDER BY 1",
+        "SELECT sequence, prompt_tokens, verified_tokens, complete FROM profinfer_request"
+        " ORDER BY 1",
     )
     end = prompt + decode
     assert phases == [

@@ -169,11 +169,11 @@ def test_time_to_first_token_is_what_the_engine_measured(run: Run) -> None:
     # While it loads, llama.cpp's server decodes two tokens to see what the model can do.
     [requests] = run.ask(
         "profinfer.tokens.requests",
-        "SELECT ttft, prompt_tokens, decode_tokens, complete FROM profinfer_request"
-        " WHERE decode_tokens > 0",
+        "SELECT ttft, prompt_tokens, verified_tokens, complete FROM profinfer_request"
+        " WHERE kind = 'request'",
     )
-    [(ttft, prompt_tokens, decode_tokens, complete)] = requests
-    assert (prompt_tokens, decode_tokens) == (run.timings["prompt_n"], PREDICT - 1)
+    [(ttft, prompt_tokens, verified_tokens, complete)] = requests
+    assert (prompt_tokens, verified_tokens) == (run.timings["prompt_n"], PREDICT - 1)
     assert complete == 1
     assert number(ttft) / 1e6 == pytest.approx(run.timings["prompt_ms"], rel=0.02, abs=1)
 

@@ -88,7 +88,7 @@ def _assert_steps(trace: Path, said: str) -> None:
         " sum(iif(tokens > 15, tokens, 0)) FROM profinfer_ubatch",
         "SELECT phase, count(), sum(tokens), count(DISTINCT context), min(complete)"
         " FROM profinfer_ubatch GROUP BY phase ORDER BY phase",
-        "SELECT prompt_tokens, decode_tokens, ttft > 0, complete FROM profinfer_request",
+        "SELECT prompt_tokens, verified_tokens, ttft > 0, complete FROM profinfer_request",
         "SELECT count() FROM profinfer_graph WHERE ubatch_id IS NULL",
     )
     names = ("encode", "decode", "batchd", "prompt")

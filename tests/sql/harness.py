@@ -43,9 +43,12 @@ def ask(session: Session, sql: str) -> Rows:
     return [tuple(row) for row in session.query(include + sql.replace("BASE", str(BASE)))]
 
 
-def ready(session: Session, name: str) -> dict[str, list[dict[str, object]]]:
-    """The tables of a ready query: title to rows."""
-    tables = query.run(session, query.read(query.resolve(name)))
+def ready(
+    session: Session, name: str, *, is_all: bool = False
+) -> dict[str, list[dict[str, object]]]:
+    """The tables of a ready query: title to rows. `is_all`: with what it leaves out."""
+    sql = query.read(query.resolve(name))
+    tables = query.run(session, query.of_all(sql) if is_all else sql)
     return {t.title: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for t in tables}
 
 

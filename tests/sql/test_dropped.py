@@ -172,6 +172,7 @@ def is_flagged(row: Table) -> bool:
     flags = {key.partition(" ")[2]: value for key, value in row.items()}
     return (
         flags.get("complete", 1) in (0, None)
+        or flags.get("certain", 1) in (0, None)
         or bool(flags.get("incomplete"))
         or "lost" in flags
         or "unknown" in row.values()

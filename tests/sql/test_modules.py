@@ -11,7 +11,7 @@ import pytest
 from profinfer.records.capture import FrameKind, json_frame
 from profinfer.records.dtypes import Kind
 from profinfer.trace_processor import Session, open_trace, query
-from tests.captures import BASE, Capture, T
+from tests.captures import BASE, CONTEXT, Capture, T
 from tests.sql.costs import measure
 from tests.sql.harness import MODULES, READY, ask, foreign_trace, opened, ready, rows
 from tests.sql.schedules import small
@@ -113,6 +113,12 @@ def full() -> Iterator[Session]:
     lost = BASE + 2_790_000
     capture.add(Kind.BARRIER, lost - BASE, 100)
     capture.lose(lambda row: row.ts == lost)
+    capture.call("memory", 2_810_000, 2_811_000, {"context": CONTEXT}, result=7, kind="address")
+    capture.call("copy", 2_820_000, 2_821_000,
+                 {"memory": 7, "source": 0, "sequence": 1, "begin": -1, "end": -1})  # fmt: skip
+    capture.at_start["plan"]["calls"] = capture.start()["plan"]["calls"]
+    capture.ubatch(3_000_000, 4_000_000, [(1, 4, 1, 1, 1)])
+    capture.ubatch(4_100_000, 4_200_000, [(2, 7, 1, 1, 1)])
     capture.ubatch(5_000_000, 6_000_000, [(0, 4, 1, 1, 1)])
     add_experts(capture)
     shape = attention(capture, 5_010_000, 32)

@@ -325,8 +325,8 @@ def test_sequences_know_their_request_and_the_next_step(whole: Session) -> None:
 
 
 REQUESTS = (
-    "SELECT request_id, sequence, (ts - BASE) / US, dur / US, prompt_tokens, decode_tokens, "
-    "ttft / US, prefill_dur / US, decode_dur / US, decode_steps, complete FROM profinfer_request"
+    "SELECT request_id, sequence, (ts - BASE) / US, dur / US, prompt_tokens, verified_tokens, "
+    "ttft / US, prefill_dur / US, decode_dur / US, steps, complete FROM profinfer_request"
 )
 STEPS = (
     "SELECT request_id, step, (ts - BASE) / US, tpot / US, ubatch_dur / US, position, ubatch_id, "

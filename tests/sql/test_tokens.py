@@ -12,7 +12,7 @@ from tests.sql.schedules import small, ubatches
 MS = 1_000_000
 REQUESTS = (
     "SELECT request_id, sequence, (ts - BASE) / 1000000, dur / 1000000, prompt_tokens, "
-    "decode_tokens, ttft / 1000000, prefill_dur / 1000000, decode_dur / 1000000, decode_steps, "
+    "verified_tokens, ttft / 1000000, prefill_dur / 1000000, decode_dur / 1000000, steps, "
     "complete FROM profinfer_request ORDER BY request_id"
 )
 TOKENS = (
@@ -145,7 +145,7 @@ def test_drafts_are_verified_while_decoding() -> None:
             ("decode", 5),
             ("decode", 8),
         ]
-        assert ask(session, "SELECT ttft, decode_steps FROM profinfer_request") == [(4 * MS, 3)]
+        assert ask(session, "SELECT ttft, steps FROM profinfer_request") == [(4 * MS, 3)]
 
 
 def test_recording_begun_while_decoding() -> None:
@@ -199,7 +199,7 @@ def test_summary_of_requests() -> None:
         table = ready(session, "summary")["Requests"]
         # TPOT 5, 6, 5 ms; 4 tokens in 10 ms; 3 in 16.
         assert rows(
-            table, "request", "sequence", "prompt_tokens", "decode_tokens", "ttft_ms",
+            table, "request", "sequence", "prompt_tokens", "verified_tokens", "ttft_ms",
             "tpot_median_ms", "prefill_tokens_per_s", "decode_tokens_per_s", "complete",
         ) == [(1, 0, 4, 4, 14.0, 5.0, 400.0, 187.5, 1)]  # fmt: skip
 

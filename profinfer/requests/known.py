@@ -1,0 +1,94 @@
+"""What is known of contexts and their sequences while requests are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from profinfer.requests.continuing import ENCODED
+from profinfer.requests.portions import Context, Request, Signs, Track
+
+EVER = 1 << 63
+"""Later than any time."""
+
+TEST = "it may be the engine's test batch"
+_BETWEEN = "another context computed in between: one may draft for the other"
+_TEST_TOKENS = 2
+"""An engine's test batch has no more; an encoder-decoder's, one for each of the two."""
+
+
+class Known:
+    """Contexts and sequences by their numbers."""
+
+    def __init__(self, probed: Iterable[str]) -> None:
+        """`probed`: the calls that are seen."""
+        self.probed = frozenset(probed)
+        self.contexts: dict[int, Context] = {}
+        self.tracks: dict[tuple[int, int], Track] = {}
+        self.unseen: dict[tuple[int, int], Signs] = {}
+        """Of sequences of which nothing was computed yet."""
+        self.memories: dict[int, int] = {}
+        """Contexts by the address of their memory."""
+        self.ended: list[Request] = []
+        """For the caller to take."""
+        self.number = 0
+        self.losses: set[tuple[int, int]] = set()
+        """First and last time."""
+
+    def context(self, address: int) -> Context:
+        """A context, which may be new."""
+        return self.contexts.setdefault(address, Context())
+
+    def tracks_of(self, address: int) -> list[Track]:
+        """Those of a context."""
+        return [track for (owner, _), track in self.tracks.items() if owner == address]
+
+    def signs(self, address: int, sequence: int) -> list[Signs]:
+        """Of one sequence, or of all that are self."""
+        if sequence < 0:
+            unseen = [signs for (owner, _), signs in self.unseen.items() if owner == address]
+            return unseen + [track.signs for track in self.tracks_of(address)]
+        track = self.tracks.get((address, sequence))
+        return [track.signs if track else self.unseen.setdefault((address, sequence), Signs())]
+
+    def new(self, address: int, sequence: int, cached: int) -> Request:
+        """A request begins."""
+        self.number += 1
+        context = self.contexts[address]
+        context.requests += 1
+        return Request(self.number, address, sequence, 0, cached, is_first=context.requests == 1)
+
+    def may_be_test(self, request: Request) -> bool:
+        """An engine's test batch: the first of its context, of hardly any tokens."""
+        return (
+            request.is_first
+            and request.kind == "request"
+            and request.cached == 0
+            and request.tokens <= _TEST_TOKENS + request.is_encoded
+            and not request.steps
+        )
+
+    def is_lost(self, since: int, until: int) -> bool:
+        """Whether records may have been lost between two times."""
+        return any(first <= until and last >= since for first, last in self.losses)
+
+    def close(self, track: Track) -> None:
+        """A sequence's request has ended."""
+        request, last = track.request, track.last
+        if last.phase == "decode" and last.tokens > 1:
+            trimmed = [at for at, _ in track.signs.opened if last.position < at <= last.next]
+            request.accepted = trimmed[0] - last.position if trimmed else 0
+        for address in request.between:
+            if self.contexts[address].target != request.context and request.kind != "draft":
+                request.doubts.append(_BETWEEN)
+        if request.has_no_sampler and not self.contexts[request.context].uses_sampler:
+            request.doubts.append("whether a token was sampled within its prompt is not seen")
+        context = self.contexts[request.context]
+        is_pending = set(request.doubts) == {ENCODED} and context.may_encode
+        (context.pending if is_pending else self.ended).append(request)
+
+    def lift(self, context: Context, request: Request) -> None:
+        """What no encoder-decoder does was seen: that doubt is gone."""
+        for each in [*context.pending, request]:
+            each.doubts = [doubt for doubt in each.doubts if doubt != ENCODED]
+        self.ended += context.pending
+        context.pending, context.has_encoded = [], False

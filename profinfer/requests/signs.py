@@ -1,0 +1,81 @@
+"""What the engine's calls say of sequences."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from profinfer.requests.known import TEST, Known
+
+
+class Call(Protocol):
+    """A call that has returned; times are BOOTTIME ns."""
+
+    name: str
+    begin: int
+    end: int
+    arguments: dict[str, int]
+    """By role."""
+    result: int
+
+
+def follow(known: Known, call: Call) -> None:
+    """A call that computes nothing."""
+    arguments = call.arguments
+    if call.name == "memory":
+        known.memories[call.result] = arguments["context"]
+    elif call.name == "sample":
+        context = known.context(arguments["context"])
+        context.samples.append(call.end)
+        context.uses_sampler = True
+    elif call.name == "warmup":
+        known.context(arguments["context"]).is_warming = bool(arguments["on"])
+    else:
+        owner = arguments.get("context", known.memories.get(arguments.get("memory", 0)))
+        # A memory of which was not seen whose it is may be anybody's.
+        for address in [owner] if owner is not None else list(known.contexts):
+            _change(known, call.name, call.begin, arguments, address)
+            if owner is None:
+                for signs in known.signs(address, arguments.get("sequence", -1)):
+                    signs.is_odd |= len(known.contexts) > 1
+
+
+def _change(known: Known, name: str, at: int, arguments: dict[str, int], address: int) -> None:
+    sequence = arguments.get("sequence", -1)
+    if name == "remove":
+        _remove(known, at, arguments, address, sequence)
+    elif name == "copy":
+        source = known.tracks.get((address, arguments["source"]))
+        copied = (source.request, source.last.next) if source else (None, -1)
+        known.signs(address, sequence)[0].copied = copied
+        if arguments["source"] in known.context(address).first:
+            known.context(address).first[sequence] = None
+    elif name == "add":
+        for signs in known.signs(address, sequence):
+            signs.shift -= arguments["delta"]
+    elif name == "clear":
+        for track in known.tracks_of(address):
+            if known.may_be_test(track.request) and not known.contexts[address].uses_sampler:
+                track.request.kind = "warm-up"
+                if "sample" not in known.probed:
+                    track.request.doubts.append(TEST)
+        for signs in known.signs(address, -1):
+            signs.is_empty = True
+    elif name == "keep":
+        kept = known.signs(address, sequence)[0]
+        for signs in known.signs(address, -1):
+            signs.is_empty |= signs is not kept
+    elif name == "divide":
+        for signs in known.signs(address, sequence):
+            signs.is_odd = True
+
+
+def _remove(known: Known, at: int, arguments: dict[str, int], address: int, sequence: int) -> None:
+    begin, end = max(arguments["begin"], 0), arguments["end"]
+    if sequence >= 0 and (address, sequence) not in known.tracks and end < 0:
+        known.signs(address, sequence)[0].opened.append((begin, at))
+    for track in known.tracks_of(address):
+        is_meant = sequence in (-1, track.last.sequence) and not 0 <= end < track.last.next
+        # Some engines call it for all sequences before each step: then it removes nothing.
+        if is_meant and (sequence >= 0 or begin < track.last.next):
+            track.signs.opened.append((begin, at))
+            track.signs.is_empty |= begin == 0

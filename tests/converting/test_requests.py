@@ -1,0 +1,264 @@
+"""What users have reported: the smallest input of each, and what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.captures import CONTEXT, Capture, Run
+from tests.sql.harness import Rows, ask, opened, ready, rows
+from tests.sql.schedules import ubatches
+
+MS = 1_000_000
+MEMORY, DRAFTING = 0x70, CONTEXT + 0x100
+TOLD = (
+    "SELECT kind, cached_tokens, prompt_tokens, tokens, steps, ttft / 1000000, certain "
+    "FROM profinfer_request ORDER BY request_id"
+)
+PHASES = "SELECT request_id, phase, position, tokens, accepted FROM profinfer_sequence ORDER BY ts"
+
+
+class Engine(Capture):
+    """A capture in which the engine's calls are seen, a millisecond each."""
+
+    now = 0
+
+    def _tick(self) -> int:
+        self.now += MS
+        return self.now
+
+    def _calls(self, name: str, **arguments: int) -> None:
+        self.call(name, self._tick(), self._tick(), arguments)
+
+    def change(self, name: str, **arguments: int) -> None:
+        """A call for the memory of the context."""
+        begin = self._tick()
+        self.call("memory", begin, self._tick(), {"context": CONTEXT}, result=MEMORY,
+                  kind="address")  # fmt: skip
+        self._calls(name, memory=MEMORY, **arguments)
+
+    def remove(self, sequence: int, begin: int) -> None:
+        self.change("remove", sequence=sequence, begin=begin, end=-1)
+
+    def sample(self, context: int = CONTEXT) -> None:
+        self._calls("sample", context=context)
+
+    def compute(
+        self, *batches: Sequence[Run], name: str = "decode", context: int = CONTEXT
+    ) -> None:
+        """A call with its micro-batches."""
+        begin = self._tick()
+        for runs in batches:
+            start = self._tick()
+            self.ubatch(start, self._tick(), runs, context=context,
+                        graph_type=1 if name == "encode" else 2)  # fmt: skip
+        self.call(name, begin, self._tick(), {"context": context})
+
+
+def told(capture: Capture, sql: str = TOLD) -> Rows:
+    with opened(capture) as session:
+        return ask(session, sql)
+
+
+def observed(*runs: Run) -> Capture:
+    """Micro-batches of an engine whose calls are not seen: 10 ms each, 20 ms apart."""
+    return ubatches(Capture(), [(20 * i, 20 * i + 10, [run]) for i, run in enumerate(runs)])
+
+
+def test_the_same_prompt_again() -> None:
+    engine = Engine()
+    for position, tokens in ((0, 4), (3, 1), (3, 1)):
+        engine.remove(0, position)
+        engine.compute([(0, position, tokens, 1, 1)])
+        engine.sample()
+    # From the removal to the sampling that returns: 1 + 1 + 4 + 2 ms, the ticks in between counted.
+    assert told(engine) == [
+        ("request", 0, 4, 1, 0, 7, 1),
+        ("request", 3, 1, 1, 0, 7, 1),
+        ("request", 3, 1, 1, 0, 7, 1),
+    ]
+
+
+def test_the_same_prompt_again_by_positions_alone() -> None:
+    assert told(observed((0, 0, 4, 1, 1), (0, 3, 1, 1, 1), (0, 3, 1, 1, 1))) == [
+        ("request", 0, 4, None, 0, None, 1),
+        ("request", 3, 1, None, 0, None, 1),
+        ("request", 3, 1, None, 0, None, 1),
+    ]
+
+
+def test_a_client_that_goes_away_within_its_prefill() -> None:
+    found = told(observed((0, 0, 32, 0, 0), (0, 0, 2, 1, 1), (0, 2, 1, 1, 1), (0, 3, 1, 1, 1)))
+    assert found == [("request", 0, 32, 0, 0, None, 1), ("request", 0, 2, 3, 2, 20, 1)]
+
+
+def test_logits_of_all_tokens_in_several_ubatches() -> None:
+    engine = Engine()
+    engine.compute([(0, 0, 64, 64, 1)], [(0, 64, 2, 2, 1)])
+    assert told(engine) == [("request", 0, 66, None, 0, None, 1)]
+    # By positions alone the second may have verified a draft.
+    found = observed((0, 0, 64, 64, 1), (0, 64, 2, 2, 1))
+    assert told(found) == [("request", 0, 66, None, 0, None, 0)]
+
+
+def test_several_answers_to_one_prompt() -> None:
+    """The other slot had a request before: its answer is no part of that."""
+    engine = Engine()
+    engine.remove(1, 0)
+    engine.compute([(1, 0, 2, 1, 1)])
+    engine.sample()
+    engine.remove(0, 0)
+    engine.compute([(0, 0, 15, 1, 1)])
+    engine.remove(1, -1)
+    engine.change("copy", source=0, sequence=1, begin=-1, end=-1)
+    engine.sample()
+    engine.sample()
+    engine.compute([(0, 15, 1, 1, 1), (1, 15, 1, 1, 1)])
+    with opened(engine) as session:
+        assert ask(session, TOLD) == [
+            ("request", 0, 2, 1, 0, 7, 1),
+            ("request", 0, 15, 2, 1, 15, 1),
+            ("request", 15, 0, 2, 1, 17, 1),
+        ]
+        shared = "SELECT shared_prefill_of, sequence FROM profinfer_request"
+        assert ask(session, shared) == [(None, 1), (None, 0), (2, 1)]
+
+
+def test_several_answers_by_positions_alone() -> None:
+    found = told(observed((0, 0, 2, 1, 1), (0, 15, 1, 1, 1)))
+    # Two tokens at first may be the engine's test batch, too.
+    assert found == [("request", 0, 2, None, 0, None, 0), ("request", 15, 0, 1, 1, None, 0)]
+
+
+def test_an_encoder_belongs_to_what_is_decoded() -> None:
+    engine = Engine()
+    engine.compute([(0, 0, 100, 100, 1)], name="encode")
+    for position in range(9):
+        engine.compute([(0, position, 1, 1, 1)])
+        engine.sample()
+    with opened(engine) as session:
+        assert ask(session, TOLD) == [("request", 0, 101, 9, 8, 9, 1)]
+        durations = "SELECT encode_dur, prefill_dur FROM profinfer_request"
+        assert ask(session, durations) == [(MS, MS)]
+        assert [row[1] for row in ask(session, PHASES)] == ["encode", "prefill", *["decode"] * 8]
+
+
+def test_drafts_and_who_verifies_them() -> None:
+    """Two of three drafts are rejected, then none of one. The draft model's refills are no
+    requests."""
+    engine = Engine()
+    engine.remove(0, 0)
+    engine.compute([(0, 0, 4, 1, 1)])
+    engine.sample()
+    engine.compute([(0, 0, 4, 0, 0)], context=DRAFTING)
+    for position in (4, 5, 6):
+        engine.compute([(0, position, 1, 1, 1)], context=DRAFTING)
+        engine.sample(DRAFTING)
+    engine.compute([(0, 4, 4, 4, 1)])
+    engine.sample()
+    engine.sample()
+    engine.remove(0, 6)
+    engine.compute([(0, 6, 1, 1, 1)], context=DRAFTING)
+    engine.sample(DRAFTING)
+    engine.compute([(0, 6, 2, 2, 1)])
+    engine.sample()
+    engine.sample()
+    engine.remove(0, 8)
+    with opened(engine) as session:
+        assert ask(session, TOLD) == [("request", 0, 4, 5, 2, 7, 1)]
+        assert ask(session, "SELECT verified_tokens FROM profinfer_request") == [(6,)]
+        steps = "SELECT tokens, rejected FROM profinfer_token"
+        assert ask(session, steps) == [(2, 2)]
+        assert ask(session, PHASES) == [
+            (1, "prefill", 0, 4, None),
+            (1, "draft", 0, 4, None),
+            (1, "draft", 4, 1, None),
+            (1, "draft", 5, 1, None),
+            (1, "draft", 6, 1, None),
+            (1, "decode", 4, 4, 2),
+            (1, "draft", 6, 1, None),
+            (1, "decode", 6, 2, 2),
+        ]
+        phases = "SELECT DISTINCT phase FROM profinfer_ubatch WHERE context = "
+        assert ask(session, f"{phases}{DRAFTING}") == [("draft",)]
+        table = ready(session, "summary")["Requests"]
+        assert rows(table, "tokens", "steps", "verified_tokens", "certain") == [(5, 2, 6, 1)]
+
+
+def test_the_last_verification_is_not_known_by_positions() -> None:
+    assert told(observed((0, 0, 4, 1, 1), (0, 4, 3, 3, 1), (0, 5, 3, 3, 1))) == [
+        ("request", 0, 4, None, 2, 20, 1)
+    ]
+
+
+def test_an_engines_own_test_batch() -> None:
+    engine = Engine()
+    engine.compute([(0, 0, 2, 1, 1)])
+    engine.change("clear")
+    engine.compute([(0, 0, 4, 1, 1)])
+    engine.sample()
+    with opened(engine) as session:
+        assert ask(session, "SELECT kind, certain FROM profinfer_request") == [
+            ("warm-up", 1), ("request", 1),
+        ]  # fmt: skip
+        assert rows(ready(session, "summary")["Requests"], "kind") == [("request",)]
+        everything = ready(session, "summary", is_all=True)["Requests"]
+        assert rows(everything, "kind") == [("warm-up",), ("request",)]
+
+
+def test_a_test_batch_by_positions_alone_may_be_a_request() -> None:
+    found = told(observed((0, 0, 2, 1, 1), (0, 0, 4, 1, 1)), "SELECT kind, certain, reason "
+                 "FROM profinfer_request")  # fmt: skip
+    assert found == [
+        ("warm-up", 0, "it may be the engine's test batch"), ("request", 1, None),
+    ]  # fmt: skip
+
+
+def test_warming_up_is_said() -> None:
+    engine = Engine()
+    engine._calls("warmup", context=CONTEXT, on=1)
+    engine.compute([(0, 0, 40, 1, 1)])
+    engine._calls("warmup", context=CONTEXT, on=0)
+    engine.compute([(0, 0, 4, 1, 1)])
+    assert [row[0] for row in told(engine)] == ["warm-up", "request"]
+
+
+def test_a_context_that_is_shifted_goes_on() -> None:
+    engine = Engine()
+    engine.remove(0, 0)
+    engine.compute([(0, 0, 40, 1, 1)])
+    engine.sample()
+    engine.compute([(0, 40, 1, 1, 1)])
+    engine.sample()
+    engine.change("remove", sequence=0, begin=1, end=21)
+    engine.change("add", sequence=0, begin=21, end=41, delta=-20)
+    engine.compute([(0, 21, 1, 1, 1)])
+    engine.sample()
+    assert told(engine) == [("request", 0, 40, 3, 2, 7, 1)]
+    # By positions alone it may as well be another request, all but a token of it in the cache.
+    found = told(observed((0, 0, 40, 1, 1), (0, 40, 1, 1, 1), (0, 21, 1, 1, 1)))
+    assert [row[-1] for row in found] == [0, 0]
+
+
+def test_a_prompt_in_parts_is_one_while_nobody_samples() -> None:
+    engine = Engine()
+    for position, tokens in ((0, 8), (8, 8), (16, 3)):
+        engine.compute([(0, position, tokens, 1, 1)])
+    engine.sample()
+    assert told(engine) == [("request", 0, 19, 1, 0, 13, 1)]
+
+
+def test_a_failed_call_is_said() -> None:
+    engine = Engine()
+    begin = engine._tick()
+    engine.ubatch(engine._tick(), engine._tick(), [(0, 0, 4, 1, 1)])
+    engine.call("decode", begin, engine._tick(), {"context": CONTEXT}, result=1)
+    assert [row[-1] for row in told(engine)] == [0]
+
+
+def test_a_call_that_was_lost_is_said() -> None:
+    engine = Engine()
+    engine.compute([(0, 0, 4, 1, 1)])
+    engine.call("sample", engine._tick(), engine._tick(), {"context": CONTEXT}, is_lost=True)
+    engine.compute([(0, 4, 1, 1, 1)])
+    found = told(engine, "SELECT certain, reason FROM profinfer_request")
+    assert found == [(0, "records were lost before, within or after it")]
