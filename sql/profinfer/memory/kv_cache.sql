@@ -2,47 +2,10 @@
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.attention;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
-
--- Operators that read a layer's cache, by their arguments.
-CREATE PERFETTO TABLE _attention_kind(
-  -- Arguments of the slice.
-  arg_set_id ARGSETID,
-  -- One of FLASH_ATTN_EXT, KQ and KQV.
-  part STRING,
-  -- Layer number, from the cache's name.
-  layer LONG,
-  -- Cells of the cache that it spans.
-  cells LONG
-) AS
-SELECT
-  k.arg_set_id,
-  CASE
-    WHEN t.op = 'FLASH_ATTN_EXT'
-    THEN t.op
-    WHEN s.name GLOB 'cache_k*'
-    THEN 'KQ'
-    ELSE 'KQV'
-  END AS part,
-  s.layer,
-  -- Values lie transposed where there is no flash attention.
-  iif(s.name GLOB 'cache_v*', s.ne0, s.ne1) AS cells
-FROM _operator_kind AS k
-JOIN profinfer_tensor AS t
-  USING (tensor_id)
-JOIN profinfer_edge AS e
-  USING (tensor_id)
-JOIN profinfer_tensor AS s
-  ON s.tensor_id = e.src_tensor_id
-WHERE
-  k.fused_tensor_id IS NULL
-  AND (
-    (t.op = 'FLASH_ATTN_EXT' AND e.slot = 1)
-    OR (t.op = 'MUL_MAT' AND e.slot = 0 AND s.name GLOB 'cache_[kv]*')
-  )
-ORDER BY k.arg_set_id;
 
 -- Attention while one token of one sequence was decoded: the operators that read the KV cache,
 -- layer by layer.
