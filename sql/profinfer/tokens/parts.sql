@@ -115,11 +115,8 @@ WITH
       ) AS dur,
       coalesce(m.is_shared, FALSE) AS is_estimated
     FROM _gap_piece AS g
-    JOIN _request_step AS s
-      USING (step_id)
     LEFT JOIN _ubatch_member AS m
       USING (ubatch_id)
-    WHERE m.request_id IS NOT s.request_id
   ),
   summed AS MATERIALIZED (
     SELECT
@@ -131,13 +128,6 @@ WITH
     FROM pieces
     GROUP BY step_id, part, of_request_id
   ),
-  known AS (
-    SELECT
-      step_id,
-      sum(dur) AS dur
-    FROM summed
-    GROUP BY step_id
-  ),
   parts AS (
     SELECT
       *
@@ -147,11 +137,11 @@ WITH
       s.step_id,
       'outside' AS part,
       NULL AS of_request_id,
-      s.end_ts - s.ts - coalesce(k.dur, 0) AS dur,
+      t.outside_dur AS dur,
       FALSE AS is_estimated
-    FROM _request_step AS s
-    LEFT JOIN known AS k
-      USING (step_id)
+    FROM profinfer_request_step AS t
+    JOIN _request_step AS s
+      USING (request_id, step)
   )
 SELECT
   s.request_id,

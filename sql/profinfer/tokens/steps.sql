@@ -240,7 +240,7 @@ SELECT
 FROM gaps
 WHERE end_ts > ts;
 
--- What the engine did meanwhile.
+-- Others' micro-batches meanwhile.
 CREATE PERFETTO TABLE _gap_piece(
   -- Step.
   step_id LONG,
@@ -252,7 +252,7 @@ CREATE PERFETTO TABLE _gap_piece(
 WITH
   -- Pieces are in order and apart: those in a gap are the ones from the first that ends after its
   -- start to the last that begins before its end.
-  starts AS (
+  starts AS MATERIALIZED (
     SELECT
       gap_id,
       1 + coalesce(
@@ -265,7 +265,7 @@ WITH
       SELECT lane, ts, NULL AS piece_id, gap_id FROM _step_gap
     )
   ),
-  ends AS (
+  ends AS MATERIALIZED (
     SELECT
       gap_id,
       max(piece_id) OVER (ORDER BY lane, ts, gap_id IS NULL ROWS UNBOUNDED PRECEDING) AS last_id
@@ -274,17 +274,76 @@ WITH
       UNION ALL
       SELECT lane, end_ts AS ts, NULL AS piece_id, gap_id FROM _step_gap
     )
+  ),
+  met AS (
+    SELECT
+      g.step_id,
+      p.ubatch_id,
+      min(p.end_ts, g.end_ts) - max(p.ts, g.ts) AS dur
+    FROM _step_gap AS g
+    JOIN starts AS s
+      USING (gap_id)
+    JOIN ends AS e
+      USING (gap_id)
+    -- In this order: few pieces for each gap, and a table that is sorted by their number.
+    CROSS JOIN _lane_piece AS p
+      ON p.piece_id BETWEEN s.first_id AND e.last_id
   )
 SELECT
-  g.step_id,
-  p.ubatch_id,
-  sum(min(p.end_ts, g.end_ts) - max(p.ts, g.ts)) AS dur
-FROM _step_gap AS g
-JOIN starts AS s
-  USING (gap_id)
-JOIN ends AS e
-  USING (gap_id)
-JOIN _lane_piece AS p
-  ON p.piece_id BETWEEN s.first_id AND e.last_id
-GROUP BY g.step_id, p.ubatch_id
-ORDER BY g.step_id;
+  m.step_id,
+  m.ubatch_id,
+  sum(m.dur) AS dur
+FROM met AS m
+JOIN _request_step AS s
+  USING (step_id)
+LEFT JOIN _ubatch_member AS o
+  ON o.ubatch_id = m.ubatch_id AND o.request_id = s.request_id
+WHERE o.request_id IS NULL
+GROUP BY m.step_id, m.ubatch_id
+ORDER BY m.step_id;
+
+-- Steps of requests: what they waited for, in short.
+CREATE PERFETTO TABLE profinfer_request_step(
+  -- Request.
+  request_id LONG,
+  -- 0 for the time to the first token; else the number of the step, as in profinfer_token.
+  step LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- TTFT, or TPOT.
+  dur DURATION,
+  -- Time in micro-batches that have tokens of the request, whether or not others have some in them.
+  own_dur DURATION,
+  -- Time in others' micro-batches, on its threads or in their contexts.
+  others_dur DURATION,
+  -- Time in neither: sampling, grammar, detokenising, copies, preparing the next micro-batch, and
+  -- graphs outside micro-batches.
+  outside_dur DURATION,
+  -- False when records may have been lost within the step, or when it is not certain that it is one.
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+WITH
+  own AS MATERIALIZED (
+    SELECT step_id, sum(end_ts - ts) AS dur FROM _own_piece GROUP BY step_id
+  ),
+  others AS MATERIALIZED (
+    SELECT step_id, sum(dur) AS dur FROM _gap_piece GROUP BY step_id
+  )
+SELECT
+  s.request_id,
+  s.step,
+  s.ts,
+  s.end_ts - s.ts AS dur,
+  coalesce(o.dur, 0) AS own_dur,
+  coalesce(t.dur, 0) AS others_dur,
+  s.end_ts - s.ts - coalesce(o.dur, 0) - coalesce(t.dur, 0) AS outside_dur,
+  s.complete,
+  s.upid
+FROM _request_step AS s
+LEFT JOIN own AS o
+  USING (step_id)
+LEFT JOIN others AS t
+  USING (step_id)
+ORDER BY s.step_id;
