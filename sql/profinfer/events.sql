@@ -228,6 +228,36 @@ LEFT JOIN (
 WHERE s.category = 'ubatch'
 ORDER BY s.ts;
 
+-- Calls of the engine's own interface, where they were probed.
+CREATE PERFETTO TABLE _call_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration, -1 when the end was not recorded.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- What it does, as the engine's adapter says: decode, sample and so on.
+  name STRING,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  s.id,
+  s.ts,
+  s.dur,
+  t.utid,
+  s.name,
+  h.upid
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+JOIN thread AS h
+  USING (utid)
+WHERE s.category = 'call'
+ORDER BY s.ts;
+
 -- Graphs as threads saw them: one row for the thread that computed the graph, and one for each
 -- worker thread that had a part in it.
 CREATE PERFETTO TABLE _graph_event(

@@ -2,6 +2,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.tokens.disturbances;
+INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.shares;
 INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 
@@ -57,7 +58,8 @@ CREATE PERFETTO TABLE profinfer_request_part(
   -- own prefill, own decode and so on, by the phase of the request's tokens: its share of the
   -- micro-batches that have tokens of it; preempted and faults: disturbance of these, as a whole, as
   -- in profinfer_ubatch_disturbance; same ubatch: the shares of others in them; others' ubatches:
-  -- those without tokens of it, on its threads or in their contexts; outside: everything else.
+  -- those without tokens of it, on its threads or in their contexts; first sample (step 0) and
+  -- sampling: calls of the sampler between them, where seen; outside: everything else.
   part STRING,
   -- Whose work it was, where that is another request's; else NULL.
   of_request_id LONG,
@@ -117,6 +119,7 @@ WITH
     FROM _gap_piece AS g
     LEFT JOIN _ubatch_member AS m
       USING (ubatch_id)
+    WHERE g.ubatch_id IS NOT NULL
   ),
   summed AS MATERIALIZED (
     SELECT
@@ -137,11 +140,22 @@ WITH
       s.step_id,
       'outside' AS part,
       NULL AS of_request_id,
-      t.outside_dur AS dur,
+      t.outside_dur - coalesce(t.sample_dur, 0) AS dur,
       FALSE AS is_estimated
     FROM profinfer_request_step AS t
     JOIN _request_step AS s
       USING (request_id, step)
+    UNION ALL
+    SELECT
+      s.step_id,
+      iif(t.step, 'sampling', 'first sample') AS part,
+      NULL AS of_request_id,
+      t.sample_dur AS dur,
+      FALSE AS is_estimated
+    FROM profinfer_request_step AS t
+    JOIN _request_step AS s
+      USING (request_id, step)
+    WHERE t.sample_dur IS NOT NULL
   )
 SELECT
   s.request_id,
