@@ -1,33 +1,38 @@
 -- How evenly is the work of each operator spread over the threads?
 -- The idle share is the part of the threads' time in the operator during which they waited for
--- one that was still at work. Needs level barrier. Operators that may be incomplete are not in it;
+-- one that was still at work; not for one whose cgroup had used up its quota. Needs level barrier. Operators that may be incomplete are not in it;
 -- the last column counts them and those that may be missing.
 
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
+INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
 
 -- title: Imbalance by operator (the first 30 by idle time)
 WITH
   ranked AS (
     SELECT
-      upid,
-      name,
-      op,
-      max(thread_count) AS threads,
-      sum(runs) AS runs,
-      sum(slowest_dur) AS slowest_dur,
-      sum(fastest_dur) AS fastest_dur,
-      sum(imbalance_dur) AS idle_dur,
-      sum(busy_dur + wait_dur) AS dur,
-      sum(incomplete) AS incomplete,
-      row_number() OVER (PARTITION BY upid ORDER BY sum(imbalance_dur) DESC) AS rank
-    FROM profinfer_operator_total
+      t.upid,
+      t.name,
+      t.op,
+      max(t.thread_count) AS threads,
+      sum(t.runs) AS runs,
+      sum(t.slowest_dur) AS slowest_dur,
+      sum(t.fastest_dur) AS fastest_dur,
+      sum(t.imbalance_dur - coalesce(s.throttled_dur, 0)) AS idle_dur,
+      sum(t.busy_dur + t.wait_dur - coalesce(s.throttled_dur + s.late_throttled_dur, 0)) AS dur,
+      sum(t.incomplete) AS incomplete,
+      row_number() OVER (
+        PARTITION BY t.upid ORDER BY sum(t.imbalance_dur - coalesce(s.throttled_dur, 0)) DESC
+      ) AS rank
+    FROM profinfer_operator_total AS t
+    LEFT JOIN profinfer_operator_stall AS s
+      ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
     -- Where all but one of the threads were lost it is incomplete.
-    WHERE thread_count > 1 OR incomplete > 0
-    GROUP BY upid, name, op
-    HAVING max(thread_count) > 1
+    WHERE t.thread_count > 1 OR t.incomplete > 0
+    GROUP BY t.upid, t.name, t.op
+    HAVING max(t.thread_count) > 1
   )
 SELECT
   profinfer_process_label(upid) AS process,

@@ -4,8 +4,9 @@
 -- while the thread has work to do, which only a recording at level barrier tells: delay is by how
 -- much later the last thread of an operator was done than it would have been, had each thread done
 -- the work that it did. What others did in its place meanwhile is not in it. Other threads of the
--- target (own) compete when there are more threads than CPUs. incomplete counts records that were
--- lost and runs that are not certain.
+-- target (own) compete when there are more threads than CPUs. A thread whose CPU is idle meanwhile is
+-- throttled: its cgroup has used up its quota, and nobody has taken anything from it. incomplete counts
+-- records that were lost and runs that are not certain.
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
@@ -18,6 +19,67 @@ INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
+
+-- title: In short
+WITH
+  threads AS (
+    SELECT
+      upid,
+      max(threads) AS threads
+    FROM (SELECT upid, count() AS threads FROM _graph_event GROUP BY graph_id)
+    GROUP BY upid
+  ),
+  cpus AS (
+    SELECT
+      upid,
+      count(DISTINCT ucpu) AS cpus
+    FROM profinfer_thread_state
+    WHERE kind = 'running'
+    GROUP BY upid
+  ),
+  waits AS (
+    SELECT
+      upid,
+      sum(dur) AS dur,
+      sum(iif(is_own, dur, 0)) AS own_dur
+    FROM profinfer_preemption
+    GROUP BY upid
+  ),
+  throttled AS (
+    SELECT
+      upid,
+      sum(dur) AS dur,
+      count() AS times
+    FROM profinfer_thread_state
+    WHERE kind = 'throttled'
+    GROUP BY upid
+  )
+SELECT
+  profinfer_process_label(t.upid) AS process,
+  format(
+    '%d compute threads on %d CPU%s: %.0f ms of %.0f ms of waiting were CPU taken by the engine''s '
+    || 'own threads',
+    t.threads,
+    c.cpus,
+    iif(c.cpus = 1, '', 's'),
+    w.own_dur / 1e6,
+    w.dur / 1e6
+  ) AS what
+FROM threads AS t
+JOIN cpus AS c
+  USING (upid)
+JOIN waits AS w
+  USING (upid)
+WHERE w.own_dur >= 5e5
+UNION ALL
+SELECT
+  profinfer_process_label(upid) AS process,
+  format(
+    'its threads were throttled %d times, %.0f ms in all: their cgroup had used up its quota',
+    times,
+    dur / 1e6
+  ) AS what
+FROM throttled;
 
 -- title: Who took the CPU (the first 20)
 WITH
@@ -122,11 +184,24 @@ WITH
   late AS (
     SELECT
       arg_set_id,
-      count() AS runs,
+      sum(dur > 0) AS runs,
       sum(dur) AS dur,
-      max(dur) AS max_dur
-    FROM runs
-    WHERE dur > 0
+      max(dur) AS max_dur,
+      sum(throttled_dur) AS throttled_dur
+    FROM (
+      SELECT
+        arg_set_id,
+        dur,
+        0 AS throttled_dur
+      FROM runs
+      UNION ALL
+      SELECT
+        arg_set_id,
+        0 AS dur,
+        throttled_dur
+      FROM _late_part
+      WHERE throttled_dur > 0
+    )
     GROUP BY arg_set_id
   ),
   ranked AS (
@@ -137,14 +212,16 @@ WITH
       sum(r.runs) AS runs,
       sum(r.dur) AS dur,
       max(r.max_dur) AS max_dur,
+      sum(r.throttled_dur) AS throttled_dur,
       row_number() OVER (
-        PARTITION BY t.upid ORDER BY round(sum(r.dur) / 1e6, 3) DESC, t.name
+        PARTITION BY t.upid ORDER BY round(sum(r.dur + r.throttled_dur) / 1e6, 3) DESC, t.name
       ) AS rank
     FROM late AS r
     JOIN _operator_kind AS k
       USING (arg_set_id)
     JOIN profinfer_tensor AS t
       USING (tensor_id)
+    WHERE r.dur > 0 OR r.throttled_dur > 0
     GROUP BY t.upid, t.name, k.op
   )
 SELECT
@@ -154,6 +231,7 @@ SELECT
   r.runs,
   round(r.dur / 1e6, 3) AS delay_ms,
   round(r.max_dur / 1e6, 3) AS longest_ms,
+  round(r.throttled_dur / 1e6, 3) AS throttled_ms,
   (
     SELECT
       coalesce(c.taker_name, '(not recorded)')
@@ -173,7 +251,8 @@ WHERE r.rank <= 30
 ORDER BY r.upid, r.rank;
 
 -- outside: what the thread that decodes waited for a CPU while it was in no graph, as while it
--- sampled. mostly_by: of the delay.
+-- sampled. throttled: by how much it was later since threads were throttled, and how long the thread that
+-- decodes was so in no graph. mostly_by: of the delay.
 
 -- title: Tokens that came later (the first 30)
 WITH
@@ -225,6 +304,40 @@ WITH
       ON g.graph_id = i.id_0
     GROUP BY g.ubatch_id
   ),
+  throttled AS MATERIALIZED (
+    SELECT
+      id,
+      ts,
+      dur,
+      utid
+    FROM profinfer_thread_state
+    WHERE kind = 'throttled'
+  ),
+  throttled_steps AS MATERIALIZED (
+    SELECT
+      id_0 AS id,
+      sum(dur) AS dur
+    FROM _interval_intersect!((steps, throttled), (utid))
+    GROUP BY id_0
+  ),
+  throttled_inside AS MATERIALIZED (
+    SELECT
+      g.ubatch_id,
+      sum(i.dur) AS dur
+    FROM _interval_intersect!((graphs, throttled), (utid)) AS i
+    JOIN profinfer_graph AS g
+      ON g.graph_id = i.id_0
+    GROUP BY g.ubatch_id
+  ),
+  throttled_delays AS MATERIALIZED (
+    SELECT
+      g.ubatch_id,
+      sum(l.throttled_dur) AS dur
+    FROM _late_part AS l
+    JOIN profinfer_graph AS g
+      USING (graph_id)
+    GROUP BY g.ubatch_id
+  ),
   causes AS MATERIALIZED (
     SELECT
       g.ubatch_id,
@@ -253,21 +366,33 @@ WITH
         coalesce((SELECT sum(c.dur) FROM causes AS c WHERE c.ubatch_id = s.ubatch_id), 0),
         NULL
       ) AS delay,
-      coalesce(w.dur, 0) - coalesce(i.dur, 0) AS outside
+      coalesce(w.dur, 0) - coalesce(i.dur, 0) AS outside,
+      iif(
+        _has_barriers(s.upid),
+        coalesce(x.dur, 0) - coalesce(n.dur, 0) + coalesce(l.dur, 0),
+        NULL
+      ) AS throttled
     FROM steps AS s
     LEFT JOIN waits AS w
       USING (id)
     LEFT JOIN inside AS i
       ON i.ubatch_id = s.ubatch_id
+    LEFT JOIN throttled_steps AS x
+      ON x.id = s.id
+    LEFT JOIN throttled_inside AS n
+      ON n.ubatch_id = s.ubatch_id
+    LEFT JOIN throttled_delays AS l
+      ON l.ubatch_id = s.ubatch_id
   ),
   ranked AS (
     SELECT
       *,
       row_number() OVER (
-        PARTITION BY upid ORDER BY coalesce(delay, 0) + outside DESC, request_id, step
+        PARTITION BY upid
+        ORDER BY coalesce(delay, 0) + outside + coalesce(throttled, 0) DESC, request_id, step
       ) AS rank
     FROM delays
-    WHERE coalesce(delay, 0) + outside > 0
+    WHERE coalesce(delay, 0) + outside + coalesce(throttled, 0) > 0
   )
 SELECT
   profinfer_process_label(d.upid) AS process,
@@ -277,6 +402,7 @@ SELECT
   round(d.dur / 1e6, 3) AS tpot_ms,
   round(d.delay / 1e6, 3) AS delay_ms,
   round(d.outside / 1e6, 3) AS outside_ms,
+  round(d.throttled / 1e6, 3) AS throttled_ms,
   (
     SELECT
       coalesce(c.taker_name, '(not recorded)')
@@ -305,6 +431,7 @@ SELECT
   round(sum(iif(s.complete, s.dur, NULL)) / 1e6, 2) AS graphs_ms,
   round(sum(iif(s.complete, s.running_dur, NULL)) / 1e6, 2) AS running_ms,
   round(sum(iif(s.complete, s.preempted_dur, NULL)) / 1e6, 2) AS preempted_ms,
+  round(sum(iif(s.complete, s.throttled_dur, NULL)) / 1e6, 2) AS throttled_ms,
   round(sum(iif(s.complete, s.runnable_dur, NULL)) / 1e6, 2) AS runnable_ms,
   round(sum(iif(s.complete, s.futex_dur, NULL)) / 1e6, 2) AS futex_ms,
   round(sum(iif(s.complete, s.io_dur, NULL)) / 1e6, 2) AS io_ms,

@@ -2,10 +2,10 @@
 -- Of the wait at the barrier after an operator several causes can be told apart in a recording at
 -- level barrier: imbalance (another thread was still at work) and release (all had arrived; the
 -- time until they went on, which is the price of the barrier itself). Where the scheduler was
--- recorded as well, three parts of these have columns of their own and are not in the two: waiting
+-- recorded as well, four parts of these have columns of their own and are not in the two: waiting
 -- for a thread that came later because another one had taken its CPU, or whose own CPU was taken
--- when all had arrived (interference); because it took page faults (fault); because it slept
--- otherwise (blocked). They are NULL where that was not recorded. Waits inside operators are known
+-- when all had arrived (interference); because its cgroup had used up its quota (throttled, which is
+-- not in work either); because it took page faults (fault); because it slept otherwise (blocked). They are NULL where that was not recorded. Waits inside operators are known
 -- from below: until the last thread arrived. The stall ratio is wait over wait and work; operators
 -- that may be incomplete, or of which it is not certain when their threads ran, are not in the sums
 -- that they would be wrong in.
@@ -45,16 +45,21 @@ SELECT
   round(1.0 * sum(t.wait_dur) / nullif(sum(t.busy_dur + t.wait_dur), 0), 3) AS stall_ratio,
   round(
     sum(
-      t.imbalance_dur - coalesce(s.interference_dur + coalesce(s.fault_dur, 0) + s.blocked_dur, 0)
+      t.imbalance_dur - coalesce(
+        s.interference_dur + s.throttled_dur + coalesce(s.fault_dur, 0) + s.blocked_dur, 0
+      )
     ) / 1e6, 2
   ) AS imbalance_ms,
   round(
     sum(iif(t.wait_dur IS NULL, NULL, s.interference_dur + s.late_dur)) / 1e6, 2
   ) AS interference_ms,
+  round(
+    sum(iif(t.wait_dur IS NULL, NULL, s.throttled_dur + s.late_throttled_dur)) / 1e6, 2
+  ) AS throttled_ms,
   round(sum(iif(t.wait_dur IS NULL, NULL, s.fault_dur)) / 1e6, 2) AS fault_ms,
   round(sum(iif(t.wait_dur IS NULL, NULL, s.blocked_dur)) / 1e6, 2) AS blocked_ms,
   round(
-    sum(t.wait_dur - t.imbalance_dur - coalesce(s.late_dur, 0)) / 1e6, 2
+    sum(t.wait_dur - t.imbalance_dur - coalesce(s.late_dur + s.late_throttled_dur, 0)) / 1e6, 2
   ) AS release_ms,
   round(i.wait_dur / 1e6, 2) AS inside_wait_min_ms,
   sum(t.incomplete + coalesce(s.uncertain, 0)) AS incomplete
@@ -78,7 +83,9 @@ WITH
       sum(t.wait_dur) AS wait_dur,
       sum(t.busy_dur + t.wait_dur) AS dur,
       sum(
-        t.imbalance_dur - coalesce(s.interference_dur + coalesce(s.fault_dur, 0) + s.blocked_dur, 0)
+        t.imbalance_dur - coalesce(
+          s.interference_dur + s.throttled_dur + coalesce(s.fault_dur, 0) + s.blocked_dur, 0
+        )
       ) AS imbalance_dur,
       sum(s.interference_dur + s.late_dur) AS interference_dur,
       sum(t.incomplete + coalesce(s.uncertain, 0)) AS incomplete,

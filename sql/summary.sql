@@ -77,6 +77,7 @@ SELECT
   sum(runs) AS runs,
   round(sum(busy_dur) / 1e6, 2) AS work_ms,
   round(100.0 * sum(busy_dur) / sum(sum(busy_dur)) OVER (PARTITION BY upid), 1) AS percent,
+  round(sum(throttled_dur) / 1e6, 2) AS throttled_ms,
   round(sum(wait_dur) / 1e6, 2) AS barrier_wait_ms,
   sum(incomplete) AS incomplete
 FROM profinfer_operator_total

@@ -151,7 +151,8 @@ class Scheduling:
             self._start(cpu, min(self._since, int(seen.ts[0]) - 1), int(seen.prev[0]))
 
     def _links(self, cpu: int, switch: Records) -> Links:
-        """The switches of a CPU; with a stand-in for whoever is not recorded."""
+        """The switches of a CPU; with a stand-in for whoever is not recorded. Not for idle that comes
+        after a thread of the target."""
         a, b = switch["a"], switch["b"]
         links = Links(
             switch["ts"].astype(np.int64), switch["tid"].astype(np.int64), word(a, 2), low(a),
@@ -160,10 +161,15 @@ class Scheduling:
         if self._is_all:
             return links
         from_target, to_target = flag(b, SWITCH_FROM_TARGET), flag(b, SWITCH_TO_TARGET)
-        links.prev[~from_target] = STAND_IN + cpu
+        # Who takes over is followed until it gives the CPU away: so is idle.
+        to_idle = from_target & ~to_target & (links.next == 0)
+        chain = self._chains.get(cpu)
+        from_idle = np.append(chain is not None and chain.running == 0, to_idle[:-1])[: len(a)]
+        from_idle &= links.prev == 0
+        links.prev[~from_target & ~from_idle] = STAND_IN + cpu
         links.state[~from_target] = SLEEPING
-        links.next[~to_target] = STAND_IN + cpu
-        mine = np.flatnonzero(from_target | to_target)
+        links.next[~to_target & ~to_idle] = STAND_IN + cpu
+        mine = np.flatnonzero(from_target | to_target | from_idle)
         return Links(*(column[mine] for column in links.columns()))
 
     def _start(self, cpu: int, ts: int, tid: int) -> None:

@@ -160,7 +160,7 @@ def test_nothing_is_claimed_of_the_time_between_recordings(
         parts.append(convert(found, tmp_path / f"{number}.pftrace"))
     merged(tmp_path / "both.pftrace", *parts)
     with open_trace(tmp_path / "both.pftrace", trace_processor="wasm") as session:
-        (takers, *_) = query.run(session, query.read(query.resolve("interference")))
+        (_, takers, *_) = query.run(session, query.read(query.resolve("interference")))
         # In each of them once as long as in `schedule`, and what was seen of the last one.
         found_takers = [dict(zip(takers.columns, row, strict=True)) for row in takers.rows]
         assert [(row["thread"], row["times"], row["taken_ms"]) for row in found_takers] == [

@@ -85,7 +85,7 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
         code, said = finish(recorder, signal.SIGINT)
         assert code == 0, said
     with open_trace(trace) as session:
-        takers, operators, tokens, by_thread, _ = answer(session, "interference")
+        _, takers, operators, tokens, by_thread, _ = answer(session, "interference")
         stalls = answer(session, "stalls")[0]
         whom = session.query(
             "SELECT DISTINCT t.tid FROM profinfer_preemption AS p JOIN thread AS t USING (utid)"
@@ -167,7 +167,7 @@ def test_a_stopped_target_takes_no_page_faults(double: Engine, tmp_path: Path) -
         rows = session.query(
             "INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;"
             "SELECT p.kind, p.blocked_in, count() FROM profinfer_thread_state AS p"
-            " JOIN thread_state AS s USING (id) WHERE s.state GLOB 'T*' GROUP BY 1, 2"
+            " JOIN thread_state AS s ON s.id = p.state_id WHERE s.state GLOB 'T*' GROUP BY 1, 2"
         ).rows()
     assert [row[:2] for row in rows] == [("sleep", None)]
     assert as_int(rows[0][2]) >= 5

@@ -135,5 +135,5 @@ def test_small_rings_say_what_they_lost_and_claim_nothing_around_it(
             " WHERE s.complete AND s.kind = 'running'"
         ).rows()
         assert spans == (0,)
-        takers = answer(session, "interference")[0]
+        takers = answer(session, "interference")[1]
         assert all(row["incomplete"] for row in takers)

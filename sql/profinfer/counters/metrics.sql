@@ -49,7 +49,7 @@ WITH
       c.graph_id,
       c.arg_set_id,
       c.upid,
-      max(s.ts + s.busy_dur) - min(s.ts) AS work_dur,
+      max(s.arrival) - min(s.ts) AS work_dur,
       iif(
         max(k.role = 'cycles' AND c.estimate IS NULL),
         NULL,

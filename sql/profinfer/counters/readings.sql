@@ -91,7 +91,7 @@ CREATE PERFETTO TABLE _operator_step(
 SELECT
   o.id,
   s.name,
-  iif(s.next_ts = o.ts + o.busy_dur, s.next_value - s.value, NULL) AS value,
+  iif(s.next_ts = o.arrival, s.next_value - s.value, NULL) AS value,
   CASE
     WHEN o.wait_dur = 0
     THEN 0

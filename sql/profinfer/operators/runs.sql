@@ -1,8 +1,59 @@
 -- Operators, as each thread ran them and across threads.
 
+INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
+
+-- Time in which the threads of operators were throttled before they had done their work.
+CREATE PERFETTO TABLE _throttled_work(
+  -- The operator's slice.
+  slice_id JOINID(slice.id),
+  -- How long.
+  dur DURATION
+) AS
+WITH
+  throttled AS MATERIALIZED (
+    SELECT
+      id,
+      ts,
+      dur,
+      utid
+    FROM profinfer_thread_state
+    WHERE kind = 'throttled'
+  ),
+  operators AS MATERIALIZED (
+    SELECT
+      o.id,
+      o.ts,
+      coalesce(w.ts, o.ts + o.dur) - o.ts AS dur,
+      g.utid
+    FROM _operator_event AS o
+    JOIN _graph_event AS g
+      ON o.parent_id = g.id
+    LEFT JOIN _wait_event AS w
+      ON w.operator_slice_id = o.id
+    WHERE
+      EXISTS(
+        SELECT
+          1
+        FROM throttled
+      )
+      AND g.utid IN (
+        SELECT
+          utid
+        FROM throttled
+      )
+      AND o.dur > 0
+      AND (w.ts IS NULL OR w.ts > o.ts)
+  )
+SELECT
+  id_0 AS slice_id,
+  sum(dur) AS dur
+FROM _interval_intersect!((operators, throttled), (utid))
+GROUP BY id_0
+ORDER BY id_0;
 
 -- One row per operator and thread.
 CREATE PERFETTO TABLE profinfer_operator_slice(
@@ -25,8 +76,13 @@ CREATE PERFETTO TABLE profinfer_operator_slice(
   -- is none, NULL when barriers were not recorded.
   wait_dur DURATION,
   -- Work: dur without the wait at the barrier, of which nothing is known when barriers were not
-  -- recorded.
+  -- recorded, and without throttled_dur.
   busy_dur DURATION,
+  -- Time before the barrier in which the thread was throttled: its cgroup had used up its quota.
+  -- NULL where the scheduler was not recorded: it is then among busy_dur.
+  throttled_dur DURATION,
+  -- When its work was done.
+  arrival TIMESTAMP,
   -- False when its end, and so dur, is not certain, since a record may have been lost, or when
   -- the structure of its graph is unknown.
   complete BOOL,
@@ -42,14 +98,18 @@ SELECT
   g.graph_id,
   o.arg_set_id,
   iif(g.has_barriers, coalesce(w.dur, 0), NULL) AS wait_dur,
-  iif(o.dur < 0, NULL, o.dur) - coalesce(w.dur, 0) AS busy_dur,
+  iif(o.dur < 0, NULL, o.dur) - coalesce(w.dur, 0) - coalesce(t.dur, 0) AS busy_dur,
+  iif(o.dur >= 0 AND g.upid IN (SELECT upid FROM _scheduler), coalesce(t.dur, 0), NULL) AS throttled_dur,
+  o.ts + iif(o.dur < 0, NULL, o.dur) - coalesce(w.dur, 0) AS arrival,
   o.complete AND o.dur >= 0 AS complete,
   g.upid
 FROM _operator_event AS o
 JOIN _graph_event AS g
   ON o.parent_id = g.id
 LEFT JOIN _wait_event AS w
-  ON w.operator_slice_id = o.id;
+  ON w.operator_slice_id = o.id
+LEFT JOIN _throttled_work AS t
+  ON t.slice_id = o.id;
 
 -- Operator runs of which something was recorded, by their numbers alone.
 CREATE PERFETTO TABLE _operator_seen(
@@ -67,6 +127,8 @@ CREATE PERFETTO TABLE _operator_seen(
   thread_count LONG,
   -- Work, summed over threads.
   busy_dur DURATION,
+  -- Time throttled meanwhile, summed over threads; NULL where the scheduler was not recorded.
+  throttled_dur DURATION,
   -- Wait at the barrier after it, summed over threads.
   wait_dur DURATION,
   -- What passed until the last thread's arrival, summed over threads.
@@ -90,8 +152,9 @@ WITH
       arg_set_id,
       count() AS thread_count,
       sum(busy_dur) AS busy_dur,
+      sum(throttled_dur) AS throttled_dur,
       sum(wait_dur) AS wait_dur,
-      count() * max(ts + busy_dur) - sum(ts + busy_dur) AS arrival_dur,
+      count() * max(arrival) - sum(arrival) AS arrival_dur,
       max(busy_dur) AS slowest_dur,
       min(busy_dur) AS fastest_dur,
       min(complete) AS complete,
@@ -107,6 +170,7 @@ SELECT
   m.arg_set_id,
   m.thread_count,
   m.busy_dur,
+  m.throttled_dur,
   m.wait_dur,
   m.arrival_dur,
   m.slowest_dur,
@@ -233,6 +297,8 @@ CREATE PERFETTO VIEW _operator_run(
   thread_count LONG,
   -- Work, summed over threads.
   busy_dur DURATION,
+  -- Time throttled meanwhile, summed over threads; NULL where the scheduler was not recorded.
+  throttled_dur DURATION,
   -- Wait at the barrier after it, summed over threads.
   wait_dur DURATION,
   -- What passed until the last thread's arrival, summed over threads.
@@ -254,6 +320,7 @@ SELECT
   arg_set_id,
   thread_count,
   busy_dur,
+  throttled_dur,
   wait_dur,
   arrival_dur,
   slowest_dur,
@@ -270,6 +337,7 @@ SELECT
   arg_set_id,
   0 AS thread_count,
   NULL AS busy_dur,
+  NULL AS throttled_dur,
   NULL AS wait_dur,
   NULL AS arrival_dur,
   NULL AS slowest_dur,
@@ -297,8 +365,10 @@ CREATE PERFETTO VIEW profinfer_operator(
   tensor_id LONG,
   -- Threads that ran it, 0 when no record of it is left.
   thread_count LONG,
-  -- Work, summed over threads: dur without the wait at the barrier.
+  -- Work, summed over threads: dur without the wait at the barrier, and without throttled_dur.
   busy_dur DURATION,
+  -- Time throttled meanwhile, summed over threads; NULL where the scheduler was not recorded.
+  throttled_dur DURATION,
   -- Wait at the barrier after it, summed over threads; NULL when barriers were not recorded.
   wait_dur DURATION,
   -- Part of the wait during which some thread was still at work; the rest of it passed between
@@ -326,6 +396,7 @@ SELECT
   k.tensor_id,
   r.thread_count,
   r.busy_dur,
+  r.throttled_dur,
   r.wait_dur,
   min(r.arrival_dur, r.wait_dur) AS imbalance_dur,
   r.slowest_dur,

@@ -25,6 +25,8 @@ CREATE PERFETTO TABLE profinfer_operator_total(
   max_dur DURATION,
   -- Work, summed over threads.
   busy_dur DURATION,
+  -- Time throttled meanwhile, summed over threads; NULL where the scheduler was not recorded.
+  throttled_dur DURATION,
   -- Wait at the barrier after it, summed over threads; NULL when barriers were not recorded.
   wait_dur DURATION,
   -- Part of the wait during which some thread was still at work.
@@ -51,6 +53,7 @@ WITH
       sum(iif(complete, dur, 0)) AS dur,
       max(iif(complete, dur, NULL)) AS max_dur,
       sum(iif(complete, busy_dur, 0)) AS busy_dur,
+      sum(iif(complete, throttled_dur, NULL)) AS throttled_dur,
       sum(iif(complete, wait_dur, NULL)) AS wait_dur,
       sum(iif(complete, min(arrival_dur, wait_dur), NULL)) AS imbalance_dur,
       sum(iif(complete, slowest_dur, 0)) AS slowest_dur,
@@ -69,6 +72,7 @@ SELECT
   s.dur,
   s.max_dur,
   s.busy_dur,
+  s.throttled_dur,
   s.wait_dur,
   s.imbalance_dur,
   s.slowest_dur,

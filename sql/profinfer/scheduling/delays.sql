@@ -19,6 +19,8 @@ CREATE PERFETTO TABLE _late_part(
   last_arrival TIMESTAMP,
   -- Later by this much, since threads waited for a CPU that another one had.
   cpu_dur DURATION,
+  -- And by this much, since they were throttled.
+  throttled_dur DURATION,
   -- And by this much, since they took page faults.
   fault_dur DURATION,
   -- And by this much, since they slept otherwise.
@@ -29,6 +31,7 @@ WITH
     SELECT
       part_id,
       sum(iif(kind = 'cpu', dur, 0)) AS cpu,
+      sum(iif(kind = 'throttled', dur, 0)) AS throttled,
       sum(iif(kind = 'fault', dur, 0)) AS fault,
       sum(iif(kind = 'blocked', dur, 0)) AS blocked
     FROM _hindrance_in_part
@@ -42,8 +45,9 @@ WITH
       max(p.is_last) AS is_last,
       max(p.arrival) AS arrival,
       max(p.arrival - coalesce(s.cpu, 0)) AS cpu,
-      max(p.arrival - coalesce(s.cpu + s.fault, 0)) AS fault,
-      max(p.arrival - coalesce(s.cpu + s.fault + s.blocked, 0)) AS blocked
+      max(p.arrival - coalesce(s.cpu + s.throttled, 0)) AS throttled,
+      max(p.arrival - coalesce(s.cpu + s.throttled + s.fault, 0)) AS fault,
+      max(p.arrival - coalesce(s.cpu + s.throttled + s.fault + s.blocked, 0)) AS blocked
     FROM _hindered_part AS p
     LEFT JOIN sums AS s
       ON s.part_id = p.id
@@ -56,7 +60,8 @@ SELECT
   is_last,
   arrival AS last_arrival,
   arrival - cpu AS cpu_dur,
-  cpu - fault AS fault_dur,
+  cpu - throttled AS throttled_dur,
+  throttled - fault AS fault_dur,
   fault - blocked AS blocked_dur
 FROM without;
 

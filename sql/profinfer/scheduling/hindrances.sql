@@ -7,6 +7,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Preemptions within operators.
 CREATE PERFETTO TABLE _taken_in_operator(
@@ -40,7 +41,7 @@ CREATE PERFETTO TABLE _idle_piece(
   slice_id JOINID(slice.id),
   -- Preemption; NULL for others.
   preemption_id LONG,
-  -- One of cpu (it waited for one that was taken), fault, blocked (other sleep, futexes left out),
+  -- One of cpu (it waited for one that was taken), throttled, fault, blocked (other sleep, futexes left out),
   -- unknown (a state that is not certain; such a one may be among the others, too).
   kind STRING,
   -- Start.
@@ -59,13 +60,13 @@ UNION ALL
 SELECT
   p.slice_id,
   NULL AS preemption_id,
-  iif(s.kind = 'fault', 'fault', 'blocked') AS kind,
+  iif(s.kind IN ('throttled', 'fault'), s.kind, 'blocked') AS kind,
   p.ts,
   p.dur
 FROM _off_cpu AS p
 JOIN profinfer_thread_state AS s
   ON s.id = p.state_id
-WHERE s.kind IN ('fault', 'io', 'sleep')
+WHERE s.kind IN ('throttled', 'fault', 'io', 'sleep')
 UNION ALL
 SELECT
   p.slice_id,
@@ -104,7 +105,7 @@ WITH
   met AS MATERIALIZED (
     SELECT
       graph_id * 16777216 + arg_set_id AS run,
-      max(ts + busy_dur) AS ts
+      max(arrival) AS ts
     FROM profinfer_operator_slice
     WHERE
       graph_id * 16777216 + arg_set_id IN (
@@ -151,12 +152,14 @@ JOIN following AS f
   ON f.id = l.slice_id
 WHERE f.next_id IS NOT NULL;
 
--- Preemptions between a graph's beginning and a thread's first operator in it.
+-- Preemptions and throttling between a graph's beginning and a thread's first operator in it.
 CREATE PERFETTO TABLE _late_entry(
   -- Slice of that operator.
   slice_id JOINID(slice.id),
-  -- Preemption, as in profinfer_preemption.
+  -- As in _idle_piece.
   preemption_id LONG,
+  -- As in _idle_piece.
+  kind STRING,
   -- Start of what they have in common.
   ts TIMESTAMP,
   -- Its duration.
@@ -170,7 +173,9 @@ WITH
       utid,
       min(ts) AS ts
     FROM profinfer_operator_slice
-    WHERE EXISTS(SELECT 1 FROM profinfer_preemption)
+    WHERE
+      EXISTS(SELECT 1 FROM profinfer_preemption)
+      OR EXISTS(SELECT 1 FROM _throttled)
     GROUP BY graph_id, utid
   ),
   entries AS MATERIALIZED (
@@ -187,10 +192,22 @@ WITH
 SELECT
   id_0 AS slice_id,
   id_1 AS preemption_id,
+  'cpu' AS kind,
   ts,
   dur
 FROM _interval_intersect!(
   (entries, (SELECT id, ts, dur, utid FROM profinfer_preemption)),
+  (utid)
+)
+UNION ALL
+SELECT
+  id_0 AS slice_id,
+  NULL AS preemption_id,
+  'throttled' AS kind,
+  ts,
+  dur
+FROM _interval_intersect!(
+  (entries, (SELECT id, ts, dur, utid FROM profinfer_thread_state WHERE kind = 'throttled')),
   (utid)
 );
 
@@ -198,9 +215,9 @@ FROM _interval_intersect!(
 CREATE PERFETTO TABLE _hindrance(
   -- The operator's slice.
   slice_id JOINID(slice.id),
-  -- Preemption; NULL for sleep.
+  -- Preemption; NULL for others.
   preemption_id LONG,
-  -- One of cpu, fault, blocked, as in _idle_piece.
+  -- One of cpu, throttled, fault, blocked, as in _idle_piece.
   kind STRING,
   -- Start.
   ts TIMESTAMP,
@@ -228,7 +245,7 @@ UNION ALL
 SELECT
   slice_id,
   preemption_id,
-  'cpu' AS kind,
+  kind,
   ts,
   dur
 FROM _late_entry;
@@ -265,7 +282,7 @@ SELECT
   o.graph_id,
   o.arg_set_id,
   o.ts,
-  o.ts + o.busy_dur AS arrival,
+  o.arrival,
   o.ts + o.dur AS end_ts,
   o.complete,
   o.upid
@@ -358,7 +375,7 @@ FROM begun AS b;
 CREATE PERFETTO TABLE _hindrance_in_part(
   -- Part.
   part_id LONG,
-  -- Preemption; NULL for sleep.
+  -- Preemption; NULL for others.
   preemption_id LONG,
   -- Kind, as in _hindrance.
   kind STRING,

@@ -80,6 +80,8 @@ CREATE PERFETTO TABLE profinfer_operator_stall(
   arg_set_id ARGSETID,
   -- Wait for threads that came later because another thread had taken their CPU.
   interference_dur DURATION,
+  -- Wait for threads that came later because they were throttled.
+  throttled_dur DURATION,
   -- Wait for threads that came later because they took page faults. NULL where system calls were
   -- not recorded: they are then among those that slept.
   fault_dur DURATION,
@@ -87,6 +89,8 @@ CREATE PERFETTO TABLE profinfer_operator_stall(
   blocked_dur DURATION,
   -- Wait after all had arrived, of threads whose own CPU was taken by then.
   late_dur DURATION,
+  -- The same of threads that were throttled by then.
+  late_throttled_dur DURATION,
   -- Runs that are in none of these, since it is not certain when their threads ran.
   uncertain LONG,
   -- Process.
@@ -103,6 +107,7 @@ WITH
       s.end_ts,
       l.last_arrival,
       l.cpu_dur,
+      l.throttled_dur,
       l.fault_dur,
       l.blocked_dur,
       iif(
@@ -133,11 +138,16 @@ WITH
   late AS MATERIALIZED (
     SELECT
       w.id,
-      sum(min(h.ts + h.dur, w.end_ts) - max(h.ts, w.last_arrival)) AS dur
-    FROM _taken_in_operator AS h
+      sum(
+        iif(h.kind = 'cpu', min(h.ts + h.dur, w.end_ts) - max(h.ts, w.last_arrival), 0)
+      ) AS dur,
+      sum(
+        iif(h.kind = 'throttled', min(h.ts + h.dur, w.end_ts) - max(h.ts, w.last_arrival), 0)
+      ) AS throttled_dur
+    FROM _idle_piece AS h
     JOIN waits AS w
       ON w.id = h.slice_id
-    WHERE h.ts + h.dur > w.last_arrival
+    WHERE h.ts + h.dur > w.last_arrival AND h.kind IN ('cpu', 'throttled')
     GROUP BY w.id
   ),
   sums AS (
@@ -145,12 +155,19 @@ WITH
       w.upid,
       w.arg_set_id,
       sum(min(w.dur, w.cpu_dur)) AS interference_dur,
-      sum(min(w.dur, w.cpu_dur + w.fault_dur) - min(w.dur, w.cpu_dur)) AS fault_dur,
       sum(
-        min(w.dur, w.cpu_dur + w.fault_dur + w.blocked_dur)
-        - min(w.dur, w.cpu_dur + w.fault_dur)
+        min(w.dur, w.cpu_dur + w.throttled_dur) - min(w.dur, w.cpu_dur)
+      ) AS throttled_dur,
+      sum(
+        min(w.dur, w.cpu_dur + w.throttled_dur + w.fault_dur)
+        - min(w.dur, w.cpu_dur + w.throttled_dur)
+      ) AS fault_dur,
+      sum(
+        min(w.dur, w.cpu_dur + w.throttled_dur + w.fault_dur + w.blocked_dur)
+        - min(w.dur, w.cpu_dur + w.throttled_dur + w.fault_dur)
       ) AS blocked_dur,
-      sum(coalesce(l.dur, 0)) AS late_dur
+      sum(coalesce(l.dur, 0)) AS late_dur,
+      sum(coalesce(l.throttled_dur, 0)) AS late_throttled_dur
     FROM waits AS w
     LEFT JOIN late AS l
       USING (id)
@@ -168,9 +185,11 @@ WITH
 SELECT
   a.arg_set_id,
   coalesce(s.interference_dur, 0) AS interference_dur,
+  coalesce(s.throttled_dur, 0) AS throttled_dur,
   iif(c.has_calls, coalesce(s.fault_dur, 0), NULL) AS fault_dur,
   coalesce(s.blocked_dur, 0) AS blocked_dur,
   coalesce(s.late_dur, 0) AS late_dur,
+  coalesce(s.late_throttled_dur, 0) AS late_throttled_dur,
   coalesce(d.uncertain, 0) AS uncertain,
   c.upid
 FROM _operator_kind AS a

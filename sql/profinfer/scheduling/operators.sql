@@ -58,6 +58,8 @@ CREATE PERFETTO TABLE _operator_off_cpu(
   dur DURATION,
   -- Preempted.
   preempted_dur DURATION,
+  -- Throttled: the quota of its cgroup was used up.
+  throttled_dur DURATION,
   -- Waiting for a CPU otherwise.
   runnable_dur DURATION,
   -- Blocked in a futex.
@@ -75,6 +77,7 @@ SELECT
   p.slice_id,
   sum(iif(s.kind IS 'running', 0, p.dur)) AS dur,
   sum(iif(s.kind = 'preempted', p.dur, 0)) AS preempted_dur,
+  sum(iif(s.kind = 'throttled', p.dur, 0)) AS throttled_dur,
   sum(iif(s.kind = 'runnable', p.dur, 0)) AS runnable_dur,
   sum(iif(s.kind = 'futex', p.dur, 0)) AS futex_dur,
   sum(iif(s.kind = 'io', p.dur, 0)) AS io_dur,
@@ -95,6 +98,8 @@ CREATE PERFETTO VIEW profinfer_operator_scheduling(
   running_dur DURATION,
   -- Time in which it could have run on, but was switched out.
   preempted_dur DURATION,
+  -- Time in which it could have run on, but its cgroup had used up its quota.
+  throttled_dur DURATION,
   -- Time in which it waited for a CPU after a wake-up or a yield.
   runnable_dur DURATION,
   -- Time blocked in a futex: most of it waits for the other threads. NULL where system calls were
@@ -116,6 +121,7 @@ SELECT
   o.id,
   iif(o.is_known, o.dur - coalesce(f.dur, 0), NULL) AS running_dur,
   iif(o.is_known, coalesce(f.preempted_dur, 0), NULL) AS preempted_dur,
+  iif(o.is_known, coalesce(f.throttled_dur, 0), NULL) AS throttled_dur,
   iif(o.is_known, coalesce(f.runnable_dur, 0), NULL) AS runnable_dur,
   iif(o.is_known AND c.has_calls, coalesce(f.futex_dur, 0), NULL) AS futex_dur,
   iif(o.is_known, coalesce(f.io_dur, 0), NULL) AS io_dur,
@@ -151,6 +157,8 @@ CREATE PERFETTO TABLE profinfer_graph_scheduling(
   running_dur DURATION,
   -- Preempted.
   preempted_dur DURATION,
+  -- Throttled: the quota of its cgroup was used up.
+  throttled_dur DURATION,
   -- Waiting for a CPU after a wake-up or a yield.
   runnable_dur DURATION,
   -- Blocked in a futex; NULL where system calls were not recorded.
@@ -182,6 +190,7 @@ WITH
       i.id_0 AS id,
       sum(iif(s.kind = 'running', i.dur, 0)) AS running_dur,
       sum(iif(s.kind = 'preempted', i.dur, 0)) AS preempted_dur,
+      sum(iif(s.kind = 'throttled', i.dur, 0)) AS throttled_dur,
       sum(iif(s.kind = 'runnable', i.dur, 0)) AS runnable_dur,
       sum(iif(s.kind = 'futex', i.dur, 0)) AS futex_dur,
       sum(iif(s.kind = 'io', i.dur, 0)) AS io_dur,
@@ -202,6 +211,7 @@ SELECT
   g.dur,
   iif(e.ts >= t.ts, s.running_dur, NULL) AS running_dur,
   iif(e.ts >= t.ts, s.preempted_dur, NULL) AS preempted_dur,
+  iif(e.ts >= t.ts, s.throttled_dur, NULL) AS throttled_dur,
   iif(e.ts >= t.ts, s.runnable_dur, NULL) AS runnable_dur,
   iif(e.ts >= t.ts AND c.has_calls, s.futex_dur, NULL) AS futex_dur,
   iif(e.ts >= t.ts, s.io_dur, NULL) AS io_dur,

@@ -2,6 +2,7 @@
 
 INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Pieces of the time in which a thread waited for a CPU, each with the thread that ran on it.
@@ -30,30 +31,6 @@ WITH
     FROM profinfer_thread_state
     WHERE kind IN ('preempted', 'runnable') AND dur > 0 AND ucpu IS NOT NULL
   ),
-  -- Where only the target's switches are recorded, only its threads are among these.
-  runs AS MATERIALIZED (
-    SELECT
-      id,
-      ts,
-      -- Where recordings follow each other, one may end long before the next.
-      iif(dur < 0, next_ts - ts, dur) AS dur,
-      ucpu
-    FROM (
-      SELECT
-        id,
-        ts,
-        dur,
-        ucpu,
-        lead(ts, 1, trace_end()) OVER (PARTITION BY ucpu ORDER BY ts) AS next_ts
-      FROM sched
-      WHERE ucpu IN (
-        SELECT
-          ucpu
-        FROM waits
-      )
-    )
-    WHERE dur != 0
-  ),
   -- Who else took a CPU from one of them, where only its switches are recorded.
   takers AS MATERIALIZED (
     SELECT
@@ -71,8 +48,8 @@ SELECT
   t.utid,
   t.tid,
   t.name
-FROM _interval_intersect!((waits, runs), (ucpu)) AS i
-JOIN sched AS s
+FROM _interval_intersect!((waits, _cpu_run), (ucpu)) AS i
+JOIN _cpu_run AS s
   ON s.id = i.id_1
 JOIN thread AS t
   ON t.utid = s.utid

@@ -1,119 +1,147 @@
 -- States of the threads that compute graphs, as the scheduler has them.
 --
--- They are the kernel's: a thread that is switched out while it could have gone on is preempted.
+-- They are the kernel's: a thread that is switched out while it could have gone on is preempted. A
+-- CPU does not idle while a thread waits for it: if it does, the thread is throttled, since its
+-- cgroup has used up its quota.
 
+INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
 
--- Time between recordings: what threads did then is not known.
-CREATE PERFETTO TABLE _unrecorded(
-  -- End of a recording.
+-- Parts of states in which threads were throttled: from when the thread left its CPU, or when another
+-- one of its process did, to when that CPU was last idle before one of them ran again. Who else ran
+-- there meanwhile did so in nobody's place. Of a thread that went on elsewhere nothing is said: it may
+-- have waited there.
+CREATE PERFETTO TABLE _throttled(
+  -- The state, as in _kernel_state.
+  state_id LONG,
+  -- Start.
   ts TIMESTAMP,
-  -- Beginning of the next one.
+  -- End. Where only the target's switches are recorded, it is not known who came after idle: then
+  -- when one of the process ran again.
   end_ts TIMESTAMP
 ) AS
 WITH
-  bounds AS MATERIALIZED (
-    SELECT DISTINCT
-      ts,
-      event
-    FROM _recording_arg
-  ),
-  counted AS (
+  waits AS MATERIALIZED (
     SELECT
+      id,
       ts,
-      event,
-      sum(iif(event = 'recording started', 1, -1)) OVER (ORDER BY ts) AS going_on,
-      lead(ts) OVER (ORDER BY ts) AS next_ts
-    FROM bounds
+      dur,
+      ucpu
+    FROM _kernel_state
+    WHERE
+      (kind = 'preempted' OR (kind = 'runnable' AND blocked_in IS NOT NULL))
+      AND dur > 0
+      AND coalesce(next_ucpu = ucpu, ucpu IS NOT NULL)
+  ),
+  pieces AS MATERIALIZED (
+    SELECT
+      i.id_0 AS state_id,
+      i.ts,
+      i.ts + i.dur AS end_ts,
+      t.tid = 0 AS is_idle
+    FROM _interval_intersect!((waits, _cpu_run), (ucpu)) AS i
+    JOIN _kernel_state AS s
+      ON s.id = i.id_0
+    JOIN _cpu_run AS r
+      ON r.id = i.id_1
+    JOIN thread AS t
+      ON t.utid = r.utid
+    WHERE t.tid = 0 OR t.upid = s.upid
+  ),
+  turns AS (
+    SELECT
+      *,
+      sum(NOT is_idle) OVER (PARTITION BY state_id ORDER BY ts) AS turn
+    FROM pieces
+    WHERE
+      state_id IN (
+        SELECT
+          state_id
+        FROM pieces
+        WHERE is_idle
+      )
+  ),
+  grouped AS (
+    SELECT
+      state_id,
+      max(iif(is_idle, NULL, end_ts)) AS left_ts,
+      max(iif(is_idle, end_ts, NULL)) AS idle_ts,
+      lead(min(ts)) OVER (PARTITION BY state_id ORDER BY turn) AS next_ts
+    FROM turns
+    GROUP BY state_id, turn
   )
 SELECT
-  ts,
-  next_ts AS end_ts
-FROM counted
-WHERE going_on = 0 AND next_ts IS NOT NULL
-ORDER BY ts;
-
--- How the scheduler was to be recorded with each process.
-CREATE PERFETTO TABLE _scheduler_mode(
-  -- Process.
-  upid JOINID(process.id),
-  -- Either system or target: everything, or what involves the process's threads.
-  mode STRING,
-  -- Whether it is known in which system call a thread of it was blocked.
-  has_calls BOOL
-) AS
-SELECT
-  upid,
-  max(iif(key = 'scheduler.mode', value, NULL)) AS mode,
-  coalesce(max(iif(key = 'scheduler.system_calls', value, NULL)) = '1', FALSE) AS has_calls
-FROM _recording_arg
-WHERE key IN ('scheduler.mode', 'scheduler.system_calls')
-GROUP BY upid
-ORDER BY upid;
-
--- Missing records that may make a state of a thread that computed graphs look other than it was.
-CREATE PERFETTO TABLE _state_loss(
-  -- Time before which none of these was lost.
-  first_ts TIMESTAMP,
-  -- Time of the last one.
-  ts TIMESTAMP,
-  -- CPU, NULL when it may have been any.
-  cpu LONG,
-  -- The only thread that it concerns, NULL when it may be any.
-  tid LONG,
-  -- The only process whose threads it concerns, NULL when it may be any.
-  upid JOINID(process.id)
-) AS
-SELECT
-  l.first_ts,
-  l.ts,
-  l.cpu,
-  NULL AS tid,
-  iif(m.mode = 'target', l.upid, NULL) AS upid
-FROM _scheduler_loss AS l
+  g.state_id,
+  coalesce(g.left_ts, s.ts) AS ts,
+  iif(
+    m.mode = 'target' AND NOT s.upid IN (SELECT upid FROM _scheduled_by_other),
+    coalesce(g.next_ts, s.ts + s.dur),
+    g.idle_ts
+  ) AS end_ts
+FROM grouped AS g
+JOIN _kernel_state AS s
+  ON s.id = g.state_id
 LEFT JOIN _scheduler_mode AS m
-  ON m.upid = l.upid
-WHERE l.kind IN ('switch', 'waking', 'newtask') AND l.left_tid IS NULL
-UNION ALL
-SELECT
-  ts AS first_ts,
-  end_ts AS ts,
-  NULL AS cpu,
-  NULL AS tid,
-  NULL AS upid
-FROM _unrecorded
-UNION ALL
-SELECT
-  l.first_ts,
-  l.ts,
-  l.cpu,
-  t.tid,
-  NULL AS upid
-FROM _scheduler_loss AS l
-JOIN thread AS t
-  ON t.tid IN (l.left_tid, l.found_tid)
-WHERE
-  t.utid IN (
+  ON m.upid = s.upid
+WHERE g.idle_ts IS NOT NULL
+ORDER BY g.state_id, ts;
+
+-- What is left of these states before, between and after those parts.
+CREATE PERFETTO TABLE _not_throttled(
+  -- The state, as in _kernel_state.
+  state_id LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- End.
+  end_ts TIMESTAMP
+) AS
+WITH
+  parts AS (
     SELECT
-      utid
-    FROM _graph_event
-  );
+      s.id AS state_id,
+      lag(t.end_ts, 1, s.ts) OVER state AS ts,
+      t.ts AS end_ts
+    FROM _throttled AS t
+    JOIN _kernel_state AS s
+      ON s.id = t.state_id
+    WINDOW state AS (PARTITION BY t.state_id ORDER BY t.ts)
+    UNION ALL
+    SELECT
+      s.id AS state_id,
+      max(t.end_ts) AS ts,
+      s.ts + s.dur AS end_ts
+    FROM _throttled AS t
+    JOIN _kernel_state AS s
+      ON s.id = t.state_id
+    GROUP BY s.id
+  )
+SELECT
+  state_id,
+  ts,
+  end_ts
+FROM parts
+WHERE ts < end_ts
+ORDER BY state_id, ts;
 
 -- States of the threads that computed graphs, one after another without a gap.
 CREATE PERFETTO TABLE profinfer_thread_state(
-  -- Id of the row in thread_state.
-  id JOINID(thread_state.id),
+  -- Number of the row.
+  id LONG,
+  -- Row in thread_state; several of ours may be parts of one.
+  state_id JOINID(thread_state.id),
   -- Start.
   ts TIMESTAMP,
   -- To the thread's next state, or to the end of the trace.
   dur DURATION,
   -- Thread.
   utid JOINID(thread.id),
-  -- One of running, preempted (it was switched out though it could run on), runnable (it waited
+  -- One of running, preempted (it was switched out though it could run on), throttled (it could run
+  -- on, and its CPU was idle: its cgroup has used up its quota), runnable (it waited
   -- for a CPU after a wake-up or a yield), futex, io (uninterruptible sleep), fault (asleep in a
   -- page fault), sleep (in another system call, or stopped), ended; NULL when records around it
-  -- were lost, or nothing was recorded for a part of it. Where system calls were not recorded, futex is among sleep, fault among io, and a
-  -- yield is a preemption.
+  -- were lost, or nothing was recorded for a part of it. Where system calls were not recorded, futex
+  -- is among sleep, fault among io, and a yield is a preemption.
   kind STRING,
   -- CPU on which it ran, or for which it waited: that on which it was preempted, or on which it
   -- ran after the wake-up. NULL while it was blocked.
@@ -127,119 +155,51 @@ CREATE PERFETTO TABLE profinfer_thread_state(
   upid JOINID(process.id)
 ) AS
 WITH
-  mine AS MATERIALIZED (
+  parts AS (
     SELECT
-      s.id,
-      s.ts,
-      iif(s.dur < 0, NULL, s.dur) AS dur,
-      s.utid,
-      -- Several states at once stand for one that is not known.
-      iif(s.state GLOB 'SDT*', NULL, s.state) AS state,
-      s.ucpu,
-      s.cpu
-    FROM thread_state AS s
-    WHERE s.utid IN (
-      SELECT
-        utid
-      FROM _graph_event
-    )
-  ),
-  placed AS (
+      id AS state_id,
+      ts,
+      dur,
+      kind
+    FROM _kernel_state
+    WHERE
+      NOT id IN (
+        SELECT
+          state_id
+        FROM _throttled
+      )
+    UNION ALL
     SELECT
-      *,
-      -- Of the last state of a thread, and of one that a loss cut off, the duration is unknown.
-      coalesce(dur, lead(ts, 1, trace_end()) OVER thread - ts) AS known_dur,
-      lag(ucpu) OVER thread AS left_ucpu,
-      lead(ucpu) OVER thread AS next_ucpu,
-      -- A thread that slept waits for a CPU, however shortly, from its wake-up on. Where that is
-      -- missing it was not recorded, or it came while the thread was still leaving its CPU.
-      state GLOB '[SDITtP]*' AND lead(state) OVER thread IS 'Running' AS lacks_waking,
-      lag(state) OVER thread IS 'Running' AS has_run
-    FROM mine
-    WINDOW thread AS (PARTITION BY utid ORDER BY ts, id)
+      state_id,
+      ts,
+      end_ts - ts AS dur,
+      'throttled' AS kind
+    FROM _throttled
+    UNION ALL
+    SELECT
+      n.state_id,
+      n.ts,
+      n.end_ts - n.ts AS dur,
+      s.kind
+    FROM _not_throttled AS n
+    JOIN _kernel_state AS s
+      ON s.id = n.state_id
   )
 SELECT
-  p.id,
+  row_number() OVER (ORDER BY p.ts, p.state_id) AS id,
+  p.state_id,
   p.ts,
-  p.known_dur AS dur,
-  p.utid,
-  CASE
-    WHEN EXISTS(
-      SELECT
-        1
-      FROM _unrecorded AS u
-      WHERE u.ts < p.ts + p.known_dur AND u.end_ts > p.ts
-    )
-    THEN NULL
-    WHEN p.state = 'Running' THEN 'running'
-    -- R+ is said only of a thread that was in the kernel. From its own code it leaves as R.
-    WHEN p.state = 'R+' OR (p.state = 'R' AND p.has_run AND b.name IS NOT 'sched_yield')
-    THEN 'preempted'
-    WHEN p.state = 'R' THEN 'runnable'
-    WHEN p.state GLOB '*[XZ]*' THEN 'ended'
-    WHEN b.name = 'page fault' THEN 'fault'
-    WHEN b.name GLOB 'futex*' THEN 'futex'
-    WHEN p.state GLOB 'D*' THEN 'io'
-    WHEN p.state IS NOT NULL THEN 'sleep'
-  END AS kind,
-  CASE
-    WHEN p.state = 'Running' THEN p.ucpu
-    WHEN p.state = 'R+' OR (p.state = 'R' AND p.has_run) THEN p.left_ucpu
-    WHEN p.state = 'R' THEN p.next_ucpu
-  END AS ucpu,
-  b.name AS blocked_in,
-  NOT coalesce(p.lacks_waking, FALSE) AND iif(
-    NOT EXISTS(
-      SELECT
-        1
-      FROM _state_loss
-    ),
-    TRUE,
-    NOT EXISTS(
-      SELECT
-        1
-      FROM _state_loss AS l
-      WHERE
-        l.first_ts <= p.ts + p.known_dur
-        AND l.ts >= p.ts
-        AND coalesce(l.tid = t.tid, TRUE)
-        AND coalesce(l.upid = t.upid, TRUE)
-        -- What ends a thread's running happens on its CPU, and what begins it there.
-        AND (
-          p.state IS NOT 'Running'
-          OR l.cpu IS NULL
-          OR l.cpu = p.cpu
-        )
-    )
-  ) AS complete,
-  t.upid
-FROM placed AS p
-JOIN thread AS t
-  USING (utid)
-LEFT JOIN _blocked_event AS b
-  ON b.ts = p.ts AND b.utid = p.utid
-ORDER BY p.ts;
-
--- Processes of which only their own switches were to be recorded, while a recording of another process
--- had everything: merging has kept that one's.
-CREATE PERFETTO TABLE _scheduled_by_other(
-  -- Process.
-  upid JOINID(process.id)
-) AS
-SELECT DISTINCT
-  mine.upid
-FROM _recorded_process AS mine
-JOIN _scheduler_mode AS m
-  ON m.upid = mine.upid
-JOIN _recorded_process AS other
-  ON
-    other.machine_id IS mine.machine_id
-    AND other.ts <= mine.ts
-    AND other.end_ts >= mine.end_ts
-JOIN _scheduler_mode AS o
-  ON o.upid = other.upid
-WHERE m.mode = 'target' AND o.mode = 'system'
-ORDER BY mine.upid;
+  p.dur,
+  s.utid,
+  p.kind,
+  s.ucpu,
+  s.blocked_in,
+  s.complete,
+  s.upid
+FROM parts AS p
+JOIN _kernel_state AS s
+  ON s.id = p.state_id
+ORDER BY p.ts, p.state_id;
 
 -- How the scheduler was recorded: one row for each process of whose threads there are states.
 CREATE PERFETTO TABLE _scheduler(
@@ -304,7 +264,8 @@ WHERE p.recordings > 0 AND NOT p.upid IN (SELECT upid FROM _scheduler)
 UNION ALL
 SELECT
   'only the target''s switches were recorded (--scheduler target): who took a CPU is known by its '
-  || 'number and name, not its process; and not who ran when a thread was woken' AS reason,
+  || 'number and name, not its process; and not who ran when a thread was woken; throttled counts '
+  || 'until the thread ran again' AS reason,
   upid
 FROM _scheduler
 WHERE mode = 'target'

@@ -1,0 +1,281 @@
+-- States of the threads that compute graphs, as the kernel's switches and wake-ups tell them.
+
+INCLUDE PERFETTO MODULE profinfer.events;
+
+-- Time between recordings: what threads did then is not known.
+CREATE PERFETTO TABLE _unrecorded(
+  -- End of a recording.
+  ts TIMESTAMP,
+  -- Beginning of the next one.
+  end_ts TIMESTAMP
+) AS
+WITH
+  bounds AS MATERIALIZED (
+    SELECT DISTINCT
+      ts,
+      event
+    FROM _recording_arg
+  ),
+  counted AS (
+    SELECT
+      ts,
+      event,
+      sum(iif(event = 'recording started', 1, -1)) OVER (ORDER BY ts) AS going_on,
+      lead(ts) OVER (ORDER BY ts) AS next_ts
+    FROM bounds
+  )
+SELECT
+  ts,
+  next_ts AS end_ts
+FROM counted
+WHERE going_on = 0 AND next_ts IS NOT NULL
+ORDER BY ts;
+
+-- How the scheduler was to be recorded with each process.
+CREATE PERFETTO TABLE _scheduler_mode(
+  -- Process.
+  upid JOINID(process.id),
+  -- Either system or target: everything, or what involves the process's threads.
+  mode STRING,
+  -- Whether it is known in which system call a thread of it was blocked.
+  has_calls BOOL
+) AS
+SELECT
+  upid,
+  max(iif(key = 'scheduler.mode', value, NULL)) AS mode,
+  coalesce(max(iif(key = 'scheduler.system_calls', value, NULL)) = '1', FALSE) AS has_calls
+FROM _recording_arg
+WHERE key IN ('scheduler.mode', 'scheduler.system_calls')
+GROUP BY upid
+ORDER BY upid;
+
+-- Missing records that may make a state of a thread that computed graphs look other than it was.
+CREATE PERFETTO TABLE _state_loss(
+  -- Time before which none of these was lost.
+  first_ts TIMESTAMP,
+  -- Time of the last one.
+  ts TIMESTAMP,
+  -- CPU, NULL when it may have been any.
+  cpu LONG,
+  -- The only thread that it concerns, NULL when it may be any.
+  tid LONG,
+  -- The only process whose threads it concerns, NULL when it may be any.
+  upid JOINID(process.id)
+) AS
+SELECT
+  l.first_ts,
+  l.ts,
+  l.cpu,
+  NULL AS tid,
+  iif(m.mode = 'target', l.upid, NULL) AS upid
+FROM _scheduler_loss AS l
+LEFT JOIN _scheduler_mode AS m
+  ON m.upid = l.upid
+WHERE l.kind IN ('switch', 'waking', 'newtask') AND l.left_tid IS NULL
+UNION ALL
+SELECT
+  ts AS first_ts,
+  end_ts AS ts,
+  NULL AS cpu,
+  NULL AS tid,
+  NULL AS upid
+FROM _unrecorded
+UNION ALL
+SELECT
+  l.first_ts,
+  l.ts,
+  l.cpu,
+  t.tid,
+  NULL AS upid
+FROM _scheduler_loss AS l
+JOIN thread AS t
+  ON t.tid IN (l.left_tid, l.found_tid)
+WHERE
+  t.utid IN (
+    SELECT
+      utid
+    FROM _graph_event
+  );
+
+-- States of the threads that computed graphs, one after another without a gap, as they are left and
+-- entered: thread_states.sql divides them.
+CREATE PERFETTO TABLE _kernel_state(
+  -- Id of the row in thread_state.
+  id JOINID(thread_state.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- To the thread's next state, or to the end of the trace.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- As in profinfer_thread_state, which knows throttled in addition.
+  kind STRING,
+  -- CPU on which it ran, or for which it waited: that on which it was preempted, or on which it
+  -- ran after the wake-up. NULL while it was blocked.
+  ucpu LONG,
+  -- CPU of its next state, NULL unless it runs then.
+  next_ucpu LONG,
+  -- What it was blocked in, or yielded by: a system call, or page fault.
+  blocked_in STRING,
+  -- False when a record that would have ended the state may have been lost, or when that of the
+  -- wake-up is missing: how long the thread waited for a CPU is then unknown.
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+WITH
+  mine AS MATERIALIZED (
+    SELECT
+      s.id,
+      s.ts,
+      iif(s.dur < 0, NULL, s.dur) AS dur,
+      s.utid,
+      -- Several states at once stand for one that is not known.
+      iif(s.state GLOB 'SDT*', NULL, s.state) AS state,
+      s.ucpu,
+      s.cpu
+    FROM thread_state AS s
+    WHERE s.utid IN (
+      SELECT
+        utid
+      FROM _graph_event
+    )
+  ),
+  placed AS (
+    SELECT
+      *,
+      -- Of the last state of a thread, and of one that a loss cut off, the duration is unknown.
+      coalesce(dur, lead(ts, 1, trace_end()) OVER thread - ts) AS known_dur,
+      lag(ucpu) OVER thread AS left_ucpu,
+      lead(ucpu) OVER thread AS next_ucpu,
+      -- A thread that slept waits for a CPU, however shortly, from its wake-up on. Where that is
+      -- missing it was not recorded, or it came while the thread was still leaving its CPU.
+      state GLOB '[SDITtP]*' AND lead(state) OVER thread IS 'Running' AS lacks_waking,
+      lag(state) OVER thread IS 'Running' AS has_run
+    FROM mine
+    WINDOW thread AS (PARTITION BY utid ORDER BY ts, id)
+  )
+SELECT
+  p.id,
+  p.ts,
+  p.known_dur AS dur,
+  p.utid,
+  CASE
+    WHEN EXISTS(
+      SELECT
+        1
+      FROM _unrecorded AS u
+      WHERE u.ts < p.ts + p.known_dur AND u.end_ts > p.ts
+    )
+    THEN NULL
+    WHEN p.state = 'Running' THEN 'running'
+    -- R+ is said only of a thread that was in the kernel. From its own code it leaves as R.
+    WHEN p.state = 'R+' OR (p.state = 'R' AND p.has_run AND b.name IS NOT 'sched_yield')
+    THEN 'preempted'
+    WHEN p.state = 'R' THEN 'runnable'
+    WHEN p.state GLOB '*[XZ]*' THEN 'ended'
+    WHEN b.name = 'page fault' THEN 'fault'
+    WHEN b.name GLOB 'futex*' THEN 'futex'
+    WHEN p.state GLOB 'D*' THEN 'io'
+    WHEN p.state IS NOT NULL THEN 'sleep'
+  END AS kind,
+  CASE
+    WHEN p.state = 'Running' THEN p.ucpu
+    WHEN p.state = 'R+' OR (p.state = 'R' AND p.has_run) THEN p.left_ucpu
+    WHEN p.state = 'R' THEN p.next_ucpu
+  END AS ucpu,
+  p.next_ucpu,
+  b.name AS blocked_in,
+  NOT coalesce(p.lacks_waking, FALSE) AND iif(
+    NOT EXISTS(
+      SELECT
+        1
+      FROM _state_loss
+    ),
+    TRUE,
+    NOT EXISTS(
+      SELECT
+        1
+      FROM _state_loss AS l
+      WHERE
+        l.first_ts <= p.ts + p.known_dur
+        AND l.ts >= p.ts
+        AND coalesce(l.tid = t.tid, TRUE)
+        AND coalesce(l.upid = t.upid, TRUE)
+        -- What ends a thread's running happens on its CPU, and what begins it there.
+        AND (
+          p.state IS NOT 'Running'
+          OR l.cpu IS NULL
+          OR l.cpu = p.cpu
+        )
+    )
+  ) AS complete,
+  t.upid
+FROM placed AS p
+JOIN thread AS t
+  USING (utid)
+LEFT JOIN _blocked_event AS b
+  ON b.ts = p.ts AND b.utid = p.utid
+ORDER BY p.ts;
+
+-- Processes of which only their own switches were to be recorded, while a recording of another process
+-- had everything: merging has kept that one's.
+CREATE PERFETTO TABLE _scheduled_by_other(
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT DISTINCT
+  mine.upid
+FROM _recorded_process AS mine
+JOIN _scheduler_mode AS m
+  ON m.upid = mine.upid
+JOIN _recorded_process AS other
+  ON
+    other.machine_id IS mine.machine_id
+    AND other.ts <= mine.ts
+    AND other.end_ts >= mine.end_ts
+JOIN _scheduler_mode AS o
+  ON o.upid = other.upid
+WHERE m.mode = 'target' AND o.mode = 'system'
+ORDER BY mine.upid;
+
+-- Who ran on the CPUs for which these threads waited. Where only the target's switches are recorded,
+-- only its threads are among these, idle CPUs that they left, and stand-ins.
+CREATE PERFETTO TABLE _cpu_run(
+  -- Id of the row in sched.
+  id JOINID(sched.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration. Where recordings follow each other, one may end long before the next.
+  dur DURATION,
+  -- Thread that ran.
+  utid JOINID(thread.id),
+  -- CPU.
+  ucpu LONG
+) AS
+WITH
+  runs AS (
+    SELECT
+      id,
+      ts,
+      iif(dur < 0, lead(ts, 1, trace_end()) OVER (PARTITION BY ucpu ORDER BY ts) - ts, dur) AS dur,
+      utid,
+      ucpu
+    FROM sched
+    WHERE
+      ucpu IN (
+        SELECT
+          ucpu
+        FROM _kernel_state
+        WHERE kind IN ('preempted', 'runnable')
+      )
+  )
+SELECT
+  id,
+  ts,
+  dur,
+  utid,
+  ucpu
+FROM runs
+WHERE dur > 0
+ORDER BY ts;
