@@ -90,7 +90,7 @@ def test_sampling_is_told_from_what_else_is_outside() -> None:
     capture.call("sample", 17 * MS, 20 * MS, {"context": CONTEXT}, tid=WORKER)
     assert [row[2:5] for row in parts(capture) if row[:2] in ((1, 0), (1, 1))] == [
         ("first sample", None, MS - 1),
-        ("outside", None, MS + 1),
+        ("outside", None, 1),
         ("own prefill", None, 10 * MS),
         ("others' ubatches", 2, 10 * MS),
         ("outside", None, 4 * MS + 1),
@@ -200,7 +200,7 @@ def _schedule(rng: random.Random) -> tuple[Capture, list[Batch], list[tuple[int,
         batches.append(Batch(begin, end, tid, CONTEXT + number, runs))
         free[tid] = busy[number] = end
         if tid == MAIN and rng.random() < 0.5:
-            sample = end + rng.choice((0, 5)), end + rng.choice((6, 500, 10_000))
+            sample = end + rng.choice((1, 5)), end + rng.choice((6, 500, 10_000))
             capture.call("sample", *sample, {"context": CONTEXT})
             samples.append(sample)
             free[MAIN] = sample[1]

@@ -11,6 +11,8 @@ CREATE PERFETTO TABLE profinfer_ubatch_disturbance(
   ubatch_id LONG,
   -- Later by this much, since another thread had the CPU of one of its threads.
   preempted_dur DURATION,
+  -- Later by this much, since threads were throttled: their cgroup had used up its quota.
+  throttled_dur DURATION,
   -- Later by this much, since threads slept in page faults; 0 where system calls were not recorded.
   fault_dur DURATION,
   -- Process.
@@ -19,6 +21,7 @@ CREATE PERFETTO TABLE profinfer_ubatch_disturbance(
 SELECT
   g.ubatch_id,
   sum(l.cpu_dur) AS preempted_dur,
+  sum(l.throttled_dur) AS throttled_dur,
   sum(l.fault_dur) AS fault_dur,
   g.upid
 FROM _late_part AS l
@@ -26,5 +29,5 @@ JOIN profinfer_graph AS g
   USING (graph_id)
 WHERE g.ubatch_id IS NOT NULL AND _has_barriers(g.upid)
 GROUP BY g.ubatch_id
-HAVING sum(l.cpu_dur + l.fault_dur) > 0
+HAVING sum(l.cpu_dur + l.throttled_dur + l.fault_dur) > 0
 ORDER BY g.ubatch_id;

@@ -16,37 +16,33 @@ CREATE PERFETTO TABLE _own_work(
   work_dur DURATION,
   -- Preempted.
   preempted_dur DURATION,
+  -- Throttled.
+  throttled_dur DURATION,
   -- In page faults.
   fault_dur DURATION
 ) AS
 WITH
-  preempted AS (
+  -- No disturbance is longer than what is left of the micro-batch.
+  bounds AS (
     SELECT
       p.step_id,
       p.ubatch_id,
       p.end_ts - p.ts AS dur,
-      min(p.end_ts - p.ts, coalesce(d.preempted_dur, 0)) AS preempted_dur,
-      coalesce(d.fault_dur, 0) AS fault_dur
+      min(p.end_ts - p.ts, coalesce(d.preempted_dur, 0)) AS preempted,
+      min(p.end_ts - p.ts, coalesce(d.preempted_dur + d.throttled_dur, 0)) AS throttled,
+      min(p.end_ts - p.ts, coalesce(d.preempted_dur + d.throttled_dur + d.fault_dur, 0)) AS faulted
     FROM _own_piece AS p
     LEFT JOIN profinfer_ubatch_disturbance AS d
       USING (ubatch_id)
-  ),
-  faulted AS (
-    SELECT
-      step_id,
-      ubatch_id,
-      dur,
-      preempted_dur,
-      min(dur - preempted_dur, fault_dur) AS fault_dur
-    FROM preempted
   )
 SELECT
   step_id,
   ubatch_id,
-  dur - preempted_dur - fault_dur AS work_dur,
-  preempted_dur,
-  fault_dur
-FROM faulted;
+  dur - faulted AS work_dur,
+  preempted AS preempted_dur,
+  throttled - preempted AS throttled_dur,
+  faulted - throttled AS fault_dur
+FROM bounds;
 
 -- What requests waited for. The rows of one request and step add up to its TTFT (step 0) or TPOT, to
 -- the nanosecond. Parts that took no time have no row.
@@ -55,10 +51,10 @@ CREATE PERFETTO TABLE profinfer_request_part(
   request_id LONG,
   -- 0 for the time to the first token; else the number of the step, as in profinfer_token.
   step LONG,
-  -- own prefill, own decode and so on, by the phase of the request's tokens: its share of the
-  -- micro-batches that have tokens of it; preempted and faults: disturbance of these, as a whole, as
-  -- in profinfer_ubatch_disturbance; same ubatch: the shares of others in them; others' ubatches:
-  -- those without tokens of it, on its threads or in their contexts; first sample (step 0) and
+  -- own encode, own prefill, own decode and draft: its share of the micro-batches that have tokens of
+  -- it, by the phase of these; shared prefill: of those that another one was prefilled in for both;
+  -- same ubatch: the shares of others in all of them; preempted, throttled and faults: disturbance
+  -- of these, as a whole, as in profinfer_ubatch_disturbance; others' ubatches: those without tokens of it, on its threads or in their contexts; first sample (step 0) and
   -- sampling: calls of the sampler between them, where seen; outside: everything else.
   part STRING,
   -- Whose work it was, where that is another request's; else NULL.
@@ -78,7 +74,13 @@ WITH
   pieces AS (
     SELECT
       s.step_id,
-      iif(m.request_id = s.request_id, 'own ' || m.phase, 'same ubatch') AS part,
+      CASE
+        WHEN m.request_id = s.request_id
+        THEN iif(m.phase = 'draft', 'draft', 'own ' || m.phase)
+        WHEN m.request_id = s.shared_prefill_of AND m.phase IN ('encode', 'prefill')
+        THEN 'shared prefill'
+        ELSE 'same ubatch'
+      END AS part,
       nullif(m.request_id, s.request_id) AS of_request_id,
       CAST(round(w.work_dur * m.share_to) - round(w.work_dur * m.share_from) AS INTEGER) AS dur,
       m.is_shared AS is_estimated
@@ -96,6 +98,15 @@ WITH
       FALSE AS is_estimated
     FROM _own_work
     WHERE preempted_dur > 0
+    UNION ALL
+    SELECT
+      step_id,
+      'throttled' AS part,
+      NULL AS of_request_id,
+      throttled_dur AS dur,
+      FALSE AS is_estimated
+    FROM _own_work
+    WHERE throttled_dur > 0
     UNION ALL
     SELECT
       step_id,

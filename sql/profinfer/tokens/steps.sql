@@ -17,7 +17,9 @@ CREATE PERFETTO TABLE _request_step(
   ts TIMESTAMP,
   -- End.
   end_ts TIMESTAMP,
-  -- Whether all of it is certain.
+  -- Of step 0, the request whose prefill gave the first token, where that is another one.
+  shared_prefill_of LONG,
+  -- False when records may have been lost within it.
   complete BOOL,
   -- Process.
   upid JOINID(process.id)
@@ -27,12 +29,13 @@ WITH
     SELECT
       r.request_id,
       r.ts,
-      r.ts + r.ttft AS end_ts,
-      min(s.complete) AS complete,
+      r.ttft,
+      r.shared_prefill_of,
+      coalesce(min(s.complete), TRUE) AS complete,
       r.upid
     FROM profinfer_request AS r
-    JOIN profinfer_sequence AS s
-      ON s.request_id = r.request_id AND s.ts < r.ts + r.ttft
+    LEFT JOIN profinfer_sequence AS s
+      ON s.request_id = r.request_id AND s.ts < r.first_token_ts
     WHERE r.ttft IS NOT NULL
     GROUP BY r.request_id
   ),
@@ -41,8 +44,9 @@ WITH
       request_id,
       0 AS step,
       ts,
-      end_ts,
-      complete AND NOT profinfer_has_loss(upid, ts, end_ts - ts) AS complete,
+      ts + ttft AS end_ts,
+      shared_prefill_of,
+      complete AND NOT profinfer_has_loss(upid, ts, ttft) AS complete,
       upid
     FROM firsts
     UNION ALL
@@ -51,6 +55,7 @@ WITH
       step,
       ts,
       ts + tpot AS end_ts,
+      NULL AS shared_prefill_of,
       complete,
       upid
     FROM profinfer_token
@@ -61,8 +66,8 @@ SELECT
 FROM steps
 ORDER BY step_id;
 
--- The requests' own micro-batches within their steps. What of one lies in an earlier one of the same
--- request, or after the step, is left out.
+-- The requests' own micro-batches within their steps, a shared prefill's among them. What of one lies in
+-- an earlier one of the same request, or after the step, is left out.
 CREATE PERFETTO TABLE _own_piece(
   -- Step.
   step_id LONG,
@@ -80,6 +85,29 @@ CREATE PERFETTO TABLE _own_piece(
   lane LONG
 ) AS
 WITH
+  shared AS (
+    SELECT
+      request_id,
+      step_id,
+      end_ts,
+      shared_prefill_of
+    FROM _request_step
+    WHERE shared_prefill_of IS NOT NULL
+  ),
+  members AS (
+    SELECT
+      request_id,
+      ubatch_id
+    FROM _ubatch_member
+    UNION
+    SELECT
+      s.request_id,
+      m.ubatch_id
+    FROM shared AS s
+    JOIN _ubatch_member AS m
+      ON m.request_id = s.shared_prefill_of
+    WHERE m.phase IN ('encode', 'prefill')
+  ),
   marks AS (
     SELECT
       request_id,
@@ -95,7 +123,7 @@ WITH
       u.ts,
       u.ubatch_id,
       max(u.dur, 0) AS dur
-    FROM _ubatch_member AS m
+    FROM members AS m
     JOIN _ubatch_event AS u
       USING (ubatch_id)
   ),
