@@ -6,12 +6,14 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
+INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- prompt_tokens were computed, cached_tokens need not be; tokens are what the user gets, and
 -- decode_tokens_per_s counts them (llama-server: predicted_n, predicted_per_second); steps computed
 -- verified_tokens to get them. ttft: to the first token. tpot: from step to step. docs/requests.md
--- has the definitions. certain is 0 where what was recorded can be read in another way.
+-- has the definitions. outside: mean time per token in no micro-batch, as for sampling, grammar and
+-- copies. certain is 0 where what was recorded can be read in another way.
 
 -- title: Requests
 SELECT
@@ -27,6 +29,7 @@ SELECT
   round(r.ttft / 1e6, 2) AS ttft_ms,
   round(t.median / 1e6, 2) AS tpot_median_ms,
   round(t.p95 / 1e6, 2) AS tpot_p95_ms,
+  round(o.dur / 1e6 / nullif(t.tokens, 0), 2) AS outside_ms,
   round(r.prompt_tokens * 1e9 / nullif(r.encode_dur + r.prefill_dur, 0), 1) AS prefill_tokens_per_s,
   round(t.tokens * 1e9 / t.total, 1) AS decode_tokens_per_s,
   r.certain,
@@ -44,31 +47,77 @@ LEFT JOIN (
   GROUP BY request_id
 ) AS t
   USING (request_id)
+LEFT JOIN (
+  SELECT
+    request_id,
+    sum(outside_dur) AS dur
+  FROM profinfer_request_step
+  WHERE step > 0
+  GROUP BY request_id
+) AS o
+  USING (request_id)
 WHERE r.kind = 'request' -- unless --all
 ORDER BY r.upid, request;
 
+-- outside: graphs in no micro-batch, and the time in which requests waited while there was none. Both are
+-- nobody's tokens.
+
 -- title: Time by phase
+WITH
+  graphs AS MATERIALIZED (
+    SELECT
+      upid,
+      ubatch_id,
+      sum(dur) AS dur,
+      count() AS graphs,
+      sum(NOT complete) AS incomplete
+    FROM profinfer_graph
+    GROUP BY upid, ubatch_id
+  ),
+  phases AS (
+    SELECT
+      u.upid,
+      u.phase,
+      count() AS ubatches,
+      sum(u.tokens) AS tokens,
+      sum(u.dur) AS dur,
+      sum(g.dur) AS graphs_dur,
+      sum(g.graphs) AS graphs,
+      sum(NOT u.complete)
+      + profinfer_lost(u.upid, 'ubatch_begin')
+      + profinfer_lost(u.upid, 'tokens') AS incomplete
+    FROM profinfer_ubatch AS u
+    LEFT JOIN graphs AS g
+      USING (ubatch_id)
+    GROUP BY u.upid, u.phase
+    UNION ALL
+    SELECT
+      p.upid,
+      'outside' AS phase,
+      NULL AS ubatches,
+      NULL AS tokens,
+      o.dur,
+      g.dur AS graphs_dur,
+      g.graphs,
+      coalesce(g.incomplete, 0) AS incomplete
+    FROM _recorded_process AS p
+    LEFT JOIN profinfer_outside AS o
+      USING (upid)
+    LEFT JOIN graphs AS g
+      ON g.upid = p.upid AND g.ubatch_id IS NULL
+    WHERE o.dur > 0 OR g.graphs > 0
+  )
 SELECT
-  profinfer_process_label(u.upid) AS process,
-  u.phase,
-  count() AS ubatches,
-  sum(u.tokens) AS tokens,
-  round(sum(u.dur) / 1e6, 2) AS ubatch_ms,
-  round(sum(g.dur) / 1e6, 2) AS graphs_ms,
-  sum(g.graphs) AS graphs,
-  sum(NOT u.complete) + profinfer_lost(u.upid, 'ubatch_begin') + profinfer_lost(u.upid, 'tokens') AS incomplete
-FROM profinfer_ubatch AS u
-LEFT JOIN (
-  SELECT
-    ubatch_id,
-    sum(dur) AS dur,
-    count() AS graphs
-  FROM profinfer_graph
-  GROUP BY ubatch_id
-) AS g
-  USING (ubatch_id)
-GROUP BY u.upid, u.phase
-ORDER BY u.upid, ubatch_ms DESC;
+  profinfer_process_label(upid) AS process,
+  phase,
+  ubatches,
+  tokens,
+  round(dur / 1e6, 2) AS time_ms,
+  round(graphs_dur / 1e6, 2) AS graphs_ms,
+  graphs,
+  incomplete
+FROM phases
+ORDER BY upid, time_ms DESC;
 
 -- title: Time by op (work summed over threads; incomplete operators are not in it)
 SELECT

@@ -3,6 +3,7 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Micro-batches with operators that were done later than they would have been, had their threads not been
 -- hindered. Known where barriers and the scheduler were recorded; else empty.
@@ -31,3 +32,19 @@ WHERE g.ubatch_id IS NOT NULL AND _has_barriers(g.upid)
 GROUP BY g.ubatch_id
 HAVING sum(l.cpu_dur + l.throttled_dur + l.fault_dur) > 0
 ORDER BY g.ubatch_id;
+
+-- Whether it is known how much longer a process's micro-batches took.
+CREATE PERFETTO FUNCTION profinfer_knows_disturbance(
+  -- Process.
+  upid JOINID(process.id)
+)
+-- True where the scheduler and barriers were recorded.
+RETURNS BOOL AS
+SELECT
+  _has_barriers($upid)
+  AND EXISTS (
+    SELECT
+      1
+    FROM _scheduler
+    WHERE upid = $upid
+  );

@@ -1,5 +1,6 @@
 -- What the engine did between a request's own micro-batches.
 
+INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.tokens.shares;
 INCLUDE PERFETTO MODULE profinfer.tokens.steps;
@@ -226,3 +227,81 @@ LEFT JOIN own AS o
 LEFT JOIN others AS t
   USING (step_id)
 ORDER BY s.step_id;
+
+-- Time in which requests waited while no micro-batch was computed, by process: what several waited for at
+-- once counts once.
+CREATE PERFETTO TABLE profinfer_outside(
+  -- Process.
+  upid JOINID(process.id),
+  -- Duration.
+  dur DURATION
+) AS
+WITH
+  steps AS (
+    SELECT
+      s.step_id,
+      s.ts,
+      s.end_ts,
+      s.upid,
+      min(p.lane) AS lane
+    FROM _request_step AS s
+    JOIN _own_piece AS p
+      USING (step_id)
+    GROUP BY s.step_id
+  ),
+  begun AS (
+    SELECT
+      *,
+      ts > coalesce(
+        max(end_ts) OVER (
+          PARTITION BY lane ORDER BY ts, step_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ),
+        0
+      ) AS is_first
+    FROM steps
+  ),
+  numbered AS (
+    SELECT
+      *,
+      sum(is_first) OVER (ORDER BY lane, ts, step_id ROWS UNBOUNDED PRECEDING) AS id
+    FROM begun
+  ),
+  waits AS MATERIALIZED (
+    SELECT
+      id,
+      lane,
+      upid,
+      min(ts) AS ts,
+      max(end_ts) - min(ts) AS dur
+    FROM numbered
+    GROUP BY id
+  ),
+  inside AS MATERIALIZED (
+    SELECT
+      id_0 AS id,
+      sum(dur) AS dur
+    FROM _interval_intersect!(
+      (
+        (SELECT id, ts, dur, lane FROM waits WHERE dur > 0),
+        (
+          SELECT
+            piece_id AS id,
+            ts,
+            end_ts - ts AS dur,
+            lane
+          FROM _lane_piece
+          WHERE ubatch_id IS NOT NULL
+        )
+      ),
+      (lane)
+    )
+    GROUP BY id_0
+  )
+SELECT
+  w.upid,
+  sum(w.dur - coalesce(i.dur, 0)) AS dur
+FROM waits AS w
+LEFT JOIN inside AS i
+  USING (id)
+GROUP BY w.upid
+ORDER BY w.upid;

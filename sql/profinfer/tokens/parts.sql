@@ -182,3 +182,30 @@ JOIN _request_step AS s
   USING (step_id)
 WHERE p.dur != 0
 ORDER BY s.step_id;
+
+-- What parts cannot tell of a process, and why.
+CREATE PERFETTO VIEW profinfer_request_part_gap(
+  -- One sentence.
+  reason STRING,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  'what of micro-batches was disturbance is not known, and among their work: the scheduler '
+  || 'and barriers were not both recorded (record --scheduler --level barrier)' AS reason,
+  upid
+FROM _recorded_process
+WHERE recordings > 0 AND NOT profinfer_knows_disturbance(upid)
+UNION ALL
+SELECT
+  'no call of the sampler was seen: sampling is among what is outside' AS reason,
+  upid
+FROM _recorded_process
+WHERE
+  recordings > 0
+  AND NOT upid IN (
+    SELECT
+      upid
+    FROM _call_event
+    WHERE name = 'sample'
+  );

@@ -1,0 +1,127 @@
+-- What did each request wait for, and because of whom?
+-- Times in milliseconds. The parts of a row add up to its ttft or, as means over the request's complete
+-- steps, to its tpot. own: its share of the micro-batches that have tokens of it (a prefill that it shares
+-- with other answers as a whole); draft: its draft model's; same_ubatch: the shares of other requests in
+-- them; others_ubatches: micro-batches without tokens of it, on its threads or in its context; sampling:
+-- the sampler's calls, whichever request's token they sampled; outside: what is in none of these, such as
+-- grammar, detokenising, copies, and graphs outside micro-batches; preempted, throttled, faults: by how
+-- much its own micro-batches came later, since their threads could not run. estimated is 1 where a
+-- micro-batch was divided: attention by rows times their KV positions, everything else by tokens.
+-- Time in a server's queue, before the engine was asked, is in no part: it is not seen.
+-- incomplete counts steps in which records may have been lost. who_delayed has the others by name.
+
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
+INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
+INCLUDE PERFETTO MODULE profinfer.tokens.parts;
+INCLUDE PERFETTO MODULE profinfer.tokens.requests;
+
+-- title: Time to the first token
+WITH
+  parts AS (
+    SELECT
+      request_id,
+      sum(iif(part GLOB 'own *' OR part = 'shared prefill', dur, 0)) AS own,
+      sum(iif(part = 'draft', dur, 0)) AS draft,
+      sum(iif(part = 'same ubatch', dur, 0)) AS same_ubatch,
+      sum(iif(part = 'others'' ubatches', dur, 0)) AS others_ubatches,
+      sum(iif(part = 'first sample', dur, 0)) AS sampling,
+      sum(iif(part = 'outside', dur, 0)) AS outside,
+      sum(iif(part = 'preempted', dur, 0)) AS preempted,
+      sum(iif(part = 'throttled', dur, 0)) AS throttled,
+      sum(iif(part = 'faults', dur, 0)) AS faults,
+      max(is_estimated) AS estimated
+    FROM profinfer_request_part
+    WHERE step = 0
+    GROUP BY request_id
+  )
+SELECT
+  profinfer_process_label(r.upid) AS process,
+  r.request_id AS request,
+  r.kind,
+  r.sequence,
+  r.prompt_tokens,
+  r.cached_tokens,
+  round(r.ttft / 1e6, 2) AS ttft_ms,
+  round(p.own / 1e6, 2) AS own_ms,
+  round(p.draft / 1e6, 2) AS draft_ms,
+  round(p.same_ubatch / 1e6, 2) AS same_ubatch_ms,
+  round(p.others_ubatches / 1e6, 2) AS others_ubatches_ms,
+  iif(s.sample_dur IS NULL, NULL, round(p.sampling / 1e6, 2)) AS sampling_ms,
+  round(p.outside / 1e6, 2) AS outside_ms,
+  iif(profinfer_knows_disturbance(r.upid), round(p.preempted / 1e6, 2), NULL) AS preempted_ms,
+  iif(profinfer_knows_disturbance(r.upid), round(p.throttled / 1e6, 2), NULL) AS throttled_ms,
+  iif(profinfer_knows_disturbance(r.upid), round(p.faults / 1e6, 2), NULL) AS faults_ms,
+  p.estimated,
+  r.certain,
+  coalesce(s.complete, r.complete) AS complete
+FROM profinfer_request AS r
+LEFT JOIN profinfer_request_step AS s
+  ON s.request_id = r.request_id AND s.step = 0
+LEFT JOIN parts AS p
+  ON p.request_id = r.request_id
+WHERE r.kind = 'request' -- unless --all
+ORDER BY r.upid, r.request_id;
+
+-- title: Time from step to step (means over complete steps)
+WITH
+  parts AS (
+    SELECT
+      request_id,
+      sum(iif(part GLOB 'own *', dur, 0)) AS own,
+      sum(iif(part = 'draft', dur, 0)) AS draft,
+      sum(iif(part = 'same ubatch', dur, 0)) AS same_ubatch,
+      sum(iif(part = 'others'' ubatches', dur, 0)) AS others_ubatches,
+      sum(iif(part = 'sampling', dur, 0)) AS sampling,
+      sum(iif(part = 'outside', dur, 0)) AS outside,
+      sum(iif(part = 'preempted', dur, 0)) AS preempted,
+      sum(iif(part = 'throttled', dur, 0)) AS throttled,
+      sum(iif(part = 'faults', dur, 0)) AS faults,
+      max(is_estimated) AS estimated
+    FROM profinfer_request_part
+    WHERE step > 0 AND complete
+    GROUP BY request_id
+  ),
+  steps AS (
+    SELECT
+      request_id,
+      1e6 * nullif(sum(complete), 0) AS complete,
+      sum(iif(complete, dur, 0)) AS dur,
+      max(sample_dur IS NOT NULL) AS has_samples,
+      sum(NOT complete) AS incomplete
+    FROM profinfer_request_step
+    WHERE step > 0
+    GROUP BY request_id
+  )
+SELECT
+  profinfer_process_label(r.upid) AS process,
+  r.request_id AS request,
+  r.kind,
+  r.tokens,
+  r.steps,
+  round(s.dur / s.complete, 3) AS tpot_ms,
+  round(p.own / s.complete, 3) AS own_ms,
+  round(p.draft / s.complete, 3) AS draft_ms,
+  round(p.same_ubatch / s.complete, 3) AS same_ubatch_ms,
+  round(p.others_ubatches / s.complete, 3) AS others_ubatches_ms,
+  iif(s.has_samples, round(p.sampling / s.complete, 3), NULL) AS sampling_ms,
+  round(p.outside / s.complete, 3) AS outside_ms,
+  iif(profinfer_knows_disturbance(r.upid), round(p.preempted / s.complete, 3), NULL) AS preempted_ms,
+  iif(profinfer_knows_disturbance(r.upid), round(p.throttled / s.complete, 3), NULL) AS throttled_ms,
+  iif(profinfer_knows_disturbance(r.upid), round(p.faults / s.complete, 3), NULL) AS faults_ms,
+  p.estimated,
+  r.certain,
+  s.incomplete
+FROM profinfer_request AS r
+JOIN steps AS s
+  USING (request_id)
+LEFT JOIN parts AS p
+  USING (request_id)
+WHERE r.kind = 'request' -- unless --all
+ORDER BY r.upid, r.request_id;
+
+-- title: What cannot be told, and why
+SELECT
+  profinfer_process_label(upid) AS process,
+  reason
+FROM profinfer_request_part_gap
+ORDER BY upid, reason;
