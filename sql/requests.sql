@@ -11,6 +11,7 @@
 -- incomplete counts steps in which records may have been lost. who_delayed has the others by name.
 
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
+INCLUDE PERFETTO MODULE profinfer.tokens.disturbances;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.parts;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
@@ -48,9 +49,9 @@ SELECT
   round(p.others_ubatches / 1e6, 2) AS others_ubatches_ms,
   iif(s.sample_dur IS NULL, NULL, round(p.sampling / 1e6, 2)) AS sampling_ms,
   round(p.outside / 1e6, 2) AS outside_ms,
-  iif(profinfer_knows_disturbance(r.upid), round(p.preempted / 1e6, 2), NULL) AS preempted_ms,
-  iif(profinfer_knows_disturbance(r.upid), round(p.throttled / 1e6, 2), NULL) AS throttled_ms,
-  iif(profinfer_knows_disturbance(r.upid), round(p.faults / 1e6, 2), NULL) AS faults_ms,
+  iif(k.upid IS NULL, NULL, round(p.preempted / 1e6, 2)) AS preempted_ms,
+  iif(k.upid IS NULL, NULL, round(p.throttled / 1e6, 2)) AS throttled_ms,
+  iif(k.has_faults, round(p.faults / 1e6, 2), NULL) AS faults_ms,
   p.estimated,
   r.certain,
   coalesce(s.complete, r.complete) AS complete
@@ -59,6 +60,8 @@ LEFT JOIN profinfer_request_step AS s
   ON s.request_id = r.request_id AND s.step = 0
 LEFT JOIN parts AS p
   ON p.request_id = r.request_id
+LEFT JOIN _disturbance_known AS k
+  ON k.upid = r.upid
 WHERE r.kind = 'request' -- unless --all
 ORDER BY r.upid, r.request_id;
 
@@ -105,9 +108,9 @@ SELECT
   round(p.others_ubatches / s.complete, 3) AS others_ubatches_ms,
   iif(s.has_samples, round(p.sampling / s.complete, 3), NULL) AS sampling_ms,
   round(p.outside / s.complete, 3) AS outside_ms,
-  iif(profinfer_knows_disturbance(r.upid), round(p.preempted / s.complete, 3), NULL) AS preempted_ms,
-  iif(profinfer_knows_disturbance(r.upid), round(p.throttled / s.complete, 3), NULL) AS throttled_ms,
-  iif(profinfer_knows_disturbance(r.upid), round(p.faults / s.complete, 3), NULL) AS faults_ms,
+  iif(k.upid IS NULL, NULL, round(p.preempted / s.complete, 3)) AS preempted_ms,
+  iif(k.upid IS NULL, NULL, round(p.throttled / s.complete, 3)) AS throttled_ms,
+  iif(k.has_faults, round(p.faults / s.complete, 3), NULL) AS faults_ms,
   p.estimated,
   r.certain,
   s.incomplete
@@ -116,6 +119,8 @@ JOIN steps AS s
   USING (request_id)
 LEFT JOIN parts AS p
   USING (request_id)
+LEFT JOIN _disturbance_known AS k
+  ON k.upid = r.upid
 WHERE r.kind = 'request' -- unless --all
 ORDER BY r.upid, r.request_id;
 

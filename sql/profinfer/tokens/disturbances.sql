@@ -33,18 +33,16 @@ GROUP BY g.ubatch_id
 HAVING sum(l.cpu_dur + l.throttled_dur + l.fault_dur) > 0
 ORDER BY g.ubatch_id;
 
--- Whether it is known how much longer a process's micro-batches took.
-CREATE PERFETTO FUNCTION profinfer_knows_disturbance(
+-- Processes of which it is known how much longer their micro-batches took.
+CREATE PERFETTO TABLE _disturbance_known(
   -- Process.
-  upid JOINID(process.id)
-)
--- True where the scheduler and barriers were recorded.
-RETURNS BOOL AS
+  upid JOINID(process.id),
+  -- Whether page faults are told from other sleep.
+  has_faults BOOL
+) AS
 SELECT
-  _has_barriers($upid)
-  AND EXISTS (
-    SELECT
-      1
-    FROM _scheduler
-    WHERE upid = $upid
-  );
+  upid,
+  has_calls AS has_faults
+FROM _scheduler
+WHERE _has_barriers(upid)
+ORDER BY upid;

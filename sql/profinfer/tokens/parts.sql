@@ -195,7 +195,19 @@ SELECT
   || 'and barriers were not both recorded (record --scheduler --level barrier)' AS reason,
   upid
 FROM _recorded_process
-WHERE recordings > 0 AND NOT profinfer_knows_disturbance(upid)
+WHERE
+  recordings > 0
+  AND NOT upid IN (
+    SELECT
+      upid
+    FROM _disturbance_known
+  )
+UNION ALL
+SELECT
+  'page faults are not told from other sleep, and among own work' AS reason,
+  upid
+FROM _disturbance_known
+WHERE NOT has_faults
 UNION ALL
 SELECT
   'no call of the sampler was seen: sampling is among what is outside' AS reason,
