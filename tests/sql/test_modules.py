@@ -18,6 +18,7 @@ from tests.sql.schedules import small
 from tests.sql.test_counters import counted
 from tests.sql.test_kv_cache import attention, grown
 from tests.sql.test_memory import INODE, MAPPED, OTHER, fault, look, mapping, model, read
+from tests.sql.test_request_queries import parallel
 from tests.sql.test_scheduling import schedule
 
 _TABLE = re.compile(r"^CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)\((.*?)^\) AS", re.M | re.S)
@@ -167,6 +168,13 @@ def growing() -> Iterator[Session]:
         yield session
 
 
+@pytest.fixture(scope="module")
+def waiting() -> Iterator[Session]:
+    """A trace in which requests wait for each other, and for the sampler."""
+    with opened(parallel()) as session:
+        yield session
+
+
 def tables_of(*modules: str) -> set[str]:
     """The tables of modules."""
     return {name for module in modules for name, _ in _TABLE.findall(MODULES[module])}
@@ -209,7 +217,7 @@ def test_a_process_is_described(idle: Session) -> None:
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_columns_have_the_declared_types(
     full: Session, scheduled: Session, of_counters: Session, growing: Session, idle: Session,
-    table: str,
+    waiting: Session, table: str,
 ) -> None:  # fmt: skip
     columns = TABLES[table]
     assert columns
@@ -221,6 +229,7 @@ def test_columns_have_the_declared_types(
         "profinfer.scheduling.hindrances",
         "profinfer.scheduling.delays",
         "profinfer.scheduling.interference",
+        "profinfer.tokens.disturbances",
     ) - {"profinfer_scheduling_gap"}:
         session = scheduled
     elif table in tables_of("profinfer.counters.readings", "profinfer.counters.metrics"):
@@ -229,6 +238,8 @@ def test_columns_have_the_declared_types(
         session = growing
     elif table in tables_of("profinfer.recording.processes"):
         session = idle
+    elif table in tables_of("profinfer.tokens.gaps", "profinfer.tokens.parts"):
+        session = waiting
     found = ask(session, f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
     assert found
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):

@@ -18,14 +18,18 @@ MS = 1_000_000
 DRAFT = CONTEXT + 1
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Session]:
+def parallel() -> Capture:
     """Two slots; the sampler's calls are seen. A graph runs outside micro-batches."""
     capture = ubatches(Capture(), SERVER)
     for begin, end in ((10, 11), (16, 18), (39, 39.5), (44, 45), (50, 51)):
         capture.call("sample", begin * MS + 1, int(end * MS) + 1, {"context": CONTEXT})
     capture.graph(None, 18_500_000, 19_500_000, {})
-    with opened(capture) as session:
+    return capture
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Session]:
+    with opened(parallel()) as session:
         yield session
 
 

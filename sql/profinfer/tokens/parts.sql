@@ -1,6 +1,7 @@
 -- What requests waited for, step by step, and because of whom.
 
 INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 INCLUDE PERFETTO MODULE profinfer.tokens.disturbances;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.shares;
@@ -208,6 +209,13 @@ SELECT
   upid
 FROM _disturbance_known
 WHERE NOT has_faults
+UNION ALL
+SELECT DISTINCT
+  'records of the scheduler were lost: some of own work may be disturbance' AS reason,
+  k.upid
+FROM _disturbance_known AS k
+JOIN _state_loss AS l
+  ON coalesce(l.upid = k.upid, TRUE)
 UNION ALL
 SELECT
   'no call of the sampler was seen: sampling is among what is outside' AS reason,
