@@ -13,6 +13,7 @@ from tests.sql.harness import ask, opened, ready, rows
 from tests.sql.schedules import ubatches
 from tests.sql.test_parts import SERVER, decode
 from tests.sql.test_scheduling import schedule
+from tests.sql.test_throttling import schedule as throttled
 
 MS = 1_000_000
 DRAFT = CONTEXT + 1
@@ -141,6 +142,16 @@ def test_disturbance_is_in_nobodys_share() -> None:
             ("preempted", None, 2000, 0),
             ("same ubatch", 2, 5025, 1),
         ]
+
+
+def test_throttling_is_disturbance_too() -> None:
+    """tests/sql/test_throttling.py: of a step of 6.8 ms 2.4 ms, since threads were throttled."""
+    with opened(throttled("system")) as session:
+        assert ask(
+            session,
+            "SELECT part, (dur + 1) / 1000 FROM profinfer_request_part WHERE step = 1 "
+            "ORDER BY part",
+        ) == [("outside", 100), ("own decode", 4300), ("throttled", 2400)]
 
 
 # ---- Drafts
