@@ -8,13 +8,14 @@
 -- much its own micro-batches came later, since their threads could not run. estimated is 1 where a
 -- micro-batch was divided: attention by rows times their KV positions, everything else by tokens.
 -- Time in a server's queue, before the engine was asked, is in no part: it is not seen.
--- incomplete counts steps in which records may have been lost. who_delayed has the others by name.
+-- incomplete counts steps in which records may have been lost, and micro-batches that were lost altogether. who_delayed has the others by name.
 
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.disturbances;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.parts;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
+INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 
 -- title: Time to the first token
 WITH
@@ -54,7 +55,7 @@ SELECT
   iif(k.has_faults, round(p.faults / 1e6, 2), NULL) AS faults_ms,
   p.estimated,
   r.certain,
-  coalesce(s.complete, r.complete) AS complete
+  r.complete AND coalesce(s.complete, TRUE) AS complete
 FROM profinfer_request AS r
 LEFT JOIN profinfer_request_step AS s
   ON s.request_id = r.request_id AND s.step = 0
@@ -113,7 +114,7 @@ SELECT
   iif(k.has_faults, round(p.faults / s.complete, 3), NULL) AS faults_ms,
   p.estimated,
   r.certain,
-  s.incomplete
+  s.incomplete + _lost_steps(r.upid) AS incomplete
 FROM profinfer_request AS r
 JOIN steps AS s
   USING (request_id)

@@ -6,12 +6,13 @@
 -- the target model; rejected is what of both went into drafts that were not accepted, by their number.
 -- token_ms: time from step to step by tokens that the user got; without_ms: the median of the steps of one
 -- token without drafts, of all certain requests in the same context: what a token costs without. It
--- is NULL where single_steps is 0. Steps in which records may have been lost are counted by incomplete, and in
--- nothing else.
+-- is NULL where single_steps is 0. Steps in which records may have been lost are counted by incomplete,
+-- with micro-batches that were lost altogether, and in nothing else.
 
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.parts;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
+INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 
 -- title: Requests with drafts
 WITH
@@ -90,7 +91,7 @@ SELECT
   coalesce(o.steps, 0) AS single_steps,
   round(o.dur * s.tokens / nullif(s.tpot, 0), 2) AS speedup,
   r.certain,
-  s.incomplete
+  s.incomplete + _lost_steps(r.upid) AS incomplete
 FROM sums AS s
 JOIN profinfer_request AS r
   USING (request_id)
@@ -104,21 +105,20 @@ WITH
     SELECT
       t.upid,
       t.tokens,
-      t.tokens + t.rejected AS computed
+      t.tokens + t.rejected AS computed,
+      t.complete
     FROM profinfer_token AS t
     JOIN profinfer_request AS r
       USING (request_id)
-    WHERE
-      t.complete
-      AND r.certain
-      AND t.tokens + t.rejected > 1
+    WHERE r.certain AND t.tokens + t.rejected > 1
   )
 SELECT
   profinfer_process_label(upid) AS process,
   computed,
   tokens,
-  count() AS steps,
-  round(100.0 * count() / sum(count()) OVER (PARTITION BY upid, computed), 1) AS percent
+  sum(complete) AS steps,
+  round(100.0 * sum(complete) / sum(sum(complete)) OVER (PARTITION BY upid, computed), 1) AS percent,
+  sum(NOT complete) + _lost_steps(upid) AS incomplete
 FROM steps
 GROUP BY upid, computed, tokens
 ORDER BY upid, computed, tokens;

@@ -8,6 +8,7 @@ INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
+INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 
 -- prompt_tokens were computed, cached_tokens need not be; tokens are what the user gets, and
 -- decode_tokens_per_s counts them (llama-server: predicted_n, predicted_per_second); steps computed
@@ -99,7 +100,9 @@ WITH
       o.dur,
       g.dur AS graphs_dur,
       g.graphs,
-      coalesce(g.incomplete, 0) AS incomplete
+      coalesce(g.incomplete, 0)
+      + profinfer_lost(p.upid, 'graph_begin')
+      + _lost_steps(p.upid) AS incomplete
     FROM _recorded_process AS p
     LEFT JOIN profinfer_outside AS o
       USING (upid)

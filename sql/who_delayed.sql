@@ -6,12 +6,13 @@
 -- percent: of all that the request waited for, its TTFT and steps. Without the other it would not have
 -- gained all of that: tokens of one micro-batch share the reading of weights. delayed_by is NULL for
 -- micro-batches whose tokens are not known. Steps in which records may have been lost are counted by
--- incomplete, and in no sum. docs/requests.md says what a request is.
+-- incomplete, with micro-batches that were lost altogether, and in no sum. docs/requests.md says what a request is.
 
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.parts;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
+INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 
 -- title: Delays (the first 40)
 WITH
@@ -23,8 +24,7 @@ WITH
       sum(iif(complete, dur, 0)) AS dur,
       sum(iif(complete AND step = 0, dur, 0)) AS in_ttft,
       sum(iif(complete AND part = 'same ubatch', dur, 0)) AS same_ubatch,
-      count(DISTINCT iif(complete, step, NULL)) AS steps,
-      count(DISTINCT iif(complete, NULL, step)) AS incomplete
+      count(DISTINCT iif(complete, step, NULL)) AS steps
     FROM profinfer_request_part
     WHERE part IN ('same ubatch', 'others'' ubatches')
     GROUP BY request_id, of_request_id
@@ -32,7 +32,8 @@ WITH
   waits AS (
     SELECT
       request_id,
-      sum(iif(complete, dur, 0)) AS dur
+      sum(iif(complete, dur, 0)) AS dur,
+      sum(NOT complete) AS incomplete
     FROM profinfer_request_step
     GROUP BY request_id
   ),
@@ -40,6 +41,7 @@ WITH
     SELECT
       d.*,
       w.dur AS wait_dur,
+      w.incomplete,
       r.certain AND coalesce(o.certain, TRUE) AS certain,
       row_number() OVER (
         PARTITION BY d.upid ORDER BY d.dur DESC, d.request_id, d.of_request_id
@@ -64,7 +66,7 @@ SELECT
   round((dur - same_ubatch) / 1e6, 2) AS their_ubatches_ms,
   steps,
   certain,
-  incomplete
+  incomplete + _lost_steps(upid) AS incomplete
 FROM ranked
 WHERE rank <= 40
 ORDER BY upid, rank;

@@ -130,6 +130,9 @@ TABLES = {
     "request": "SELECT * FROM profinfer_request",
     "token": "SELECT t.*, sequence FROM profinfer_token t "
              "JOIN profinfer_request USING (request_id)",
+    "request_part": "SELECT p.*, s.ts, sequence FROM profinfer_request_part p "
+                    "JOIN profinfer_request_step s USING (request_id, step) "
+                    "JOIN profinfer_request USING (request_id)",
     "tensor": "SELECT name, op, type, kind, layer, ne0, ne1, ne2, ne3, nb0, nb1, nb2, nb3, bytes, "
               "buffer, address, description FROM profinfer_tensor",
     "edge": "SELECT s.description, t.description, slot FROM profinfer_edge e JOIN profinfer_tensor "
@@ -139,7 +142,10 @@ TABLES = {
     "structure": "SELECT cgraph, node_count, complete FROM profinfer_structure",
 }  # fmt: skip
 
-IDS = {"request", "request_id", "step", "ubatch_id", "arg_set_id"}
+IDS = {
+    "request", "request_id", "of_request_id", "delayed_by", "whose", "step", "ubatch_id",
+    "arg_set_id",
+}  # fmt: skip
 """Numbers that records lost before may change."""
 
 Table = dict[str, object]

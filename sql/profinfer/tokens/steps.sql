@@ -175,3 +175,16 @@ JOIN _ubatch_event AS u
 JOIN _thread_lane AS l
   USING (utid)
 ORDER BY a.step_id, a.ts;
+
+-- How many steps of a process's requests may be missing altogether, or be in nobody's.
+CREATE PERFETTO FUNCTION _lost_steps(
+  -- Process.
+  upid JOINID(process.id)
+)
+-- Records of micro-batches, of their tokens and of calls that were lost.
+RETURNS LONG AS
+SELECT
+  profinfer_lost($upid, 'ubatch_begin')
+  + profinfer_lost($upid, 'ubatch_end')
+  + profinfer_lost($upid, 'tokens')
+  + profinfer_lost($upid, 'call');
