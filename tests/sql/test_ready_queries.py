@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import compress
 from pathlib import Path
 
 import pytest
@@ -35,16 +36,23 @@ def lossy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 def test_summary_tells_latency_phases_ops_and_losses(whole: Session) -> None:
     requests, phases, ops, losses, processes = answer(whole, "summary")
-    # Of the times per token 2.0 and 2.4 ms; 3 tokens in 4 ms, 2 tokens in 4.4 ms.
+    # Of the times per token 2.0 and 2.4 ms, 1.0 and 1.4 outside; 3 tokens in 4 ms, 2 in 4.4 ms.
     assert requests.columns == [
         "request", "kind", "sequence", "prompt_tokens", "cached_tokens", "tokens", "steps",
-        "verified_tokens", "ttft_ms", "tpot_median_ms", "tpot_p95_ms", "prefill_tokens_per_s",
-        "decode_tokens_per_s", "certain", "complete", "reason",
+        "verified_tokens", "ttft_ms", "tpot_median_ms", "tpot_p95_ms", "outside_ms",
+        "prefill_tokens_per_s", "decode_tokens_per_s", "certain", "complete", "reason",
     ]  # fmt: skip
     assert requests.rows == [
-        (1, "request", 0, 3, 0, 4, 3, 3, 5.0, 2.2, 2.38, 750.0, 454.5, 1, 1, None)
+        (1, "request", 0, 3, 0, 4, 3, 3, 5.0, 2.2, 2.38, 1.2, 750.0, 454.5, 1, 1, None)
     ]
-    assert phases.rows == [("prefill", 1, 3, 4.0, 3.8, 1, 0), ("decode", 3, 3, 3.0, 2.55, 3, 0)]
+    assert phases.columns == [
+        "phase", "ubatches", "tokens", "time_ms", "graphs_ms", "graphs", "incomplete",
+    ]  # fmt: skip
+    assert phases.rows == [
+        ("prefill", 1, 3, 4.0, 3.8, 1, 0),
+        ("outside", None, None, 3.4, None, None, 0),
+        ("decode", 3, 3, 3.0, 2.55, 3, 0),
+    ]
     assert ops.rows == [
         ("ADD", 4, 4.16, 47.3, 2.0, 0),
         ("MUL_MAT", 4, 3.44, 39.1, 0.99, 0),
@@ -70,9 +78,9 @@ def test_summary_takes_median_and_percentile_over_all_steps(tmp_path: Path) -> N
         time += (step + 1) * MS
     with open_trace(convert(capture.frames(), tmp_path / "steps.pftrace")) as session:
         requests = answer(session, "summary")[0]
-    # Steps of 1, 2, ... 21 ms: 21 tokens in 231 ms.
+    # Steps of 1, 2, ... 21 ms: 21 tokens in 231 ms; all but half a millisecond each is outside.
     assert requests.rows == [
-        (1, "request", 0, 5, 0, 23, 22, 22, 4.0, 11.0, 20.0, 1666.7, 90.9, 1, 1, None)
+        (1, "request", 0, 5, 0, 23, 22, 22, 4.0, 11.0, 20.0, 10.5, 1666.7, 90.9, 1, 1, None)
     ]
 
 
@@ -84,14 +92,16 @@ def test_summary_lists_every_request_of_every_sequence(tmp_path: Path) -> None:
     capture.ubatch(7 * MS, 8 * MS, [(0, 0, 6, 1, 1)])
     with open_trace(convert(capture.frames(), tmp_path / "slots.pftrace")) as session:
         requests, phases, *_ = answer(session, "summary")
-    assert requests.rows == [
-        (1, "request", 0, 4, 0, 3, 2, 2, 2.0, 3.0, 3.0, 4000.0, 333.3, 1, 1, None),
-        (2, "request", 1, 2, 0, 2, 1, 1, 3.0, None, None, 2000.0, None, 1, 1, None),
-        (3, "request", 0, 6, 0, None, 0, 0, None, None, None, 6000.0, None, 1, 1, None),
+    columns = [column not in ("kind", "cached_tokens", "reason") for column in requests.columns]
+    assert [tuple(compress(row, columns)) for row in requests.rows] == [
+        (1, 0, 4, 3, 2, 2, 2.0, 3.0, 3.0, 2.0, 4000.0, 333.3, 1, 1),
+        (2, 1, 2, 2, 1, 1, 3.0, None, None, None, 2000.0, None, 1, 1),
+        (3, 0, 6, None, 0, 0, None, None, None, None, 6000.0, None, 1, 1),
     ]
     assert sorted(phases.rows, key=str) == [
         ("decode", 1, 2, 1.0, None, None, 0),
         ("mixed", 1, 3, 1.0, None, None, 0),
+        ("outside", None, None, 3.0, None, None, 0),
         ("prefill", 2, 10, 2.0, None, None, 0),
     ]
 
@@ -150,12 +160,12 @@ def test_hotspots_orders_operators_by_work_within_phases(whole: Session) -> None
 def test_tokens_divides_each_step_into_ubatch_and_rest(whole: Session) -> None:
     (table,) = answer(whole, "tokens")
     assert table.columns == [
-        "request", "step", "position", "tokens", "verified", "tpot_ms", "ubatch_ms", "graphs_ms",
-        "rest_ms", "certain", "complete",
+        "request", "step", "position", "tokens", "tpot_ms", "ubatch_ms", "graphs_ms", "draft_ms",
+        "others_ms", "whose", "rest_ms", "complete",
     ]  # fmt: skip
     assert table.rows == [
-        (1, 1, 3, 1, 1, 2.0, 1.0, 0.85, 1.0, 1, 1),
-        (1, 2, 4, 1, 1, 2.4, 1.0, 0.85, 1.4, 1, 1),
+        (1, 1, 3, 1, 2.0, 1.0, 0.85, 0.0, 0.0, None, 1.0, 1),
+        (1, 2, 4, 1, 2.4, 1.0, 0.85, 0.0, 0.0, None, 1.4, 1),
     ]
 
 
@@ -228,6 +238,10 @@ def test_operators_beside_the_gap_keep_their_sums(whole: Session, lossy: Session
 def test_summary_and_tokens_say_what_lost_records(lossy: Session) -> None:
     requests, phases, _, losses, _ = answer(lossy, "summary")
     assert [row[-2] for row in requests.rows] == [0]
-    assert phases.rows == [("prefill", 1, 3, 4.0, 3.8, 1, 0), ("decode", 3, 3, 3.0, 2.55, 3, 1)]
+    assert phases.rows == [
+        ("prefill", 1, 3, 4.0, 3.8, 1, 0),
+        ("outside", None, None, 3.4, None, None, 0),
+        ("decode", 3, 3, 3.0, 2.55, 3, 1),
+    ]
     assert losses.rows == [("barrier", WORKER % 4, 1, 1, 0.69)]
     assert [row[-1] for row in answer(lossy, "tokens")[0].rows] == [0, 0]

@@ -221,9 +221,12 @@ def test_summary_of_phases_and_ops() -> None:
         tables = ready(session, "summary")
         by_phase = next(t for title, t in tables.items() if title.startswith("Time by phase"))
         assert rows(
-            by_phase, "phase", "ubatches", "tokens", "ubatch_ms", "graphs_ms", "graphs",
+            by_phase, "phase", "ubatches", "tokens", "time_ms", "graphs_ms", "graphs",
             "incomplete",
-        ) == [("decode", 1, 1, 1.7, 1.4, 2, 0), ("prefill", 1, 3, 0.9, 0.7, 1, 0)]  # fmt: skip
+        ) == [
+            ("decode", 1, 1, 1.7, 1.4, 2, 0), ("prefill", 1, 3, 0.9, 0.7, 1, 0),
+            ("outside", None, None, 0.1, None, None, 0),
+        ]  # fmt: skip
         by_op = next(t for title, t in tables.items() if title.startswith("Time by op"))
         assert rows(by_op, "op", "runs", "work_ms", "percent", "barrier_wait_ms", "incomplete") == [
             ("ADD", 3, 1.77, 54.7, 0.0, 0),
