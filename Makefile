@@ -8,7 +8,7 @@ SIDE_BY_SIDE ?= -n 2 --dist loadscope
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-moe test test-matrix test-engines lint recorder fuzz bench bench-overhead protos clean FORCE
+.PHONY: help setup demo demo-moe demo-server test test-matrix test-engines lint recorder fuzz bench bench-overhead protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -21,6 +21,9 @@ demo: build/.setup ## profile a small model for a few seconds and report on it
 
 demo-moe: build/.setup-test ## record a mixture of experts that is larger than its memory, as root
 	tools/demo_moe.sh
+
+demo-server: build/.setup ## record a server under load, and say which request delayed which
+	tools/demo_server.sh
 
 # In continuous integration the slow ones, too: one run, so that one table says what ran where.
 test: build/.setup-test ## all tests but test-matrix, the lint too (PYTEST_ARGS="-k writer" for some)
