@@ -46,7 +46,7 @@ class Sequences:
         self._open: dict[int, list[int]] = {}
         """Requests by the ubatch that was begun for them and has not ended."""
         self._ends: dict[int, int] = {}
-        """By request: the end of its last ubatch."""
+        """By request: the end of its last ubatch, or of the call that computed it."""
 
     def write(self, chunk: Chunk, losses: Iterable[Loss], tids: list[int]) -> None:
         """Takes what became known, all of it older than what comes next."""
@@ -79,7 +79,9 @@ class Sequences:
         self._stray(call.thread, call.begin, tids)
         if call.name in BATCHES:
             doubt = "" if not call.result else "a call failed: what it computed may be void"
-            self._batch(self._held.pop(call.thread, []), call.begin, tids, doubt)
+            numbers = self._batch(self._held.pop(call.thread, []), call.begin, tids, doubt)
+            # Nothing is sampled before it returns, wherever in it the request's ubatch was.
+            self._ends |= dict.fromkeys(numbers, call.end)
         else:
             self._requests.call(call)
 
@@ -101,7 +103,10 @@ class Sequences:
 
     # ---- A batch
 
-    def _batch(self, ubatches: list[Ubatch], called: int, tids: list[int], doubt: str = "") -> None:
+    def _batch(
+        self, ubatches: list[Ubatch], called: int, tids: list[int], doubt: str = ""
+    ) -> list[int]:
+        """Writes them; the requests that they are for."""
         last: dict[tuple[int, int], Portion] = {}
         portions: list[Portion] = []
         spans: list[tuple[Ubatch, list[tuple[Portion, Portion]]]] = []
@@ -127,6 +132,7 @@ class Sequences:
                 self._ends |= dict.fromkeys(numbers, ubatch.begin)
             else:
                 self._write_end(ubatch, numbers, tids)
+        return [portion.request.number for portion in portions if portion.request]
 
     def _write_begin(
         self, ubatch: Ubatch, parts: list[tuple[Portion, Portion]], tids: list[int]
@@ -170,7 +176,7 @@ class Sequences:
     def _write_requests(self) -> None:
         for request in self._requests.take():
             track = self._lanes.requests(request.context, request.sequence)
-            end = max(self._ends.pop(request.number, 0), request.begin)
+            end = max(self._ends.pop(request.number, 0), request.begin, request.last_token)
             name = f"{request.kind} {request.number}"
             self._writer.event(_BEGIN, request.begin, track, name, "request", _about(request))
             self._writer.end(end, track)

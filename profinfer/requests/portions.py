@@ -35,6 +35,8 @@ class Request:
     """Position after its prefill."""
     first_token: int = 0
     """When that was sampled, as far as calls tell."""
+    last_token: int = 0
+    """When its last one was, likewise."""
     accepted: int = 0
     """Tokens of its last step that stayed; 0 for unknown."""
     has_all_outputs: bool = True
@@ -117,6 +119,7 @@ class Context:
     top: int = 0
     """The highest position after what was computed."""
     requests: int = 0
+    """Those that were no test batch."""
     samples: list[int] = field(default_factory=list)
     """When samplers returned since its last batch."""
     uses_sampler: bool = False

@@ -56,6 +56,7 @@ def _change(known: Known, name: str, at: int, arguments: dict[str, int], address
         for track in known.tracks_of(address):
             if known.may_be_test(track.request) and not known.contexts[address].uses_sampler:
                 track.request.kind = "warm-up"
+                known.contexts[address].requests -= 1
                 if "sample" not in known.probed:
                     track.request.doubts.append(TEST)
         for signs in known.signs(address, -1):

@@ -94,7 +94,13 @@ class Requests:
             request = context.first[sequence]
             if request:
                 request.first_token = at
-            self._known.signs(address, sequence)[0].first_token = at
+            signs, track = (
+                self._known.signs(address, sequence)[0],
+                self._known.tracks.get((address, sequence)),
+            )
+            signs.first_token = at
+            if track and not signs.copied:
+                track.request.last_token = at
         context.first = {}
 
     def _draft(self, portion: Portion) -> None:

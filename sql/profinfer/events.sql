@@ -83,7 +83,7 @@ CREATE PERFETTO TABLE _request_event(
   id ID(slice.id),
   -- When its first sign was seen.
   ts TIMESTAMP,
-  -- To the end of its last micro-batch.
+  -- Until its last token was sampled, or its last call returned, or its last micro-batch ended.
   dur DURATION,
   -- Number of the request in this recording, drafts counted.
   request LONG,

@@ -15,6 +15,8 @@ CREATE PERFETTO TABLE _numbered_request(
   ts TIMESTAMP,
   -- Either request or warm-up.
   kind STRING,
+  -- When it was over, as far as calls tell.
+  end_ts TIMESTAMP,
   -- Tokens that were in the cache.
   cached_tokens LONG,
   -- Number, in the recording, of the request whose prefill gave its first token.
@@ -33,6 +35,7 @@ SELECT
   row_number() OVER (ORDER BY coalesce(r.ts, s.ts), s.request) AS request_id,
   coalesce(r.ts, s.ts) AS ts,
   coalesce(r.kind, 'request') AS kind,
+  coalesce(r.ts + r.dur, 0) AS end_ts,
   r.cached_tokens,
   r.shared_prefill_of AS shared,
   r.first_token_ts AS sampled_ts,
@@ -166,7 +169,8 @@ CREATE PERFETTO TABLE profinfer_request(
   -- the call in which its first tokens were computed; else its first micro-batch. Of a request that
   -- shares another's prefill, that one's.
   ts TIMESTAMP,
-  -- To the end of its last micro-batch.
+  -- Until its last token was sampled; where that is not seen, until the call that computed its last
+  -- token returned, or its last micro-batch ended.
   dur DURATION,
   -- Tokens that were computed before the first one was sampled (llama-server: prompt_n), an
   -- encoder's among them.
@@ -246,6 +250,7 @@ WITH
     SELECT
       s.*,
       n.kind,
+      n.end_ts AS last_ts,
       n.cached_tokens,
       n.certain,
       n.reason,
@@ -266,7 +271,7 @@ SELECT
   k.sequence,
   k.context,
   k.ts,
-  iif(k.ended, k.end_ts - k.ts, NULL) AS dur,
+  iif(k.ended, max(k.end_ts, k.last_ts) - k.ts, NULL) AS dur,
   k.prompt_tokens,
   k.cached_tokens,
   CASE
