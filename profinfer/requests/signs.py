@@ -15,14 +15,15 @@ class Call(Protocol):
     end: int
     arguments: dict[str, int]
     """By role."""
-    result: int
+    result: int | None
 
 
 def follow(known: Known, call: Call) -> None:
     """A call that computes nothing."""
     arguments = call.arguments
     if call.name == "memory":
-        known.memories[call.result] = arguments["context"]
+        if call.result is not None:
+            known.memories[call.result] = arguments["context"]
     elif call.name == "sample":
         context = known.context(arguments["context"])
         context.samples.append(call.end)
