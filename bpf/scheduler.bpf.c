@@ -91,11 +91,10 @@ BODY struct scheduler_control *scheduler_control(void) {
   return bpf_map_lookup_elem(&sched_control, &zero);
 }
 
-BODY int is_target_thread(__u32 tid) { return bpf_map_lookup_elem(&target_threads, &tid) != 0; }
+BODY __u32 *target_thread(__u32 tid) { return bpf_map_lookup_elem(&target_threads, &tid); }
 
-BODY long target_thread_add(__u32 tid) {
-  __u32 one = 1;
-  return bpf_map_update_elem(&target_threads, &tid, &one, BPF_ANY);
+BODY long target_thread_add(__u32 tid, __u32 task) {
+  return bpf_map_update_elem(&target_threads, &tid, &task, BPF_ANY);
 }
 
 BODY void target_thread_remove(__u32 tid) { bpf_map_delete_elem(&target_threads, &tid); }

@@ -38,12 +38,9 @@ BODY struct scheduler_control *scheduler_control(void) {
   return sched_control.lookup(&zero);
 }
 
-BODY int is_target_thread(__u32 tid) { return target_threads.lookup(&tid) != 0; }
+BODY u32 *target_thread(__u32 tid) { return target_threads.lookup(&tid); }
 
-BODY long target_thread_add(__u32 tid) {
-  u32 one = 1;
-  return target_threads.update(&tid, &one);
-}
+BODY long target_thread_add(__u32 tid, __u32 task) { return target_threads.update(&tid, &task); }
 
 BODY void target_thread_remove(__u32 tid) { target_threads.delete(&tid); }
 

@@ -44,8 +44,9 @@ struct reason {
 /* ---- What a dialect provides ---- */
 BODY struct scheduler_control *scheduler_control(void);
 /* Threads of the target; only where TARGET_ONLY. */
-BODY int is_target_thread(__u32 tid);
-BODY long target_thread_add(__u32 tid);
+/* Which task it is, by the lower half of its address; 1 for one that was there before. */
+BODY __u32 *target_thread(__u32 tid);
+BODY long target_thread_add(__u32 tid, __u32 task);
 BODY void target_thread_remove(__u32 tid);
 /* Only where user space has other numbers than the machine. Of threads that have ended, by the
  * machine's number, what running_numbers was: they leave a CPU once more. */
@@ -58,6 +59,8 @@ BODY void named_add(__u32 stranger);
 BODY void named_remove(__u32 stranger);
 /* Per CPU: whether the thread that has taken over from one of the target's still runs. */
 BODY __u32 *successor_runs(void);
+
+BODY int is_target_thread(__u32 tid) { return target_thread(tid) != 0; }
 
 BODY __u64 boot_offset(void) {
   struct scheduler_control *c = scheduler_control();
@@ -203,7 +206,7 @@ BODY int handle_newtask(void *ctx) {
   emit(ctx, KIND_NEWTASK, tid | maker >> 32 << 32, flags);
   if (TARGET_ONLY && maker >> 32 == c->target && flags & CLONE_THREAD)
     /* Without room its switches cannot be recognised: that it exists has been lost. */
-    if (target_thread_add(tid))
+    if (target_thread_add(tid, task))
       count_loss(bpf_get_smp_processor_id(), KIND_NEWTASK);
   return 0;
 }
@@ -233,8 +236,12 @@ BODY int handle_free(void *ctx) {
     return 0;
   __u64 task = ARGUMENT_OF(ctx, 0);
   __u32 tid = thread_number(task);
-  if (TARGET_ONLY)
-    target_thread_remove(tid);
+  if (TARGET_ONLY) {
+    /* By now its number may be another one's. */
+    __u32 *whose = target_thread(tid);
+    if (whose && (*whose == 1 || *whose == (__u32)task))
+      target_thread_remove(tid);
+  }
   if (PID_LEVEL) {
     ended_thread_remove(task_u32(task, TASK_PID));
     named_remove(tid);

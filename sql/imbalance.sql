@@ -1,8 +1,10 @@
 -- How evenly is the work of each operator spread over the threads?
 -- The idle share is the part of the threads' time in the operator during which they waited for
--- one that was still at work; not for one whose cgroup had used up its quota. Needs level barrier. Operators that may be incomplete are not in it;
+-- one that was still at work; not for one whose cgroup had used up its quota, nor for one that was
+-- started within the graph. Needs level barrier. Operators that may be incomplete are not in it;
 -- the last column counts them and those that may be missing.
 
+INCLUDE PERFETTO MODULE profinfer.graphs.threads;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
@@ -20,11 +22,13 @@ WITH
       sum(t.runs) AS runs,
       sum(t.slowest_dur) AS slowest_dur,
       sum(t.fastest_dur) AS fastest_dur,
-      sum(t.imbalance_dur - coalesce(s.throttled_dur, 0)) AS idle_dur,
-      sum(t.busy_dur + t.wait_dur - coalesce(s.throttled_dur + s.late_throttled_dur, 0)) AS dur,
+      sum(t.imbalance_dur - coalesce(s.throttled_dur + s.start_dur, 0)) AS idle_dur,
+      sum(t.busy_dur + t.wait_dur
+        - coalesce(s.throttled_dur + s.late_throttled_dur + s.start_dur, 0)) AS dur,
       sum(t.incomplete) AS incomplete,
       row_number() OVER (
-        PARTITION BY t.upid ORDER BY sum(t.imbalance_dur - coalesce(s.throttled_dur, 0)) DESC
+        PARTITION BY t.upid
+        ORDER BY sum(t.imbalance_dur - coalesce(s.throttled_dur + s.start_dur, 0)) DESC
       ) AS rank
     FROM profinfer_operator_total AS t
     LEFT JOIN profinfer_operator_stall AS s
@@ -52,8 +56,8 @@ ORDER BY upid, rank;
 -- title: Work and waiting by thread
 SELECT
   profinfer_process_label(s.upid) AS process,
-  t.tid,
-  t.name AS thread,
+  s.tid,
+  s.name AS thread,
   s.operators,
   round(s.busy_dur / 1e6, 2) AS work_ms,
   round(s.wait_dur / 1e6, 2) AS wait_ms,
@@ -61,8 +65,9 @@ SELECT
   s.incomplete
 FROM (
   SELECT
-    upid,
-    utid,
+    o.upid,
+    t.tid,
+    t.name,
     sum(complete) AS operators,
     sum(iif(complete, busy_dur, 0)) AS busy_dur,
     sum(iif(complete, wait_dur, 0)) AS wait_dur,
@@ -71,9 +76,9 @@ FROM (
     + profinfer_lost(upid, 'operator')
     + profinfer_lost(upid, 'fused')
     + profinfer_lost(upid, 'graph_begin') AS incomplete
-  FROM profinfer_operator_slice
-  GROUP BY utid
+  FROM profinfer_operator_slice AS o
+  JOIN _thread_row AS t
+    USING (utid)
+  GROUP BY t.row
 ) AS s
-JOIN thread AS t
-  USING (utid)
 ORDER BY s.upid, work_ms DESC;

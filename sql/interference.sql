@@ -11,6 +11,7 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.graphs.threads;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
@@ -439,9 +440,9 @@ SELECT
   round(sum(iif(s.complete, s.sleep_dur, NULL)) / 1e6, 2) AS sleep_ms,
   sum(NOT s.complete) + profinfer_scheduling_doubts(s.upid) AS incomplete
 FROM profinfer_graph_scheduling AS s
-JOIN thread AS t
+JOIN _thread_row AS t
   USING (utid)
-GROUP BY s.utid
+GROUP BY t.row
 ORDER BY s.upid, running_ms DESC, t.tid;
 
 -- title: What cannot be told, and why

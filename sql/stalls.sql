@@ -2,10 +2,11 @@
 -- Of the wait at the barrier after an operator several causes can be told apart in a recording at
 -- level barrier: imbalance (another thread was still at work) and release (all had arrived; the
 -- time until they went on, which is the price of the barrier itself). Where the scheduler was
--- recorded as well, four parts of these have columns of their own and are not in the two: waiting
+-- recorded as well, five parts of these have columns of their own and are not in the two: waiting
 -- for a thread that came later because another one had taken its CPU, or whose own CPU was taken
 -- when all had arrived (interference); because its cgroup had used up its quota (throttled, which is
--- not in work either); because it took page faults (fault); because it slept otherwise (blocked). They are NULL where that was not recorded. Waits inside operators are known
+-- not in work either); because it was started within the graph (starting: an engine without a pool);
+-- because it took page faults (fault); because it slept otherwise (blocked). They are NULL where that was not recorded. Waits inside operators are known
 -- from below: until the last thread arrived. The stall ratio is wait over wait and work; operators
 -- that may be incomplete, or of which it is not certain when their threads ran, are not in the sums
 -- that they would be wrong in.
@@ -46,7 +47,9 @@ SELECT
   round(
     sum(
       t.imbalance_dur - coalesce(
-        s.interference_dur + s.throttled_dur + coalesce(s.fault_dur, 0) + s.blocked_dur, 0
+        s.interference_dur + s.throttled_dur + s.start_dur + coalesce(s.fault_dur, 0)
+        + s.blocked_dur,
+        0
       )
     ) / 1e6, 2
   ) AS imbalance_ms,
@@ -56,6 +59,7 @@ SELECT
   round(
     sum(iif(t.wait_dur IS NULL, NULL, s.throttled_dur + s.late_throttled_dur)) / 1e6, 2
   ) AS throttled_ms,
+  round(sum(iif(t.wait_dur IS NULL, NULL, s.start_dur)) / 1e6, 2) AS starting_ms,
   round(sum(iif(t.wait_dur IS NULL, NULL, s.fault_dur)) / 1e6, 2) AS fault_ms,
   round(sum(iif(t.wait_dur IS NULL, NULL, s.blocked_dur)) / 1e6, 2) AS blocked_ms,
   round(
@@ -84,7 +88,9 @@ WITH
       sum(t.busy_dur + t.wait_dur) AS dur,
       sum(
         t.imbalance_dur - coalesce(
-          s.interference_dur + s.throttled_dur + coalesce(s.fault_dur, 0) + s.blocked_dur, 0
+          s.interference_dur + s.throttled_dur + s.start_dur + coalesce(s.fault_dur, 0)
+        + s.blocked_dur,
+        0
         )
       ) AS imbalance_dur,
       sum(s.interference_dur + s.late_dur) AS interference_dur,

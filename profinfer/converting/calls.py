@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.converting.slices import Call, Threads
+from profinfer.converting.slices import Call
 from profinfer.records.dtypes import CALL_RECORD
 from profinfer.trace.lanes import Lanes
 from profinfer.trace.writer import TraceWriter
@@ -39,7 +39,7 @@ class Calls:
         """Names of the calls that are seen when they are made by these functions: that there is
         none of sampling shows nothing of a program that chooses tokens by itself."""
 
-    def read(self, raw: bytes, threads: Threads) -> Call:
+    def read(self, raw: bytes) -> Call:
         """A KIND_CALL record."""
         record = np.frombuffer(raw, CALL_RECORD, 1)[0]
         header, begin, end = record["header"], int(record["began"]), int(record["header"]["ts"])
@@ -48,17 +48,17 @@ class Calls:
         name, roles, returned = self._known[int(record["number"])]
         return Call(
             name,
-            int(threads.index(header["tid"].reshape(1))[0]),
+            int(self._lanes.threads.index(header["tid"].reshape(1), header["ts"].reshape(1))[0]),
             begin,
             end,
             {role: _value(int(record["argument"][at]), kind) for role, at, kind in roles},
             _value(int(record["result"]), returned) if returned else None,
         )
 
-    def write(self, calls: list[Call], tids: list[int]) -> None:
+    def write(self, calls: list[Call]) -> None:
         """Their slices, on their threads: to be written after the ends of what they did."""
         for call in calls:
-            track = self._lanes.thread(tids[call.thread])
+            track = self._lanes.thread(call.thread)
             args = {**call.arguments, "result": call.result}
             self._writer.event(_BEGIN, call.begin, track, call.name, "call", args)
             self._writer.end(call.end, track)

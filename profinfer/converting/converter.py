@@ -61,7 +61,7 @@ class Converter:
     def cut(self) -> None:
         """No frame comes after these, and none was the end: writes what was kept back."""
         if self._started:
-            self._sequences.finish(self._timeline.threads.tids, "the recording was cut within it")
+            self._sequences.finish("the recording was cut within it")
             self._writer.flush()
 
     def _feed(self, frame: Frame) -> None:
@@ -128,10 +128,10 @@ class Converter:
         steps = [str(name) for name in plan.get("steps", ())]
         self._sequences = Sequences(self._lanes, writer, steps, self._calls.probed)
         unknown = (writer.name(_UNKNOWN), writer.string(f"{_UNKNOWN}  #0"))
-        self._timeline = Timeline(self._structures.get, self._columns_of, self._fused_of, unknown)
-        self._counters = CounterTracks(
-            writer, self._lanes, self._timeline.threads, start.get("counters", NOTHING_COUNTED)
+        self._timeline = Timeline(
+            self._lanes.threads, self._structures.get, self._columns_of, self._fused_of, unknown
         )
+        self._counters = CounterTracks(writer, self._lanes, start.get("counters", NOTHING_COUNTED))
         self._name_globs = [str(g) for g in config["operator_names"]]
         self._op_globs = [str(g) for g in config["operator_ops"]]
         names = ("operator", "operator.incomplete", "barrier", "barrier.inside", "graph",
@@ -146,8 +146,8 @@ class Converter:
             self._scheduling.feed(None, b"")
             end = {**end, "scheduler_records": self._scheduling.records}
         self._feed_records(ts, b"", last=True)
-        self._sequences.finish(self._timeline.threads.tids)
-        self._experts.write_graphs(self._timeline.open_graphs, self._timeline.threads.tids)
+        self._sequences.finish()
+        self._experts.write_graphs(self._timeline.open_graphs, self._lanes.threads.tids)
         end = {**end, "records": self._records, "unattributed": self._timeline.unattributed}
         self._losses.write_stats()
         self._writer.event(_INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end)
@@ -188,7 +188,7 @@ class Converter:
                 structure = self._structures.add_structure(raw)
                 self._lanes.add_backend(structure.backend, raw)
             elif kind == Kind.CALL:
-                calls.append(self._calls.read(raw, self._timeline.threads))
+                calls.append(self._calls.read(raw))
             else:
                 self._experts.add(raw)
         losses = self._losses
@@ -216,7 +216,7 @@ class Converter:
     def _write(self, chunk: Chunk) -> None:
         """Ends before begins: where both have one timestamp on a track, the file's order counts.
         Ends bear no name, so that among themselves their order does not matter."""
-        tids = self._timeline.threads.tids
+        tids = self._lanes.threads.tids
         # Tracks are named in order of what begins, however the records were cut into chunks.
         for ubatch in chunk.ubatches_begun:
             for sequence in sorted(set(ubatch.runs["sequence"].tolist())):
@@ -225,8 +225,8 @@ class Converter:
             graph.lane = self._lanes.backend(graph)
         self._write_ends(chunk)
         self._experts.write_graphs(chunk.graphs_ended, tids)
-        self._calls.write(chunk.calls, tids)
-        self._sequences.write(chunk, self._losses.windows, tids)
+        self._calls.write(chunk.calls)
+        self._sequences.write(chunk, self._losses.windows)
         self._experts.write_ubatches(chunk.ubatches_begun)
         self._write_graphs(chunk)
         self._write_operators(chunk.operators)
@@ -262,12 +262,11 @@ class Converter:
             name = self._writer.name(f"graph {self._lanes.backend_name(graph.backend)}")
             rows.append((begin, track, self._categories[category], name, graph.id, structure))
 
-        tids = self._timeline.threads.tids
         for graph in chunk.graphs_begun:
-            add(graph, graph.begin, self._lanes.thread(tids[graph.thread]), "graph")
+            add(graph, graph.begin, self._lanes.thread(graph.thread), "graph")
             add(graph, graph.begin, graph.lane, "backend")
         for graph, thread, begin in chunk.workers:
-            add(graph, begin, self._lanes.thread(tids[thread]), "graph.worker")
+            add(graph, begin, self._lanes.thread(thread), "graph.worker")
         if rows:
             ts, track, category, name, number, structure = np.array(rows, np.uint64).T
             self._writer.rows(
@@ -287,7 +286,7 @@ class Converter:
         )
 
     def _tracks(self, threads: Any) -> Any:
-        return self._lanes.thread_tracks(self._timeline.threads.tids)[threads]
+        return self._lanes.thread_tracks()[threads]
 
     # ---- Structure
 

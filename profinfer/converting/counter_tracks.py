@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from profinfer.converting.readings import UNKNOWN, Readings
-from profinfer.converting.slices import Operators, Threads
+from profinfer.converting.slices import Operators
 from profinfer.records.columns import I64
 from profinfer.records.dtypes import Kind, Records, select
 from profinfer.trace import packets
@@ -28,13 +28,11 @@ class CounterTracks:
     """Writes slices with the counters' readings. A reading stands in the trace once: at the end of
     an operator, at the beginning of one that follows none, and where a thread begins to wait."""
 
-    def __init__(
-        self, writer: TraceWriter, lanes: Lanes, threads: Threads, said: dict[str, Any]
-    ) -> None:
+    def __init__(self, writer: TraceWriter, lanes: Lanes, said: dict[str, Any]) -> None:
         """`said`: what the START frame says of counters."""
         self._writer = writer
         self._lanes = lanes
-        self._threads = threads
+        self._threads = lanes.threads
         self._events = list(said["events"])
         self._groups = [str(self._events[i]["name"]) for i in said["leaders"]]
         self._is_counting = int(said["records"]) > 0
@@ -152,7 +150,7 @@ class CounterTracks:
         return self._tracks.take(thread, axis=0)
 
     def _make_tracks(self, number: int) -> None:
-        parent = self._lanes.thread(self._threads.tids[number])
+        parent = self._lanes.thread(number)
         for place in range(len(self._columns)):
             if place < len(self._events):
                 event = self._events[place]

@@ -181,6 +181,5 @@ class MemoryEvents:
         )  # fmt: skip
 
     def _tracks(self, records: Records) -> _U:
-        tids, which = np.unique(records["tid"], return_inverse=True)
-        tracks = np.array([self._lanes.thread(tid) for tid in tids.tolist()], _U64)
-        return tracks.take(which)
+        thread = self._lanes.threads.index(records["tid"], records["ts"])
+        return self._lanes.thread_tracks().take(thread)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from profinfer.converting.slices import Threads
 from profinfer.records.columns import I64, U64, Mask
 from profinfer.records.dtypes import COUNTER_GENERATION, COUNTER_UNKNOWN, Records
+from profinfer.trace.threads import Threads
 
 UNKNOWN = 0
 """In the place of a value that could not be read: all others are above it."""
@@ -41,7 +41,7 @@ class Readings:
     def add(self, records: Records, bounds: Records, threads: Threads) -> None:
         """Takes the next records: those of one reading in order, none without the others. `bounds`:
         the records at which operators begin or graphs end."""
-        thread = threads.index(records["tid"])
+        thread = threads.index(records["tid"], records["ts"])
         ts = records["ts"].astype(np.int64)
         order = np.lexsort((ts, thread))
         thread, ts = thread.take(order), ts.take(order)
@@ -67,7 +67,8 @@ class Readings:
     ) -> Mask:
         """Which of the readings, ordered by thread and time, are of no use."""
         dropped = np.zeros(len(thread), np.bool_)
-        bound_thread, bound_ts = threads.index(bounds["tid"]), bounds["ts"].astype(np.int64)
+        bound_thread = threads.index(bounds["tid"], bounds["ts"])
+        bound_ts = bounds["ts"].astype(np.int64)
         for number in sorted(set(thread.tolist())):
             begin, end = np.searchsorted(thread, [number, number + 1]).tolist()
             mine = generation[begin:end]

@@ -48,7 +48,7 @@ class Sequences:
         self._ends: dict[int, int] = {}
         """By request: the end of its last ubatch, or of the call that computed it."""
 
-    def write(self, chunk: Chunk, losses: Iterable[Loss], tids: list[int]) -> None:
+    def write(self, chunk: Chunk, losses: Iterable[Loss]) -> None:
         """Takes what became known, all of it older than what comes next."""
         for loss in losses:
             if loss.kind in _TELLING:
@@ -60,52 +60,50 @@ class Sequences:
         ]
         for _, kind, event in sorted(events, key=lambda each: each[:2]):
             if isinstance(event, Call):
-                self._call(event, tids)
+                self._call(event)
             elif kind == _BEGUN:
-                self._ubatch(event, tids)
+                self._ubatch(event)
             elif event.id in self._open:
-                self._write_end(event, self._open.pop(event.id), tids)
+                self._write_end(event, self._open.pop(event.id))
         self._write_requests()
 
-    def finish(self, tids: list[int], doubt: str = "") -> None:
+    def finish(self, doubt: str = "") -> None:
         """Nothing comes after. `doubt`: of all that is not known to have ended before."""
         for thread in list(self._held):
-            self._stray(thread, INF, tids)
+            self._stray(thread, INF)
         self._requests.end(doubt)
         self._write_requests()
 
-    def _call(self, call: Call, tids: list[int]) -> None:
+    def _call(self, call: Call) -> None:
         # Of calls within a call there are no records: what began before this one was in another.
-        self._stray(call.thread, call.begin, tids)
+        self._stray(call.thread, call.begin)
         if call.name in BATCHES:
             doubt = "" if not call.result else "a call failed: what it computed may be void"
-            numbers = self._batch(self._held.pop(call.thread, []), call.begin, tids, doubt)
+            numbers = self._batch(self._held.pop(call.thread, []), call.begin, doubt)
             # Nothing is sampled before it returns, wherever in it the request's ubatch was.
             self._ends |= dict.fromkeys(numbers, call.end)
         else:
             self._requests.call(call)
 
-    def _ubatch(self, ubatch: Ubatch, tids: list[int]) -> None:
+    def _ubatch(self, ubatch: Ubatch) -> None:
         if not self._has_batches or ubatch.step:
-            self._batch([ubatch], ubatch.begin, tids)
+            self._batch([ubatch], ubatch.begin)
             return
         if len(self._held.setdefault(ubatch.thread, [])) == _MOST_HELD:
-            self._stray(ubatch.thread, INF, tids)
+            self._stray(ubatch.thread, INF)
         self._held[ubatch.thread].append(ubatch)
 
-    def _stray(self, thread: int, before: int, tids: list[int]) -> None:
+    def _stray(self, thread: int, before: int) -> None:
         """Ubatches whose call was not recorded."""
         held = self._held.get(thread, [])
         for ubatch in [each for each in held if each.begin < before]:
             held.remove(ubatch)
             doubt = "the call in which it was computed was not recorded"
-            self._batch([ubatch], ubatch.begin, tids, doubt)
+            self._batch([ubatch], ubatch.begin, doubt)
 
     # ---- A batch
 
-    def _batch(
-        self, ubatches: list[Ubatch], called: int, tids: list[int], doubt: str = ""
-    ) -> list[int]:
+    def _batch(self, ubatches: list[Ubatch], called: int, doubt: str = "") -> list[int]:
         """Writes them; the requests that they are for."""
         last: dict[tuple[int, int], Portion] = {}
         portions: list[Portion] = []
@@ -125,23 +123,21 @@ class Sequences:
                 spans[-1][1].append((span, whole))
         self._requests.batch(portions, doubt)
         for ubatch, parts in spans:
-            self._write_begin(ubatch, parts, tids)
+            self._write_begin(ubatch, parts)
             numbers = [whole.request.number for _, whole in parts if whole.request]
             if ubatch.end == INF:
                 self._open[ubatch.id] = numbers
                 self._ends |= dict.fromkeys(numbers, ubatch.begin)
             else:
-                self._write_end(ubatch, numbers, tids)
+                self._write_end(ubatch, numbers)
         return [portion.request.number for portion in portions if portion.request]
 
-    def _write_begin(
-        self, ubatch: Ubatch, parts: list[tuple[Portion, Portion]], tids: list[int]
-    ) -> None:
+    def _write_begin(self, ubatch: Ubatch, parts: list[tuple[Portion, Portion]]) -> None:
         phases = {whole.phase for _, whole in parts}
         name = self._names[ubatch.step]
         phase = phases.pop() if len(phases) == 1 else ("mixed" if phases else name)
         self._writer.event(
-            _BEGIN, ubatch.begin, self._lanes.thread(tids[ubatch.thread]), phase, "ubatch",
+            _BEGIN, ubatch.begin, self._lanes.thread(ubatch.thread), phase, "ubatch",
             {
                 "ubatch_id": ubatch.id,
                 "tokens": ubatch.tokens if not ubatch.step else ubatch.tokens or None,
@@ -165,9 +161,9 @@ class Sequences:
                 },
             )  # fmt: skip
 
-    def _write_end(self, ubatch: Ubatch, requests: list[int], tids: list[int]) -> None:
+    def _write_end(self, ubatch: Ubatch, requests: list[int]) -> None:
         self._ends |= dict.fromkeys(requests, ubatch.end)
-        self._writer.end(ubatch.end, self._lanes.thread(tids[ubatch.thread]))
+        self._writer.end(ubatch.end, self._lanes.thread(ubatch.thread))
         for sequence in sorted(set(ubatch.runs["sequence"].tolist())):
             self._writer.end(ubatch.end, self._lanes.sequence(ubatch.context, sequence))
 

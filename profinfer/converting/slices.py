@@ -122,28 +122,3 @@ class Chunk:
     ubatches_ended: list[Ubatch]
     calls: list[Call] = field(default_factory=list)
     """Those that ended, by their end."""
-
-
-class Threads:
-    """Kernel thread ids as small indices, in order of appearance."""
-
-    def __init__(self) -> None:
-        self.tids: list[int] = []
-        self._sorted = np.empty(0, np.uint32)
-        self._index = np.empty(0, np.int64)
-
-    def index(self, tids: npt.NDArray[np.uint32]) -> I64:
-        """Indices of the tids; new ones are added."""
-        if not len(tids):
-            return np.empty(0, np.int64)
-        at = np.searchsorted(self._sorted, tids)
-        if len(self._sorted):
-            found = self._sorted[np.minimum(at, len(self._sorted) - 1)] == tids
-            if bool(found.all()):
-                return self._index[at]
-        # Not by numpy's set functions: they import 30 ms' worth of modules at the first call.
-        self.tids.extend(sorted(set(tids.tolist()) - set(self.tids)))
-        everything = np.array(self.tids, np.uint32)
-        self._index = np.argsort(everything, kind="stable")
-        self._sorted = everything[self._index]
-        return self._index[np.searchsorted(self._sorted, tids)]

@@ -19,11 +19,12 @@ import numpy as np
 
 from profinfer.converting.barriers import BarrierHabits
 from profinfer.converting.nodes import Nodes
-from profinfer.converting.slices import INF, Call, Chunk, Columns, Graph, Operators, Threads, Ubatch
+from profinfer.converting.slices import INF, Call, Chunk, Columns, Graph, Operators, Ubatch
 from profinfer.converting.structure import Structure
 from profinfer.records.columns import I64, Mask
 from profinfer.records.dtypes import RECORD, Kind, Records, join, select
 from profinfer.trace.losses import Loss
+from profinfer.trace.threads import Threads
 
 _BOUNDS = (Kind.GRAPH_BEGIN, Kind.GRAPH_END, Kind.UBATCH_BEGIN)
 """What begins or ends a graph: a ubatch that begins ends the graph before it."""
@@ -34,6 +35,7 @@ class Timeline:
 
     def __init__(
         self,
+        threads: Threads,
         structure_of: Callable[[int], Structure | None],
         columns_of: Callable[[Structure], Columns],
         fused_of: Callable[[int, Structure, int, int], int],
@@ -41,7 +43,7 @@ class Timeline:
     ) -> None:
         """`fused_of(ts, structure, last, first)` gives the `tensor` value of a fused operator;
         `unknown` are the name and `tensor` value of operators that no structure lists."""
-        self.threads = Threads()
+        self._threads = threads
         self.unattributed = 0
         """Operator records outside every graph seen: recording began or lost records there."""
         self._incomplete = 0
@@ -102,7 +104,7 @@ class Timeline:
     ) -> None:
         records = select(records, records["kind"] != Kind.NODE)
         records = records.take(np.argsort(records["ts"], kind="stable"))
-        threads = self.threads.index(records["tid"]).tolist()
+        threads = self._threads.index(records["tid"], records["ts"]).tolist()
         calls = deque(chunk.calls)
         for record, thread in zip(records.tolist(), threads, strict=True):
             ts, a, b, tid, _, kind, _ = record
@@ -160,9 +162,9 @@ class Timeline:
     def _operators(
         self, records: Records, losses: list[Loss], chunk: Chunk, lost: int, last: bool
     ) -> None:
-        thread = self.threads.index(records["tid"])
+        thread = self._threads.index(records["tid"], records["ts"])
         # 16 bits make it a radix sort.
-        narrow = np.uint16 if len(self.threads.tids) < 1 << 16 else np.uint32
+        narrow = np.uint16 if len(self._threads.tids) < 1 << 16 else np.uint32
         order = np.argsort(thread.astype(narrow), kind="stable")
         ts = records["ts"].astype(np.int64).take(order)
         thread = thread.take(order)

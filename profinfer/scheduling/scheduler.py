@@ -27,6 +27,7 @@ from profinfer.scheduling.cpu_chain import (
     stand_in_name,
 )
 from profinfer.scheduling.task_names import TaskNames
+from profinfer.scheduling.thread_ends import ThreadEnds
 from profinfer.scheduling.thread_waits import ThreadWaits
 from profinfer.trace.ftrace import NONE, Switches, Wakings, bundle
 from profinfer.trace.lanes import Lanes
@@ -58,6 +59,7 @@ class Scheduling:
         self._seen: dict[int, int] = {}
         self._functions: dict[int, str] = {}
         self._mine: set[int] = set()
+        self._ends = ThreadEnds()
         self.records = 0
 
     def add_tasks(self, ts: int, tasks: dict[str, Any]) -> None:
@@ -100,7 +102,9 @@ class Scheduling:
             # Until then not every thread of the target was known as such.
             is_late = ready["ts"] >= self._since
             ready = select(ready, is_late | (ready["kind"] > SchedulerKind.WAKING))
+        ready = self._ends.without_late(ready)
         kind = ready["kind"]
+        self._begin_threads(select(ready, kind == SchedulerKind.NEWTASK))
         names = (kind == SchedulerKind.NEWNAME) | (kind == SchedulerKind.RENAME)
         self._names.begin(select(ready, names))
         for cpu in np.unique(ready["cpu"], return_inverse=True)[0].tolist():
@@ -112,6 +116,11 @@ class Scheduling:
         self._waits.write(ready)
         self._names.end()
         self._losses.forget_scheduler({c: chain.last_ts for c, chain in self._chains.items()})
+
+    def _begin_threads(self, new: Records) -> None:
+        for _, ts, a, b, *_ in new[["tid", "ts", "a", "b"]].tolist():
+            if a >> 32 == self._pid and b & _CLONE_THREAD:
+                self._lanes.threads.begin(a & 0xFFFFFFFF, ts + 1)
 
     # ---- One CPU
 
@@ -151,8 +160,8 @@ class Scheduling:
             self._start(cpu, min(self._since, int(seen.ts[0]) - 1), int(seen.prev[0]))
 
     def _links(self, cpu: int, switch: Records) -> Links:
-        """The switches of a CPU; with a stand-in for whoever is not recorded. Not for idle that comes
-        after a thread of the target."""
+        """The switches of a CPU; with a stand-in for whoever is not recorded. What is: idle that
+        comes after a thread of the target."""
         a, b = switch["a"], switch["b"]
         links = Links(
             switch["ts"].astype(np.int64), switch["tid"].astype(np.int64), word(a, 2), low(a),
@@ -200,7 +209,6 @@ class Scheduling:
             ts, a, b, tid, _, kind, _ = row
             if kind == SchedulerKind.NEWTASK and a >> 32 == self._pid and b & _CLONE_THREAD:
                 self._mine.add(of)
-                self._lanes.add_beginning(of, ts + 1)
             if not (self._is_all or of in self._mine):
                 continue  # of its states nothing is told
             text = self._names.texts[new]

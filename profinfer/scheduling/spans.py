@@ -13,11 +13,13 @@ class Spans:
     def __init__(self) -> None:
         self._open: dict[int, int] = {}
 
-    def feed(self, begin_tid: I64, begin_ts: I64, end_tid: I64, end_ts: I64) -> tuple[I64, I64]:
-        """Takes what begins and what may end something; the ends that do: threads and times, one
-        element per span. Of a span that has not ended when the thread's next one begins the end
-        was lost: it ends there."""
-        tids, times = [], []
+    def feed(
+        self, begin_tid: I64, begin_ts: I64, end_tid: I64, end_ts: I64
+    ) -> tuple[I64, I64, I64]:
+        """Takes what begins and what may end something; of each span that has ended its thread,
+        begin and end. Of a span that has not ended when the thread's next one begins the end was
+        lost: it ends there."""
+        tids, starts, times = [], [], []
         for tid in sorted({*self._open, *begin_tid.tolist()}):
             begins = begin_ts[begin_tid == tid]
             if tid in self._open:
@@ -37,6 +39,8 @@ class Spans:
             else:
                 self._open.pop(tid, None)
             tids.append(np.full(len(until), tid, np.int64))
+            starts.append(begins[: len(until)])
             times.append(until)
         none = np.empty(0, np.int64)
-        return np.concatenate([none, *tids]), np.concatenate([none, *times])
+        tid, begin, end = (np.concatenate([none, *parts]) for parts in (tids, starts, times))
+        return tid, begin, end

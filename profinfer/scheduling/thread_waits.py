@@ -67,7 +67,8 @@ class ThreadWaits:
         self._end_slices(self._lanes.blocked, ended)
         if len(begins):
             self._writer.rows(
-                packets.NAMED_BEGIN, ts[begins], track=_each(self._lanes.blocked, tid[begins]),
+                packets.NAMED_BEGIN, ts[begins],
+                track=self._below(self._lanes.blocked, tid[begins], ts[begins]),
                 name=_each(lambda n: self._writer.name(call_name(self._machine, n)), call),
                 category=self._writer.category("blocked"),
             )  # fmt: skip
@@ -97,14 +98,19 @@ class ThreadWaits:
         writer, names = self._writer, self._names
         taker = following[begins]
         writer.rows(
-            packets.TAKER_BEGIN, ts[begins], track=_each(self._lanes.takers, tid[begins]),
+            packets.TAKER_BEGIN, ts[begins],
+            track=self._below(self._lanes.takers, tid[begins], ts[begins]),
             name=_each(lambda n: writer.name(names.texts[n]), names.at(taker, ts[begins])),
             tid=_each(lambda t: writer.string(str(t)), taker), category=writer.category("taken"),
         )  # fmt: skip
 
-    def _end_slices(self, track: Callable[[int], int], ended: tuple[I64, I64]) -> None:
-        tid, ts = ended
-        self._writer.rows(packets.SLICE_END, ts, track=_each(track, tid))
+    def _end_slices(self, track: Callable[[int], int], ended: tuple[I64, I64, I64]) -> None:
+        tid, begin, end = ended
+        self._writer.rows(packets.SLICE_END, end, track=self._below(track, tid, begin))
+
+    def _below(self, track: Callable[[int], int], tid: I64, ts: I64) -> npt.NDArray[np.uint64]:
+        """Tracks below those of the threads that had these numbers then."""
+        return _each(track, self._lanes.threads.index(tid.astype(np.uint32), ts))
 
 
 def _is_call(machine: str, name: str, call: I64) -> npt.NDArray[np.bool_]:

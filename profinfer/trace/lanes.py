@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from profinfer.records.dtypes import STRUCTURE_RECORD
+from profinfer.trace.threads import Threads
 from profinfer.trace.writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
@@ -45,8 +46,7 @@ class Lanes:
         process = writer.process_track(pid, name, command)
         self._group = writer.track("Inference", process)
         self._thread_names: dict[int, str] = {}
-        self._begun: dict[int, int] = {}
-        self._threads: dict[int, int] = {}
+        self.threads = Threads()
         self._uuids: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
         self._tracks: dict[tuple[int, str], int] = {}
         """By parent and name."""
@@ -81,34 +81,31 @@ class Lanes:
         """Names of threads, before they are first used."""
         self._thread_names.update(names)
 
-    def add_beginning(self, tid: int, ts: int) -> None:
-        """A thread of the target begins, before it is first used."""
-        self._begun[tid] = ts
+    def thread(self, number: int) -> int:
+        """The track of a thread, by its index in `threads`."""
+        return int(self.thread_tracks()[number])
 
-    def thread(self, tid: int) -> int:
-        """The track of a kernel thread."""
-        track = self._threads.get(tid)
-        if track is None:
-            track = self._writer.thread_track(
-                self._pid, tid, self._thread_names.get(tid, ""), self._begun.get(tid)
-            )
-            self._threads[tid] = track
-        return track
-
-    def thread_tracks(self, tids: list[int]) -> npt.NDArray[np.uint64]:
-        """The tracks of several threads, in that order."""
-        if len(self._uuids) < len(tids):
-            self._uuids = np.array([self.thread(tid) for tid in tids], np.uint64)
+    def thread_tracks(self) -> npt.NDArray[np.uint64]:
+        """The tracks of all threads, by index."""
+        known = len(self._uuids)
+        if known < len(self.threads.tids):
+            new = [
+                self._writer.thread_track(self._pid, tid, self._thread_names.pop(tid, ""), since)
+                for tid, since in zip(
+                    self.threads.tids[known:], self.threads.since[known:], strict=True
+                )
+            ]
+            self._uuids = np.append(self._uuids, np.array(new, np.uint64))
         return self._uuids
 
-    def blocked(self, tid: int) -> int:
+    def blocked(self, number: int) -> int:
         """The track below a thread's that says what it was blocked in."""
-        return self._track("Blocked in", self.thread(tid), 0, "What it waits in")
+        return self._track("Blocked in", self.thread(number), 0, "What it waits in")
 
-    def takers(self, tid: int) -> int:
+    def takers(self, number: int) -> int:
         """The track below a thread's that says who took its CPU."""
         about = "Who ran in its place when it was preempted"
-        return self._track("CPU taken by", self.thread(tid), 1, about)
+        return self._track("CPU taken by", self.thread(number), 1, about)
 
     def sequence(self, context: int, sequence: int) -> int:
         """The track of a sequence of a llama_context."""

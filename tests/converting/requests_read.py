@@ -90,8 +90,8 @@ def read(
                           empty.astype(np.bool_))  # fmt: skip
     chunk = Chunk(operators, operators, (empty, empty, empty), (empty, empty), [], [], [], ubatches,
                   ubatches, [event for event in events if isinstance(event, Call)])  # fmt: skip
-    sequences.write(chunk, losses, list(range(100)))
-    sequences.finish(list(range(100)))
+    sequences.write(chunk, losses)
+    sequences.finish()
     return _requests(kept.events)
 
 

@@ -47,7 +47,7 @@ class Reading(Converter):
     @property
     def named(self) -> list[tuple[str, int]]:
         return [
-            (call.name, self._timeline.threads.tids[call.thread])
+            (call.name, self._lanes.threads.tids[call.thread])
             for chunk in self.read
             for call in chunk.calls
         ]

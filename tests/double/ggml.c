@@ -460,6 +460,28 @@ static void *worker_main(void *arg) {
       wake(&tp->running);
   }
 }
+// The next thread of this PID namespace gets this number, unless somebody else comes between.
+static void number_next(pid_t tid) {
+  FILE *last = fopen("/proc/sys/kernel/ns_last_pid", "w");
+  check(last && fprintf(last, "%d", tid - 1) > 0 && !fclose(last), "cannot choose a number");
+}
+static void *worker_once(void *arg) {
+  worker *w = arg;
+  w->tid = gettid();
+  compute_thread(w);
+  return NULL;
+}
+static void compute_without_pool(threadpool *tp) {
+  for (int k = 1; k < tp->n_threads; k++) {
+    worker *w = &tp->workers[k];
+    if (config.recur && w->tid)
+      number_next(w->tid);
+    check(!pthread_create(&w->thread, NULL, worker_once, w), "thread");
+  }
+  compute_thread(&tp->workers[0]);
+  for (int k = 1; k < tp->n_threads; k++)
+    pthread_join(tp->workers[k].thread, NULL);
+}
 static threadpool *new_pool(int n) {
   threadpool *tp = calloc(1, sizeof *tp + n * sizeof tp->workers[0]);
   check(tp, "out of memory");
@@ -467,7 +489,7 @@ static threadpool *new_pool(int n) {
   for (int k = 0; k < n; k++)
     tp->workers[k] = (struct worker){.pool = tp, .ith = k};
   tp->workers[0].tid = gettid();
-  for (int k = 1; k < n; k++)
+  for (int k = 1; k < n && !config.no_pool; k++)
     check(!pthread_create(&tp->workers[k].thread, NULL, worker_main, &tp->workers[k]), "thread");
   return tp;
 }
@@ -478,6 +500,11 @@ static void kick(threadpool *tp, cgraph *graph) {
   wake(&tp->kick);
 }
 int ggml_graph_compute(cgraph *graph, struct ggml_cplan *plan) {
+  if (config.no_pool) {
+    plan->pool->graph = graph;
+    compute_without_pool(plan->pool);
+    return 0;
+  }
   kick(plan->pool, graph);
   compute_thread(&plan->pool->workers[0]);
   for (unsigned left; (left = atomic_load(&plan->pool->running));)
@@ -521,7 +548,7 @@ void ggml_backend_free(backend *b) {
   if (b && b->pool) {
     kick(b->pool, NULL);
     for (int k = 0; k < b->pool->n_threads; k++) {
-      if (k)
+      if (k && !config.no_pool)
         pthread_join(b->pool->workers[k].thread, NULL);
       free(b->pool->workers[k].samples);
     }

@@ -104,6 +104,8 @@ int main(int argc, char **argv) {
               {"experts", 1, &c.experts},
               {"used", 1, &c.used},
               {"rows", 1, &c.rows},
+              {"no-pool", 0, &c.no_pool},
+              {"recur", 0, &c.recur},
               {"exit-code", 1, &exit_code},
               {"fork", 0, &forks},
               {"ask", 0, &ask},

@@ -54,9 +54,9 @@ def test_summary_tells_latency_phases_ops_and_losses(whole: Session) -> None:
         ("decode", 3, 3, 3.0, 2.55, 3, 0),
     ]
     assert ops.rows == [
-        ("ADD", 4, 4.16, 47.3, 2.0, 0),
-        ("MUL_MAT", 4, 3.44, 39.1, 0.99, 0),
-        (FUSED_OP, 4, 1.2, 13.6, 0.4, 0),
+        ("ADD", 4, 4.16, 47.3, None, 2.0, 0),
+        ("MUL_MAT", 4, 3.44, 39.1, None, 0.99, 0),
+        (FUSED_OP, 4, 1.2, 13.6, None, 0.4, 0),
     ]
     assert losses.rows == []
     assert losses.columns == ["kind", "cpu", "lost", "gaps", "gaps_ms"]
@@ -110,12 +110,13 @@ def test_stalls_divides_waiting_into_imbalance_and_release(whole: Session) -> No
     by_op, by_operator, _ = answer(whole, "stalls")
     assert by_op.columns == [
         "op", "runs", "work_ms", "wait_ms", "stall_ratio", "imbalance_ms", "interference_ms",
-        "fault_ms", "blocked_ms", "release_ms", "inside_wait_min_ms", "incomplete",
+        "throttled_ms", "starting_ms", "fault_ms", "blocked_ms", "release_ms",
+        "inside_wait_min_ms", "incomplete",
     ]  # fmt: skip
     assert by_op.rows == [
-        ("ADD", 4, 4.16, 2.0, 0.325, 0.6, None, None, None, 1.4, None, 0),
-        ("MUL_MAT", 4, 3.44, 0.99, 0.223, 0.45, None, None, None, 0.54, 0.16, 0),
-        (FUSED_OP, 4, 1.2, 0.4, 0.248, 0.31, None, None, None, 0.09, None, 0),
+        ("ADD", 4, 4.16, 2.0, 0.325, 0.6, None, None, None, None, None, 1.4, None, 0),
+        ("MUL_MAT", 4, 3.44, 0.99, 0.223, 0.45, None, None, None, None, None, 0.54, 0.16, 0),
+        (FUSED_OP, 4, 1.2, 0.4, 0.248, 0.31, None, None, None, None, None, 0.09, None, 0),
     ]
     assert by_operator.rows == [
         (SUM, "ADD", 4, 1040.0, 500.0, 0.325, 0.3, None, 0),
@@ -201,9 +202,9 @@ def _decoded(table: Table, name: object) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     ("name", "index", "find", "expected"),
     [
-        ("summary", 2, lambda t: _named(t, FUSED_OP), (FUSED_OP, 3, 1.06, 12.2, 0.34, 1)),
+        ("summary", 2, lambda t: _named(t, FUSED_OP), (FUSED_OP, 3, 1.06, 12.2, None, 0.34, 1)),
         ("stalls", 0, lambda t: _named(t, FUSED_OP),
-         (FUSED_OP, 3, 1.06, 0.34, 0.241, 0.27, None, None, None, 0.07, None, 1)),
+         (FUSED_OP, 3, 1.06, 0.34, 0.241, 0.27, None, None, None, None, None, 0.07, None, 1)),
         ("stalls", 1, lambda t: _named(t, FUSED),
          (FUSED, FUSED_OP, 3, 353.3, 112.0, 0.241, 0.804, None, 1)),
         ("imbalance", 0, lambda t: _named(t, FUSED),

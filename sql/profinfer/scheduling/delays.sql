@@ -21,6 +21,8 @@ CREATE PERFETTO TABLE _late_part(
   cpu_dur DURATION,
   -- And by this much, since they were throttled.
   throttled_dur DURATION,
+  -- And by this much, since they were started within the graph.
+  start_dur DURATION,
   -- And by this much, since they took page faults.
   fault_dur DURATION,
   -- And by this much, since they slept otherwise.
@@ -32,6 +34,7 @@ WITH
       part_id,
       sum(iif(kind = 'cpu', dur, 0)) AS cpu,
       sum(iif(kind = 'throttled', dur, 0)) AS throttled,
+      sum(iif(kind = 'start', dur, 0)) AS start,
       sum(iif(kind = 'fault', dur, 0)) AS fault,
       sum(iif(kind = 'blocked', dur, 0)) AS blocked
     FROM _hindrance_in_part
@@ -46,8 +49,9 @@ WITH
       max(p.arrival) AS arrival,
       max(p.arrival - coalesce(s.cpu, 0)) AS cpu,
       max(p.arrival - coalesce(s.cpu + s.throttled, 0)) AS throttled,
-      max(p.arrival - coalesce(s.cpu + s.throttled + s.fault, 0)) AS fault,
-      max(p.arrival - coalesce(s.cpu + s.throttled + s.fault + s.blocked, 0)) AS blocked
+      max(p.arrival - coalesce(s.cpu + s.throttled + s.start, 0)) AS start,
+      max(p.arrival - coalesce(s.cpu + s.throttled + s.start + s.fault, 0)) AS fault,
+      max(p.arrival - coalesce(s.cpu + s.throttled + s.start + s.fault + s.blocked, 0)) AS blocked
     FROM _hindered_part AS p
     LEFT JOIN sums AS s
       ON s.part_id = p.id
@@ -61,7 +65,8 @@ SELECT
   arrival AS last_arrival,
   arrival - cpu AS cpu_dur,
   cpu - throttled AS throttled_dur,
-  throttled - fault AS fault_dur,
+  throttled - start AS start_dur,
+  start - fault AS fault_dur,
   fault - blocked AS blocked_dur
 FROM without;
 

@@ -152,18 +152,37 @@ JOIN following AS f
   ON f.id = l.slice_id
 WHERE f.next_id IS NOT NULL;
 
--- Preemptions and throttling between a graph's beginning and a thread's first operator in it.
-CREATE PERFETTO TABLE _late_entry(
+-- Threads that began while they were recorded, and computed graphs.
+CREATE PERFETTO TABLE _started_thread(
+  -- Thread.
+  utid JOINID(thread.id),
+  -- When it began.
+  ts TIMESTAMP
+) AS
+SELECT
+  utid,
+  start_ts AS ts
+FROM thread
+WHERE
+  start_ts IS NOT NULL
+  AND utid IN (
+    SELECT
+      utid
+    FROM _graph_event
+    WHERE NOT is_main
+  )
+ORDER BY utid;
+
+-- What passed between a graph's beginning and a thread's first operator in it.
+CREATE PERFETTO TABLE _entry(
   -- Slice of that operator.
-  slice_id JOINID(slice.id),
-  -- As in _idle_piece.
-  preemption_id LONG,
-  -- As in _idle_piece.
-  kind STRING,
-  -- Start of what they have in common.
+  id JOINID(slice.id),
+  -- The graph's beginning.
   ts TIMESTAMP,
-  -- Its duration.
-  dur DURATION
+  -- Duration.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id)
 ) AS
 WITH
   firsts AS MATERIALIZED (
@@ -176,19 +195,33 @@ WITH
     WHERE
       EXISTS(SELECT 1 FROM profinfer_preemption)
       OR EXISTS(SELECT 1 FROM _throttled)
+      OR EXISTS(SELECT 1 FROM _started_thread)
     GROUP BY graph_id, utid
-  ),
-  entries AS MATERIALIZED (
-    SELECT
-      f.id,
-      g.ts,
-      f.ts - g.ts AS dur,
-      f.utid
-    FROM firsts AS f
-    JOIN profinfer_graph AS g
-      USING (graph_id)
-    WHERE f.ts > g.ts
   )
+SELECT
+  f.id,
+  g.ts,
+  f.ts - g.ts AS dur,
+  f.utid
+FROM firsts AS f
+JOIN profinfer_graph AS g
+  USING (graph_id)
+WHERE f.ts > g.ts
+ORDER BY f.id;
+
+-- Preemptions and throttling in that time.
+CREATE PERFETTO TABLE _late_entry(
+  -- Slice of that operator.
+  slice_id JOINID(slice.id),
+  -- As in _idle_piece.
+  preemption_id LONG,
+  -- As in _idle_piece.
+  kind STRING,
+  -- Start of what they have in common.
+  ts TIMESTAMP,
+  -- Its duration.
+  dur DURATION
+) AS
 SELECT
   id_0 AS slice_id,
   id_1 AS preemption_id,
@@ -196,7 +229,7 @@ SELECT
   ts,
   dur
 FROM _interval_intersect!(
-  (entries, (SELECT id, ts, dur, utid FROM profinfer_preemption)),
+  (_entry, (SELECT id, ts, dur, utid FROM profinfer_preemption)),
   (utid)
 )
 UNION ALL
@@ -207,9 +240,38 @@ SELECT
   ts,
   dur
 FROM _interval_intersect!(
-  (entries, (SELECT id, ts, dur, utid FROM profinfer_thread_state WHERE kind = 'throttled')),
+  (_entry, (SELECT id, ts, dur, utid FROM profinfer_thread_state WHERE kind = 'throttled')),
   (utid)
 );
+
+-- Threads that were started within the graph: the rest of that time.
+CREATE PERFETTO TABLE _starting(
+  -- Slice of the thread's first operator.
+  slice_id JOINID(slice.id),
+  -- The graph's beginning.
+  ts TIMESTAMP,
+  -- Duration.
+  dur DURATION
+) AS
+WITH
+  others AS MATERIALIZED (
+    SELECT
+      slice_id,
+      sum(dur) AS dur
+    FROM _late_entry
+    GROUP BY slice_id
+  )
+SELECT
+  e.id AS slice_id,
+  e.ts,
+  e.dur - coalesce(o.dur, 0) AS dur
+FROM _entry AS e
+JOIN _started_thread AS t
+  ON t.utid = e.utid AND t.ts BETWEEN e.ts AND e.ts + e.dur
+LEFT JOIN others AS o
+  ON o.slice_id = e.id
+WHERE e.dur > coalesce(o.dur, 0)
+ORDER BY e.id;
 
 -- What kept threads from working on operators: within them, or before, when they could have begun.
 CREATE PERFETTO TABLE _hindrance(
@@ -217,7 +279,8 @@ CREATE PERFETTO TABLE _hindrance(
   slice_id JOINID(slice.id),
   -- Preemption; NULL for others.
   preemption_id LONG,
-  -- One of cpu, throttled, fault, blocked, as in _idle_piece.
+  -- One of cpu, throttled, fault, blocked, as in _idle_piece, or start: its thread was started within
+  -- the graph.
   kind STRING,
   -- Start.
   ts TIMESTAMP,
@@ -248,7 +311,15 @@ SELECT
   kind,
   ts,
   dur
-FROM _late_entry;
+FROM _late_entry
+UNION ALL
+SELECT
+  slice_id,
+  NULL AS preemption_id,
+  'start' AS kind,
+  ts,
+  dur
+FROM _starting;
 
 -- Slices of operator runs in which some thread was hindered.
 CREATE PERFETTO TABLE _hindered_slice(

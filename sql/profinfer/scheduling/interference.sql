@@ -82,6 +82,8 @@ CREATE PERFETTO TABLE profinfer_operator_stall(
   interference_dur DURATION,
   -- Wait for threads that came later because they were throttled.
   throttled_dur DURATION,
+  -- Wait for threads that came later because they were started within the graph.
+  start_dur DURATION,
   -- Wait for threads that came later because they took page faults. NULL where system calls were
   -- not recorded: they are then among those that slept.
   fault_dur DURATION,
@@ -108,6 +110,7 @@ WITH
       l.last_arrival,
       l.cpu_dur,
       l.throttled_dur,
+      l.start_dur,
       l.fault_dur,
       l.blocked_dur,
       iif(
@@ -159,12 +162,16 @@ WITH
         min(w.dur, w.cpu_dur + w.throttled_dur) - min(w.dur, w.cpu_dur)
       ) AS throttled_dur,
       sum(
-        min(w.dur, w.cpu_dur + w.throttled_dur + w.fault_dur)
+        min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur)
         - min(w.dur, w.cpu_dur + w.throttled_dur)
+      ) AS start_dur,
+      sum(
+        min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur + w.fault_dur)
+        - min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur)
       ) AS fault_dur,
       sum(
-        min(w.dur, w.cpu_dur + w.throttled_dur + w.fault_dur + w.blocked_dur)
-        - min(w.dur, w.cpu_dur + w.throttled_dur + w.fault_dur)
+        min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur + w.fault_dur + w.blocked_dur)
+        - min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur + w.fault_dur)
       ) AS blocked_dur,
       sum(coalesce(l.dur, 0)) AS late_dur,
       sum(coalesce(l.throttled_dur, 0)) AS late_throttled_dur
@@ -186,6 +193,7 @@ SELECT
   a.arg_set_id,
   coalesce(s.interference_dur, 0) AS interference_dur,
   coalesce(s.throttled_dur, 0) AS throttled_dur,
+  coalesce(s.start_dur, 0) AS start_dur,
   iif(c.has_calls, coalesce(s.fault_dur, 0), NULL) AS fault_dur,
   coalesce(s.blocked_dur, 0) AS blocked_dur,
   coalesce(s.late_dur, 0) AS late_dur,

@@ -151,7 +151,8 @@ CREATE PERFETTO TABLE profinfer_graph_scheduling(
   graph_id LONG,
   -- Thread.
   utid JOINID(thread.id),
-  -- Time in the graph: a worker's begins with its first operator.
+  -- Time in the graph: a worker's begins with its first operator, and ends with the thread if that
+  -- comes before the graph's end.
   dur DURATION,
   -- Running. NULL, as all of these, where the thread's states were not recorded.
   running_dur DURATION,
@@ -196,7 +197,8 @@ WITH
       sum(iif(s.kind = 'io', i.dur, 0)) AS io_dur,
       sum(iif(s.kind = 'fault', i.dur, 0)) AS fault_dur,
       sum(iif(s.kind = 'sleep', i.dur, 0)) AS sleep_dur,
-      min(s.complete AND s.kind IS NOT NULL AND s.kind != 'ended') AS complete
+      sum(iif(s.kind = 'ended', i.dur, 0)) AS ended_dur,
+      min(s.kind IS NOT NULL AND (s.complete OR s.kind = 'ended')) AS complete
     FROM _interval_intersect!(
       (graphs, (SELECT id, ts, dur, utid FROM profinfer_thread_state WHERE dur > 0)),
       (utid)
@@ -208,7 +210,7 @@ WITH
 SELECT
   e.graph_id,
   e.utid,
-  g.dur,
+  g.dur - coalesce(s.ended_dur, 0) AS dur,
   iif(e.ts >= t.ts, s.running_dur, NULL) AS running_dur,
   iif(e.ts >= t.ts, s.preempted_dur, NULL) AS preempted_dur,
   iif(e.ts >= t.ts, s.throttled_dur, NULL) AS throttled_dur,
