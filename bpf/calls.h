@@ -25,7 +25,7 @@ BODY int handle_call(__u32 number, __u64 stack, const struct arguments *given) {
   struct call_state *c = call_state((__u32)bpf_get_current_pid_tgid());
   if (!c)
     return 0;
-  /* What began no further up than this one is gone, its return unseen; or it has jumped here. */
+  /* One that began no higher up the stack is gone, its return unseen; or it has jumped here. */
   if (c->stack && stack < c->stack) {
     c->within++;
     return 0;
