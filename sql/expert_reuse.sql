@@ -162,7 +162,7 @@ WITH
   ranked AS (
     SELECT
       t.upid,
-      t.name,
+      min(t.label) AS name,
       sum(o.runs) AS runs,
       sum(o.distance) / nullif(sum(o.distances), 0) AS mean_distance,
       1.0 * sum(o.dur) / nullif(sum(o.runs), 0) AS mean_dur,
@@ -173,7 +173,7 @@ WITH
     FROM operators AS o
     JOIN profinfer_tensor AS t
       USING (tensor_id)
-    GROUP BY t.upid, t.name
+    GROUP BY t.upid, t.role_id
   )
 SELECT
   profinfer_process_label(upid) AS process,

@@ -7,6 +7,7 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.memory.files;
 INCLUDE PERFETTO MODULE profinfer.memory.paging;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
@@ -35,7 +36,7 @@ WITH
   ranked AS (
     SELECT
       f.upid,
-      s.name,
+      min(coalesce(k.label, s.name)) AS name,
       k.op,
       k.layer,
       sum(f.kind = 'major') AS major,
@@ -46,14 +47,14 @@ WITH
         ORDER BY
           sum(f.kind = 'major') DESC,
           sum(f.kind = 'minor') DESC,
-          coalesce(s.name, 'outside operators')
+          coalesce(min(coalesce(k.label, s.name)), 'outside operators')
       ) AS rank
     FROM profinfer_fault AS f
     LEFT JOIN profinfer_operator_slice AS s
       ON s.id = f.operator_slice_id
     LEFT JOIN _operator_kind AS k
       ON k.arg_set_id = f.arg_set_id
-    GROUP BY f.upid, s.name, k.op
+    GROUP BY f.upid, s.name IS NULL, k.operator_id
   )
 SELECT
   profinfer_process_label(upid) AS process,

@@ -1,4 +1,8 @@
--- Which operators take the most time?
+-- Which operators, and which parts of the model (an adapter, say), take the most time?
+-- An operator is one of the model's, at any size of batch and context. Where the engine gave it no
+-- name, that of its weight or of what it is computed from is shown. Modules are attention, ffn,
+-- experts, embedding, output and adapter: what a LoRA costs, its matrices and its sums. NULL where
+-- that is not certain, as of the residual's sums.
 -- Work is summed over threads, without the wait at the barrier. Prefill and decode are told
 -- apart by the micro-batch around the graph. Operators that may be incomplete are not in the
 -- sums; how many there are is in the last column. overhead_ms is the part of work_ms that is the
@@ -8,37 +12,18 @@
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
+INCLUDE PERFETTO MODULE profinfer.operators.phases;
 INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Operators by work (the first 40)
 WITH
-  -- First by argument set, a number: a million rows are grouped by text far more slowly.
-  sets AS MATERIALIZED (
-    SELECT
-      r.upid,
-      r.arg_set_id,
-      u.phase,
-      r.name,
-      sum(r.complete) AS runs,
-      sum(iif(r.complete, r.thread_count, 0)) AS slices,
-      sum(iif(r.complete, r.busy_dur, 0)) AS busy_dur,
-      sum(iif(r.complete, r.dur, 0)) AS dur,
-      max(iif(r.complete, r.dur, NULL)) AS max_dur,
-      sum(NOT r.complete) AS incomplete
-    FROM _operator_run AS r
-    JOIN profinfer_graph AS g
-      USING (graph_id)
-    LEFT JOIN profinfer_ubatch AS u
-      USING (ubatch_id)
-    GROUP BY r.arg_set_id, u.phase
-  ),
   ranked AS (
     SELECT
       s.upid,
       s.phase,
-      s.name,
+      min(coalesce(k.label, s.name)) AS name,
       k.op,
       k.layer,
       sum(s.runs) AS runs,
@@ -49,12 +34,12 @@ WITH
       sum(s.incomplete) AS incomplete,
       sum(sum(s.busy_dur)) OVER (PARTITION BY s.upid) AS all_dur,
       row_number() OVER (PARTITION BY s.upid ORDER BY sum(s.busy_dur) DESC) AS rank
-    FROM sets AS s
+    FROM profinfer_operator_phase AS s
     LEFT JOIN _operator_kind AS k
       ON k.arg_set_id = s.arg_set_id
     LEFT JOIN profinfer_operator_cost AS c
       ON c.arg_set_id = s.arg_set_id AND c.upid = s.upid
-    GROUP BY s.upid, s.phase, s.name, k.op
+    GROUP BY s.upid, s.phase, k.operator_id
   )
 SELECT
   profinfer_process_label(upid) AS process,
@@ -72,3 +57,50 @@ SELECT
 FROM ranked
 WHERE rank <= 40
 ORDER BY upid, rank;
+
+-- title: Work by module (percent of each phase)
+WITH
+  -- An operator of which nothing is left may be of any module.
+  unseen AS MATERIALIZED (
+    SELECT
+      g.upid,
+      count() AS graphs
+    FROM _graph_gap AS x
+    JOIN profinfer_graph AS g
+      USING (graph_id)
+    WHERE
+      x.operators > 0
+      AND x.structure_id IN (
+        SELECT
+          n.structure_id
+        FROM profinfer_node AS n
+        JOIN profinfer_tensor AS t
+          USING (tensor_id)
+        WHERE
+          t.kind = 'operator'
+          AND NOT t.tensor_id IN (
+            SELECT tensor_id FROM _operator_kind WHERE tensor_id IS NOT NULL
+            UNION ALL
+            SELECT fused_tensor_id FROM _operator_kind WHERE fused_tensor_id IS NOT NULL
+          )
+      )
+    GROUP BY g.upid
+  )
+SELECT
+  profinfer_process_label(s.upid) AS process,
+  coalesce(s.phase, 'outside') AS phase,
+  k.module,
+  sum(s.runs) AS runs,
+  round(sum(s.busy_dur) / 1e6, 2) AS work_ms,
+  round(
+    100.0 * sum(s.busy_dur) / sum(sum(s.busy_dur)) OVER (PARTITION BY s.upid, s.phase), 1
+  ) AS percent,
+  sum(s.incomplete)
+  + coalesce((SELECT u.graphs FROM unseen AS u WHERE u.upid = s.upid), 0)
+  + profinfer_unknown_graphs(s.upid)
+  + profinfer_doubtful_phases(s.upid) AS incomplete
+FROM profinfer_operator_phase AS s
+LEFT JOIN _operator_kind AS k
+  USING (arg_set_id)
+GROUP BY s.upid, s.phase, k.module
+ORDER BY s.upid, s.phase, sum(s.busy_dur) DESC;

@@ -16,7 +16,7 @@ WITH
   ranked AS (
     SELECT
       t.upid,
-      t.name,
+      min(t.label) AS name,
       t.op,
       max(t.thread_count) AS threads,
       sum(t.runs) AS runs,
@@ -35,7 +35,7 @@ WITH
       ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
     -- Where all but one of the threads were lost it is incomplete.
     WHERE t.thread_count > 1 OR t.incomplete > 0
-    GROUP BY t.upid, t.name, t.op
+    GROUP BY t.upid, t.operator_id
     HAVING max(t.thread_count) > 1
   )
 SELECT

@@ -10,8 +10,8 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.graphs.threads;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
@@ -207,23 +207,22 @@ WITH
   ),
   ranked AS (
     SELECT
-      t.upid,
-      t.name,
+      k.upid,
+      k.operator_id,
+      k.label AS name,
       k.op,
       sum(r.runs) AS runs,
       sum(r.dur) AS dur,
       max(r.max_dur) AS max_dur,
       sum(r.throttled_dur) AS throttled_dur,
       row_number() OVER (
-        PARTITION BY t.upid ORDER BY round(sum(r.dur + r.throttled_dur) / 1e6, 3) DESC, t.name
+        PARTITION BY k.upid ORDER BY round(sum(r.dur + r.throttled_dur) / 1e6, 3) DESC, k.label
       ) AS rank
     FROM late AS r
     JOIN _operator_kind AS k
       USING (arg_set_id)
-    JOIN profinfer_tensor AS t
-      USING (tensor_id)
-    WHERE r.dur > 0 OR r.throttled_dur > 0
-    GROUP BY t.upid, t.name, k.op
+    WHERE k.operator_id IS NOT NULL AND (r.dur > 0 OR r.throttled_dur > 0)
+    GROUP BY k.operator_id
   )
 SELECT
   profinfer_process_label(r.upid) AS process,
@@ -239,9 +238,7 @@ SELECT
     FROM causes AS c
     JOIN _operator_kind AS x
       USING (arg_set_id)
-    JOIN profinfer_tensor AS y
-      USING (tensor_id)
-    WHERE y.upid = r.upid AND y.name = r.name AND x.op = r.op
+    WHERE x.operator_id = r.operator_id
     GROUP BY c.taker_name
     ORDER BY sum(c.dur) DESC, c.taker_name
     LIMIT 1

@@ -9,8 +9,8 @@
 
 INCLUDE PERFETTO MODULE profinfer.counters.readings;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.memory.paging;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.traffic;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
@@ -77,7 +77,7 @@ WITH
   ranked AS (
     SELECT
       r.upid,
-      r.name,
+      min(coalesce(k.label, r.name)) AS name,
       k.op,
       k.layer,
       sum(r.runs) AS runs,
@@ -94,7 +94,7 @@ WITH
       sum(d.bytes) AS storage,
       row_number() OVER (
         PARTITION BY r.upid
-        ORDER BY round(sum(r.runs * (t.read_bytes + t.written_bytes)) / 1e6, 2) DESC, r.name
+        ORDER BY round(sum(r.runs * (t.read_bytes + t.written_bytes)) / 1e6, 2) DESC, min(coalesce(k.label, r.name))
       ) AS rank
     FROM runs AS r
     LEFT JOIN _operator_kind AS k
@@ -107,7 +107,7 @@ WITH
       ON f.arg_set_id = r.arg_set_id AND f.upid = r.upid
     LEFT JOIN reads AS d
       ON d.arg_set_id = r.arg_set_id AND d.upid = r.upid
-    GROUP BY r.upid, r.name, k.op
+    GROUP BY r.upid, k.operator_id
   )
 SELECT
   profinfer_process_label(upid) AS process,

@@ -5,7 +5,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
@@ -190,7 +190,7 @@ WITH
   summed AS (
     SELECT
       r.upid,
-      r.name,
+      min(coalesce(k.label, r.name)) AS name,
       k.op,
       sum(r.runs) AS runs,
       round(sum(r.slices * (1 + c.inside)) / nullif(sum(r.slices), 0), 2) AS hits_per_run,
@@ -203,7 +203,7 @@ WITH
       ON c.arg_set_id = r.arg_set_id AND c.upid = r.upid
     LEFT JOIN _operator_kind AS k
       ON k.arg_set_id = r.arg_set_id
-    GROUP BY r.upid, r.name, k.op
+    GROUP BY r.upid, k.operator_id
   ),
   ranked AS (
     SELECT

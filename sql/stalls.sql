@@ -12,6 +12,7 @@
 -- that they would be wrong in.
 
 INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
@@ -80,7 +81,7 @@ WITH
   ranked AS (
     SELECT
       t.upid,
-      t.name,
+      min(t.label) AS name,
       t.op,
       sum(t.runs) AS runs,
       sum(t.busy_dur) AS busy_dur,
@@ -99,7 +100,7 @@ WITH
     FROM profinfer_operator_total AS t
     LEFT JOIN profinfer_operator_stall AS s
       ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
-    GROUP BY t.upid, t.name, t.op
+    GROUP BY t.upid, t.operator_id
   )
 SELECT
   profinfer_process_label(upid) AS process,

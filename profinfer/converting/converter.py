@@ -329,7 +329,8 @@ class Converter:
             ts, t.name, "structure.tensor",
             {
                 "tensor_id": t.id, "description": t.description, "op": t.op, "type": t.type,
-                "kind": t.kind, "layer": t.layer, "bytes": t.bytes, "ne": t.ne,
+                "kind": t.kind, "layer": t.identity.layer, "module": t.identity.module,
+                "label": t.identity.label, "identity": t.identity.key, "bytes": t.bytes, "ne": t.ne,
                 "nb": t.nb, "src": t.sources or None, "view_src": t.view_src or None,
                 "address": t.address, "buffer": t.buffer,
             },
@@ -340,7 +341,7 @@ class Converter:
             ts, f"structure {s.id}", "structure.graph",
             {
                 "structure_id": s.id, "cgraph": s.cgraph, "complete": s.complete,
-                "node_count": len(s.nodes), "nodes": [t.id for t in s.nodes],
+                "model": s.model, "node_count": len(s.nodes), "nodes": [t.id for t in s.nodes],
             },
         )  # fmt: skip
 

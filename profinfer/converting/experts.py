@@ -164,7 +164,7 @@ class Experts:
         values = None
         if weights and weights.is_whole and weights.values.size == ids.size:
             values = weights.values.view(np.float32).astype(np.float64)
-        layer = route.node.layer if route else None
+        layer = route.node.identity.layer if route else None
         self._writer.event(
             _INSTANT, reading.ts, self._lanes.experts(layer), "experts", "experts",
             {
@@ -187,11 +187,11 @@ class Experts:
         if not reason:
             reason = "lost" if backend.startswith("CPU") else f"on a device: {backend}"
         self._writer.event(
-            _INSTANT, graph.begin if ts is None else ts, self._lanes.experts(route.node.layer),
-            "experts missing", "experts.missing",
+            _INSTANT, graph.begin if ts is None else ts,
+            self._lanes.experts(route.node.identity.layer), "experts missing", "experts.missing",
             {
                 "graph_id": graph.id,
-                "layer": route.node.layer,
+                "layer": route.node.identity.layer,
                 "tensor_id": route.node.id,
                 "experts": route.experts or None,
                 "used": route.ids.ne[0] if route.ids else None,

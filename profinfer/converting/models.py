@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from profinfer.converting.structure import layer_of
+from profinfer.converting.identity import layer_of
 from profinfer.describing.layout import clean, printable
 from profinfer.describing.sandbox import nobody
 from profinfer.errors import TraceError

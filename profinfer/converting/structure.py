@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from profinfer.converting.identity import Identity, Source, of_data, of_operator, of_view, own_name
 from profinfer.describing.layout import Layout
 from profinfer.records.dtypes import STRUCTURE_RECORD, TENSOR_RECORD, WIDE_HEADER, Records
 
 _VIEW_OPS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"}
-_LAYER = re.compile(r"^blk\.(\d+)\.|^[^ ]*-(\d+)(?: |$)|^cache_\w+_l(\d+)(?: |$)")
 _WEIGHT = re.compile(r"\.(weight|bias|scale|shift)$|^blk\.|\.blk\.")
 _CACHE = re.compile(r"^cache_|^kv_|_cache(?: |$)|^past_")
 
@@ -35,7 +35,7 @@ class Tensor:
     type: str
     kind: str
     """operator, view, weight, cache or leaf (an input or a constant)."""
-    layer: int | None
+    identity: Identity
     ne: tuple[int, ...]
     nb: tuple[int, ...]
     bytes: int
@@ -67,6 +67,8 @@ class Structure:
     backend: int
     nodes: list[Tensor]
     complete: bool
+    model: int | None
+    """Number of the model whose weights it uses."""
     addresses: npt.NDArray[np.uint64]
     """Sorted addresses of the nodes, with `order` their index in `nodes`."""
     order: npt.NDArray[np.int64]
@@ -75,12 +77,6 @@ class Structure:
 def _shape(ne: tuple[int, ...]) -> str:
     last = max((i for i, n in enumerate(ne) if n != 1), default=0)
     return "[" + ", ".join(str(n) for n in ne[: last + 1]) + "]"
-
-
-def layer_of(name: str) -> int | None:
-    """The layer number in a tensor's name ("ffn_out-3", "blk.3.ffn_up.weight"), or None."""
-    match = _LAYER.search(name)
-    return int(next(g for g in match.groups() if g)) if match else None
 
 
 class Structures:
@@ -99,6 +95,10 @@ class Structures:
         """TENSOR_RECORDs by address."""
         self._ids: dict[tuple[object, ...], Tensor] = {}
         self._by_id: dict[int, Tensor] = {}
+        self._computed: set[int] = set()
+        """Buffers for results: inputs lie there, too, but no weights or caches."""
+        self._models: dict[int, int] = {}
+        """Number of the model by the keys of its weights."""
         self._nodes: dict[int, list[npt.NDArray[np.uint64]]] = {}
         self._known: dict[int, Structure] = {}
         self._fused: dict[tuple[int, int], Fused] = {}
@@ -122,6 +122,7 @@ class Structures:
         parts = self._nodes.pop(key, [])
         addresses = np.concatenate(parts) if parts else np.empty(0, np.uint64)
         resolved: dict[int, Tensor] = {}
+        self._computed |= self._buffers(addresses)
         nodes = [self._resolve(int(a), resolved, ts, is_node=True) for a in addresses]
         content = (int(record["cgraph"]), *(t.id for t in nodes))
         structure = self._same.get(content)
@@ -132,6 +133,7 @@ class Structures:
                 cgraph=int(record["cgraph"]),
                 backend=int(record["backend"]),
                 nodes=nodes,
+                model=self._model(nodes),
                 complete=len(nodes) == int(record["nodes"]),
                 addresses=addresses[order],
                 order=order,
@@ -178,7 +180,8 @@ class Structures:
         if record is None:
             # Its record was lost: the loss is counted, the tensor stays nameless.
             return self._store(("lost", address), ts, Tensor(
-                0, address, f"tensor {address:#x}", "?", "?", "leaf", None, (0, 0, 0, 0),
+                0, address, f"tensor {address:#x}", "?", "?", "leaf",
+                of_data(f"tensor {address:#x}", "", b"", is_held=False), (0, 0, 0, 0),
                 (0, 0, 0, 0), 0, 0, 0, (), "",
             ))  # fmt: skip
         addresses: list[int] = record["src"].tolist() if is_node else []
@@ -201,11 +204,50 @@ class Structures:
         op = self._op_name(int(record["op"]), int(record["op_params"][0]))
         ne, nb = tuple(record["ne"].tolist()), tuple(record["nb"].tolist())
         type_name, size = self._type(int(record["type"]), ne)
+        kind = _kind(name, op, is_node=is_node)
+        identity = self._identify(name, op, kind, record, sources, view_id)
         draft = Tensor(
-            0, address, name, op, type_name, _kind(name, op, is_node=is_node), layer_of(name),
-            ne, nb, size, int(record["buffer"]), view_id, tuple(sources), "",
+            0, address, name, op, type_name, kind, identity, ne, nb, size,
+            int(record["buffer"]), view_id, tuple(sources), "",
         )  # fmt: skip
         return self._store(content, ts, draft)
+
+    def _identify(
+        self, name: str, op: str, kind: str, record: np.void, sources: Sequence[int], view: int
+    ) -> Identity:
+        operands = [self._by_id[i] for i in sources if i]
+        base = self._by_id.get(view) or (operands[0] if operands else None)
+        if kind == "view" and base is not None:
+            return of_view(name, base.identity)
+        if kind == "operator":
+            return of_operator(
+                name, op, [Source(t.identity, is_whole=t.kind != "view") for t in operands]
+            )
+        buffer = int(record["buffer"])
+        is_apart = bool(buffer) and buffer not in self._computed
+        is_held = kind in ("weight", "cache") or (is_apart and not own_name(name))
+        content = record.tobytes()[WIDE_HEADER.itemsize :]
+        return of_data(name, _shape(tuple(record["ne"].tolist())), content, is_held=is_held)
+
+    def _model(self, nodes: Sequence[Tensor]) -> int | None:
+        """The number of the model of a graph: graphs that share a weight are of one model."""
+        weights = {
+            t.identity.anchor
+            for node in nodes
+            for t in map(self._by_id.__getitem__, filter(None, node.sources))
+            if t.kind == "weight" and t.identity.anchor
+        }
+        if not weights:
+            return None
+        known = min((self._models[w] for w in weights if w in self._models), default=0)
+        number = known or max(self._models.values(), default=0) + 1
+        self._models |= dict.fromkeys(weights - self._models.keys(), number)
+        return number
+
+    def _buffers(self, nodes: npt.NDArray[np.uint64]) -> set[int]:
+        """Those in which results of these lie."""
+        records = [self._records[a] for a in nodes.tolist() if a in self._records]
+        return {int(r["buffer"]) for r in records if not r["view_src"]}
 
     def _store(self, content: tuple[object, ...], ts: int, draft: Tensor) -> Tensor:
         known = self._ids.get(content)

@@ -143,7 +143,7 @@ def test_imbalance_compares_the_slowest_with_the_fastest_thread(whole: Session) 
 
 
 def test_hotspots_orders_operators_by_work_within_phases(whole: Session) -> None:
-    (table,) = answer(whole, "hotspots")
+    table, modules = answer(whole, "hotspots")
     assert table.columns == [
         "phase", "name", "op", "layer", "runs", "work_ms", "overhead_ms", "percent", "mean_us",
         "max_us", "incomplete",
@@ -155,6 +155,13 @@ def test_hotspots_orders_operators_by_work_within_phases(whole: Session) -> None
         ("decode", SUM, "ADD", 0, 3, 0.87, None, 9.9, 400.0, 400.0, 0),
         ("prefill", FUSED, FUSED_OP, 0, 1, 0.78, None, 8.9, 506.0, 506.0, 0),
         ("decode", FUSED, FUSED_OP, 0, 3, 0.42, None, 4.8, 100.0, 100.0, 0),
+    ]
+    assert modules.columns == ["phase", "module", "runs", "work_ms", "percent", "incomplete"]
+    assert modules.rows == [
+        ("decode", "attention", 6, 1.77, 67.0, 0),
+        ("decode", None, 3, 0.87, 33.0, 0),
+        ("prefill", None, 1, 3.29, 53.4, 0),
+        ("prefill", "attention", 2, 2.87, 46.6, 0),
     ]
 
 

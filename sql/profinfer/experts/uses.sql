@@ -5,7 +5,7 @@ INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.experts.readings;
 INCLUDE PERFETTO MODULE profinfer.experts.turns;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 
 -- How long before each use the expert was used last.
 CREATE PERFETTO TABLE _expert_return(

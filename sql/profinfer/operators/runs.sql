@@ -4,6 +4,7 @@ INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Time in which the threads of operators were throttled before they had done their work.
@@ -210,15 +211,14 @@ SELECT
   m.upid
 FROM merged AS m;
 
--- Operator runs of which nothing was recorded: their graph lost records, and the operator, or one
--- of the same name, ran elsewhere.
+-- Operator runs of which nothing was recorded: their graph lost records, and the operator ran
+-- elsewhere, perhaps at another size.
 CREATE PERFETTO TABLE _operator_unseen(
   -- Name of the tensor that is computed.
   name STRING,
   -- Graph run.
   graph_id LONG,
-  -- Arguments its slices would have had; of an operator that is never seen, those of one of the
-  -- same name.
+  -- Arguments its slices would have had; of a size that is never seen, those of another size.
   arg_set_id ARGSETID,
   -- Process.
   upid JOINID(process.id)
@@ -244,13 +244,12 @@ WITH
   ),
   alike AS (
     SELECT
-      t.upid,
-      t.name,
+      t.role_id,
       min(k.arg_set_id) AS arg_set_id
     FROM _operator_kind AS k
     JOIN profinfer_tensor AS t
       USING (tensor_id)
-    GROUP BY t.upid, t.name, k.op
+    GROUP BY t.role_id, k.op
   )
 SELECT
   t.name,
@@ -272,9 +271,10 @@ FROM missing AS m
 JOIN profinfer_tensor AS t
   USING (tensor_id)
 JOIN alike AS a
-  USING (upid, name)
+  USING (role_id)
 WHERE
-  NOT m.tensor_id IN (
+  t.kind = 'operator'
+  AND NOT m.tensor_id IN (
     SELECT
       tensor_id
     FROM _operator_kind
@@ -355,10 +355,16 @@ CREATE PERFETTO VIEW profinfer_operator(
   dur DURATION,
   -- Name of the tensor that is computed.
   name STRING,
+  -- Which operator it is, at any size.
+  operator_id LONG,
+  -- That operator's name for people.
+  label STRING,
   -- Operator; both joined by a plus sign when fused.
   op STRING,
   -- Layer number.
   layer LONG,
+  -- Part of the model, as in profinfer_tensor.
+  module STRING,
   -- Graph run.
   graph_id LONG,
   -- Tensor that is computed, of a fused operator the last one.
@@ -390,8 +396,11 @@ SELECT
   r.ts,
   r.dur,
   r.name,
+  k.operator_id,
+  coalesce(k.label, r.name) AS label,
   k.op,
   k.layer,
+  k.module,
   r.graph_id,
   k.tensor_id,
   r.thread_count,

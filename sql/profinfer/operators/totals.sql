@@ -2,19 +2,26 @@
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
--- One row per distinct operator (same tensor, same shape) of a process. Runs that may be incomplete are counted,
+-- One row per distinct tensor that is computed (another size is another) of a process. Runs that may be incomplete are counted,
 -- and are in none of the sums.
 CREATE PERFETTO TABLE profinfer_operator_total(
   -- Arguments of its slices, with the description.
   arg_set_id ARGSETID,
   -- Name of the tensor that is computed.
   name STRING,
+  -- Which operator it is, at any size.
+  operator_id LONG,
+  -- That operator's name for people.
+  label STRING,
   -- Operator; both joined by a plus sign when fused.
   op STRING,
   -- Layer number.
   layer LONG,
+  -- Part of the model, as in profinfer_tensor.
+  module STRING,
   -- Complete runs.
   runs LONG,
   -- Threads that ran it, at most.
@@ -65,8 +72,11 @@ WITH
 SELECT
   s.arg_set_id,
   s.name,
+  k.operator_id,
+  coalesce(k.label, s.name) AS label,
   k.op,
   k.layer,
+  k.module,
   s.runs,
   s.thread_count,
   s.dur,

@@ -1,6 +1,7 @@
 -- How many bytes an operator has to move, from shapes, strides and types.
 
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 
 -- Bytes of one tensor's operator and operand.
 CREATE PERFETTO TABLE _operand_bytes(

@@ -6,7 +6,7 @@
 -- would be computed from it: in traces of older recorders, and where the end is missing.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- Handlers, and what their hits cost.
