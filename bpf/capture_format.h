@@ -58,8 +58,9 @@ enum frame_kind {
   FRAME_MAPPINGS = 20,
   /* JSON: the tensors of the GGUF files that it had mapped, or why they cannot be told. */
   FRAME_MODELS = 21,
-  /* u32 length, so many bytes of JSON (path, device, inode, size, overlaid, problem), then the
-   * header of that GGUF file as far as it could be read. */
+  /* u32 length, so many bytes of JSON (path, device, inode, size, overlaid, problem; seen: mapped
+   * or open, not only named on the command line; direct: open for direct I/O), then the header of
+   * that GGUF file as far as it could be read. */
   FRAME_MODEL = 22,
 };
 

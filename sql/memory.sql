@@ -6,10 +6,15 @@
 -- measured_runs counts; measured_percent is what was read in percent of what these runs were expected
 -- to read: below 100 the rest came from a cache. Estimates where counters shared their hardware.
 -- NULL is what was not recorded: counters, faults (--faults), bytes read from storage (--block-io).
+-- also_mapped_mb is what lies twice in the process: weights outside files (repacked for the CPU, say)
+-- whose original is mapped beside them.
 
 INCLUDE PERFETTO MODULE profinfer.counters.readings;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.memory.files;
 INCLUDE PERFETTO MODULE profinfer.memory.paging;
+INCLUDE PERFETTO MODULE profinfer.memory.weights;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.traffic;
@@ -137,3 +142,25 @@ SELECT
 FROM ranked
 WHERE rank <= 40
 ORDER BY upid, rank;
+
+-- title: Where weights lie (no mb: mappings are recorded with --faults or --block-io)
+SELECT
+  profinfer_process_label(w.upid) AS process,
+  CASE
+    WHEN w.in_file
+    THEN coalesce(f.path, 'a file')
+    WHEN w.in_file IS NULL
+    THEN 'not recorded'
+    ELSE 'outside files: read, repacked or on a device'
+  END AS place,
+  count() AS weights,
+  iif(w.in_file IS NULL, NULL, round(sum(w.bytes) / 1e6, 2)) AS mb,
+  iif(w.in_file OR sum(w.twice IS NULL), NULL, round(sum(w.twice * w.bytes) / 1e6, 2)) AS also_mapped_mb,
+  profinfer_lost(w.upid, 'tensor')
+  + profinfer_lost(w.upid, 'node')
+  + profinfer_lost(w.upid, 'structure') AS incomplete
+FROM profinfer_weight AS w
+LEFT JOIN profinfer_file AS f
+  ON f.file = w.file
+GROUP BY w.upid, w.in_file, w.file
+ORDER BY w.upid, sum(w.bytes) DESC;

@@ -1,7 +1,9 @@
 -- What was read from storage, of which tensors and experts, and how much of it for nothing?
 -- Needs a recording with --block-io. Reads are what came into the page cache because of the target's
--- threads, the kernel's reading ahead included; what another process had read before is not in it,
--- nor is direct I/O, which kernel_count includes.
+-- threads, the kernel's reading ahead included; what another process had read before is not in it.
+-- What passes the page cache by, swap and direct I/O, the kernel counts for the whole process only
+-- (kernel_count; of a process that has ended it is not known to the last): past_cache is its count
+-- without what came into the page cache, and is of no file, tensor or operator here.
 -- untouched_bytes (with --faults) are those read during operators in whose neighbourhood of 64 KiB
 -- no fault followed: wasted, as far as faults show it.
 
@@ -38,6 +40,11 @@ SELECT
     NULL
   ) AS untouched_bytes,
   profinfer_kernel_count(p.upid, 'read_bytes') AS kernel_count,
+  iif(
+    p.reads,
+    max(profinfer_kernel_at_least(p.upid, 'read_bytes') - coalesce(sum(r.bytes), 0), 0),
+    NULL
+  ) AS past_cache,
   profinfer_doubtful_memory(p.upid)
   + profinfer_lost(p.upid, 'file_read')
   + profinfer_lost(p.upid, 'fault') AS incomplete
@@ -141,7 +148,12 @@ WITH
     FROM (
       SELECT
         r.*,
-        coalesce(f.path, printf('device %d inode %d', f.device, f.inode)) AS name
+        coalesce(
+          f.path,
+          printf(
+            'inode %d of device %d:%d, never seen mapped or open', f.inode, f.device >> 20, f.device & 1048575
+          )
+        ) AS name
       FROM profinfer_file_read AS r
       JOIN profinfer_file AS f
         USING (file)
@@ -157,6 +169,51 @@ SELECT
 FROM ranked
 WHERE rank <= 20
 ORDER BY upid, rank;
+
+-- title: Read past the page cache (none when empty)
+WITH
+  sums AS (
+    SELECT
+      p.upid,
+      profinfer_kernel_at_least(p.upid, 'read_bytes')
+      - (
+        SELECT
+          coalesce(sum(r.bytes), 0)
+        FROM profinfer_file_read AS r
+        WHERE r.upid = p.upid
+      ) AS past_cache,
+      (
+        SELECT
+          sum(f.of_no_file)
+        FROM profinfer_fault AS f
+        WHERE f.upid = p.upid AND f.kind = 'major'
+      ) * _page_size(p.upid) AS swapped
+    FROM _recorded_process AS p
+    WHERE profinfer_was_asked(p.upid, 'block_io')
+  )
+SELECT
+  profinfer_process_label(upid) AS process,
+  'from swap or direct I/O, by the kernel''s count' AS what,
+  past_cache AS bytes,
+  NULL AS path
+FROM sums
+WHERE past_cache > 65536
+UNION ALL
+SELECT
+  profinfer_process_label(upid) AS process,
+  'from swap, by major faults in memory of no file' AS what,
+  swapped AS bytes,
+  NULL AS path
+FROM sums
+WHERE swapped > 0
+UNION ALL
+SELECT
+  profinfer_process_label(upid) AS process,
+  'open for direct I/O' AS what,
+  NULL AS bytes,
+  path
+FROM profinfer_model
+WHERE direct;
 
 -- title: Models whose reads cannot be told (none when empty)
 SELECT

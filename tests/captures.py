@@ -100,6 +100,8 @@ class T:
     buffer: int = 0x5000
     address: int = 0
     """0: one per name."""
+    data: int = 0
+    """Where its elements lie; 0: in the struct."""
 
 
 class Row(NamedTuple):
@@ -338,7 +340,7 @@ class Capture:
     def _tensor(self, t: T, addresses: Mapping[str, int]) -> bytes:
         record = np.zeros(1, TENSOR_RECORD)
         record["address"] = addresses[t.name]
-        record["data"], record["buffer"] = addresses[t.name] + 0x100, t.buffer
+        record["data"], record["buffer"] = t.data or addresses[t.name] + 0x100, t.buffer
         record["view_src"] = addresses[t.view] if t.view else 0
         record["ne"] = t.ne
         _, block, size = next(info for info in TYPES if info and info[0] == t.type)

@@ -46,6 +46,8 @@ static void take_records(void *context, const struct record *records, size_t cou
     *newest = record->ts > *newest ? record->ts : *newest;
     if (record->kind < KIND_COUNT)
       drain->drained[record->kind]++;
+    if (record->kind == KIND_FILE_READ)
+      drain->pages_read += 1ull << (record->b >> 58);
     if (record->tid != last && tids_add(&drain->named, record->tid))
       set_add(&drain->fresh, record->tid);
     last = record->tid;

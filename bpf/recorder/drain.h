@@ -25,6 +25,7 @@ struct drain {
   struct horizon horizon;
   uint64_t drained[KIND_COUNT]; /* records so far, by kind */
   uint64_t records;             /* all of them, wide ones as well */
+  uint64_t pages_read;          /* that KIND_FILE_READ tells of */
 };
 
 /* Nothing is read yet. */

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "evict.h"
 #include "failure.h"
-#include "gguf.h"
 #include "models.h"
+#include "named_models.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +16,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* These have the same numbers on every machine; headers may be too old for them. */
-#define OPENAT2 437
+/* It has the same number on every machine; headers may be too old for it. */
 #define PROCESS_MADVISE 440
 #define PAGEOUT 21
 #define STEP (1ull << 30)
-#define MAX_PARTS 1000
 
 struct evicted {
   json_object *files, *notes;
@@ -107,7 +104,7 @@ static void page_out(const struct target *target, const struct region *region) {
 
 static void evict_mapped(struct evicted *evicted, const struct target *target) {
   static struct listing listing;
-  struct models models = {0};
+  struct models models = {.may_read = true};
   struct region region;
   struct set files = {0};
   if (listing_open(&listing, target))
@@ -127,91 +124,17 @@ static void evict_mapped(struct evicted *evicted, const struct target *target) {
   models_close(&models);
 }
 
-/* ---- Files that the command line names */
-
-/* A path as the target sees it, for looking at; -1 when there is none. */
-static int find(const struct target *target, const char *path) {
-  struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
-  int folder = openat(target->folder, *path == '/' ? "root" : "cwd", O_PATH | O_CLOEXEC);
-  int found = -1;
-  if (folder < 0)
-    return -1;
-  if (*path == '/')
-    found = syscall(OPENAT2, folder, path, &how, sizeof(how));
-  if (*path != '/' || (found < 0 && errno == ENOSYS)) { /* there links lead out of its root */
-    path += strspn(path, "/");
-    found = openat(folder, *path ? path : ".", O_PATH | O_CLOEXEC);
-  }
-  close(folder);
-  return found;
-}
-
-static void evict_path(struct evicted *evicted, const struct target *target, const char *path) {
-  char link[32], magic[sizeof(GGUF_MAGIC) - 1];
-  struct stat status;
-  int found = find(target, path), fd = -1;
-  snprintf(link, sizeof(link), "/proc/self/fd/%d", found);
-  /* A pipe or a device would notice that it is opened. */
-  if (found >= 0 && !fstat(found, &status) && S_ISREG(status.st_mode))
-    fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd >= 0 && pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
-      !memcmp(magic, GGUF_MAGIC, sizeof(magic))) {
-    char *shown = utf8(path, strlen(path));
-    evict_file(evicted, fd, shown);
-    free(shown);
-  }
-  if (fd >= 0)
-    close(fd);
-  if (found >= 0)
-    close(found);
-}
-
-/* How many parts a model with such a name has ("m-00001-of-00003.gguf"); 0 when it is whole.
- * `stem`: bytes before the number. */
-static unsigned parts_of(const char *path, size_t *stem) {
-  static const char form[] = "-00000-of-00000.gguf";
-  const size_t length = strlen(path), extra = sizeof(form) - 1;
-  if (length < extra)
-    return 0;
-  const char *end = path + length - extra;
-  for (size_t i = 0; i < extra; i++)
-    if (form[i] == '0' ? end[i] < '0' || end[i] > '9' : end[i] != form[i])
-      return 0;
-  unsigned parts = strtoul(end + sizeof("-00000-of-") - 1, 0, 10);
-  *stem = length - extra;
-  return parts <= MAX_PARTS ? parts : 0;
-}
-
-/* An engine is told one part of a model, and opens all. */
-static void evict_word(struct evicted *evicted, const struct target *target, const char *word) {
-  size_t stem = 0;
-  unsigned parts = parts_of(word, &stem);
-  if (!parts)
-    evict_path(evicted, target, word);
-  for (unsigned i = 1; i <= parts; i++) {
-    char *path = text("%.*s-%05u-of-%05u.gguf", (int)stem, word, i, parts);
-    evict_path(evicted, target, path);
-    free(path);
-  }
-}
-
-static void evict_named(struct evicted *evicted, const struct target *target) {
-  size_t length = 0;
-  char *line = target_read(target, "cmdline", &length);
-  for (const char *word = line; word && word < line + length; word += strlen(word) + 1) {
-    const char *value = *word == '-' ? strchr(word, '=') : 0;
-    evict_word(evicted, target, word);
-    if (value) /* --model=FILE */
-      evict_word(evicted, target, value + 1);
-  }
-  free(line);
+static void evict_named(void *evicted, int fd, const char *path) {
+  if (models_begins(fd, true) == LIKE_A_MODEL)
+    evict_file(evicted, fd, path);
+  close(fd);
 }
 
 json_object *evict(const struct target *target, json_object *notes) {
   struct evicted evicted = {.files = json_object_new_array(), .notes = notes};
   evict_mapped(&evicted, target);
   if (!json_object_array_length(evicted.files))
-    evict_named(&evicted, target);
+    named_models(target, evict_named, &evicted);
   free(evicted.done.slots);
   if (!json_object_array_length(evicted.files))
     fail(EXIT_TARGET,

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mappings.h"
 #include "capture.h"
+#include "clocks.h"
 #include "failure.h"
+#include "open_files.h"
 #include "set.h"
 
 #include <inttypes.h>
@@ -11,6 +13,10 @@
 
 /* Bytes of a frame, about. */
 #define FRAME 131072
+
+#define QUIET_S 1.0
+#define LEAST_NAP_S 2e-3
+#define LOOKING 16 /* so many times as long as a look takes passes between two */
 
 /* One look. */
 struct look {
@@ -152,14 +158,29 @@ static uint64_t pages_of(const struct target *target) {
 }
 
 void mappings_glance(struct mappings *mappings) {
-  if (pages_of(mappings->target) != mappings->pages)
+  uint64_t pages = pages_of(mappings->target), open = open_files_count(mappings->target);
+  if (pages != mappings->pages || open != mappings->open)
+    mappings->changed = clock_s(CLOCK_MONOTONIC);
+  if (pages != mappings->pages)
     mappings_look(mappings);
+  else if (!open || open != mappings->open)
+    open_files_look(&mappings->models, mappings->target);
+  mappings->open = open;
+}
+
+double mappings_nap(const struct mappings *mappings) {
+  double nap = LOOKING * mappings->took;
+  if (clock_s(CLOCK_MONOTONIC) > mappings->changed + QUIET_S)
+    return 1;
+  return nap > LEAST_NAP_S ? nap : LEAST_NAP_S;
 }
 
 void mappings_look(struct mappings *mappings) {
   static struct listing listing;
   struct look look = {.ts = boot_ns()};
+  double began = clock_s(CLOCK_MONOTONIC);
   mappings->pages = pages_of(mappings->target);
+  open_files_look(&mappings->models, mappings->target);
   if (!listing_open(&listing, mappings->target))
     return;
   size_t count = compare(mappings, &look, &listing);
@@ -173,6 +194,7 @@ void mappings_look(struct mappings *mappings) {
   mappings->known = mappings->found;
   mappings->found = known;
   mappings->count = count;
+  mappings->took = clock_s(CLOCK_MONOTONIC) - began;
 }
 
 void mappings_close(struct mappings *mappings) {

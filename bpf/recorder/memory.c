@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
+#include "clocks.h"
 #include "descriptors.h"
 #include "failure.h"
 #include "handlers.h"
 #include "mappings.h"
+#include "open_files.h"
 #include "perf_event.h"
 #include "tracepoints.h"
 
@@ -23,6 +25,11 @@ const struct read_field read_fields[READ_FIELDS] = {
     {"PAGE_INODE", "i_ino", 8}, {"PAGE_INDEX", "index", 8}, {"PAGE_DEVICE", "s_dev", 4}};
 
 #define READ_PROGRAM "on_file_read"
+/* Seconds between two questions for what the kernel has counted: it adds up over all threads. */
+#define COUNT_EVERY_S 0.02
+/* Bytes, and a part of all, that may be read unseen before that is worth a word. */
+#define UNSEEN_BYTES (64 << 10)
+#define UNSEEN_PART 0.02
 
 /* What the kernel has counted of a process until now. */
 struct kernel_counts {
@@ -35,8 +42,9 @@ struct memory {
   const struct target *target;
   bool faults, reads;
   struct mappings mappings;
-  struct kernel_counts before, after;
-  int *events; /* that run the programs */
+  struct kernel_counts before, latest, after;
+  double counted; /* when the latest were, CLOCK_MONOTONIC in seconds */
+  int *events;    /* that run the programs */
   size_t event_count;
 };
 
@@ -128,23 +136,39 @@ static struct kernel_counts count(const struct target *target) {
   return counts;
 }
 
-json_object *memory_json(const struct memory *memory) {
-  const struct kernel_counts *before = &memory->before, *after = &memory->after;
-  json_object *said = json_object_new_object(), *counts = 0;
-  if (!is_wanted(memory)) {
-    json_object_put(said);
+static json_object *difference(const struct kernel_counts *before,
+                               const struct kernel_counts *after) {
+  if (!before->is_known || !after->is_known)
     return 0;
-  }
-  if (before->is_known && after->is_known) {
-    counts = json_object_new_object();
-    json_object_object_add(counts, "minor", json_object_new_int64(after->minor - before->minor));
-    json_object_object_add(counts, "major", json_object_new_int64(after->major - before->major));
-    if (before->read_bytes >= 0 && after->read_bytes >= 0)
-      json_object_object_add(counts, "read_bytes",
-                             json_object_new_int64(after->read_bytes - before->read_bytes));
-  }
-  json_object_object_add(said, "kernel", counts);
+  json_object *counts = json_object_new_object();
+  json_object_object_add(counts, "minor", json_object_new_int64(after->minor - before->minor));
+  json_object_object_add(counts, "major", json_object_new_int64(after->major - before->major));
+  if (before->read_bytes >= 0 && after->read_bytes >= 0)
+    json_object_object_add(counts, "read_bytes",
+                           json_object_new_int64(after->read_bytes - before->read_bytes));
+  return counts;
+}
+
+json_object *memory_json(const struct memory *memory) {
+  if (!is_wanted(memory))
+    return 0;
+  json_object *said = json_object_new_object();
+  json_object_object_add(said, "kernel", difference(&memory->before, &memory->after));
+  if (!memory->after.is_known)
+    json_object_object_add(said, "kernel_at_least", difference(&memory->before, &memory->latest));
   return said;
+}
+
+char *memory_unseen(const struct memory *memory, uint64_t pages) {
+  const struct kernel_counts *after = memory->after.is_known ? &memory->after : &memory->latest;
+  int64_t read = after->read_bytes - memory->before.read_bytes;
+  int64_t seen = pages * sysconf(_SC_PAGESIZE), unseen = read - seen;
+  if (!memory->reads || memory->before.read_bytes < 0 || after->read_bytes < 0 ||
+      order_field() < 0 || unseen < UNSEEN_BYTES || unseen < UNSEEN_PART * read)
+    return 0;
+  return text("by the kernel's count this process has read %s%.1f MB, of which %.1f MB came into "
+              "the page cache: the rest is from swap or direct I/O, and of no file in the trace",
+              memory->after.is_known ? "" : "at least ", read / 1e6, seen / 1e6);
 }
 
 /* ---- Recording */
@@ -152,12 +176,14 @@ json_object *memory_json(const struct memory *memory) {
 void memory_begin(struct memory *memory, const struct programs *programs) {
   if (!is_wanted(memory))
     return;
-  memory->before = count(memory->target);
+  memory->before = memory->latest = count(memory->target);
   descriptors_allow_more(FAULT_EVENTS * handlers_cpus());
   for (size_t i = 0; memory->faults && i < FAULT_EVENTS; i++)
     attach_faults(memory, &fault_events[i], programs_find(programs, fault_events[i].program));
   if (memory->reads)
     keep(memory, tracepoint_attach(programs_find(programs, READ_PROGRAM), READ_TRACEPOINT));
+  open_files_look_at_names(&memory->mappings.models, memory->target);
+  mappings_look(&memory->mappings);
 }
 
 void memory_look(struct memory *memory) {
@@ -166,8 +192,21 @@ void memory_look(struct memory *memory) {
 }
 
 void memory_glance(struct memory *memory) {
-  if (is_wanted(memory))
-    mappings_glance(&memory->mappings);
+  if (!is_wanted(memory))
+    return;
+  mappings_glance(&memory->mappings);
+  double now = clock_s(CLOCK_MONOTONIC);
+  if (now < memory->counted + COUNT_EVERY_S)
+    return;
+  struct kernel_counts counts = count(memory->target);
+  memory->counted = now;
+  if (counts.is_known)
+    memory->latest = counts;
+}
+
+double memory_nap(const struct memory *memory, double usual) {
+  double nap = is_wanted(memory) ? mappings_nap(&memory->mappings) : usual;
+  return nap < usual ? nap : usual;
 }
 
 void memory_end(struct memory *memory) {

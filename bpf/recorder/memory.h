@@ -55,6 +55,9 @@ void memory_look(struct memory *memory);
  * is left. */
 void memory_glance(struct memory *memory);
 
+/* Seconds until that, where it is to be sooner than `usual`. */
+double memory_nap(const struct memory *memory, double usual);
+
 /* Until here it is recorded. */
 void memory_end(struct memory *memory);
 
@@ -62,8 +65,13 @@ void memory_end(struct memory *memory);
 void memory_models(struct memory *memory);
 
 /* END's "memory": what the kernel has counted, to compare; 0 where nothing was wanted. A process
- * that is gone cannot be asked. */
+ * that is gone cannot be asked: of it "kernel_at_least" has what was counted when it was asked at
+ * last. */
 json_object *memory_json(const struct memory *memory);
+
+/* What is to be said when the kernel has read much more for the process than came into the page
+ * cache in `pages` pages; 0 for nothing. */
+char *memory_unseen(const struct memory *memory, uint64_t pages);
 
 /* Adds the programs to END's "event_programs": they run for everybody's faults and reads. */
 void memory_event_programs(const struct memory *memory, const struct programs *programs,

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,12 +21,18 @@
 #define MAX_NAMED 1024
 /* Bytes of all headers in a capture. */
 #define MAX_HEADERS (256ull << 20)
+/* What is smaller is no model whose beginning could be out of memory for long. */
+#define LEAST_SIZE (64 << 10)
+
+struct model *models_find(const struct models *models, uint32_t device, uint64_t inode) {
+  for (size_t i = 0; i < models->count; i++)
+    if (models->list[i].inode == inode && models->list[i].device == device)
+      return &models->list[i];
+  return 0;
+}
 
 bool models_have(const struct models *models, const struct region *region) {
-  for (size_t i = 0; i < models->count; i++)
-    if (models->list[i].inode == region->inode && models->list[i].device == region->device)
-      return true;
-  return false;
+  return models_find(models, region->device, region->inode);
 }
 
 /* Whether a device is an overlay file system that the target sees. */
@@ -47,21 +54,31 @@ static bool is_overlay(const struct target *target, uint32_t device) {
   return is_found;
 }
 
-/* `problem` in memory of its own. */
-static void add(struct models *models, const struct target *target, const struct region *region,
-                int fd, char *problem) {
+void models_add(struct models *models, const struct target *target, struct model model) {
+  if (model.fd >= 0 && models->held >= MAX_HELD) {
+    close(model.fd);
+    model.fd = -1;
+    model.problem = text("only %d models are looked into", MAX_HELD);
+  }
   models->list = reallocarray(models->list, models->count + 1, sizeof(*models->list));
   if (!models->list)
     fail(EXIT_KERNEL, "", "out of memory");
-  models->list[models->count++] = (struct model){
-      .device = region->device,
-      .inode = region->inode,
-      .path = utf8(region->path, region->path_length),
-      .fd = fd,
-      .problem = problem,
-      .is_overlaid = is_overlay(target, region->device),
-  };
-  models->held += fd >= 0;
+  model.is_overlaid = is_overlay(target, model.device);
+  models->list[models->count++] = model;
+  models->held += model.fd >= 0;
+}
+
+bool models_are_full(const struct models *models) { return models->count >= MAX_NAMED; }
+
+static void add(struct models *models, const struct target *target, const struct region *region,
+                int fd, char *problem) {
+  models_add(models, target,
+             (struct model){.device = region->device,
+                            .inode = region->inode,
+                            .path = utf8(region->path, region->path_length),
+                            .fd = fd,
+                            .problem = problem,
+                            .is_seen = true});
 }
 
 static bool is_named_like_a_model(const struct region *region) {
@@ -71,45 +88,66 @@ static bool is_named_like_a_model(const struct region *region) {
          !memcmp(region->path + region->path_length - length, ending, length);
 }
 
-/* The file, if it begins like a model; else -1, and `error` where it cannot be known. */
-static int open_model(const struct target *target, const struct region *region, int *error) {
-  char path[64], magic[sizeof(GGUF_MAGIC) - 1];
+/* Whether a file's beginning is in memory, as far as the kernel tells. */
+static bool is_resident(int fd) {
+  const size_t page = sysconf(_SC_PAGESIZE);
+  unsigned char resident = 1;
+  void *mapped = mmap(0, page, PROT_READ, MAP_SHARED, fd, 0);
+  if (mapped == MAP_FAILED)
+    return true;
+  if (mincore(mapped, page, &resident))
+    resident = 1;
+  munmap(mapped, page);
+  return resident & 1;
+}
+
+enum begins models_begins(int fd, bool may_read) {
+  char magic[sizeof(GGUF_MAGIC) - 1];
+  if (!may_read && !is_resident(fd)) /* to ask with RWF_NOWAIT would make the kernel read */
+    return NOT_IN_MEMORY;
+  ssize_t got = pread(fd, magic, sizeof(magic), 0);
+  if (got < 0)
+    return CANNOT_BE_READ;
+  return got == sizeof(magic) && !memcmp(magic, GGUF_MAGIC, sizeof(magic)) ? LIKE_A_MODEL
+                                                                           : LIKE_NONE;
+}
+
+int models_open(const struct target *target, const char *link, bool may_read, enum begins *begins) {
   struct stat status;
-  snprintf(path, sizeof(path), "map_files/%" PRIx64 "-%" PRIx64, region->start, region->end);
-  *error = 0;
+  *begins = LIKE_NONE;
   /* Opening a device may do something to it. */
-  if (!fstatat(target->folder, path, &status, 0) && !S_ISREG(status.st_mode))
+  if (!fstatat(target->folder, link, &status, 0) && !S_ISREG(status.st_mode))
     return -1;
-  int fd = openat(target->folder, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  ssize_t got = fd < 0 ? -1 : pread(fd, magic, sizeof(magic), 0);
-  if (got == sizeof(magic) && !memcmp(magic, GGUF_MAGIC, sizeof(magic)))
-    return fd;
-  *error = got < 0 ? errno : 0;
-  if (fd >= 0)
+  int fd = openat(target->folder, link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  *begins = fd < 0 ? CANNOT_BE_READ : models_begins(fd, may_read);
+  bool is_wanted = *begins == LIKE_A_MODEL ||
+                   (*begins == NOT_IN_MEMORY && !fstat(fd, &status) && status.st_size > LEAST_SIZE);
+  if (fd >= 0 && !is_wanted) {
+    int error = errno;
     close(fd);
-  return -1;
+    errno = error;
+  }
+  return is_wanted ? fd : -1;
 }
 
 void models_examine(struct models *models, const struct target *target, const struct region *region,
                     struct set *files) {
   uint64_t file = (region->inode ^ (uint64_t)region->device << 32) * 0x9E3779B97F4A7C15ull | 1;
-  int error;
+  struct model *model = models_find(models, region->device, region->inode);
+  if (model)
+    model->is_seen = true;
   /* A file that is held open keeps its number; any other may have been another one's before. */
-  if (!region->inode || models_have(models, region) || !set_add(files, file) ||
-      models->count == MAX_NAMED)
+  if (!region->inode || model || !set_add(files, file) || models_are_full(models))
     return;
-  int fd = open_model(target, region, &error);
+  char link[64];
+  snprintf(link, sizeof(link), "map_files/%" PRIx64 "-%" PRIx64, region->start, region->end);
+  enum begins begins;
+  int fd = models_open(target, link, models->may_read, &begins);
   /* What is not there any more was none. */
-  if (error && error != ENOENT && is_named_like_a_model(region))
-    add(models, target, region, -1, text("cannot be opened: %s", strerror(error)));
-  if (fd < 0)
-    return;
-  if (models->held < MAX_HELD) {
+  if (begins == CANNOT_BE_READ && errno != ENOENT && is_named_like_a_model(region))
+    add(models, target, region, -1, text("cannot be opened: %s", strerror(errno)));
+  if (fd >= 0)
     add(models, target, region, fd, 0);
-  } else {
-    close(fd);
-    add(models, target, region, -1, text("only %d models are looked into", MAX_HELD));
-  }
 }
 
 /* ---- The capture */
@@ -132,6 +170,8 @@ static char *describe(const struct model *model, uint64_t size, const char *prob
   json_object_object_add(said, "inode", json_object_new_uint64(model->inode));
   json_object_object_add(said, "size", json_object_new_uint64(size));
   json_object_object_add(said, "overlaid", json_object_new_boolean(model->is_overlaid));
+  json_object_object_add(said, "seen", json_object_new_boolean(model->is_seen));
+  json_object_object_add(said, "direct", json_object_new_boolean(model->is_direct));
   json_object_object_add(said, "problem", problem ? json_object_new_string(problem) : 0);
   const char *json = json_object_to_json_string_ext(said, JSON_C_TO_STRING_PLAIN);
   uint32_t bytes = strlen(json);
@@ -183,8 +223,11 @@ static uint64_t write_model(const struct model *model, uint64_t room) {
 
 void models_write(const struct models *models) {
   uint64_t room = MAX_HEADERS;
-  for (size_t i = 0; i < models->count; i++)
-    room -= write_model(&models->list[i], room);
+  for (size_t i = 0; i < models->count; i++) {
+    const struct model *model = &models->list[i];
+    if (model->fd < 0 || models_begins(model->fd, true) != LIKE_NONE)
+      room -= write_model(model, room);
+  }
 }
 
 void models_close(struct models *models) {

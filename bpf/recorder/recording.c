@@ -22,6 +22,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -247,7 +248,11 @@ static const char *record(struct recording *recording) {
   priority_give_way(false);
   for (;;) {
     int target = recording->is_off ? -1 : recording->target.pidfd;
-    listener_wait(&recording->listener, target, pace_nap(&pace));
+    double nap = pace_nap(&pace);
+    /* A model may be mapped for a moment; once tokens come, it is there. */
+    if (!recording->is_off && !handlers_control(&recording->handlers).tokens)
+      nap = memory_nap(recording->memory, nap);
+    listener_wait(&recording->listener, target, nap);
     memory_glance(recording->memory); /* of a target that ends soon nothing is left */
     if (recording->listener.wants_more)
       attach_more(recording, listener_take_plan(&recording->listener));
@@ -291,6 +296,15 @@ static void note_dropped(struct recording *recording) {
                                     (unsigned long long)all_lost(recording))));
 }
 
+static void note_unseen(struct recording *recording) {
+  bool is_whole =
+      !recording->options->last_ubatch && !drain_lost_of(&recording->drain, KIND_FILE_READ);
+  char *note = is_whole ? memory_unseen(recording->memory, recording->drain.pages_read) : 0;
+  if (note)
+    json_object_array_add(recording->notes, json_object_new_string(note));
+  free(note);
+}
+
 /* Whatever comes: the probes go first. */
 static void end(struct recording *recording) {
   priority_give_way(true);
@@ -300,6 +314,7 @@ static void end(struct recording *recording) {
   usleep(5000); /* a handler that had begun ends meanwhile */
   take(recording);
   note_dropped(recording);
+  note_unseen(recording);
   run_stats_set(false);
   memory_models(recording->memory);
   capture_clocks();

@@ -332,7 +332,7 @@ class Converter:
                 "kind": t.kind, "layer": t.identity.layer, "module": t.identity.module,
                 "label": t.identity.label, "identity": t.identity.key, "bytes": t.bytes, "ne": t.ne,
                 "nb": t.nb, "src": t.sources or None, "view_src": t.view_src or None,
-                "address": t.address, "buffer": t.buffer,
+                "address": t.address, "data": t.data or None, "buffer": t.buffer,
             },
         )  # fmt: skip
 

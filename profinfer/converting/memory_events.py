@@ -27,6 +27,8 @@ _MAX_ORDER = 19
 _ADDRESS = _U64((1 << 56) - 1)
 _NOWHERE, _NO_FILE = 0, (1 << 32) - 1
 """In place of a file's number: nothing is mapped; memory that is of no file."""
+_OF_NO_FILE = 1
+"""In a trace, as the place in file 0: memory of no file. What is not known is at place 0."""
 _U = npt.NDArray[np.uint64]
 
 
@@ -54,18 +56,21 @@ def _table(mappings: dict[int, tuple[int, int, int]]) -> _Table:
 
 
 def _place(address: _U, before: _Table, after: _Table) -> tuple[_U, _U]:
-    """(file, offset in it) of faults between two looks; file 0 where none is mapped, or where it is
-    not known which of two: one that was mapped at the first look, and another at the second."""
+    """(file, offset in it) of faults between two looks; file 0 for memory of no file, where nothing
+    is mapped, or where it is not known which of two: one that was mapped at the first look, and
+    another at the second."""
     if before is after:
         file, offset = after.find(address)
     else:
         (first, first_offset), (file, offset) = before.find(address), after.find(address)
         gone = file == _NOWHERE
         differs = ~gone & (first != _NOWHERE) & ((first != file) | (first_offset != offset))
-        file = np.where(gone, first, np.where(differs, _NO_FILE, file))
+        file = np.where(gone, first, np.where(differs, _NOWHERE, file))
         offset = np.where(gone, first_offset, offset)
     of_file = file % _NO_FILE > 0
-    return np.where(of_file, file, 0), np.where(of_file, offset, 0)
+    return np.where(of_file, file, 0), np.where(
+        of_file, offset, np.where(file == _NO_FILE, _OF_NO_FILE, 0)
+    )
 
 
 class MemoryEvents:
@@ -85,7 +90,12 @@ class MemoryEvents:
     def mappings(self, ts: int, content: dict[str, Any]) -> None:
         """A look at the target's mappings."""
         for mapping in content["gone"]:
-            self._now.pop(int(mapping["start"]), None)
+            start = int(mapping["start"])
+            _, _, file = self._now.pop(start, (0, 0, _NO_FILE))
+            if file != _NO_FILE:
+                self._tell(ts, f"file {file}", "memory.unmapping", {
+                    "file": file, "start": start,
+                })  # fmt: skip
         for mapping in content["new"]:
             device, inode = int(mapping["device"]), int(mapping["inode"])
             start, end, offset = (int(mapping[name]) for name in ("start", "end", "offset"))
@@ -107,9 +117,12 @@ class MemoryEvents:
     def models(self, ts: int, content: list[dict[str, Any]]) -> None:
         """What the headers of the models say."""
         for model in content:
+            if not model.get("seen", True) and self._key(model) not in self._files:
+                continue  # it was named, and not used
             file = self._file(ts, int(model["device"]), int(model["inode"]))
             tensors = model["tensors"]
-            facts = {k: v for k, v in model.items() if k not in ("tensors", "device", "inode")}
+            facts = {k: v for k, v in model.items() 
+                     if k not in ("tensors", "device", "inode", "seen")}  # fmt: skip
             facts = {key: value for key, value in facts.items() if value is not None}
             self._tell(ts, str(model["path"]), "memory.model",
                        {"file": file, "tensor_count": len(tensors), **facts})  # fmt: skip
@@ -133,6 +146,9 @@ class MemoryEvents:
         done = min(horizon, newest)
         kept = sum(ts <= done for ts, _ in looks) - 1
         del self._looks[: max(kept, 0)]
+
+    def _key(self, model: dict[str, Any]) -> tuple[int, int]:
+        return int(model["device"]), int(model["inode"]) & _INODE
 
     def _file(self, ts: int, device: int, inode: int) -> int:
         key = (device, inode & _INODE)

@@ -39,6 +39,7 @@ def describe_model(frame: bytes) -> dict[str, Any]:
         found = {
             "device": int(model["device"]), "inode": int(model["inode"]),
             "path": printable(str(model["path"])), "overlaid": bool(model["overlaid"]),
+            "seen": bool(model.get("seen", True)), "direct": bool(model.get("direct", False)),
         }  # fmt: skip
         problem, size = model["problem"], int(model["size"])
     except (LookupError, TypeError, ValueError, struct.error):

@@ -39,6 +39,8 @@ class Tensor:
     ne: tuple[int, ...]
     nb: tuple[int, ...]
     bytes: int
+    data: int
+    """Address of its first element, 0 where it has none."""
     buffer: int
     view_src: int
     """Tensor id, 0 for none."""
@@ -182,7 +184,7 @@ class Structures:
             return self._store(("lost", address), ts, Tensor(
                 0, address, f"tensor {address:#x}", "?", "?", "leaf",
                 of_data(f"tensor {address:#x}", "", b"", is_held=False), (0, 0, 0, 0),
-                (0, 0, 0, 0), 0, 0, 0, (), "",
+                (0, 0, 0, 0), 0, 0, 0, 0, (), "",
             ))  # fmt: skip
         addresses: list[int] = record["src"].tolist() if is_node else []
         while addresses and not addresses[-1]:
@@ -208,7 +210,7 @@ class Structures:
         identity = self._identify(name, op, kind, record, sources, view_id)
         draft = Tensor(
             0, address, name, op, type_name, kind, identity, ne, nb, size,
-            int(record["buffer"]), view_id, tuple(sources), "",
+            int(record["data"]), int(record["buffer"]), view_id, tuple(sources), "",
         )  # fmt: skip
         return self._store(content, ts, draft)
 

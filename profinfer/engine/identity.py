@@ -21,6 +21,11 @@ _VERSIONS = ("ggml_version", "ggml_commit", "llama_version", "llama_commit", "wh
 _VARIANT = re.compile(r"libggml-cpu-([a-z0-9_.]+?)(?:-[0-9a-f]{8})?\.so")
 _HASH = re.compile(r"[0-9a-f]{8}")
 _PACKAGE = re.compile(r"(.+)-([^-]+)\.dist-info")
+_ON_DISK = {
+    "deleted": "deleted on disk: all this is of the file that the process runs",
+    "replaced": "replaced on disk: all this is of the file that the process runs, not of the one"
+    " that is there now",
+}
 _ET_EXEC = 2
 _DT_FLAGS_1, _DF_1_PIE = 0x6FFFFFFB, 0x08000000
 _UP = 6
@@ -45,6 +50,8 @@ class FileIdentity:
     """As .comment has them; none where that was removed."""
     variant: str | None
     """Of a CPU backend that is built several times: for which processors."""
+    on_disk: str | None
+    """deleted or replaced, where the path no longer leads to the file that runs."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ class Identity:
             variant = f", variant {file.variant}" if file.variant else ""
             lines += [
                 file.path,
+                *([f"  {_ON_DISK[file.on_disk]}"] if file.on_disk else []),
                 f"  {file.kind}{variant}, "
                 + (
                     f"stripped ({file.functions:,} exported functions)"
@@ -127,7 +135,7 @@ def _file(item: EngineObject) -> FileIdentity:
     return FileIdentity(
         item.path, elf.build_id, not elf.note_id, _kind(elf), len(elf.symbols),
         not elf.section(".symtab"), bool(elf.section(".debug_info")), _compilers(elf),
-        match[1] if match and has_name else None,
+        match[1] if match and has_name else None, item.on_disk,
     )  # fmt: skip
 
 

@@ -51,6 +51,15 @@ class EngineObject:
         """The first of these."""
         return self.bases[0]
 
+    @property
+    def on_disk(self) -> str | None:
+        """What has become of its path since it was mapped: "deleted", "replaced" by another file,
+        or None where it still leads there."""
+        if not self.identity[1] or self.library != self.access:
+            return None
+        root = self.access.parents[1] / "root"
+        return "replaced" if os.path.lexists(f"{root}{self.path}") else "deleted"
+
 
 def executable_mappings(pid: int) -> list[Mapping]:
     """Executable file mappings of a process; TargetError when it does not exist."""

@@ -20,13 +20,16 @@ def known_json(
     """What of the START frame is known from an engine's files: the rest is its machine's."""
     return {
         "profinfer": __version__,
-        "target": {
-            "objects": [{"path": item.path, "build_id": item.elf.build_id} for item in objects]
-        },
+        "target": {"objects": [_object(item) for item in objects]},
         "layout": dataclasses.asdict(layout),
         "plan": plan.to_json(),
         "config": dataclasses.asdict(config),
     }
+
+
+def _object(item: EngineObject) -> dict[str, str]:
+    said = {"path": item.path, "build_id": item.elf.build_id}
+    return said | ({"on_disk": item.on_disk} if item.on_disk else {})
 
 
 def start_json(

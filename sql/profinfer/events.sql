@@ -689,7 +689,7 @@ CREATE PERFETTO VIEW _fault_event(
   address LONG,
   -- File that is mapped there, 0 for none or unknown.
   file LONG,
-  -- Place in that file.
+  -- Place in that file; of file 0 it is 1 for memory of no file, and 0 where that is not known.
   offset LONG,
   -- The operator's slice during which it happened, NULL outside.
   operator_slice_id JOINID(slice.id),
@@ -766,9 +766,11 @@ WHERE s.category = 'file_read';
 CREATE PERFETTO VIEW _memory_arg(
   -- Slice id.
   id ID(slice.id),
+  -- When it was told.
+  ts TIMESTAMP,
   -- Name of the event.
   name STRING,
-  -- What is described: memory.file, memory.mapping, memory.model or memory.tensor.
+  -- What is described: memory.file, memory.mapping, memory.unmapping, memory.model or memory.tensor.
   category STRING,
   -- Argument with its index, such as ne[0].
   key STRING,
@@ -781,6 +783,7 @@ CREATE PERFETTO VIEW _memory_arg(
 ) AS
 SELECT
   s.id,
+  s.ts,
   s.name,
   s.category,
   substr(a.key, 7) AS key,

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from profinfer.commands import doctor
 from profinfer.errors import GraphNeeded, ProbeError
 from profinfer.probes.files import FileTarget
+from profinfer.trace_processor import open_trace
 from tests.commands.command import REPO, TIMEOUT, Ran, profinfer, running, written
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -174,6 +176,37 @@ def test_json_says_the_same(package: Path, without_operators: Path) -> None:
     assert [check["name"] for check in said["checks"] if check["code"]] == ["probe points"]
 
 
+HOLDER = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print('ready', flush=True); input()"
+
+
+@pytest.mark.parametrize("fate", ["replaced", "deleted"])
+def test_a_library_that_is_another_one_on_disk_is_said(
+    engine: Path, tmp_path: Path, fate: str
+) -> None:
+    library, trace = tmp_path / "libknown.so", tmp_path / "t.pftrace"
+    shutil.copy(engine / "libknown.so", library)
+    options = ("--scheduler", "off", "--duration", 0.2, "-o", trace)
+    with running(sys.executable, "-c", HOLDER, library) as process:
+        library.unlink()
+        if fate == "replaced":
+            written(library, "another build")
+        ran = profinfer("doctor", "--pid", process.pid, cwd=tmp_path)
+        recorded = profinfer("record", "--pid", process.pid, *options, cwd=tmp_path)
+    assert (ran.code, recorded.code) == (0, 0), recorded.err
+    _, path, said, *_ = _check(ran, "engine")
+    assert path.strip() == str(library)
+    assert said.strip().startswith(f"{fate} on disk: all this is of the file that the process runs")
+    with open_trace(trace) as session:
+        messages = [
+            row[0]
+            for row in session.query(
+                "INCLUDE PERFETTO MODULE profinfer.recording.warnings;"
+                " SELECT message FROM profinfer_recording_warning"
+            )
+        ]
+    assert f"{library} was {fate} on disk while the process ran it" in messages
+
+
 def test_what_a_recording_costs_a_process_is_measured(engine: Path, tmp_path: Path) -> None:
     with running(engine / "known", "--wait", 0, "--threads", 1, "--decode", 1 << 20) as process:
         assert process.stdin is not None
@@ -188,6 +221,7 @@ def test_what_a_recording_costs_a_process_is_measured(engine: Path, tmp_path: Pa
     assert known["threads"]["count"] == known["threads"]["busy"] == 1
     assert known["container"]["namespaces"] == []
     assert known["restrictions"]["seccomp"] == "none"
+    assert {file["on_disk"] for file in checks["engine"]["engine"]["files"]} == {None}
     levels = checks["slowdown"]["slowdown"]
     assert [level["level"] for level in levels] == ["token", "graph", "operator", "barrier"]
     assert all(level["percent"] is not None or level["why"] for level in levels)

@@ -73,7 +73,8 @@ def test_tensors_are_those_that_the_package_reads(tmp_path: Path) -> None:
     tensors = found.pop("tensors")
     assert found == {
         "device": 1, "inode": 2, "path": str(path), "overlaid": False, "error": None,
-        "architecture": "llama", "expert_count": 6, "expert_used_count": 2,
+        "architecture": "llama", "expert_count": 6, "expert_used_count": 2, "seen": True,
+        "direct": False,
     }  # fmt: skip
     reader = gguf.GGUFReader(path)
     assert [(t["name"], t["type"], t["ne"], t["offset"], t["bytes"]) for t in tensors] == [

@@ -89,6 +89,7 @@ def test_there_is_something_to_compare(alone: Session) -> None:
         "profinfer.scheduling.interference",
         "profinfer.memory.files",
         "profinfer.memory.paging",
+        "profinfer.memory.weights",
         "profinfer.operators.traffic",
         "profinfer.memory.kv_cache",
         "profinfer.experts.caches",

@@ -101,7 +101,7 @@ static void write_three(void) {
                          {.path = "/\"\x01.gguf", .fd = -1, .problem = "cannot be opened: why"}};
   list[0].is_overlaid = true;
   begin("a.raw");
-  models_write(&(struct models){list, 3, 2});
+  models_write(&(struct models){.list = list, .count = 3, .held = 2});
   capture_close();
 }
 
@@ -165,7 +165,7 @@ static void write_until_it_is_full(void) {
   signal(SIGXFSZ, SIG_IGN);
   begin("full.raw");
   CHECK(!setrlimit(RLIMIT_FSIZE, &limit));
-  models_write(&(struct models){&model, 1, 1});
+  models_write(&(struct models){.list = &model, .count = 1, .held = 1});
 }
 
 static void a_full_disk_leaves_whole_frames(void) {

@@ -20,6 +20,7 @@ from tests.sql.test_kv_cache import attention, grown
 from tests.sql.test_memory import INODE, MAPPED, OTHER, fault, look, mapping, model, read
 from tests.sql.test_request_queries import parallel
 from tests.sql.test_scheduling import schedule
+from tests.sql.test_weights import weights
 
 _TABLE = re.compile(r"^CREATE PERFETTO (?:TABLE|VIEW) (profinfer_\w+)\((.*?)^\) AS", re.M | re.S)
 _COLUMN = re.compile(r"^  (\w+) ([A-Z]+)(?:\([\w.]+\))?,?$", re.M)
@@ -175,6 +176,13 @@ def waiting() -> Iterator[Session]:
         yield session
 
 
+@pytest.fixture(scope="module", name="weighed")
+def weighed_fixture() -> Iterator[Session]:
+    """A trace that has something to say of weights in files, and outside."""
+    with opened(weights()) as session:
+        yield session
+
+
 def tables_of(*modules: str) -> set[str]:
     """The tables of modules."""
     return {name for module in modules for name, _ in _TABLE.findall(MODULES[module])}
@@ -217,7 +225,7 @@ def test_a_process_is_described(idle: Session) -> None:
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_columns_have_the_declared_types(
     full: Session, scheduled: Session, of_counters: Session, growing: Session, idle: Session,
-    waiting: Session, table: str,
+    waiting: Session, weighed: Session, table: str,
 ) -> None:  # fmt: skip
     columns = TABLES[table]
     assert columns
@@ -240,6 +248,8 @@ def test_columns_have_the_declared_types(
         session = idle
     elif table in tables_of("profinfer.tokens.gaps", "profinfer.tokens.parts"):
         session = waiting
+    elif table in {"profinfer_fault", "profinfer_weight"}:
+        session = weighed
     query = f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608
     found = ask(session, query)
     assert found

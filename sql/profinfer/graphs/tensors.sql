@@ -49,6 +49,7 @@ SELECT
   max(iif(key = 'view_src', int_value, NULL)) AS view_src,
   max(iif(key = 'buffer', int_value, NULL)) AS buffer,
   max(iif(key = 'address', int_value, NULL)) AS address,
+  max(iif(key = 'data', int_value, NULL)) AS data,
   max(iif(key = 'description', string_value, NULL)) AS description,
   upid
 FROM _structure_arg
@@ -108,6 +109,8 @@ CREATE PERFETTO TABLE profinfer_tensor(
   buffer LONG,
   -- Address of the tensor struct in the target.
   address LONG,
+  -- Address of its first element; NULL where it has none.
+  data LONG,
   -- One line for people: op, type, shape and sources.
   description STRING,
   -- Process.
@@ -155,6 +158,7 @@ SELECT
   view_src,
   buffer,
   address,
+  data,
   description,
   upid
 FROM _tensor

@@ -4,33 +4,66 @@ INCLUDE PERFETTO MODULE profinfer.events;
 
 -- Where files were mapped, as the recorder saw it a few times per second.
 CREATE PERFETTO TABLE _file_mapping(
+  -- When it was seen first.
+  ts TIMESTAMP,
+  -- When it was seen to be gone; NULL when it was there to the end.
+  gone_ts TIMESTAMP,
   -- File.
   file LONG,
   -- Its path as the target sees it.
   path STRING,
   -- First address.
   start LONG,
-  -- Place in the file of that address.
+  -- Address behind the last one.
+  end LONG,
+  -- Place in the file of the first address.
   offset LONG,
   -- Process.
   upid JOINID(process.id)
 ) AS
+WITH
+  told AS (
+    SELECT
+      ts,
+      category = 'memory.unmapping' AS is_gone,
+      max(iif(key = 'file', int_value, NULL)) AS file,
+      max(iif(key = 'path', string_value, NULL)) AS path,
+      max(iif(key = 'start', int_value, NULL)) AS start,
+      max(iif(key = 'end', int_value, NULL)) AS end,
+      max(iif(key = 'offset', int_value, NULL)) AS offset,
+      upid
+    FROM _memory_arg
+    WHERE category IN ('memory.mapping', 'memory.unmapping')
+    GROUP BY id
+  ),
+  paired AS (
+    SELECT
+      *,
+      lead(is_gone) OVER same AS goes,
+      lead(ts) OVER same AS next_ts
+    FROM told
+    WINDOW
+      same AS (PARTITION BY upid, file, start ORDER BY ts)
+  )
 SELECT
-  max(iif(key = 'file', int_value, NULL)) AS file,
-  max(iif(key = 'path', string_value, NULL)) AS path,
-  max(iif(key = 'start', int_value, NULL)) AS start,
-  max(iif(key = 'offset', int_value, NULL)) AS offset,
+  ts,
+  iif(goes, next_ts, NULL) AS gone_ts,
+  file,
+  path,
+  start,
+  end,
+  offset,
   upid
-FROM _memory_arg
-WHERE category = 'memory.mapping'
-GROUP BY id
+FROM paired
+WHERE NOT is_gone
 ORDER BY file;
 
--- Files of which something was mapped or read.
+-- Files of which something was mapped or read, and models that were open.
 CREATE PERFETTO TABLE profinfer_file(
   -- Number of the file in this recording.
   file LONG,
-  -- Path as the target sees it; NULL for one that it was never seen to map.
+  -- Path as the target sees it; NULL for one that it was never seen to map, and that is no model
+  -- which it had open, or named.
   path STRING,
   -- Device, as the kernel numbers it: major * 2^20 + minor.
   device LONG,
@@ -49,14 +82,31 @@ WITH
     FROM _memory_arg
     WHERE category = 'memory.file'
     GROUP BY id
+  ),
+  files_of_models AS MATERIALIZED (
+    SELECT
+      id,
+      int_value AS file
+    FROM _memory_arg
+    WHERE category = 'memory.model' AND key = 'file'
   )
 SELECT
   f.file,
-  (
-    SELECT
-      min(m.path)
-    FROM _file_mapping AS m
-    WHERE m.file = f.file
+  coalesce(
+    (
+      SELECT
+        min(m.path)
+      FROM _file_mapping AS m
+      WHERE m.file = f.file
+    ),
+    (
+      SELECT
+        min(a.string_value)
+      FROM files_of_models AS o
+      JOIN _memory_arg AS a
+        ON a.id = o.id AND a.key = 'path'
+      WHERE o.file = f.file
+    )
   ) AS path,
   f.device,
   f.inode,
@@ -64,7 +114,7 @@ SELECT
 FROM files AS f
 ORDER BY f.file;
 
--- GGUF files that the target had mapped.
+-- GGUF files that the target had mapped or open, or of which it read something.
 CREATE PERFETTO TABLE profinfer_model(
   -- File.
   file LONG,
@@ -81,6 +131,9 @@ CREATE PERFETTO TABLE profinfer_model(
   -- Whether it lies on an overlay file system, as those of containers do: what is read of it is then
   -- told of the file below, which is another row of profinfer_file, and so of no tensor.
   overlaid BOOL,
+  -- Whether it was open for direct I/O, which passes the page cache by: of its reads nothing is known
+  -- but the kernel's count.
+  direct BOOL,
   -- Why its header could not be read; NULL when it could.
   error STRING,
   -- Process.
@@ -94,6 +147,7 @@ SELECT
   nullif(max(iif(key = 'expert_used_count', int_value, NULL)), 0) AS expert_used_count,
   max(iif(key = 'tensor_count', int_value, NULL)) AS tensor_count,
   max(key = 'overlaid' AND int_value = 1) AS overlaid,
+  max(key = 'direct' AND int_value = 1) AS direct,
   max(iif(key = 'error', string_value, NULL)) AS error,
   upid
 FROM _memory_arg

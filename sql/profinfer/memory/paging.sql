@@ -2,6 +2,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.memory.files;
+INCLUDE PERFETTO MODULE profinfer.memory.weights;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
@@ -36,6 +37,32 @@ SELECT
 FROM _recording_arg
 WHERE upid = $upid AND key = 'memory.kernel.' || $what;
 
+-- The same, or, of a process that has ended, what it had counted when it was asked at last.
+CREATE PERFETTO FUNCTION profinfer_kernel_at_least(
+  -- Process.
+  upid JOINID(process.id),
+  -- One of minor, major and read_bytes.
+  what STRING
+)
+-- NULL where nothing could be read, and when only some micro-batches were recorded.
+RETURNS LONG AS
+SELECT
+  CAST(sum(value) AS INTEGER)
+FROM _recording_arg
+WHERE upid = $upid AND key IN ('memory.kernel.' || $what, 'memory.kernel_at_least.' || $what);
+
+-- Bytes of a page of a process's memory.
+CREATE PERFETTO FUNCTION _page_size(
+  -- Process.
+  upid JOINID(process.id)
+)
+-- NULL where it is not told.
+RETURNS LONG AS
+SELECT
+  CAST(max(value) AS INTEGER)
+FROM _recording_arg
+WHERE upid = $upid AND key = 'page_size';
+
 -- How many records were lost by which a fault or a read may have missed its operator.
 CREATE PERFETTO FUNCTION profinfer_doubtful_memory(
   -- Process.
@@ -62,10 +89,14 @@ CREATE PERFETTO TABLE profinfer_fault(
   address LONG,
   -- File that is mapped there; NULL for other memory, and where it is not known.
   file LONG,
+  -- Whether it is memory of no file, for certain: a major fault there is a page from swap.
+  of_no_file BOOL,
   -- Place in that file.
   offset LONG,
-  -- Tensor of a model that lies there.
+  -- Tensor of a model that lies there in its file.
   model_tensor_id LONG,
+  -- Weight that lies there outside files (see profinfer_weight), or came to lie there later.
+  weight_id LONG,
   -- Expert that lies there.
   expert LONG,
   -- Slice of the operator during which it happened, NULL outside.
@@ -95,6 +126,41 @@ WITH
       UNION ALL
       SELECT file, offset, NULL AS piece_id, id FROM faults WHERE file != 0
     )
+  ),
+  -- The last place of weights that begins before it.
+  weighed AS MATERIALIZED (
+    SELECT
+      id,
+      ts,
+      address,
+      max(place_id) OVER (
+        PARTITION BY upid ORDER BY address, id IS NOT NULL ROWS UNBOUNDED PRECEDING
+      ) AS place_id
+    FROM (
+      SELECT upid, address, place_id, NULL AS id, NULL AS ts FROM _weight_place
+      UNION ALL
+      SELECT upid, address, NULL AS place_id, id, ts FROM faults WHERE file = 0
+    )
+  ),
+  places AS MATERIALIZED (
+    SELECT
+      p.place_id,
+      w.*
+    FROM _weight_place AS p
+    JOIN profinfer_weight AS w
+      USING (weight_id)
+  ),
+  -- Of several that lay there at the time, under several names, one.
+  in_weights AS MATERIALIZED (
+    SELECT
+      a.id,
+      max(w.weight_id) AS weight_id,
+      (a.address - w.data) * w.experts / w.bytes AS expert
+    FROM weighed AS a
+    JOIN places AS w
+      USING (place_id)
+    WHERE a.id IS NOT NULL AND a.ts > w.since_ts AND a.ts <= w.last_ts
+    GROUP BY a.id
   )
 SELECT
   f.id,
@@ -103,9 +169,11 @@ SELECT
   iif(f.is_major, 'major', 'minor') AS kind,
   f.address,
   nullif(f.file, 0) AS file,
+  f.file = 0 AND f.offset = 1 AS of_no_file,
   iif(f.file = 0, NULL, f.offset) AS offset,
   m.model_tensor_id,
-  m.expert,
+  w.weight_id,
+  coalesce(m.expert, w.expert) AS expert,
   o.id AS operator_slice_id,
   o.graph_id,
   o.arg_set_id,
@@ -115,6 +183,8 @@ LEFT JOIN placed AS p
   ON p.id = f.id
 LEFT JOIN _model_piece AS m
   ON m.piece_id = p.piece_id AND f.offset < m.offset + m.bytes
+LEFT JOIN in_weights AS w
+  ON w.id = f.id
 LEFT JOIN profinfer_operator_slice AS o
   ON o.id = f.operator_slice_id
 ORDER BY f.ts;

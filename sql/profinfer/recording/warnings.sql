@@ -77,6 +77,16 @@ FROM _recording_arg
 WHERE event = 'recording started' AND key GLOB 'plan.missing.*'
 UNION ALL
 SELECT
+  printf(
+    '%s%s was %s on disk while the process ran it', _of_process(d.upid), o.value, d.value
+  ) AS message,
+  'build id, functions and layout are of the file that ran; tools that look at the path see another one, or none' AS hint
+FROM _recording_arg AS d
+JOIN _recording_arg AS o
+  ON o.upid = d.upid AND o.ts = d.ts AND o.key = replace(d.key, '.on_disk', '.path')
+WHERE d.key GLOB 'target.objects*.on_disk'
+UNION ALL
+SELECT
   value AS message,
   'record the process that computes; profinfer doctor --pid shows what one maps' AS hint
 FROM _recording_arg
