@@ -124,6 +124,8 @@ class Context:
     """When samplers returned since its last batch."""
     uses_sampler: bool = False
     is_warming: bool = False
+    warmed: int = 0
+    """When that was said."""
     may_encode: bool = True
     """Whether all that was computed could be an encoder-decoder's."""
     has_encoded: bool = False

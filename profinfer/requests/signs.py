@@ -29,7 +29,8 @@ def follow(known: Known, call: Call) -> None:
         context.samples.append(call.end)
         context.uses_sampler = True
     elif call.name == "warmup":
-        known.context(arguments["context"]).is_warming = bool(arguments["on"])
+        context = known.context(arguments["context"])
+        context.is_warming, context.warmed = bool(arguments["on"]), call.begin
     else:
         owner = arguments.get("context", known.memories.get(arguments.get("memory", 0)))
         # A memory of which was not seen whose it is may be anybody's.

@@ -167,6 +167,8 @@ class Requests:
         request.first_token = signs.first_token if verdict.shared else 0
         if context.is_warming:
             request.kind = "warm-up"
+            # Its end may be what was lost.
+            request.doubts += [_LOST] * self._known.is_lost(context.warmed, portion.begin)
         return request
 
     def _advance(
