@@ -2,6 +2,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 
 -- Operators that read a layer's cache, by their arguments.
 CREATE PERFETTO TABLE _attention_kind(
