@@ -218,6 +218,9 @@ LEFT JOIN _blocked_event AS b
   ON b.ts = p.ts AND b.utid = p.utid
 ORDER BY p.ts;
 
+-- Without it a join by id reads all states, for each row.
+CREATE PERFETTO INDEX _kernel_state_id ON _kernel_state(id);
+
 -- Processes of which only their own switches were to be recorded, while a recording of another process
 -- had everything: merging has kept that one's.
 CREATE PERFETTO TABLE _scheduled_by_other(
@@ -279,3 +282,6 @@ SELECT
 FROM runs
 WHERE dur > 0
 ORDER BY ts;
+
+-- As of _kernel_state.
+CREATE PERFETTO INDEX _cpu_run_id ON _cpu_run(id);
