@@ -243,10 +243,11 @@ def _expected(
         for begin, end in pairwise(bounds):
             here = [b for b in batches if b.begin <= begin and b.end >= end]
             mine = [b for b in here if request in member[b.begin]]
-            others = [(b.begin, "others") for b in here if lane[b.tid] == lane[first.tid]]
+            # Of what begins at one time, sampling comes first.
+            others = [(b.begin, 1, "others") for b in here if lane[b.tid] == lane[first.tid]]
             if lane[first.tid] == lane.get(MAIN):
-                others += [(s[0], "sampling") for s in samples if s[0] <= begin and s[1] >= end]
-            what = "own" if mine else min(others)[1] if others else "outside"
+                others += [(s[0], 0, "sampling") for s in samples if s[0] <= begin and s[1] >= end]
+            what = "own" if mine else min(others)[2] if others else "outside"
             found[what] += end - begin
     return out
 
