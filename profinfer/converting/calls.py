@@ -35,7 +35,12 @@ class Calls:
         ]
         handlers = (str(probe.get("handler")) for probe in plan.get("probes", ()))
         numbers = (found[1] for handler in handlers if (found := _HANDLER.fullmatch(handler)))
-        self.probed = frozenset(self._known[int(number)][0] for number in numbers)
+        probed = [self._known[int(number)] for number in numbers]
+        self.probed = frozenset(
+            name
+            for name, roles, _ in probed
+            if name != "sample" or any(role == "context" for role, *_ in roles)
+        )
         """Names of the calls that are seen when they are made by these functions: that there is
         none of sampling shows nothing of a program that chooses tokens by itself."""
 

@@ -25,6 +25,8 @@ def follow(known: Known, call: Call) -> None:
         if call.result is not None:
             known.memories[call.result] = arguments["context"]
     elif call.name == "sample":
+        if "context" not in arguments:
+            return  # of whose tokens is not known, and which of several calls chose one
         context = known.context(arguments["context"])
         context.samples.append(call.end)
         context.uses_sampler = True
