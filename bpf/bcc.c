@@ -203,7 +203,7 @@ int chain_step(struct pt_regs *ctx) {
 
 BODY int begin_call(struct pt_regs *ctx, __u32 number) {
   struct arguments given = arguments(ctx);
-  return handle_call(number, PT_REGS_SP(ctx), &given);
+  return handle_call(ctx, number, PT_REGS_SP(ctx), &given);
 }
 
 /* One for each of CALLS_MAX. */

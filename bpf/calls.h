@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Calls of the engine's own interface: how they were called, and that they have returned. */
+/* Calls of the engine's own interface: how they were called, and that they have returned, where
+ * that may be looked at: no exception gets past a return that is probed. */
 #ifndef PROFINFER_CALLS_H
 #define PROFINFER_CALLS_H
 
@@ -18,28 +19,9 @@ struct call_state {
 BODY struct call_state *call_state(__u32 tid);
 BODY struct call_state *call_state_known(__u32 tid);
 
-/* `number`: in the plan's calls. */
-BODY int handle_call(__u32 number, __u64 stack, const struct arguments *given) {
-  if (!is_active())
-    return 0;
-  struct call_state *c = call_state((__u32)bpf_get_current_pid_tgid());
-  if (!c)
-    return 0;
-  /* One that began no higher up the stack is gone, its return unseen; or it has jumped here. */
-  if (c->stack && stack < c->stack) {
-    c->within++;
-    return 0;
-  }
-  c->stack = stack;
-  c->given = *given;
-  c->number = number;
-  c->within = 0;
-  c->began = boot_ns();
-  return 0;
-}
-
-/* Its time is taken when there is room for it, as that of a narrow record is. */
-BODY int try_send_call(void *ctx, const struct call_state *c, __u64 result) {
+/* `began`: 0 where it begins just now. Its time is taken when there is room for it, as that of a
+ * narrow record is. */
+BODY int try_send_call(void *ctx, const struct call_state *c, __u64 began, __u64 result) {
   struct walk *w = 0;
 #if TRANSPORT == TRANSPORT_PERF
   w = walk_of((__u32)bpf_get_current_pid_tgid());
@@ -50,7 +32,7 @@ BODY int try_send_call(void *ctx, const struct call_state *c, __u64 result) {
   if (!r)
     return -1;
   fill_header(&r->header, running_thread(), KIND_CALL, boot_ns());
-  r->began = c->began;
+  r->began = began ? began : r->header.ts;
   r->argument[0] = c->given.a;
   r->argument[1] = c->given.b;
   r->argument[2] = c->given.c;
@@ -62,6 +44,29 @@ BODY int try_send_call(void *ctx, const struct call_state *c, __u64 result) {
   return wide_end(ctx, r);
 }
 
+/* `number`: in the plan's calls. */
+BODY int handle_call(void *ctx, __u32 number, __u64 stack, const struct arguments *given) {
+  if (!is_active())
+    return 0;
+  struct call_state *c = call_state((__u32)bpf_get_current_pid_tgid());
+  if (!c)
+    return 0;
+  const int is_at_entry = CALLS_AT_ENTRY >> number & 1;
+  /* One that began no higher up the stack is gone, its return unseen; or it has jumped here. */
+  if (c->stack && stack < c->stack) {
+    c->within += !is_at_entry;
+    return 0;
+  }
+  c->stack = is_at_entry ? 0 : stack;
+  c->given = *given;
+  c->number = number;
+  c->within = 0;
+  c->began = boot_ns();
+  if (is_at_entry && try_send_call(ctx, c, 0, 0))
+    count_loss(bpf_get_smp_processor_id(), KIND_CALL);
+  return 0;
+}
+
 BODY int handle_call_return(void *ctx, __u64 result) {
   struct call_state *c = call_state_known((__u32)bpf_get_current_pid_tgid());
   if (!c || !c->stack)
@@ -71,7 +76,7 @@ BODY int handle_call_return(void *ctx, __u64 result) {
     return 0;
   }
   c->stack = 0;
-  if (is_active() && try_send_call(ctx, c, result))
+  if (is_active() && try_send_call(ctx, c, c->began, result))
     count_loss(bpf_get_smp_processor_id(), KIND_CALL);
   return 0;
 }

@@ -83,6 +83,7 @@
   X(COUNTER_RECORDS) /* records of a reading, 0 for none */                                        \
   X(TASK_NVCSW)      /* where a task_struct says how often it left a CPU willingly, then how often \
                         not; -1: unknown */                                                        \
+  X(CALLS_AT_ENTRY)  /* a bit for each call that is told when it begins, by its number */          \
   X(CPU_COUNT)       /* event i on CPU c is number i * CPU_COUNT + c */                            \
   X(EXPERTS)         /* 1: read which experts tokens are sent to */                                \
   X(EXPERT_WEIGHTS)  /* 1: and what the router gave them */

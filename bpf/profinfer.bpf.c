@@ -323,7 +323,7 @@ SEC("uprobe") int chain_step(struct registers *r) {
 
 BODY int begin_call(struct registers *r, __u32 number) {
   struct arguments given = arguments(r);
-  return handle_call(number, STACK(r), &given);
+  return handle_call(r, number, STACK(r), &given);
 }
 
 #define ON_CALL(n)                                                                                 \

@@ -30,7 +30,7 @@ enum record_kind {
   KIND_FAULT = 22,          /* a = address, b = 1 when it was a major one */
   KIND_FILE_READ = 23, /* pages came into the page cache; a = first page: 32, device: 32; b = inode:
                           58, binary logarithm of the number of pages: 6; lowest bits first */
-  KIND_CALL = 24, /* wide: a call of a function of the engine's own interface, when it returns */
+  KIND_CALL = 24,      /* wide: a call of a function of the engine's own interface */
   KIND_COUNT = 25,
 };
 
@@ -186,8 +186,9 @@ struct experts_record {
 
 #define CALL_ARGUMENTS 6 /* those that are passed in registers */
 
-/* A call of a function that an adapter names as one (profinfer/engine/adapters/); ts: it returned.
- * Of calls within it, by the same thread, there are no records. */
+/* A call of a function that an adapter names as one (profinfer/engine/adapters/). ts: it returned;
+ * or, where that is not looked at, ts is `began`, and there is no result. Of calls within one that
+ * is told when it returns, by the same thread, there are no records. */
 struct call_record {
   struct wide_header header;
   __u64 began;

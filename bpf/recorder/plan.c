@@ -259,6 +259,8 @@ static void read_interface(struct plan *plan) {
   plan->interface_count = list(plan->root, "interface", &all);
   if (plan->interface_count > CALLS_MAX)
     bad("", "interface", "has too many entries");
+  if (json_object_object_get_ex(plan->root, "at_entry", &all))
+    plan->at_entry = number(plan->root, "", "at_entry", (1 << CALLS_MAX) - 1);
 }
 
 static void read_notes(struct plan *plan) {

@@ -76,6 +76,7 @@ struct plan {
   struct step steps[STEPS_MAX]; /* by number */
   size_t step_count;
   size_t interface_count; /* ways in which the interface is called, by number */
+  uint32_t at_entry;      /* a bit for each that is told when it begins */
   json_object *notes;     /* what was probed in the place of something else; 0: nothing */
 };
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
-from profinfer.converting.slices import Call
+from profinfer.converting.slices import INF, Call, Ubatch
 from profinfer.records.dtypes import CALL_RECORD
 from profinfer.trace.lanes import Lanes
 from profinfer.trace.writer import TraceWriter
@@ -48,16 +48,16 @@ class Calls:
         """A KIND_CALL record."""
         record = np.frombuffer(raw, CALL_RECORD, 1)[0]
         header, begin, end = record["header"], int(record["began"]), int(record["header"]["ts"])
-        if not begin < end < 1 << 63:
-            raise ValueError(f"a call from {begin} to {end}")
         name, roles, returned = self._known[int(record["number"])]
+        if not (begin < end or (begin == end and not returned)) or end >> 63:
+            raise ValueError(f"a call from {begin} to {end}")
         return Call(
             name,
             int(self._lanes.threads.index(header["tid"].reshape(1), header["ts"].reshape(1))[0]),
             begin,
             end,
             {role: _value(int(record["argument"][at]), kind) for role, at, kind in roles},
-            _value(int(record["result"]), returned) if returned else None,
+            _value(int(record["result"]), returned) if returned not in ("", "void") else None,
         )
 
     def write(self, calls: list[Call]) -> None:
@@ -67,6 +67,64 @@ class Calls:
             args = {**call.arguments, "result": call.result}
             self._writer.event(_BEGIN, call.begin, track, call.name, "call", args)
             self._writer.end(call.end, track)
+
+
+class Asked:
+    """Calls, one for each thread, that are told when they begin, as exceptions may pass their ends:
+    when they ended is known by what came next."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, tuple[Call, list[Ubatch]]] = {}
+        """And the micro-batches that have begun since."""
+        self._contexts: dict[int, int] = {}
+        """By the address of their memory."""
+
+    def begun(self, ubatch: Ubatch) -> None:
+        """A micro-batch, maybe within one of them."""
+        if ubatch.thread in self._open:
+            self._open[ubatch.thread][1].append(ubatch)
+
+    def tell(self, call: Call) -> list[Call]:
+        """What has ended by the time that another call is told, with their ends, and that one if it
+        has ended, too."""
+        arguments = call.arguments
+        if call.name == "memory":  # nothing is done; decoding itself asks for it
+            if call.result is not None:
+                self._contexts[call.result] = arguments["context"]
+            return [call]
+        context = arguments.get("context", self._contexts.get(arguments.get("memory", 0)))
+        ended = [
+            self._end(other, call.begin, call.told)
+            for other, (asked, ubatches) in list(self._open.items())
+            if other == call.thread
+            # No two threads are in one context.
+            or (
+                context is not None
+                and asked.arguments.get("context") == context
+                and all(ubatch.end < INF for ubatch in ubatches)
+            )
+        ]
+        if call.begin < call.end:
+            return [*ended, call]
+        self._open[call.thread] = (call, [])
+        return ended
+
+    def finish(self) -> list[Call]:
+        """Nothing comes after: those have ended within which nothing is open."""
+        return [
+            self._end(thread, INF, INF)
+            for thread, (_, ubatches) in list(self._open.items())
+            if all(ubatch.end < INF for ubatch in ubatches)
+        ]
+
+    def _end(self, thread: int, before: int, told: int) -> Call:
+        """At the end of its last micro-batch; where that was not recorded, when another was called.
+        Where it computed nothing, at once."""
+        call, ubatches = self._open.pop(thread)
+        ends = [ubatch.end for ubatch in ubatches if ubatch.begin < before]
+        call.end = max(call.begin + 1, min(max(ends, default=0), before - 1))
+        call.told = told
+        return call
 
 
 def _value(register: int, kind: str) -> int:

@@ -55,7 +55,7 @@ class Sequences:
                 self._requests.lose(loss.first, loss.last)
         events: list[tuple[int, int, Ubatch | Call]] = [
             *((ubatch.end, _END, ubatch) for ubatch in chunk.ubatches_ended),
-            *((call.end, _CALLED, call) for call in chunk.calls),
+            *((call.told, _CALLED, call) for call in chunk.calls),
             *((ubatch.begin, _BEGUN, ubatch) for ubatch in chunk.ubatches_begun),
         ]
         for _, kind, event in sorted(events, key=lambda each: each[:2]):
@@ -76,10 +76,15 @@ class Sequences:
 
     def _call(self, call: Call) -> None:
         # Of calls within a call there are no records: what began before this one was in another.
-        self._stray(call.thread, call.begin)
+        if call.name != "memory":
+            self._stray(call.thread, call.begin)
         if call.name in BATCHES:
             doubt = "" if not call.result else "a call failed: what it computed may be void"
-            numbers = self._batch(self._held.pop(call.thread, []), call.begin, doubt)
+            held = self._held.pop(call.thread, [])
+            # It may be known to have ended only when the next one has.
+            self._held[call.thread] = [each for each in held if each.begin >= call.end]
+            within = [each for each in held if each.begin < call.end]
+            numbers = self._batch(within, call.begin, doubt)
             # Nothing is sampled before it returns, wherever in it the request's ubatch was.
             self._ends |= dict.fromkeys(numbers, call.end)
         else:

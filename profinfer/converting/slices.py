@@ -73,17 +73,23 @@ class Ubatch:
 
 @dataclass(eq=False)
 class Call:
-    """One call of the engine's own interface that has returned. Times in BOOTTIME ns."""
+    """One call of the engine's own interface. Times in BOOTTIME ns."""
 
     name: str
     """What it does, as its adapter says."""
     thread: int
     begin: int
     end: int
+    """`begin` of one that is told when it begins, until more is known (calls.py)."""
     arguments: dict[str, int]
     """By role."""
     result: int | None
     """None where the adapter does not say of what kind it is."""
+    told: int = 0
+    """When it is known to have ended."""
+
+    def __post_init__(self) -> None:
+        self.told = self.told or self.end
 
 
 @dataclass
@@ -121,4 +127,4 @@ class Chunk:
     ubatches_begun: list[Ubatch]
     ubatches_ended: list[Ubatch]
     calls: list[Call] = field(default_factory=list)
-    """Those that ended, by their end."""
+    """Those that ended, by when that is known."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from profinfer.converting.barriers import BarrierHabits
+from profinfer.converting.calls import Asked
 from profinfer.converting.nodes import Nodes
 from profinfer.converting.slices import INF, Call, Chunk, Columns, Graph, Operators, Ubatch
 from profinfer.converting.structure import Structure
@@ -57,6 +58,7 @@ class Timeline:
         self._graph_count = 0
         self._ubatch_count = 0
         self._barriers = BarrierHabits()
+        self._asked = Asked()
 
     def feed(
         self,
@@ -70,17 +72,19 @@ class Timeline:
     ) -> Chunk:
         """Takes the next records: all those older than some time and younger than the last ones.
 
-        `runs_of(tid, ts)` gives the token runs of a ubatch; `calls` are those of the same time, by
-        their end; `lost` is how many records have been lost so far. With `last`, what is unfinished
+        `runs_of(tid, ts)` gives the token runs of a ubatch; `calls` are those of the same time, in
+        order; `lost` is how many records have been lost so far. With `last`, what is unfinished
         is returned as open.
         """
         chunk = Chunk(
             _no_operators(), _no_operators(), (_none(), _none(), _none()), (_none(), _none()),
-            [], [], [], [], [], calls or [],
+            [], [], [], [], [], [],
         )  # fmt: skip
         kind = records["kind"]
         hot = (kind >= Kind.OPERATOR) & (kind <= Kind.BARRIER)
-        self._control(select(records, ~hot), runs_of, chunk)
+        self._control(select(records, ~hot), runs_of, calls or [], chunk)
+        if last:
+            chunk.calls += self._asked.finish()
         self._operators(join([self._carry, select(records, hot)]), losses, chunk, lost, last)
         self._graphs = [graph for graph in self._graphs if graph.end == INF]
         return chunk
@@ -100,16 +104,17 @@ class Timeline:
     # ---- Graphs and ubatches: few, one at a time
 
     def _control(
-        self, records: Records, runs_of: Callable[[int, int], Records], chunk: Chunk
-    ) -> None:
+        self, records: Records, runs_of: Callable[[int, int], Records], told: list[Call],
+        chunk: Chunk,
+    ) -> None:  # fmt: skip
         records = select(records, records["kind"] != Kind.NODE)
         records = records.take(np.argsort(records["ts"], kind="stable"))
         threads = self._threads.index(records["tid"], records["ts"]).tolist()
-        calls = deque(chunk.calls)
+        calls = deque(told)
         for record, thread in zip(records.tolist(), threads, strict=True):
             ts, a, b, tid, _, kind, _ = record
-            while calls and calls[0].end < ts:
-                self._end_call(calls.popleft(), chunk)
+            while calls and calls[0].told < ts:
+                self._tell(calls.popleft(), chunk)
             if kind == Kind.GRAPH_BEGIN:
                 self._end_graph(thread, ts, chunk)
                 self._graph_count += 1
@@ -129,18 +134,24 @@ class Timeline:
                 ubatch = Ubatch(self._ubatch_count, thread, ts, INF, tokens, b, runs, step)
                 ubatch.graph_type = graph_type - 1 if graph_type else None
                 self._open_ubatch[thread] = ubatch
+                self._asked.begun(ubatch)
                 chunk.ubatches_begun.append(ubatch)
             elif kind == Kind.UBATCH_END:
                 self._end_ubatch(thread, ts, chunk)
         for call in calls:
+            self._tell(call, chunk)
+
+    def _tell(self, told: Call, chunk: Chunk) -> None:
+        for call in self._asked.tell(told):
             self._end_call(call, chunk)
+            chunk.calls.append(call)
 
     def _end_call(self, call: Call, chunk: Chunk) -> None:
         """What is open within it has ended by now: its end was lost."""
         ubatch, graph = self._open_ubatch.get(call.thread), self._open_graph.get(call.thread)
-        if ubatch and ubatch.begin > call.begin:
+        if ubatch and call.begin < ubatch.begin < call.end:
             self._end_ubatch(call.thread, call.end, chunk)
-        elif graph and graph.begin > call.begin:
+        elif graph and call.begin < graph.begin < call.end:
             self._end_graph(call.thread, call.end, chunk)
 
     def _end_graph(self, thread: int, ts: int, chunk: Chunk) -> None:

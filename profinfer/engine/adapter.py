@@ -37,7 +37,7 @@ RETURNS = {
     **{f"on_step_{number}": "on_ubatch_return" for number in range(STEPS_MAX)},
     **{f"on_call_{number}": "on_call_return" for number in range(CALLS_MAX)},
 }
-"""Handlers of functions whose return is probed, too, and what runs then."""
+"""Handlers of functions whose return may be probed, too, and what runs then."""
 _T = TypeVar("_T")
 _FOLDER = Path(__file__).with_name("adapters")
 _BUILT_IN = ("llama.yaml", "whisper.yaml", "ggml.yaml")
@@ -86,12 +86,19 @@ class Adapters:
             return "on_ubatch"
         return f"on_step_{self.steps.index(function.step)}"
 
+    def at_return(self, point: Point, function: Function) -> str:
+        """What runs at a function's return, "" for nothing: an exception does not get past a return
+        that is probed, so those of calls are only where a result is asked for."""
+        if function.call and not function.call.result:
+            return ""
+        return RETURNS.get(self.handler(point, function), "")
+
     @cached_property
     def symbols(self) -> dict[str, bool]:
         """Regular expressions that functions' whole names match, and whether their returns are
         probed, too."""
         return {
-            function.symbol: self.handler(point, function) in RETURNS
+            function.symbol: bool(self.at_return(point, function))
             for point in self.points
             for alternative in point.alternatives
             for function in alternative

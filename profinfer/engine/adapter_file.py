@@ -48,7 +48,7 @@ CALL_ROLES = {
     "on": "flag",
 }
 """What an argument of a call may be, and what stands in its register."""
-_RESULTS = ("address", "number", "flag")
+_RESULTS = ("address", "number", "flag", "void")
 _ROLES = ("context", "batch", "tokens", "position")
 _ARGUMENTS = 6
 """Those that are passed in registers."""
@@ -84,7 +84,8 @@ class Call(NamedTuple):
     arguments: tuple[tuple[str, int], ...]
     """Roles, and from 1 which argument has each."""
     result: str
-    """Of what kind it is, as of CALL_ROLES; "" where nothing is said of it."""
+    """Of what kind it is, as of CALL_ROLES; "void" where there is none. "" where its return is not
+    probed: it is told when it begins."""
 
     def to_json(self) -> dict[str, object]:
         """For the trace's metadata."""

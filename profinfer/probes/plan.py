@@ -15,7 +15,7 @@ from itertools import chain
 
 from profinfer.binaries.elf import Elf
 from profinfer.config import LEVELS
-from profinfer.engine.adapter import RETURNS, adapters
+from profinfer.engine.adapter import adapters
 from profinfer.engine.adapter_file import Function, Point
 from profinfer.engine.description import describe
 from profinfer.engine.target import EngineObject
@@ -126,7 +126,8 @@ def _find(
         for wanted in chosen:
             handler = adapters().handler(point, wanted)
             handlers = [(handler, False)]
-            handlers += [(RETURNS[handler], True)] if handler in RETURNS else []
+            if at_return := adapters().at_return(point, wanted):
+                handlers.append((at_return, True))
             for function in describe(item.elf).named(wanted.symbol):
                 places = (
                     placer.places(item, function)

@@ -25,11 +25,11 @@ def follow(known: Known, call: Call) -> None:
         if call.result is not None:
             known.memories[call.result] = arguments["context"]
     elif call.name == "sample":
-        if "context" not in arguments:
-            return  # of whose tokens is not known, and which of several calls chose one
-        context = known.context(arguments["context"])
-        context.samples.append(call.end)
-        context.uses_sampler = True
+        # Of a sampler that is not told of the context, whose token it was is not known.
+        if "context" in arguments:
+            context = known.context(arguments["context"])
+            context.samples.append(call.end)
+            context.uses_sampler = True
     elif call.name == "warmup":
         context = known.context(arguments["context"])
         context.is_warming, context.warmed = bool(arguments["on"]), call.begin

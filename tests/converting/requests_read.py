@@ -9,8 +9,10 @@ from typing import Any, cast
 import numpy as np
 
 from perfetto_protos import trace_pb2 as pb
+from profinfer.converting.calls import Asked
 from profinfer.converting.sequences import Sequences
 from profinfer.converting.slices import Call, Chunk, Operators, Ubatch
+from profinfer.requests.telling import BATCHES
 from profinfer.trace.lanes import Lanes
 from profinfer.trace.losses import Loss
 from profinfer.trace.writer import TraceWriter
@@ -124,6 +126,25 @@ def _requests(events: list[tuple[int, str, str, dict[str, Any]]]) -> list[Read]:
         if request.shared and not request.shared.certain:
             request.certain = False
     return sorted(shown, key=lambda each: each.spans[:1])
+
+
+def at_entry(events: Sequence[Event]) -> list[Event]:
+    """The same where calls that compute are told when they begin, in order of time."""
+    asked, found = Asked(), list[Event]()
+    for event in sorted(events, key=told_at_entry):
+        if isinstance(event, Ubatch):
+            asked.begun(event)
+            found.append(event)
+        elif event.name in BATCHES:
+            found += asked.tell(replace(event, end=event.begin, result=None, told=event.begin))
+        else:
+            found += asked.tell(replace(event))
+    return found + asked.finish()
+
+
+def told_at_entry(event: Event) -> int:
+    """When there is a record of it, then."""
+    return event.begin if isinstance(event, Ubatch) or event.name in BATCHES else event.end
 
 
 def without_calls(events: Sequence[Event]) -> list[Event]:

@@ -179,3 +179,70 @@ def test_what_is_open_within_ends_with_it(tmp_path: Path, drains: list[int]) -> 
         "ubatch": (2_100, 6_000), "graph": (2_200, 6_000), "operator.incomplete": (2_300, 6_000),
     }  # fmt: skip
     assert [s.depth for s in slices if s.name == "warmup"] == [0]
+
+
+# ---- Calls that are told when they begin
+
+
+def entries() -> Capture:
+    """Two are decoded, the second of which computes nothing; then the context is warmed up."""
+    made = Capture()
+    shape = made.structure(0, [T("x"), T("a-0", "ADD", ("x",))])
+    made.call("decode", 2_000, 2_000, {"context": CONTEXT}, kind="")
+    for begin in (2_100, 4_000):
+        made.ubatch(begin, begin + 1_800, [(2, begin, 3, 1, 1)])
+        made.graph(shape, begin + 100, begin + 1_700, {MAIN: [("a-0", begin + 200, begin + 1_600)]})
+    made.call("decode", 6_200, 6_200, {"context": CONTEXT}, kind="")
+    made.call("warmup", 8_000, 8_600, {"context": CONTEXT, "on": 1}, kind="void")
+    made.ubatch(8_700, 8_800, [(2, 9, 1, 1, 1)])
+    return made
+
+
+@pytest.mark.parametrize("drains", DRAINS)
+def test_one_that_is_told_when_it_begins_ends_with_what_it_did(
+    tmp_path: Path, drains: list[int]
+) -> None:
+    chunks = read(entries(), tmp_path, drains).read
+    calls = [call for chunk in chunks for call in chunk.calls]
+    assert [(call.name, call.begin - BASE, call.end - BASE, call.result) for call in calls] == [
+        ("decode", 2_000, 5_800, None), ("decode", 6_200, 6_201, None),
+        ("warmup", 8_000, 8_600, None),
+    ]  # fmt: skip
+    assert [call.told - BASE for call in calls] == [6_200, 8_600, 8_600]
+    frames = entries().frames([(BASE + at, BASE + at) for at in drains])
+    slices = decode(convert(frames, tmp_path / "calls.pftrace")).slices()
+    inside = [(s.category, s.begin - BASE, s.depth) for s in slices if s.track == f"thread {MAIN}"]
+    assert [row for row in inside if row[0] in ("call", "ubatch")] == [
+        ("call", 2_000, 0), ("ubatch", 2_100, 1), ("ubatch", 4_000, 1), ("call", 6_200, 0),
+        ("call", 8_000, 0), ("ubatch", 8_700, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("drains", DRAINS)
+def test_it_ends_before_another_thread_calls_for_its_context(
+    tmp_path: Path, drains: list[int]
+) -> None:
+    made = Capture()
+    made.call("memory", 1_000, 1_100, {"context": CONTEXT}, result=MEMORY, kind="address")
+    rest = {"memory": MEMORY, "sequence": 2, "begin": 5, "end": -1}
+    made.call("decode", 2_000, 2_000, {"context": CONTEXT}, kind="")
+    made.ubatch(2_100, 5_900, [(2, 5, 3, 1, 1)])
+    made.call("sample", 6_200, 6_900, {"sampler": 7, "context": CONTEXT + 8}, tid=WORKER)
+    made.call("remove", 7_200, 7_900, rest, tid=WORKER, kind="flag")
+    calls = [call for chunk in read(made, tmp_path, drains).read for call in chunk.calls]
+    assert [(call.name, call.end - BASE) for call in calls] == [
+        ("memory", 1_100), ("sample", 6_900), ("decode", 5_900), ("remove", 7_900),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("drains", DRAINS)
+def test_where_ends_were_lost_it_lasts_until_the_next(tmp_path: Path, drains: list[int]) -> None:
+    made = entries()
+    made.lose(lambda row: row.kind in (Kind.GRAPH_END, Kind.UBATCH_END))
+    frames = made.frames([(BASE + at, BASE + at) for at in drains])
+    slices = decode(convert(frames, tmp_path / "lost.pftrace")).slices()
+    ends = [(s.category, s.end - BASE) for s in slices if s.begin - BASE in (2_000, 4_000)]
+    assert {end for end in ends if end[0] in ("call", "ubatch")} == {
+        ("call", 6_199), ("ubatch", 6_199),
+    }  # fmt: skip
+    assert [s.depth for s in slices if s.category == "call"] == [0, 0, 0]

@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 from profinfer.converting.slices import Call, Ubatch
 from profinfer.records.dtypes import Kind
 from profinfer.trace.losses import Loss
-from tests.converting.requests_read import Event, Read, read, without_calls
+from tests.converting.requests_read import (
+    Event,
+    Read,
+    at_entry,
+    read,
+    told_at_entry,
+    without_calls,
+)
 from tests.converting.serving import (
     CALLS,
     Encoder,
@@ -99,6 +106,8 @@ def requests(found: Sequence[Program]) -> list[Truth]:
 def test_with_all_calls(numbers: list[int]) -> None:
     found = programs(numbers)
     assert faults(requests(found), read(merged(found), CALLS), has_calls=True) == []
+    told = read(at_entry(merged(found)), CALLS)
+    assert faults(requests(found), told, has_calls=True) == []
 
 
 @EXAMPLES
@@ -109,10 +118,11 @@ def test_without_calls(numbers: list[int]) -> None:
 
 
 @EXAMPLES
-@given(NUMBERS, st.booleans(), st.data())
-def test_losses(numbers: list[int], has_calls: bool, data: st.DataObject) -> None:
+@given(NUMBERS, st.sampled_from(["none", "returned", "at entry"]), st.data())
+def test_losses(numbers: list[int], calls: str, data: st.DataObject) -> None:
     """Records of a few events are lost, between two looks at the rings."""
     found = programs(numbers)
+    has_calls = calls != "none"
     events: list[Event] = merged(found) if has_calls else without_calls(merged(found))
     places = st.integers(0, len(events) - 1)
     gone = data.draw(st.sets(places, min_size=1, max_size=3))
@@ -120,9 +130,11 @@ def test_losses(numbers: list[int], has_calls: bool, data: st.DataObject) -> Non
     for place in gone:
         event = events[place]
         at = event.end if isinstance(event, Call) else event.begin
+        at = told_at_entry(event) if calls == "at entry" else at
         kind = Kind.CALL if isinstance(event, Call) else Kind.UBATCH_BEGIN
         losses.append(Loss(at - data.draw(st.sampled_from([0, 25, 300])), at, kind))
     left = [event for place, event in enumerate(events) if place not in gone]
+    left = at_entry(left) if calls == "at entry" else left
     told = read(left, CALLS if has_calls else (), losses)
     truths = requests(found)
     # Of a request of which a micro-batch is missing the rest is all that can be said to be.

@@ -771,6 +771,8 @@ int32_t llama_decode(struct llama_context *l, struct llama_batch in) {
   const int n_seq_max = l->params.n_seq_max, n_ubatch = l->params.n_ubatch;
   int32_t ids[n_seq_max];
   int status = 0;
+  if (known_config()->fail)
+    known_config()->fail();
   if (in.n_tokens <= 0 || (uint32_t)in.n_tokens > l->params.n_batch || (!in.token && !in.embd))
     return -1;
   for (int i = 0; in.seq_id && i < in.n_tokens; i++)

@@ -143,14 +143,14 @@ def test_calls_have_numbers_by_how_they_are_made(own: Path) -> None:
     own.write_text(
         _WHOLE.replace(
             "[toy_forget: {context: 1, begin: 2, result: flag}]",
-            "\n        - toy_forget: {memory: 1}\n          toy_lose: {memory: 1}\n"
-            "          toy_drop: {context: 1}",
+            "\n        - toy_forget: {memory: 1, result: void}\n"
+            "          toy_lose: {memory: 1, result: void}\n          toy_drop: {context: 1}",
         )
     )
     use_adapter(own)
     first, second = adapters().calls[:2]
     assert first.to_json() == {
-        "name": "forget", "arguments": [("memory", 1, "address")], "result": "",
+        "name": "forget", "arguments": [("memory", 1, "address")], "result": "void",
     }  # fmt: skip
     assert (second.name, second.arguments) == ("forget", (("context", 1),))
     [point] = [p for p in adapters().points if p.records == "forget"]
@@ -159,6 +159,7 @@ def test_calls_have_numbers_by_how_they_are_made(own: Path) -> None:
         "toy_forget": "on_call_0", "toy_lose": "on_call_0", "toy_drop": "on_call_1",
     }  # fmt: skip
     assert adapters().symbols["toy_lose"], "its return is probed"
+    assert not adapters().symbols["toy_drop"], "an exception may pass"
     assert not point.required
 
 
