@@ -126,7 +126,8 @@ class Sequences:
                     whole.outputs += span.outputs
                     whole.has_last_output = span.has_last_output
                 spans[-1][1].append((span, whole))
-        self._requests.batch(portions, doubt)
+        until = max((each.begin for each in ubatches), default=0)
+        self._requests.batch(portions, doubt, until)
         for ubatch, parts in spans:
             self._write_begin(ubatch, parts)
             numbers = [whole.request.number for _, whole in parts if whole.request]

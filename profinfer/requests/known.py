@@ -12,6 +12,7 @@ EVER = 1 << 63
 
 TEST = "it may be the engine's test batch"
 _BETWEEN = "another context computed in between: one may draft for the other"
+_BETWEEN_LOST = "records were lost: whether one context drafts for another may not be seen"
 _TEST_TOKENS = 2
 """An engine's test batch has no more; an encoder-decoder's, one for each of the two."""
 
@@ -82,6 +83,8 @@ class Known:
                 request.doubts.append(_BETWEEN)
         if request.has_no_sampler and not self.contexts[request.context].uses_sampler:
             request.doubts.append("whether a token was sampled within its prompt is not seen")
+        if len(self.contexts) > 1 and self.losses and request.kind != "draft":
+            request.doubts.append(_BETWEEN_LOST)
         context = self.contexts[request.context]
         is_pending = set(request.doubts) == {ENCODED} and context.may_encode
         (context.pending if is_pending else self.ended).append(request)

@@ -59,12 +59,13 @@ class Requests:
             self._known.ended += context.pending
         self._known.tracks = {}
 
-    def batch(self, portions: list[Portion], doubt: str = "") -> None:
-        """What was computed together. Fills in phases and requests. `doubt`: of all of them."""
+    def batch(self, portions: list[Portion], doubt: str = "", until: int = 0) -> None:
+        """What was computed together. Fills in phases and requests. `doubt`: of all of them.
+        `until`: when its last micro-batch began; a call lost between makes it several."""
         addresses = {portion.context for portion in portions}
         for address in addresses:
             self._first_tokens(address)
-        cases = [self._case(portion) for portion in portions]
+        cases = [self._case(portion, until) for portion in portions]
         verdicts = [judge(case) if case else None for case in cases]
         for portion, case, verdict in zip(portions, cases, verdicts, strict=True):
             if case and verdict:
@@ -108,7 +109,7 @@ class Requests:
         sequence = context.target_sequence.get(portion.sequence, portion.sequence)
         portion.phase, portion.request = "draft", drafted(self._known, context.target, sequence)
 
-    def _case(self, portion: Portion) -> Case | None:
+    def _case(self, portion: Portion, until: int) -> Case | None:
         """What is known before any of the batch is placed; None where it is a draft."""
         address, context = portion.context, self._known.contexts[portion.context]
         if context.target:
@@ -116,7 +117,8 @@ class Requests:
         track = self._known.tracks.get((address, portion.sequence))
         others = [each for each in self._known.tracks_of(address) if each is not track]
         signs = self._known.signs(address, portion.sequence)[0]
-        is_lost = self._known.is_lost(track.last.begin if track else 0, portion.begin)
+        since = track.last.begin if track else 0
+        is_lost = self._known.is_lost(since, max(portion.begin, until))
         return Case(self._known.probed, context, others, track, signs, portion, is_lost)
 
     def _place(self, portion: Portion, verdict: Verdict, doubts: list[str]) -> None:
@@ -131,6 +133,9 @@ class Requests:
             if track:
                 self._replace(track, verdict, portion)
             request = self._begin(context, signs, portion, verdict)
+            # What is not known of the one before may make a beginning of what is none.
+            if track and portion.position and _LOST in track.request.doubts:
+                doubts.append(_LOST)
             concerned.append(request)
         if verdict.doubt:
             request.doubts.append(verdict.doubt)
