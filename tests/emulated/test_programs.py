@@ -160,9 +160,11 @@ def scheduler_types(repo: Path, btf: Path, folder: Path) -> str:
 
 def programs(source: Path) -> list[str]:
     """The programs that a source of the libbpf dialect defines."""
-    found = re.findall(r"^SEC\(.* int (\w+)\(", source.read_text(), re.M)
+    text = source.read_text()
+    found = re.findall(r"^SEC\(.* int (\w+)\(", text, re.M)
     assert found
-    return found
+    numbered = re.findall(r"^ON_(CALL|STEP)\((\d+)\)", text, re.M)
+    return found + [f"on_{name.lower()}_{number}" for name, number in numbered]
 
 
 def load_refused(workshop: Workshop, task: Task) -> Work:
