@@ -86,6 +86,7 @@ def test_counts_are_exact(case: Case, recording: Recording) -> None:
     main = truth["pid"]
     graphs = Counter(g[1] for g in truth["graphs"])
     expected: Counter[tuple[int, str]] = Counter()
+    expected[main, "call"] = truth["llama_decode"]
     expected[main, "ubatch"] = sum(truth["ubatches"].values())
     if case.has("graph"):
         expected[main, "graph"] = sum(graphs.values())
@@ -160,7 +161,7 @@ def test_ubatches_hold_the_tokens_that_were_decoded(case: Case, recording: Recor
 
 
 def test_slices_nest(case: Case, recording: Recording) -> None:
-    parents: dict[str, set[str | None]] = {"ubatch": {None}}
+    parents: dict[str, set[str | None]] = {"call": {None}, "ubatch": {"call"}}
     if case.has("graph"):
         parents["graph"] = {"ubatch"}
     if case.has("operator"):
