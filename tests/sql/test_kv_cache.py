@@ -101,7 +101,7 @@ def test_traffic_counts_rows_experts_and_fused_operands() -> None:
             " profinfer_operator_traffic AS t JOIN _operator_kind AS k USING (arg_set_id)"
             " ORDER BY 1",
         )
-        [table] = ready(session, "memory").values()
+        table, _ = ready(session, "memory").values()
     assert found == [
         ("MUL_MAT", 64 * 256 * 2, 64 * 256 * 2 + 64 * 2 * 4, 256 * 2 * 4),
         ("RMS_NORM+MUL", 64 * 4, 64 * 2 * 4 + 64 * 4, 64 * 2 * 4),
