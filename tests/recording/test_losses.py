@@ -179,7 +179,10 @@ def test_a_capture_that_was_cut_converts_to_the_beginning_of_the_trace(
     assert "is truncated" in done.stderr
     whole, part = lossy.recording.trace.read_bytes(), trace.read_bytes()
     assert 0 < len(part) < len(whole)
-    assert whole.startswith(part)
+    # Behind it stands what was held back: the last micro-batches, until their call returns, and
+    # the requests that had not ended.
+    one, other = (np.frombuffer(data[: len(part)], np.uint8) for data in (whole, part))
+    assert not (one != other)[: max(len(part) - 2000, 0)].any()
     assert not is_cut(trace)
 
 
