@@ -18,6 +18,9 @@ _COPIED = "its prompt may have been computed in another sequence and copied"
 _CHUNK = "it may be one prompt with the computing before or after it"
 ENCODED = "what was computed before may have been its encoder"
 _ALL_LOGITS = "logits of the whole prompt: where it ends is not certain"
+_NOTHING_REMOVED = (
+    "what lay behind it was removed, where nothing lay: some engines do so at each step"
+)
 _TRIMMED = "the removal of rejected drafts, or of an old answer, cannot be told apart"
 
 
@@ -123,6 +126,8 @@ def _at_end(case: Case, track: Track) -> Verdict:
     if removals > 0:
         if case.context.has_drafts and last.phase == "decode":
             return Verdict(True, "decode", _TRIMMED)
+        if sampled and portion.tokens == 1:
+            return Verdict(True, "decode", _NOTHING_REMOVED)
         return Verdict(False, "prefill")
     if last.phase == "prefill" and sampled is None and _has_long_outputs(request):
         portion.may_be_step = True
