@@ -28,7 +28,7 @@ PROFINFER = (sys.executable, "-m", "profinfer")
 ENGINE_ONLY = ("--scheduler", "off")
 """For counts of what the engine does. A later option of a test's own overrides it."""
 PLACED = 35
-"""Of the known engine: ten, and those of 14 functions that it is asked by, with their returns."""
+"""Of the known engine: ten, and 14 functions that it is asked by, and the returns of 11."""
 
 Row = tuple[Value, ...]
 

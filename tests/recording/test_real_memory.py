@@ -3,6 +3,7 @@ reads and attention, against the kernel's and the engine's own counts."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -130,7 +131,7 @@ def recording(pid: int, trace: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="module")
 def limited(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
-    pytest.importorskip("xllamacpp")
+    require("the xllamacpp wheel", importlib.util.find_spec("xllamacpp"))
     found = Limited(repo, tmp_path_factory.mktemp("limited"))
     yield found
     found.session.close()
@@ -215,7 +216,7 @@ def test_what_an_operator_reads_is_mostly_what_it_multiplies(limited: Limited) -
 def test_kv_growth_covers_every_decoded_token(
     repo: Path, gemma: Path, tmp_path: Path, flash: str
 ) -> None:
-    pytest.importorskip("xllamacpp")
+    require("the xllamacpp wheel", importlib.util.find_spec("xllamacpp"))
     # With one thread, which waits for nobody: machines that run tests have others to do.
     trace, predict, words = tmp_path / "t.pftrace", 200, "one two three four " * 30
     done = record(

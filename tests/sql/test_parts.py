@@ -259,9 +259,9 @@ KINDS = {
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 2**32))
-def test_parts_add_up_and_are_where_time_was(seed: int) -> None:
-    capture, batches, samples = _schedule(random.Random(seed))  # noqa: S311 - chosen by the test
+@given(rng=st.randoms(use_true_random=True))
+def test_parts_add_up_and_are_where_time_was(rng: random.Random) -> None:
+    capture, batches, samples = _schedule(rng)
     with opened(capture) as session:
         rows = ask(session, PARTS)
         waits = {row[:2]: row[3] for row in ask(session, WAITS)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -27,7 +28,7 @@ def tables(text: str) -> dict[str, list[str]]:
 
 @pytest.mark.timeout(400)
 def test_the_demo_shows_experts_reuse_and_reads() -> None:
-    pytest.importorskip("xllamacpp")
+    require("the xllamacpp wheel", importlib.util.find_spec("xllamacpp"))
     require_recording()
     require("root, which cgroups need", os.geteuid() == 0)
     if (V2 / "cgroup.controllers").is_file():

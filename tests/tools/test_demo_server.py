@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
 
 import pytest
 
-from tests.conftest import REPO
+from tests.conftest import REPO, require
 from tests.support import require_recording
 
 
 @pytest.mark.timeout(400)
 def test_the_demo_shows_requests_and_who_delayed_them() -> None:
-    pytest.importorskip("xllamacpp")
+    require("the xllamacpp wheel", importlib.util.find_spec("xllamacpp"))
     require_recording()
     done = subprocess.run(
         [REPO / "tools/demo_server.sh"], capture_output=True, text=True, check=False, timeout=350
