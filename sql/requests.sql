@@ -125,9 +125,17 @@ LEFT JOIN _disturbance_known AS k
 WHERE r.kind = 'request' -- unless --all
 ORDER BY r.upid, r.request_id;
 
--- title: What cannot be told, and why
+-- title: What cannot be told, and why (of a request: whether it is one, and all of it)
 SELECT
   profinfer_process_label(upid) AS process,
+  NULL AS request,
   reason
 FROM profinfer_request_part_gap
-ORDER BY upid, reason;
+UNION ALL
+SELECT
+  profinfer_process_label(upid) AS process,
+  request_id AS request,
+  reason
+FROM profinfer_request
+WHERE NOT certain
+ORDER BY process, request, reason;
