@@ -79,6 +79,8 @@ class Experts:
             runs = ubatch.runs
             if int(runs["tokens"].sum()) != ubatch.tokens:
                 continue  # a record of them was lost
+            if ubatch.tokens > _MOST or (runs["outputs"] > runs["tokens"]).any():
+                continue  # the record is damaged
             tokens: list[int] = []
             outputs: list[int] | None = []
             for sequence, position, count, asked, last_asked in runs.tolist():

@@ -19,8 +19,8 @@ def find_drafts(known: Known, portions: list[Portion]) -> None:
     """Which context made the drafts that are verified: it gave the logits for each of them."""
     for portion in portions:
         since = known.contexts[portion.context].last_batch
-        wanted = set(range(portion.position + 1, portion.next))
-        if not wanted or not (portion.phase == "decode" or portion.may_be_step):
+        wanted = portion.next - portion.position - 1
+        if wanted <= 0 or not (portion.phase == "decode" or portion.may_be_step):
             continue
         for (address, sequence), track in list(known.tracks.items()):
             is_other = address != portion.context and track.last.thread == portion.thread
@@ -29,7 +29,8 @@ def find_drafts(known: Known, portions: list[Portion]) -> None:
                 sequence == portion.sequence or (address, portion.sequence) not in known.tracks
             )
             is_other &= not known.contexts[address].target
-            if is_other and wanted <= {end for when, end in track.ends if when > since}:
+            made = {end for when, end in track.ends if when > since}
+            if is_other and wanted == sum(portion.position < end < portion.next for end in made):
                 _set_target(known, address, portion, sequence)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -21,7 +24,7 @@ from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 from profinfer.__main__ import main
 from profinfer.errors import TraceError
 from profinfer.records.capture import FORMAT, MAGIC, FrameKind, read_capture
-from profinfer.records.dtypes import Kind
+from profinfer.records.dtypes import RUNS, TOKENS_RECORD, Kind
 from profinfer.trace_processor import Session, open_trace
 from tests.captures import convert, write_capture
 from tests.converting.recordings import DATA, boundaries, counts, frames, lossy, raw, summary
@@ -179,16 +182,28 @@ EXAMPLES = settings(
 )
 
 
+@contextlib.contextmanager
+def at_most_a_gib() -> Iterator[None]:
+    """Of memory, besides what this process has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def try_to_convert(data: bytes) -> float:
     """Converts, or says by TraceError why not; how long that took in seconds.
 
-    What has been written by then is a trace all the same.
+    What has been written by then is a trace all the same. More than a GiB of memory is an error.
     """
     with tempfile.TemporaryDirectory() as name:
         capture = Path(name) / "bad.raw"
         capture.write_bytes(data)
         began = time.monotonic()
-        with contextlib.suppress(TraceError):
+        with at_most_a_gib(), contextlib.suppress(TraceError):
             convert(read_capture(capture), Path(name) / "bad.pftrace")
         took = time.monotonic() - began
         if (Path(name) / "bad.pftrace").exists():
@@ -220,6 +235,21 @@ def test_changed_records_are_no_surprise(data: st.DataObject) -> None:
         inside = data.draw(st.integers(0, (EDGES[frame + 1] - EDGES[frame]) // 8 - 1))
         at = EDGES[frame] + 8 * inside
         damaged[at : at + 8] = data.draw(extreme).to_bytes(8, "little")
+    assert try_to_convert(bytes(damaged)) < 10
+
+
+@pytest.mark.parametrize("tokens", [0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_step_of_billions_of_tokens_is_no_surprise(tokens: int) -> None:
+    damaged = bytearray(WHOLE)
+    changed = 0
+    for begin, end in itertools.pairwise(EDGES):
+        for at in range(begin + 24, end - TOKENS_RECORD.itemsize + 1, 8):
+            record = np.frombuffer(damaged, TOKENS_RECORD, 1, at)[0]
+            if record["header"]["kind"] == Kind.TOKENS and 0 < record["runs"] <= RUNS:
+                run = record["run"][changed % int(record["runs"])]
+                run["tokens"] = run["outputs"] = tokens
+                changed += 1
+    assert changed > 5
     assert try_to_convert(bytes(damaged)) < 10
 
 
