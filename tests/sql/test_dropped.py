@@ -265,6 +265,8 @@ def wrong_rows(lossy: Said, true: Said) -> list[str]:
     """Rows without a flag that are not in the complete trace's table."""
     wrong = []
     for name, rows in lossy.tables.items():
+        if "What cannot be told" in name:  # of what has a flag, the reason
+            continue
         # A share is of the sum of all rows: where one is flagged, the sum is not certain.
         some = any(map(is_flagged, rows))
         ignored = ["percent"] if some and ":" in name else []
