@@ -231,7 +231,9 @@ def _expected(
     """By request and step, the time in own, others' micro-batches, sampling and outside: cut at
     every bound of anything, and each cut is looked at by itself."""
     member: dict[int, set[int]] = defaultdict(set)
-    for ts, request in ask(session, "SELECT ts - BASE, request_id FROM profinfer_sequence"):
+    # Two contexts of one thread may happen to look like a draft and its target.
+    known = "SELECT ts - BASE, request_id FROM profinfer_sequence WHERE request_id IS NOT NULL"
+    for ts, request in ask(session, known):
         member[int(str(ts))].add(int(str(request)))
     lane = _lanes(batches)
     cuts = sorted({at for batch in batches for at in batch[:2]} | {at for s in samples for at in s})
@@ -254,7 +256,7 @@ def _expected(
 
 KINDS = {
     "own prefill": "own", "own decode": "own", "same ubatch": "own", "others' ubatches": "others",
-    "first sample": "sampling", "sampling": "sampling", "outside": "outside",
+    "draft": "own", "first sample": "sampling", "sampling": "sampling", "outside": "outside",
 }  # fmt: skip
 
 
