@@ -4,7 +4,8 @@
 VENV := .venv/bin
 PYTEST_ARGS ?=
 # Two side by side: one records on this kernel, the other does what asks nothing of it.
-SIDE_BY_SIDE ?= -n 2 --dist loadscope
+# A worker that crashed is an error at once: without the last option the others wait for it for ever.
+SIDE_BY_SIDE ?= -n 2 --dist loadscope --max-worker-restart 0
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help

@@ -154,13 +154,24 @@ json_object *memory_json(const struct memory *memory) {
     return 0;
   json_object *said = json_object_new_object();
   json_object_object_add(said, "kernel", difference(&memory->before, &memory->after));
+  json_object *at_least = 0;
   if (!memory->after.is_known)
-    json_object_object_add(said, "kernel_at_least", difference(&memory->before, &memory->latest));
+    at_least = difference(&memory->before, &memory->latest);
+  else if (memory->after.read_bytes < 0) {
+    at_least = difference(&memory->before, &memory->latest);
+    if (at_least) {
+      json_object_object_del(at_least, "minor");
+      json_object_object_del(at_least, "major");
+    }
+  }
+  if (at_least)
+    json_object_object_add(said, "kernel_at_least", at_least);
   return said;
 }
 
 char *memory_unseen(const struct memory *memory, uint64_t pages) {
-  const struct kernel_counts *after = memory->after.is_known ? &memory->after : &memory->latest;
+  bool is_final = memory->after.is_known && memory->after.read_bytes >= 0;
+  const struct kernel_counts *after = is_final ? &memory->after : &memory->latest;
   int64_t read = after->read_bytes - memory->before.read_bytes;
   int64_t seen = pages * sysconf(_SC_PAGESIZE), unseen = read - seen;
   if (!memory->reads || memory->before.read_bytes < 0 || after->read_bytes < 0 ||
@@ -168,7 +179,7 @@ char *memory_unseen(const struct memory *memory, uint64_t pages) {
     return 0;
   return text("by the kernel's count this process has read %s%.1f MB, of which %.1f MB came into "
               "the page cache: the rest is from swap or direct I/O, and of no file in the trace",
-              memory->after.is_known ? "" : "at least ", read / 1e6, seen / 1e6);
+              is_final ? "" : "at least ", read / 1e6, seen / 1e6);
 }
 
 /* ---- Recording */
@@ -200,8 +211,11 @@ void memory_glance(struct memory *memory) {
     return;
   struct kernel_counts counts = count(memory->target);
   memory->counted = now;
-  if (counts.is_known)
-    memory->latest = counts;
+  if (!counts.is_known)
+    return;
+  if (counts.read_bytes < 0) /* it has ended and is not waited for yet */
+    counts.read_bytes = memory->latest.read_bytes;
+  memory->latest = counts;
 }
 
 double memory_nap(const struct memory *memory, double usual) {
