@@ -28,7 +28,7 @@ from tests.support import ENGINE_ONLY
 LOADING = Path(__file__).with_name("loading.py")
 TIMEOUT = 120
 PAGE = os.sysconf("SC_PAGESIZE")
-SWAP, LIMIT = 128 << 20, 48 << 20
+SWAP, LIMIT = 128 << 20, 44 << 20
 """The engine in this folder takes 60 MB, of which 42 are weights."""
 BUFFER = re.compile(r"(\w+) model buffer size = +([\d.]+) MiB")
 
