@@ -121,6 +121,8 @@ missing_packages() {
     [[ -e /usr/include/zlib.h ]] || echo zlib1g-dev
     [[ -e /usr/include/json-c/json.h ]] || echo libjson-c-dev
     command -v make >/dev/null || echo make
+    # Draws `profinfer dag`.
+    command -v dot >/dev/null || echo graphviz
     # The audit library and the describer are built for boards, too.
     [[ $(uname -m) == aarch64 ]] || command -v aarch64-linux-gnu-gcc >/dev/null ||
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross
