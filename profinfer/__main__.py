@@ -36,7 +36,7 @@ class Command(Protocol):
         """Carries it out; the exit code."""
 
 
-_COMMANDS = ("record", "query", "ui", "doctor", "env", "plan", "convert", "merge")
+_COMMANDS = ("record", "query", "ui", "figures", "doctor", "env", "plan", "convert", "merge")
 
 
 def _commands(argv: list[str]) -> Iterator[Command]:

@@ -160,8 +160,34 @@ class Replacement(Output):
         super().close()
 
 
+def _caller() -> tuple[int, int] | None:
+    """User and group behind sudo."""
+    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    is_sudo = os.geteuid() == 0 and uid.isdigit() and gid.isdigit()
+    return (int(uid), int(gid)) if is_sudo else None
+
+
 def give_to_caller(output: Output) -> None:
     """Makes the user behind sudo the owner of what root has written for them."""
-    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
-        output.give_to(int(uid), int(gid))
+    if caller := _caller():
+        output.give_to(*caller)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, of the user behind sudo, unless it is there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+            return
+        if caller := _caller():
+            folder = os.open(path, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fchown(folder, *caller)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise OutputError(f"cannot make {path}: {error.strerror}") from None

@@ -14,6 +14,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.phases;
+INCLUDE PERFETTO MODULE profinfer.operators.unseen;
 INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
@@ -59,33 +60,6 @@ WHERE rank <= 40
 ORDER BY upid, rank;
 
 -- title: Work by module (percent of each phase)
-WITH
-  -- An operator of which nothing is left may be of any module.
-  unseen AS MATERIALIZED (
-    SELECT
-      g.upid,
-      count() AS graphs
-    FROM _graph_gap AS x
-    JOIN profinfer_graph AS g
-      USING (graph_id)
-    WHERE
-      x.operators > 0
-      AND x.structure_id IN (
-        SELECT
-          n.structure_id
-        FROM profinfer_node AS n
-        JOIN profinfer_tensor AS t
-          USING (tensor_id)
-        WHERE
-          t.kind = 'operator'
-          AND NOT t.tensor_id IN (
-            SELECT tensor_id FROM _operator_kind WHERE tensor_id IS NOT NULL
-            UNION ALL
-            SELECT fused_tensor_id FROM _operator_kind WHERE fused_tensor_id IS NOT NULL
-          )
-      )
-    GROUP BY g.upid
-  )
 SELECT
   profinfer_process_label(s.upid) AS process,
   coalesce(s.phase, 'outside') AS phase,
@@ -96,7 +70,7 @@ SELECT
     100.0 * sum(s.busy_dur) / sum(sum(s.busy_dur)) OVER (PARTITION BY s.upid, s.phase), 1
   ) AS percent,
   sum(s.incomplete)
-  + coalesce((SELECT u.graphs FROM unseen AS u WHERE u.upid = s.upid), 0)
+  + _unseen_operators(s.upid)
   + profinfer_unknown_graphs(s.upid)
   + profinfer_doubtful_phases(s.upid) AS incomplete
 FROM profinfer_operator_phase AS s

@@ -44,3 +44,20 @@ SELECT
 FROM profinfer_attention_fit
 WHERE NOT of_all_layers
 ORDER BY upid, part, layer;
+
+-- Up to 32 medians, and where the line through them is.
+
+-- title: Work of all layers by context
+SELECT
+  profinfer_process_label(m.upid) AS process,
+  m.part,
+  round(m.x, 1) AS context,
+  round(m.y / 1e3, 2) AS median_us,
+  round((m.mean_y + f.ns_per_token * (m.x - m.mean_x)) / 1e3, 2) AS line_us,
+  m.n AS tokens,
+  f.incomplete
+FROM _attention_median AS m
+JOIN profinfer_attention_fit AS f
+  ON f.upid = m.upid AND f.part = m.part AND f.of_all_layers
+WHERE m.of_all_layers AND NOT m.is_by_cells
+ORDER BY m.upid, m.part, m.x;

@@ -6,11 +6,15 @@ A chart is a Vega-Lite specification without data; its rows are given beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import vl_convert
 
-Rows = Sequence[Mapping[str, Any]]
+from profinfer.trace_processor.query import escape
+
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
 Spec = Mapping[str, Any]
 
 _VERSION = "5.20"
@@ -26,18 +30,99 @@ _CONFIG = {
     "font": "sans-serif",
     "axis": {
         "labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": INK,
-        "tickColor": INK, "labelLimit": 260, "titleFontWeight": "normal",
+        "tickColor": INK, "labelLimit": 260, "titleFontWeight": "normal", "labelOverlap": True,
+        "labelSeparation": 4,
     },
-    "legend": {"labelColor": INK, "titleColor": INK, "titleFontWeight": "normal"},
+    "legend": {
+        "labelColor": INK, "titleColor": INK, "titleFontWeight": "normal", "labelLimit": 260,
+        "orient": "bottom", "titleOrient": "left", "columns": 4,
+    },
     "title": {"color": INK, "anchor": "start", "fontSize": 13},
-    "header": {"labelColor": INK, "titleColor": INK},
+    "header": {"labelColor": INK, "titleColor": INK, "labelLimit": 260},
     "range": {"category": list(PALETTE)},
     "view": {"stroke": None},
 }  # fmt: skip
+_LONGEST_TEXT = 200
+"""Of a name that a chart is given: it shows far less of it."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A specification with its rows. The title says what is seen; `spec` has none."""
+
+    title: str
+    spec: Spec
+    rows: Rows
+
+    def svg(self) -> str:
+        """The chart, without its title, as one <svg> element."""
+        return svg(self.spec, self.rows)
+
+    def png(self) -> bytes:
+        """The chart under its title as PNG."""
+        return png({"title": shown(self.title), **self.spec}, self.rows)
+
+
+def quantity(field: str, title: str | None, **more: Any) -> dict[str, Any]:
+    """An axis, or a size, of numbers; `title` None for none."""
+    return {"field": field, "type": "quantitative", "title": title, **more}
+
+
+def name(field: str, title: str | None = None, **more: Any) -> dict[str, Any]:
+    """An axis, or a colour, of names: in the order of the rows."""
+    return {"field": field, "type": "nominal", "title": title, "sort": None, **more}
+
+
+LOG: Spec = {
+    "scale": {"type": "log", "nice": False, "padding": 12},
+    "axis": {"tickCount": 5, "labelOverlap": "greedy", "format": ",~f"},
+}
+"""More of an axis of numbers that are far apart."""
+PHASES = {"domain": ["prefill", "decode"], "range": [PALETTE[3], PALETTE[0]]}
+_MODULES = {
+    "attention": PALETTE[0], "ffn": PALETTE[1], "experts": PALETTE[2], "embedding": PALETTE[4],
+    "output": PALETTE[3], "adapter": PALETTE[5], "not certain": PALETTE[6],
+}  # fmt: skip
+WIDTH = 560
+
+
+def chart(title: str, spec: Spec, rows: Rows) -> list[Chart]:
+    """The chart of these rows, one below the other for each process where there are several; none
+    where there are no rows."""
+    if not rows:
+        return []
+    if any(row.get("process") is not None for row in rows):
+        row = {**name("process"), "header": {"labelAngle": 0, "labelAlign": "left"}}
+        spec = {
+            "facet": {"row": row}, "spec": spec, "resolve": {"scale": {"y": "independent"}},
+        }  # fmt: skip
+    else:
+        rows = [{key: value for key, value in row.items() if key != "process"} for row in rows]
+    return [Chart(title, spec, rows)]
+
+
+def shown(value: Any) -> Any:
+    """A value as pictures show it: of text, what does not print is escaped, and it is cut."""
+    if not isinstance(value, str):
+        return value
+    text = escape(value[:_LONGEST_TEXT])
+    return text if len(value) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+
+
+def by_module(rows: Rows) -> tuple[list[Row], dict[str, Any]]:
+    """Rows with a column `module`, and the encoding that stacks and colours them by it."""
+    names = list(_MODULES)
+    named = [{**row, "module": row["module"] or names[-1]} for row in rows]
+    places: list[Row] = [{**row, "place": names.index(row["module"])} for row in named
+              if row["module"] in names]  # fmt: skip
+    seen = sorted({row["module"] for row in places}, key=names.index)
+    scale = {"domain": seen, "range": [_MODULES[each] for each in seen]}
+    return places, {"color": name("module", "module", scale=scale), "order": {"field": "place"}}
 
 
 def _whole(spec: Spec, rows: Rows) -> dict[str, Any]:
-    return {**spec, "data": {"values": [dict(row) for row in rows]}, "config": _CONFIG}
+    values = [{name: shown(value) for name, value in row.items()} for row in rows]
+    return {**spec, "data": {"values": values}, "config": _CONFIG}
 
 
 def svg(spec: Spec, rows: Rows) -> str:

@@ -30,7 +30,7 @@ from tests.commands.command import (
 pytestmark = pytest.mark.usefixtures("root")
 
 _NO_SUCH_PID = 4_194_305  # above the largest that Linux gives
-_COMMANDS = ("record", "query", "ui", "doctor", "plan", "convert", "merge")
+_COMMANDS = ("record", "query", "ui", "figures", "doctor", "plan", "convert", "merge")
 
 
 def _record(cwd: Path, *args: object) -> Ran:

@@ -21,7 +21,8 @@ BAR = {
 def test_a_bar_has_its_name_as_text(name: str) -> None:
     root = ET.fromstring(svg(BAR, [{"name": name, "ms": 3}]))  # noqa: S314 we wrote it
     texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert name in texts or any(t and name.startswith(t.rstrip("…")) and len(t) > 9 for t in texts)
+    whole = name.replace("\u202e", "\\u202e")
+    assert whole in texts or any(t and name.startswith(t.rstrip("…")) and len(t) > 9 for t in texts)
     tags = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert not tags & {"script", "b", "image", "foreignObject"}
 

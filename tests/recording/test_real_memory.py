@@ -228,7 +228,7 @@ def test_kv_growth_covers_every_decoded_token(
     )  # fmt: skip
     prompt = json.loads(done.stdout)["timings"]["prompt_n"]
     with open_trace(trace) as session:
-        total, layers = ready(session, "kv_growth").values()
+        total, layers, _ = ready(session, "kv_growth").values()
     parts = ["FLASH_ATTN_EXT"] if flash == "on" else ["KQ", "KQV"]
     assert [row["part"] for row in total] == parts
     for row in total:

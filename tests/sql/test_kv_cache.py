@@ -51,7 +51,7 @@ def grown(steps: int = 40, disturbed: int = 1 << 30) -> Capture:
 
 def test_kv_growth_finds_slope_and_step() -> None:
     with opened(grown()) as session:
-        total, layers = ready(session, "kv_growth").values()
+        total, layers, _ = ready(session, "kv_growth").values()
     kq, kqv = total
     assert (kq["part"], kq["tokens"], kq["context_from"], kq["context_to"]) == ("KQ", 40, 6, 45)
     assert (kq["step_cells"], kq["ns_per_cell"], kq["us_per_step"]) == (32, 10.0, 0.3)

@@ -61,6 +61,138 @@ JOIN steps AS s
   USING (ubatch_id)
 ORDER BY s.ubatch_id;
 
+-- What grows with the context: the work of each token's attention.
+CREATE PERFETTO TABLE _attention_point(
+  -- As in profinfer_attention.
+  part STRING,
+  -- Layer number; NULL of all layers together, and of those that are not known.
+  layer LONG,
+  -- Whether this is the sum of all layers.
+  of_all_layers BOOL,
+  -- Tokens that the new one attends to.
+  context LONG,
+  -- Cells of the cache.
+  cells LONG,
+  -- Work, summed over threads.
+  work DURATION,
+  -- False when something may have been lost.
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  part,
+  layer,
+  FALSE AS of_all_layers,
+  context,
+  cells,
+  busy_dur AS work,
+  complete,
+  upid
+FROM profinfer_attention
+UNION ALL
+SELECT
+  part,
+  NULL AS layer,
+  TRUE AS of_all_layers,
+  min(context) AS context,
+  max(cells) AS cells,
+  sum(busy_dur) AS work,
+  min(complete) AS complete,
+  upid
+FROM profinfer_attention
+GROUP BY upid, part, ubatch_id;
+
+-- Medians that the lines lead through: of up to 32 parts of the context, and of each number of cells.
+CREATE PERFETTO TABLE _attention_median(
+  -- As in profinfer_attention.
+  part STRING,
+  -- Layer number; NULL of all layers together, and of those that are not known.
+  layer LONG,
+  -- Whether this is the sum of all layers.
+  of_all_layers BOOL,
+  -- Whether it is that of a number of cells; else that of a part of the context.
+  is_by_cells BOOL,
+  -- Cells, or the part's mean context.
+  x DOUBLE,
+  -- Work of a token, summed over threads, in ns.
+  y DOUBLE,
+  -- Tokens.
+  n LONG,
+  -- Mean of x over the tokens of all medians of the line.
+  mean_x DOUBLE,
+  -- Mean of y.
+  mean_y DOUBLE,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+WITH
+  -- What a median is taken of: x is the context, or cells.
+  groups AS (
+    SELECT
+      upid,
+      part,
+      layer,
+      of_all_layers,
+      FALSE AS is_by_cells,
+      ntile(32) OVER (PARTITION BY upid, part, layer, of_all_layers ORDER BY context) AS bin,
+      context AS x,
+      work
+    FROM _attention_point
+    WHERE complete
+    UNION ALL
+    SELECT
+      upid,
+      part,
+      layer,
+      of_all_layers,
+      TRUE AS is_by_cells,
+      cells AS bin,
+      cells AS x,
+      work
+    FROM _attention_point
+    WHERE complete
+  ),
+  ranked AS (
+    SELECT
+      *,
+      avg(x) OVER same AS mean_x,
+      count() OVER same AS n,
+      row_number() OVER (PARTITION BY upid, part, layer, of_all_layers, is_by_cells, bin ORDER BY work) AS rank
+    FROM groups
+    WINDOW
+      same AS (PARTITION BY upid, part, layer, of_all_layers, is_by_cells, bin)
+  ),
+  medians AS (
+    SELECT
+      upid,
+      part,
+      layer,
+      of_all_layers,
+      is_by_cells,
+      min(mean_x) AS x,
+      avg(work) AS y,
+      min(n) AS n
+    FROM ranked
+    WHERE rank IN ((n + 1) / 2, (n + 2) / 2)
+    GROUP BY upid, part, layer, of_all_layers, is_by_cells, bin
+  )
+SELECT
+  part,
+  layer,
+  of_all_layers,
+  is_by_cells,
+  x,
+  y,
+  n,
+  sum(n * x) OVER line / sum(n) OVER line AS mean_x,
+  sum(n * y) OVER line / sum(n) OVER line AS mean_y,
+  upid
+FROM medians
+WINDOW
+  line AS (PARTITION BY upid, part, layer, of_all_layers, is_by_cells)
+ORDER BY upid, part, layer, of_all_layers, is_by_cells, x;
+
 -- Lines through the work of attention while tokens were decoded. So that tokens which were disturbed
 -- do not bend them, they lead through medians: of up to 32 parts of the context, and of each number
 -- of cells. NULL where nothing grew.
@@ -97,30 +229,6 @@ CREATE PERFETTO TABLE profinfer_attention_fit(
   upid JOINID(process.id)
 ) AS
 WITH
-  points AS MATERIALIZED (
-    SELECT
-      upid,
-      part,
-      layer,
-      FALSE AS of_all_layers,
-      context,
-      cells,
-      busy_dur AS work,
-      complete
-    FROM profinfer_attention
-    UNION ALL
-    SELECT
-      upid,
-      part,
-      NULL AS layer,
-      TRUE AS of_all_layers,
-      min(context) AS context,
-      max(cells) AS cells,
-      sum(busy_dur) AS work,
-      min(complete) AS complete
-    FROM profinfer_attention
-    GROUP BY upid, part, ubatch_id
-  ),
   gaps AS (
     SELECT
       upid,
@@ -135,60 +243,10 @@ WITH
         layer,
         of_all_layers,
         cells - lag(cells) OVER (PARTITION BY upid, part, layer, of_all_layers ORDER BY cells) AS gap
-      FROM points
+      FROM _attention_point
       GROUP BY upid, part, layer, of_all_layers, cells
     )
     GROUP BY upid, part, layer, of_all_layers
-  ),
-  -- What a median is taken of: x is the context, or cells.
-  groups AS (
-    SELECT
-      upid,
-      part,
-      layer,
-      of_all_layers,
-      FALSE AS is_by_cells,
-      ntile(32) OVER (PARTITION BY upid, part, layer, of_all_layers ORDER BY context) AS bin,
-      context AS x,
-      work
-    FROM points
-    WHERE complete
-    UNION ALL
-    SELECT
-      upid,
-      part,
-      layer,
-      of_all_layers,
-      TRUE AS is_by_cells,
-      cells AS bin,
-      cells AS x,
-      work
-    FROM points
-    WHERE complete
-  ),
-  ranked AS (
-    SELECT
-      *,
-      avg(x) OVER same AS mean_x,
-      count() OVER same AS n,
-      row_number() OVER (PARTITION BY upid, part, layer, of_all_layers, is_by_cells, bin ORDER BY work) AS rank
-    FROM groups
-    WINDOW
-      same AS (PARTITION BY upid, part, layer, of_all_layers, is_by_cells, bin)
-  ),
-  medians AS MATERIALIZED (
-    SELECT
-      upid,
-      part,
-      layer,
-      of_all_layers,
-      is_by_cells,
-      min(mean_x) AS x,
-      avg(work) AS y,
-      min(n) AS n
-    FROM ranked
-    WHERE rank IN ((n + 1) / 2, (n + 2) / 2)
-    GROUP BY upid, part, layer, of_all_layers, is_by_cells, bin
   ),
   centered AS (
     SELECT
@@ -198,11 +256,9 @@ WITH
       of_all_layers,
       is_by_cells,
       n,
-      x - sum(n * x) OVER line / sum(n) OVER line AS x,
-      y - sum(n * y) OVER line / sum(n) OVER line AS y
-    FROM medians
-    WINDOW
-      line AS (PARTITION BY upid, part, layer, of_all_layers, is_by_cells)
+      x - mean_x AS x,
+      y - mean_y AS y
+    FROM _attention_median
   ),
   fits AS (
     SELECT
@@ -235,7 +291,7 @@ WITH
       + profinfer_lost(upid, 'tensor')
       + profinfer_unknown_graphs(upid)
       + profinfer_doubtful_phases(upid) AS incomplete
-    FROM points
+    FROM _attention_point
     GROUP BY upid, part, layer, of_all_layers
   )
 SELECT

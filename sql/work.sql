@@ -1,0 +1,97 @@
+-- Where does the work go: by op, and layer by layer?
+-- Work is summed over threads, without the wait at the barrier; per_token_us is that of a token of the
+-- phase. percent is of the phase. Operators that may be incomplete are not in the sums; the last column
+-- counts them. Layers and modules are NULL where names and graph do not tell.
+
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
+INCLUDE PERFETTO MODULE profinfer.operators.phases;
+INCLUDE PERFETTO MODULE profinfer.operators.unseen;
+INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
+
+-- title: Work by op
+WITH
+  tokens AS MATERIALIZED (
+    SELECT
+      upid,
+      phase,
+      sum(tokens) AS tokens
+    FROM profinfer_ubatch
+    GROUP BY upid, phase
+  ),
+  ops AS (
+    SELECT
+      s.upid,
+      s.phase,
+      k.op,
+      sum(s.runs) AS runs,
+      sum(s.busy_dur) AS busy_dur,
+      sum(s.incomplete)
+      + profinfer_unknown_graphs(s.upid)
+      + profinfer_doubtful_phases(s.upid)
+      + _unseen_operators(s.upid)
+      + profinfer_lost(s.upid, 'ubatch_begin')
+      + profinfer_lost(s.upid, 'tokens') AS incomplete
+    FROM profinfer_operator_phase AS s
+    LEFT JOIN _operator_kind AS k
+      USING (arg_set_id)
+    GROUP BY s.upid, s.phase, k.op
+  )
+SELECT
+  profinfer_process_label(o.upid) AS process,
+  coalesce(o.phase, 'outside') AS phase,
+  o.op,
+  o.runs,
+  round(o.busy_dur / 1e6, 2) AS work_ms,
+  round(o.busy_dur / 1e3 / nullif(t.tokens, 0), 1) AS per_token_us,
+  round(100.0 * o.busy_dur / sum(o.busy_dur) OVER (PARTITION BY o.upid, o.phase), 1) AS percent,
+  o.incomplete
+FROM ops AS o
+LEFT JOIN tokens AS t
+  ON t.upid = o.upid AND t.phase = o.phase
+ORDER BY o.upid, o.phase, o.busy_dur DESC;
+
+-- title: Work by layer and module
+WITH
+  tokens AS MATERIALIZED (
+    SELECT
+      upid,
+      phase,
+      sum(tokens) AS tokens
+    FROM profinfer_ubatch
+    GROUP BY upid, phase
+  ),
+  layers AS (
+    SELECT
+      s.upid,
+      s.phase,
+      k.layer,
+      k.module,
+      sum(s.runs) AS runs,
+      sum(s.busy_dur) AS busy_dur,
+      sum(s.incomplete)
+      + profinfer_unknown_graphs(s.upid)
+      + profinfer_doubtful_phases(s.upid)
+      + _unseen_operators(s.upid)
+      + profinfer_lost(s.upid, 'ubatch_begin')
+      + profinfer_lost(s.upid, 'tokens') AS incomplete
+    FROM profinfer_operator_phase AS s
+    LEFT JOIN _operator_kind AS k
+      USING (arg_set_id)
+    GROUP BY s.upid, s.phase, k.layer, k.module
+  )
+SELECT
+  profinfer_process_label(l.upid) AS process,
+  coalesce(l.phase, 'outside') AS phase,
+  l.layer,
+  l.module,
+  l.runs,
+  round(l.busy_dur / 1e6, 2) AS work_ms,
+  round(l.busy_dur / 1e3 / nullif(t.tokens, 0), 1) AS per_token_us,
+  round(100.0 * l.busy_dur / sum(l.busy_dur) OVER (PARTITION BY l.upid, l.phase), 1) AS percent,
+  l.incomplete
+FROM layers AS l
+LEFT JOIN tokens AS t
+  ON t.upid = l.upid AND t.phase = l.phase
+ORDER BY l.upid, l.phase, l.layer IS NULL, l.layer, l.busy_dur DESC;
