@@ -36,7 +36,9 @@ class Command(Protocol):
         """Carries it out; the exit code."""
 
 
-_COMMANDS = ("record", "query", "ui", "figures", "doctor", "env", "plan", "convert", "merge")
+_COMMANDS = (
+    "record", "explain", "query", "ui", "figures", "doctor", "env", "plan", "convert", "merge",
+)  # fmt: skip
 
 
 def _commands(argv: list[str]) -> Iterator[Command]:

@@ -117,6 +117,7 @@ def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
         found, taken = (within(session, kind, span) for kind in ("throttled", "preempted"))
         short, *_, threads, _ = answer(session, "interference")
         stalls = answer(session, "stalls")[0]
+        verdict = answer(session, "explain")[0]
     # While somebody else has the CPU throughout, nobody can tell why a thread does not. How long it
     # waited for its turn after having been throttled, the target's switches alone do not tell.
     more = truth // (50 if mode == SYSTEM else 10)
@@ -125,3 +126,5 @@ def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
         assert any("throttled" in row["what"] for row in short)
         assert sum(row["throttled_ms"] for row in threads) > 0
         assert sum(row["throttled_ms"] for row in stalls) > 0
+        cause = next(row["sentence"] for row in verdict if row["kind"] == "bound")
+        assert cause.startswith("Its CPU quota: ")

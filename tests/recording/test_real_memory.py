@@ -178,6 +178,16 @@ def test_faults_of_routed_operators_lie_in_the_experts_they_were_sent_to(limited
     assert len(touched) > len(sent) / 2
 
 
+def test_the_verdict_is_page_faults(limited: Limited) -> None:
+    [verdict] = ready(limited.session, "explain").values()
+    cause = next(str(row["sentence"]) for row in verdict if row["kind"] == "bound")
+    [(faults,)] = limited.ask(
+        "SELECT count() FROM profinfer_fault WHERE kind = 'major' AND graph_id IS NOT NULL"
+    )
+    assert cause.startswith(f"Page faults that had to read: {number(faults):,} major faults")
+    assert not [row for row in verdict if "Somebody else" in str(row["sentence"])]
+
+
 def test_model_io_attributes_reads_of_operators_to_experts(limited: Limited) -> None:
     [total], tensors, experts, *_ = ready(limited.session, "model_io").values()
     kinds, operators, _, unknown = ready(limited.session, "faults").values()

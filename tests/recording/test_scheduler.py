@@ -87,6 +87,7 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
     with open_trace(trace) as session:
         _, takers, operators, tokens, by_thread, _ = answer(session, "interference")
         stalls = answer(session, "stalls")[0]
+        verdict = answer(session, "explain")[0]
         whom = session.query(
             "SELECT DISTINCT t.tid FROM profinfer_preemption AS p JOIN thread AS t USING (utid)"
             f" WHERE p.taker_tid = {intruder}"
@@ -119,6 +120,11 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
     # It leaves its CPU from its own code, as R: preempted all the same.
     assert states[tids[1]]["preempted_ms"] > 0
     assert sum(row["interference_ms"] for row in stalls) > 0
+    if mode == SYSTEM:  # else it is not known who else had a CPU when a thread was woken
+        others = max((row for row in takers if not row["own"]), key=lambda row: row["delay_ms"])
+        cause = next(row["sentence"] for row in verdict if row["kind"] == "bound")
+        assert cause.startswith("Somebody else: ")
+        assert f" by {others['thread']} ({others['tid']})." in cause
 
 
 def test_tokens_without_their_delay_are_as_long_as_those_without_any(

@@ -173,6 +173,9 @@ def test_ready_query_answers_alike_without_the_end_of_the_recording(
 def without_certainty(table: query.Table) -> query.Table:
     if table.columns == ["request", "reason"]:  # of which requests what is not certain
         return query.Table(table.title, table.columns, [r for r in table.rows if r[0] is None])
+    if "sentence" in table.columns:  # and how many they are
+        rest = [r for r in table.rows if not ("unknown" in r and "requests" in r)]
+        return query.Table(table.title, table.columns, rest)
     kept = [i for i, name in enumerate(table.columns) if name not in ("certain", "reason")]
     rows = [tuple(row[i] for i in kept) for row in table.rows]
     return query.Table(table.title, [table.columns[i] for i in kept], rows)
