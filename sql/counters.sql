@@ -15,6 +15,7 @@ INCLUDE PERFETTO MODULE profinfer.recording.metadata;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Counters by op
+-- rows: 20
 WITH
   -- A run is one operator of one graph, all threads together.
   run AS (
@@ -70,6 +71,7 @@ JOIN profinfer_counter AS n
 ORDER BY s.upid, n.counter_id, s.value DESC;
 
 -- title: Instructions, stalls and memory by op
+-- rows: 10
 WITH
   known AS (
     SELECT

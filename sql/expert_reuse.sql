@@ -14,6 +14,7 @@ INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Distance, time and faults by layer, decode
+-- rows: 20
 WITH
   runs AS (
     SELECT
@@ -128,12 +129,13 @@ SELECT
     100.0 * sum(sum(uses)) OVER (PARTITION BY upid ORDER BY distance IS NULL, min(distance))
     / sum(sum(uses)) OVER (PARTITION BY upid),
     1
-  ) AS cumulated
+  ) AS cumulated_percent
 FROM uses
 GROUP BY upid, up_to
 ORDER BY upid, up_to IS NULL, up_to;
 
 -- title: Time and faults by operator and distance, decode
+-- rows: 8
 WITH
   runs AS MATERIALIZED (
     SELECT
@@ -189,6 +191,7 @@ WHERE rank <= 40
 ORDER BY upid, rank;
 
 -- title: Longest runs (the first 20), decode
+-- rows: 8
 WITH
   ranked AS (
     SELECT

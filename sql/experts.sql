@@ -14,6 +14,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Experts by layer and phase
+-- rows: 20
 WITH
   shares AS (
     SELECT
@@ -95,6 +96,7 @@ LEFT JOIN routers AS r
 ORDER BY w.upid, w.layer, s.phase;
 
 -- title: Experts by share of their layer (the first 40)
+-- rows: 8
 WITH
   ranked AS (
     SELECT

@@ -43,6 +43,7 @@ LEFT JOIN profinfer_fault AS f
 GROUP BY p.upid, k.kind;
 
 -- title: Faults by operator (the first 40)
+-- rows: 8
 WITH
   ranked AS (
     SELECT
@@ -81,6 +82,7 @@ WHERE rank <= 40
 ORDER BY upid, rank;
 
 -- title: Faults by tensor of a model (the first 40; before_use: before the first graph that used it)
+-- rows: 8
 WITH
   tensors AS (
     SELECT

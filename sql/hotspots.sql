@@ -19,6 +19,7 @@ INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Operators by work (the first 40)
+-- rows: 15
 WITH
   ranked AS (
     SELECT

@@ -12,6 +12,7 @@ INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
 
 -- title: Imbalance by operator (the first 30 by idle time)
+-- rows: 10
 WITH
   ranked AS (
     SELECT

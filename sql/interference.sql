@@ -83,6 +83,7 @@ SELECT
 FROM throttled;
 
 -- title: Who took the CPU (the first 20)
+-- rows: 10
 WITH
   work AS MATERIALIZED (
     SELECT
@@ -163,6 +164,7 @@ WHERE rank <= 20
 ORDER BY upid, rank;
 
 -- title: Operators that came later (the first 30)
+-- rows: 10
 WITH
   causes AS MATERIALIZED (
     SELECT
@@ -253,6 +255,7 @@ ORDER BY r.upid, r.rank;
 -- decodes was so in no graph. mostly_by: of the delay.
 
 -- title: Tokens that came later (the first 30)
+-- rows: 10
 WITH
   steps AS MATERIALIZED (
     SELECT

@@ -22,6 +22,7 @@ INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Memory by operator (the first 40 by expected bytes)
+-- rows: 8
 WITH
   runs AS MATERIALIZED (
     SELECT

@@ -2,7 +2,7 @@
 -- Needs a recording with --block-io. Reads are what came into the page cache because of the target's
 -- threads, the kernel's reading ahead included; what another process had read before is not in it.
 -- What passes the page cache by, swap and direct I/O, the kernel counts for the whole process only
--- (kernel_count; of a process that has ended it is not known to the last): past_cache is its count
+-- (kernel_bytes; of a process that has ended it is not known to the last): past_cache_bytes is its count
 -- without what came into the page cache, and is of no file, tensor or operator here.
 -- untouched_bytes (with --faults) are those read during operators in whose neighbourhood of 64 KiB
 -- no fault followed: wasted, as far as faults show it.
@@ -25,8 +25,8 @@ WITH
 SELECT
   profinfer_process_label(p.upid) AS process,
   iif(p.reads, coalesce(sum(r.bytes), 0), NULL) AS read_bytes,
-  iif(p.reads, coalesce(sum(iif(m.file IS NULL, 0, r.bytes)), 0), NULL) AS of_models,
-  iif(p.reads, coalesce(sum(iif(r.operator_slice_id IS NULL, 0, r.bytes)), 0), NULL) AS in_operators,
+  iif(p.reads, coalesce(sum(iif(m.file IS NULL, 0, r.bytes)), 0), NULL) AS of_models_bytes,
+  iif(p.reads, coalesce(sum(iif(r.operator_slice_id IS NULL, 0, r.bytes)), 0), NULL) AS in_operators_bytes,
   iif(
     p.reads AND p.faults,
     (
@@ -39,12 +39,12 @@ SELECT
     ),
     NULL
   ) AS untouched_bytes,
-  profinfer_kernel_count(p.upid, 'read_bytes') AS kernel_count,
+  profinfer_kernel_count(p.upid, 'read_bytes') AS kernel_bytes,
   iif(
     p.reads,
     max(profinfer_kernel_at_least(p.upid, 'read_bytes') - coalesce(sum(r.bytes), 0), 0),
     NULL
-  ) AS past_cache,
+  ) AS past_cache_bytes,
   profinfer_doubtful_memory(p.upid)
   + profinfer_lost(p.upid, 'file_read')
   + profinfer_lost(p.upid, 'fault') AS incomplete
@@ -57,6 +57,7 @@ GROUP BY p.upid
 ORDER BY p.upid;
 
 -- title: Bytes read by tensor (the first 60)
+-- rows: 8
 WITH
   ranked AS (
     SELECT
@@ -82,7 +83,7 @@ SELECT
   bytes,
   read_bytes,
   round(1.0 * read_bytes / bytes, 2) AS times_read,
-  in_operators,
+  in_operators AS in_operators_bytes,
   untouched_bytes,
   profinfer_doubtful_memory(upid)
   + profinfer_lost(upid, 'file_read')
@@ -92,6 +93,7 @@ WHERE rank <= 60
 ORDER BY upid, rank;
 
 -- title: Bytes read by expert, during operators (the first 60)
+-- rows: 8
 WITH
   ranked AS (
     SELECT
@@ -137,6 +139,7 @@ WHERE rank <= 60
 ORDER BY upid, rank;
 
 -- title: Bytes read by file (the first 20)
+-- rows: 8
 WITH
   ranked AS (
     SELECT
@@ -164,7 +167,7 @@ SELECT
   profinfer_process_label(upid) AS process,
   name AS file,
   read_bytes,
-  in_operators,
+  in_operators AS in_operators_bytes,
   profinfer_doubtful_memory(upid) + profinfer_lost(upid, 'file_read') AS incomplete
 FROM ranked
 WHERE rank <= 20

@@ -15,6 +15,7 @@ INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.recording.slowdown;
 
 -- title: Hits of each handler (ns per hit; hits are exact, even where records were lost)
+-- rows: 10
 SELECT
   profinfer_process_label(upid) AS process,
   handler,
@@ -89,6 +90,7 @@ JOIN thread AS t
 ORDER BY s.upid, s.dur DESC, t.tid;
 
 -- title: Overhead in the work of operators while decoding (the first 30 by share)
+-- rows: 10
 WITH
   runs AS MATERIALIZED (
     SELECT

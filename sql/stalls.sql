@@ -77,6 +77,7 @@ GROUP BY t.upid, t.op
 ORDER BY t.upid, sum(t.wait_dur) DESC;
 
 -- title: Stalls by operator (the first 30)
+-- rows: 10
 WITH
   ranked AS (
     SELECT

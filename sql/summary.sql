@@ -17,6 +17,7 @@ INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 -- copies. certain is 0 where what was recorded can be read in another way.
 
 -- title: Requests
+-- rows: 20
 SELECT
   profinfer_process_label(r.upid) AS process,
   r.request_id AS request,
@@ -123,6 +124,7 @@ FROM phases
 ORDER BY upid, time_ms DESC;
 
 -- title: Time by op (work summed over threads; incomplete operators are not in it)
+-- rows: 3
 SELECT
   profinfer_process_label(upid) AS process,
   op,

@@ -15,6 +15,7 @@ INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 
 -- title: Delays (the first 40)
+-- rows: 15
 WITH
   delays AS (
     SELECT

@@ -34,18 +34,5 @@ profinfer record --force -o out/demo-moe.pftrace --experts --faults --block-io -
     sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group" \
     python tools/engine.py "$model" --prompt "a b c" --predict 12 --context 256 --no-repack
 
-# A table's title, its head, and eight of its rows.
-shorten() {
-    awk 'function rest() { if (more == 1) print last; else if (more) printf "(%d more)\n", more
-                           more = line = 0 }
-         NF == 0 { rest(); print; next }
-         ++line <= 11 { print; next }
-         { more++; last = $0 }
-         END { rest() }'
-}
-
-for query in experts expert_reuse faults model_io memory; do
-    echo
-    echo "== profinfer query $query out/demo-moe.pftrace"
-    profinfer query "$query" out/demo-moe.pftrace | shorten
-done
+echo
+profinfer query experts expert_reuse faults model_io memory out/demo-moe.pftrace

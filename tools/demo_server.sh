@@ -45,11 +45,8 @@ profinfer record --level barrier --scheduler target --force -o "$trace" -- \
     python tools/serve.py "$model" out/demo-server.load --slots 4 --threads 1 --context 8192 \
     --set n_batch=128 --set swa_full=true --cache > out/demo-server.json
 
-for query in requests who_delayed; do
-    echo
-    echo "== profinfer query $query $trace"
-    profinfer query "$query" "$trace"
-done
+echo
+profinfer query requests who_delayed "$trace"
 
 echo
 echo "The trace is $trace; what the clients saw is out/demo-server.json."

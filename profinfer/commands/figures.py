@@ -10,11 +10,13 @@ from pathlib import Path
 
 from profinfer.commands.query import trace_warnings
 from profinfer.drawing.charts import Chart
+from profinfer.drawing.exports import write_csv
 from profinfer.drawing.figure import Traced
 from profinfer.drawing.figures import FIGURES
 from profinfer.errors import UsageError
 from profinfer.output import Replacement, give_to_caller, make_folder
-from profinfer.trace_processor import open_trace, query
+from profinfer.trace_processor import open_trace
+from profinfer.trace_processor.query import Table, escape
 
 _EPILOG = """\
 examples:
@@ -63,7 +65,7 @@ class FiguresCommand:
                 more = f"-{place + 1}" if len(charts) > 1 else ""
                 path = args.output / f"figure-{number:02}{more}"
                 _write(chart, path, force=args.force)
-                print(f"{number:>2}  {query.escape(chart.title)}: {path}.svg .png .csv")
+                print(f"{number:>2}  {escape(chart.title)}: {path}.svg .png .csv")
         return 0
 
 
@@ -81,7 +83,7 @@ def _write(chart: Chart, path: Path, *, force: bool) -> None:
     columns = list(dict.fromkeys(column for row in chart.rows for column in row))
     text = io.StringIO(newline="")
     rows = [tuple(row.get(column) for column in columns) for row in chart.rows]
-    query.write_tables([query.Table(chart.title, columns, rows)], "csv", text)
+    write_csv([Table(chart.title, columns, rows)], text)
     parts: Sequence[tuple[str, bytes]] = (
         (".svg", chart.svg().encode()), (".png", chart.png()), (".csv", text.getvalue().encode()),
     )  # fmt: skip

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from profinfer.drawing import exports, tables
+from profinfer.errors import QueryError, UsageError
 from profinfer.trace_processor import SQL_DIR, Session, is_cut, open_trace, query
 from profinfer.trace_processor.expand import expand
+from profinfer.trace_processor.query import Answer
 
 _EXAMPLES = """\
 examples:
   profinfer query --list                              the ready queries
   profinfer query stalls trace.pftrace                one of them, by name
+  profinfer query summary stalls trace.pftrace        several: the trace is loaded once
   profinfer query mine.sql trace.pftrace --format csv > mine.csv
   profinfer query --expand stalls                     SQL to paste into ui.perfetto.dev
   profinfer query --sql "SELECT name, dur FROM slice LIMIT 5" trace.pftrace
 """
+_FORMATS = ("table", "csv", "json", "arrow")
 _SHOWN_ERRORS = 5
 
 
@@ -50,11 +56,15 @@ class QueryCommand:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.usage = "%(prog)s [options] QUERY... TRACE"
         parser.epilog = _EXAMPLES
+        _allow_options_between(parser)
         parser.add_argument(
-            "query", help="the name of a ready query, an .sql file or, with --sql, SQL itself"
+            "words",
+            nargs="+",
+            metavar="QUERY... TRACE",
+            help="ready queries, .sql files or, with --sql, SQL itself; and the trace to ask",
         )
-        parser.add_argument("trace", type=Path, help="the trace to ask")
         parser.add_argument(
             "--expand",
             action=_Show,
@@ -63,11 +73,22 @@ class QueryCommand:
             help="print a query with all it includes, to paste into ui.perfetto.dev, and exit",
         )
         parser.add_argument(
-            "--all", action="store_true", help="leave nothing out, such as an engine's warm-up"
+            "--all",
+            action="store_true",
+            help="also what the query leaves out, such as an engine's warm-up",
+        )
+        parser.add_argument(
+            "--wide",
+            action="store_true",
+            help="all rows and columns, also those of nothing but 0 or NULL, on whatever terminal",
         )
         parser.add_argument("--sql", action="store_true", help="QUERY is SQL, not a name")
         parser.add_argument(
-            "--format", choices=query.FORMATS, default="table", help="(default: %(default)s)"
+            "--format",
+            choices=_FORMATS,
+            default="table",
+            help="table is for people; csv, json and arrow (IPC streams) always have all columns "
+            "(default: %(default)s)",
         )
         parser.add_argument(
             "--trace-processor",
@@ -80,21 +101,82 @@ class QueryCommand:
         )
 
     def run(self, args: argparse.Namespace) -> int:
-        text, trace = args.query, args.trace
-        if args.sql and not trace.exists() and Path(text).is_file():
-            text, trace = str(trace), Path(text)  # as in: query trace.pftrace --sql "..."
-        sql = text if args.sql else query.read(query.resolve(text))
-        if args.all:
-            sql = query.of_all(sql)
+        names, trace = _told_apart(args.words, is_sql=args.sql)
+        queries = {name: name if args.sql else query.read(query.resolve(name)) for name in names}
+        for name, sql in queries.items():
+            if not query.split_statements(sql):
+                raise QueryError(f"there is no SQL statement in {name!r}")
+        if args.format == "arrow":
+            exports.check_arrow(sys.stdout)
         with (
             _killed_by_ctrl_c(),
             open_trace(trace, trace_processor=args.trace_processor, interruptible=False) as session,
         ):
             for message, hint in trace_warnings(session, trace):
                 print(f"profinfer: warning: {message}\nhint: {hint}", file=sys.stderr)
-            tables = query.run(session, sql)
-        query.write_tables(tables, args.format, sys.stdout)
+            answers = _answers(session, queries, args)
+            _write(answers, args.format, is_alone=len(queries) == 1, is_wide=args.wide)
         return 0
+
+
+def _answers(
+    session: Session, queries: dict[str, str], args: argparse.Namespace
+) -> Iterator[Answer]:
+    for name, sql in queries.items():
+        tables = query.run(session, query.of_all(sql) if args.all else sql)
+        yield Answer(name, tables)
+
+
+def _told_apart(words: Sequence[str], *, is_sql: bool) -> tuple[list[str], Path]:
+    """The queries, each once, and the trace: the last word, or the first if only that is a file."""
+    *names, trace = words
+    if names and not os.path.exists(trace) and _may_be_trace(words[0]):
+        trace, *names = words
+    if not names and os.path.isfile(trace):
+        hint = f"profinfer query summary {trace}; --list has more"
+        raise UsageError(f"what is to be asked of {trace}?", hint)
+    if not names or (not is_sql and not os.path.exists(trace) and query.is_ready(trace)):
+        for name in () if is_sql else words:
+            query.resolve(name)
+        shown = "..." if is_sql else " ".join(words)
+        raise UsageError("which trace?", f"it comes last: profinfer query {shown} TRACE")
+    return list(dict.fromkeys(names)), Path(trace)
+
+
+def _may_be_trace(word: str) -> bool:
+    return os.path.isfile(word) and not word.endswith(".sql")
+
+
+def _write(answers: Iterator[Answer], style: str, *, is_alone: bool, is_wide: bool) -> None:
+    if style == "json":
+        exports.write_json(list(answers), sys.stdout)
+        return
+    for index, answer in enumerate(answers):
+        if style == "arrow":
+            exports.write_arrow(answer, sys.stdout.buffer)
+            continue
+        sys.stdout.write("\n" if index else "")
+        if not is_alone:
+            sys.stdout.write(f"{'#' if style == 'csv' else '=='} {query.escape(answer.name)}\n")
+        if style == "csv":
+            exports.write_csv(answer.tables, sys.stdout)
+        else:
+            tables.write(answer.tables, sys.stdout, is_wide=is_wide)
+        sys.stdout.flush()  # the next one may take its time
+
+
+def _allow_options_between(parser: Any) -> None:
+    """Let `A --format csv B TRACE` be words and options, as argparse by itself would not."""
+    plain = parser.parse_known_args
+
+    def intermixed(*args: Any) -> Any:
+        parser.parse_known_args = plain  # which this one calls, twice
+        try:
+            return parser.parse_known_intermixed_args(*args)
+        finally:
+            parser.parse_known_args = intermixed
+
+    parser.parse_known_args = intermixed
 
 
 @contextmanager

@@ -1,24 +1,16 @@
-"""Ready queries and tables: finding SQL by name, running a file of it, writing what comes back."""
+"""Ready queries: finding SQL by name, and running a file of it."""
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import json
-import math
+import os
 import re
-import shutil
-import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 from profinfer.errors import QueryError
 from profinfer.trace_processor import SQL_DIR, Session, Value
-
-FORMATS = ("table", "csv", "json")
 
 _ROW_KEYWORDS = frozenset({"SELECT", "WITH", "VALUES", "EXPLAIN", "PRAGMA"})
 # Whatever may hold a semicolon that ends no statement; an unclosed one goes on to the end.
@@ -31,37 +23,67 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _UNLESS_ALL = re.compile(r"^.*-- unless --all[ \t]*$", re.MULTILINE)
-_TITLE = re.compile(r"--\s*title:\s*(.*\S)", re.IGNORECASE)
+_SAID = re.compile(r"--\s*(title|rows):\s*(.*\S)", re.IGNORECASE)
 
+_SHOWN_SQL = 60
 _PROCESS = ("process", "taken_from")
 """The first column of a ready query's table: NULL where only one process was recorded."""
-_MIN_TEXT_WIDTH = 12
-_MAX_DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of a file: its text, and where in the file it begins (both from 1)."""
+    """One statement of a file: its text, where in the file it begins (both from 1), and what
+    comments above it say: `-- title: T`, `-- rows: N`."""
 
     text: str
     line: int
     column: int
     title: str
+    most: int | None
     returns_rows: bool
 
 
 @dataclass(frozen=True)
 class Table:
-    """What one statement returned, under the title that the file gives it, or ''."""
+    """What one statement returned, under the title that the file gives it, or ''.
+
+    `most` is of how many rows, of each process, a reader need not be spared."""
 
     title: str
     columns: list[str]
     rows: list[tuple[Value, ...]]
+    most: int | None = None
+
+    def first_rows(self) -> list[tuple[Value, ...]]:
+        """So many rows of each process."""
+        if self.most is None:
+            return self.rows
+        seen: Counter[Value] = Counter()
+        rows = []
+        for row in self.rows:
+            process = row[0] if self.columns[0] in _PROCESS else None
+            seen[process] += 1
+            if seen[process] <= self.most:
+                rows.append(row)
+        return rows
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one query returned, under the name by which it was asked."""
+
+    name: str
+    tables: list[Table]
 
 
 def ready_queries(sql_dir: Path = SQL_DIR) -> list[Path]:
     """Return the files of the ready queries, sorted by name."""
     return sorted(sql_dir.glob("*.sql"))
+
+
+def is_ready(name: str, sql_dir: Path = SQL_DIR) -> bool:
+    """Whether a ready query is called so; the name may leave out `.sql`."""
+    return (sql_dir / f"{name.removesuffix('.sql')}.sql") in ready_queries(sql_dir)
 
 
 def resolve(name_or_path: str, sql_dir: Path = SQL_DIR) -> Path:
@@ -71,14 +93,17 @@ def resolve(name_or_path: str, sql_dir: Path = SQL_DIR) -> Path:
     there are, when there is no such file.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    if os.path.isfile(path):  # which takes any text, however long
         return path
     ready = {file.stem: file for file in ready_queries(sql_dir)}
     name = name_or_path.removesuffix(".sql")
     if name in ready:
         return ready[name]
-    if path.is_dir():
+    if os.path.isdir(path):
         raise QueryError(f"{name_or_path} is a directory, not a query")
+    if " " in name_or_path.strip():
+        shown = f"{name_or_path[:_SHOWN_SQL]!r}"
+        raise QueryError(f"there is no query {shown}", "is it SQL itself? then add --sql")
     near = difflib.get_close_matches(path.name.removesuffix(".sql"), ready, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     listing = ", ".join(ready) if ready else "none"
@@ -136,21 +161,21 @@ def _statement(sql: str, begin: int, end: int, comments: list[re.Match[str]]) ->
     text = sql[begin:end].rstrip()
     line_start = sql.rfind("\n", 0, begin) + 1
     # Only comments without a blank line between them and the statement speak about it.
-    title, below = "", line_start
+    said: dict[str, str] = {}
+    below = line_start
     for comment in reversed(comments):
         if sql[comment.end() : below].strip(" \t\r") not in ("", "\n"):
             break
-        match = _TITLE.match(comment[0])
-        if match:
-            title = match[1]
-            break
+        if match := _SAID.match(comment[0]):
+            said.setdefault(match[1].lower(), match[2])
         below = sql.rfind("\n", 0, comment.start()) + 1
     keyword = re.match(r"\w*", text)
     return Statement(
         text=text,
         line=sql.count("\n", 0, begin) + 1,
         column=begin - line_start + 1,
-        title=title,
+        title=said.get("title", ""),
+        most=int(said["rows"]) if said.get("rows", "").isdecimal() else None,
         returns_rows=keyword is not None and keyword[0].upper() in _ROW_KEYWORDS,
     )
 
@@ -167,7 +192,7 @@ def run(session: Session, sql: str) -> list[Table]:
     for statement in statements:
         result = session.query(statement.text, at=(statement.line, statement.column))
         if statement.returns_rows:
-            table = Table(statement.title, result.columns, result.rows())
+            table = Table(statement.title, result.columns, result.rows(), statement.most)
             tables.append(_without_process(table) if statement.title else table)
     return tables
 
@@ -175,11 +200,9 @@ def run(session: Session, sql: str) -> list[Table]:
 def _without_process(table: Table) -> Table:
     """The table without its first column where that tells processes apart and there is one only."""
     is_needed = table.columns[0] not in _PROCESS or any(row[0] is not None for row in table.rows)
-    return (
-        table
-        if is_needed
-        else Table(table.title, table.columns[1:], [row[1:] for row in table.rows])
-    )
+    if is_needed:
+        return table
+    return replace(table, columns=table.columns[1:], rows=[row[1:] for row in table.rows])
 
 
 def recording_warnings(session: Session) -> list[tuple[str, str]]:
@@ -193,31 +216,6 @@ def recording_warnings(session: Session) -> list[tuple[str, str]]:
     return [(str(message or ""), str(hint or "")) for message, hint in result]
 
 
-def write_tables(tables: Sequence[Table], fmt: str, out: TextIO) -> None:
-    """Write the results of one query as `table`, `csv` or `json`.
-
-    `table`: aligned, each under its title, NULL as `-`, characters that do not print escaped; on a
-    terminal, long text is cut to fit. `csv`: NULL is empty. Both put a blank line between results.
-    `json` is the list of rows (objects, infinities as null) where there is one result, and else a
-    list of {"title", "rows"}. Bytes are written in hexadecimal.
-    """
-    if fmt == "json":
-        found = [
-            {"title": escape(table.title), "rows": _objects(table.columns, table.rows)}
-            for table in tables
-        ]
-        content = found[0]["rows"] if len(found) == 1 else found
-        out.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        return
-    for index, table in enumerate(tables):
-        if index:
-            out.write("\n")
-        if fmt == "table" and table.title:
-            out.write(f"{escape(table.title)}\n")
-        write = _write_csv if fmt == "csv" else _write_table
-        write(table.columns, table.rows, out)
-
-
 def escape(text: str) -> str:
     """Return `text` with everything that does not print written as an escape sequence.
 
@@ -228,121 +226,3 @@ def escape(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
-
-
-def _objects(columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> list[dict[str, object]]:
-    names: list[str] = []
-    for column in columns:
-        # A second column of the same name would otherwise replace the first.
-        twins = sum(name == column or name.startswith(f"{column}:") for name in names)
-        names.append(f"{column}:{twins}" if twins else column)
-    return [dict(zip(names, map(_json_value, row), strict=True)) for row in rows]
-
-
-def _json_value(value: Value) -> object:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _write_csv(columns: Sequence[str], rows: Sequence[Sequence[Value]], out: TextIO) -> None:
-    # A file gets the text as it is; a terminal would obey it.
-    clean = escape if out.isatty() else str
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([clean(column) for column in columns])
-    for row in rows:
-        writer.writerow(
-            [
-                v.hex() if isinstance(v, bytes) else clean(v) if isinstance(v, str) else v
-                for v in row
-            ]
-        )
-    out.write(buffer.getvalue())
-
-
-def _write_table(columns: Sequence[str], rows: Sequence[Sequence[Value]], out: TextIO) -> None:
-    cells: list[list[str]] = []
-    numeric: list[bool] = []
-    for index, name in enumerate(columns):
-        values = [row[index] for row in rows]
-        is_number = all(v is None or isinstance(v, int | float) for v in values)
-        numeric.append(is_number and any(v is not None for v in values))
-        cells.append([escape(name), *_column_text(values)])
-    widths = [max(map(_width, column)) for column in cells]
-    if out.isatty():
-        _fit(widths, numeric, shutil.get_terminal_size().columns)
-    lines = []
-    for row_number in range(len(rows) + 1):
-        line = "  ".join(
-            _pad(column[row_number], width, right)
-            for column, width, right in zip(cells, widths, numeric, strict=True)
-        )
-        lines.append(line.rstrip())
-        if row_number == 0:
-            lines.append("  ".join("-" * width for width in widths))
-    if not rows:
-        lines.append("(no rows)")
-    out.write("\n".join(lines) + "\n")
-
-
-def _column_text(values: Sequence[Value]) -> list[str]:
-    decimals = _decimals([v for v in values if isinstance(v, float)])
-    return [_cell(value, decimals) for value in values]
-
-
-def _cell(value: Value, decimals: int) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.{decimals}f}" if _is_plain(value) else f"{value:.4g}"
-    if isinstance(value, bytes):
-        return value.hex()
-    return escape(value) if isinstance(value, str) else str(value)
-
-
-def _is_plain(value: float) -> bool:
-    """Whether a number reads well without an exponent."""
-    return value == 0 or 1e-4 <= abs(value) < 1e15
-
-
-def _decimals(values: Sequence[float]) -> int:
-    """Return how many decimals show three or more digits of every number in a column."""
-    plain = [value for value in values if _is_plain(value)]
-    wanted = 1
-    for value in plain:
-        digits = 3 - (math.floor(math.log10(abs(value))) + 1) if value else 0
-        wanted = max(wanted, min(digits, _MAX_DECIMALS))
-    while wanted > 1 and all(f"{value:.{wanted}f}".endswith("0") for value in plain):
-        wanted -= 1
-    return wanted
-
-
-def _width(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
-def _fit(widths: list[int], numeric: Sequence[bool], room: int) -> None:
-    """Narrow the widest columns of text until the table fits, as far as that goes."""
-    room -= 2 * (len(widths) - 1)
-    while sum(widths) > room:
-        text = [i for i, number in enumerate(numeric) if not number and widths[i] > _MIN_TEXT_WIDTH]
-        if not text:
-            return
-        widths[max(text, key=lambda i: widths[i])] -= 1
-
-
-def _pad(text: str, width: int, right: bool) -> str:
-    if _width(text) > width:
-        while _width(text) > width - 1:
-            text = text[:-1]
-        text += "\u2026"
-    spaces = " " * (width - _width(text))
-    return spaces + text if right else text + spaces

@@ -111,7 +111,7 @@ def test_a_small_model_that_is_mapped_for_a_moment_is_known(small: Path, tmp_pat
         [total], tensors, _, _, _, untold = found.tables("model_io")
         assert (total["incomplete"], untold) == (0, [])
         # Every page once.
-        assert total["of_models"] == -(-small.stat().st_size // PAGE) * PAGE
+        assert total["of_models_bytes"] == -(-small.stat().st_size // PAGE) * PAGE
         assert len(tensors) == len(gguf.GGUFReader(small).tensors)
         [places] = found.tables("memory")[1:]
         assert [(row["place"], row["incomplete"]) for row in places] == [(str(small), 0)]
@@ -121,7 +121,7 @@ def test_a_model_that_is_read_is_known_by_its_open_file(model: Path, tmp_path: P
     found = run(tmp_path, model, "read")
     [total], tensors, _, files, past, untold = found.tables("model_io")
     assert (total["incomplete"], past, untold) == (0, [], [])
-    assert total["of_models"] == -(-model.stat().st_size // PAGE) * PAGE
+    assert total["of_models_bytes"] == -(-model.stat().st_size // PAGE) * PAGE
     assert abs(number(total["read_bytes"]) - found.truth["read_bytes"]) < 2 << 20
     assert str(model) in [row["file"] for row in files]
     sizes = {t.name: int(t.n_bytes) for t in gguf.GGUFReader(model).tensors}
@@ -139,9 +139,9 @@ def test_what_is_read_past_the_page_cache_is_said(model: Path, tmp_path: Path) -
     [total], *_, past, _ = found.tables("model_io")
     missed = found.truth["read_bytes"] - number(total["read_bytes"])
     assert missed > 0.9 * model.stat().st_size
-    assert missed <= number(total["past_cache"]) < missed + (4 << 20)
+    assert missed <= number(total["past_cache_bytes"]) < missed + (4 << 20)
     kernel, direct = past
-    assert (kernel["bytes"], kernel["path"]) == (total["past_cache"], None)
+    assert (kernel["bytes"], kernel["path"]) == (total["past_cache_bytes"], None)
     assert (direct["what"], direct["path"]) == ("open for direct I/O", str(model))
     [said] = re.findall(r"has read (?:at least )?([\d.]+) MB, of which ([\d.]+) MB", found.said)
     assert abs(float(said[0]) - found.truth["read_bytes"] / 1e6) < 4
@@ -217,8 +217,8 @@ def test_weights_that_come_from_swap_are_named(model: Path, tmp_path: Path) -> N
     # Each fault reads more than its page.
     [total], *_, past, _ = found.tables("model_io")
     missed = found.truth["read_bytes"] - number(total["read_bytes"])
-    assert number(total["past_cache"]) >= missed
-    assert number(total["past_cache"]) >= of_no_file * PAGE
+    assert number(total["past_cache_bytes"]) >= missed
+    assert number(total["past_cache_bytes"]) >= of_no_file * PAGE
     assert [row["what"] for row in past] == [
         "from swap or direct I/O, by the kernel's count",
         "from swap, by major faults in memory of no file",

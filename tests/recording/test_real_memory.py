@@ -192,8 +192,8 @@ def test_model_io_attributes_reads_of_operators_to_experts(limited: Limited) -> 
     [total], tensors, experts, *_ = ready(limited.session, "model_io").values()
     kinds, operators, _, unknown = ready(limited.session, "faults").values()
     assert unknown == []
-    assert total["kernel_count"] == limited.kernel["read_bytes"]
-    assert 0 < number(total["in_operators"]) <= number(total["of_models"])
+    assert total["kernel_bytes"] == limited.kernel["read_bytes"]
+    assert 0 < number(total["in_operators_bytes"]) <= number(total["of_models_bytes"])
     # Tensors have their size, whatever was read of them.
     assert {row["bytes"] for row in tensors if "exps" in str(row["tensor"])} == {
         SHAPE["experts"] * SHAPE["width"] * SHAPE["embd"] // 32 * 34

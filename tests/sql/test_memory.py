@@ -229,7 +229,7 @@ def test_without_such_records_there_are_no_numbers() -> None:
         ]  # fmt: skip
         assert rest == [[], [], []]
         [total] = next(iter(ready(found, "model_io").values()))
-        assert [total[name] for name in ("read_bytes", "of_models", "untouched_bytes")] == [
+        assert [total[name] for name in ("read_bytes", "of_models_bytes", "untouched_bytes")] == [
             None
         ] * 3
 

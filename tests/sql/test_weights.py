@@ -126,7 +126,7 @@ def test_memory_says_what_lies_twice(session: Session) -> None:
 
 def test_model_io_says_what_passed_the_page_cache_by(session: Session) -> None:
     [total], _, _, files, past, _ = ready(session, "model_io").values()
-    assert (total["read_bytes"], total["kernel_count"], total["past_cache"]) == (
+    assert (total["read_bytes"], total["kernel_bytes"], total["past_cache_bytes"]) == (
         0x1_0000, None, 900_000 - 0x1_0000,
     )  # fmt: skip
     assert [tuple(row.values()) for row in past] == [

@@ -42,16 +42,16 @@ def test_the_demo_shows_experts_reuse_and_reads() -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r" 0 lost \(the target ended\)", done.stderr), done.stderr
     assert "warning" not in done.stderr
-    found = tables(done.stdout)
+    found = {title.split(" (")[0]: rows for title, rows in tables(done.stdout).items()}
     for title in (
         "Experts by layer and phase",
         "Distance, time and faults by layer, decode",
-        "Faults by tensor of a model (the first 40)",
-        "Bytes read by tensor (the first 60)",
-        "Memory by operator (the first 40 by expected bytes)",
+        "Faults by tensor of a model",
+        "Bytes read by tensor",
+        "Memory by operator",
     ):
         assert len(found[title]) >= 4, title
         # A person reads it.
         assert len(found[title]) <= 9, title
-    assert any("exps" in row for row in found["Bytes read by tensor (the first 60)"])
+    assert any("exps" in row for row in found["Bytes read by tensor"])
     assert not list(V1.glob("profinfer-demo-*")) + list(V2.glob("profinfer-demo-*"))

@@ -1,25 +1,30 @@
-"""Ready queries, statements, tables, and the command."""
+"""Ready queries, statements, and the command."""
 
 from __future__ import annotations
 
 import argparse
-import csv
+import importlib.util
 import io
 import json
-from collections.abc import Sequence
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
+import nanoarrow
 import pytest
 
-from profinfer.commands.query import QueryCommand
-from profinfer.errors import QueryError, TraceError
-from profinfer.trace_processor import Session, Value, query
+from profinfer.commands import query as command
+from profinfer.errors import ProfinferError, QueryError, TraceError, UsageError
+from profinfer.trace_processor import Session, open_trace, query
+from profinfer.trace_processor import session as sessions
 
 FILE = """\
 -- What a file looks like; its first line says so.
 INCLUDE PERFETTO MODULE slices.with_context;
 
 -- a remark; with a semicolon
+-- rows: 2
 -- title: By name
 SELECT name, COUNT(*) AS n FROM slice
 GROUP BY 1 ORDER BY 1; SELECT ';' AS "a;b", /* ; */ 'it''s; ' AS c -- ;
@@ -34,26 +39,16 @@ SELECT $a + 1;
 """
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def written(columns: list[str], rows: Sequence[Sequence[Value]], fmt: str = "table") -> str:
-    out = io.StringIO()
-    query.write_tables([query.Table("", [*columns], [*map(tuple, rows)])], fmt, out)
-    return out.getvalue()
-
-
 def test_statements() -> None:
     statements = query.split_statements(FILE)
     assert [(s.line, s.column, s.title, s.returns_rows) for s in statements] == [
         (2, 1, "", False),
-        (6, 1, "By name", True),
-        (7, 24, "", True),
-        (11, 1, "", False),
-        (14, 3, "Function", True),
+        (7, 1, "By name", True),
+        (8, 24, "", True),
+        (12, 1, "", False),
+        (15, 3, "Function", True),
     ]
+    assert [statement.most for statement in statements] == [None, 2, None, None, None]
     assert statements[1].text.endswith("GROUP BY 1 ORDER BY 1")
     assert statements[3].text.endswith("SELECT $a + 1")
 
@@ -78,6 +73,7 @@ def test_where_statements_end(sql: str, texts: list[str]) -> None:
 
 def test_tables_of_a_file(session: Session) -> None:
     tables = query.run(session, FILE)
+    assert tables[0].first_rows() == [("s0", 2), ("s1", 2)]
     assert [(table.title, table.columns, table.rows) for table in tables] == [
         ("By name", ["name", "n"], [("s0", 2), ("s1", 2), ("s2", 1)]),
         ("", ["a;b", "c"], [(";", "it's; ")]),
@@ -105,6 +101,9 @@ def test_resolve(tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="no query 'stals'") as error:
         query.resolve("stals", tmp_path)
     assert error.value.hint == "did you mean stalls? ready queries: hotspots, stalls"
+    with pytest.raises(QueryError, match="no query 'SELECT 1 FROM") as error:
+        query.resolve("SELECT 1 FROM slice WHERE " + "x" * 300, tmp_path)
+    assert "--sql" in error.value.hint
     with pytest.raises(QueryError, match="directory"):
         query.resolve(str(tmp_path), tmp_path)
     assert query.describe(tmp_path / "stalls.sql") == "About stalls."
@@ -114,91 +113,11 @@ def test_resolve(tmp_path: Path) -> None:
         query.read(own)
 
 
-def test_table() -> None:
-    rows = [("ffn_gate-0", 12, 1.5, None), ("évil\x1b[31m\n", 3456, 1234.25, b"\x01\xff")]
-    assert written(["name", "n", "ms", "b"], rows).splitlines() == [
-        "name               n       ms  b",
-        "--------------  ----  -------  ----",
-        "ffn_gate-0        12     1.50  -",
-        "évil\\x1b[31m\\n  3456  1234.25  01ff",
-    ]
-
-
-def test_empty_table() -> None:
-    assert written(["a", "bc"], []) == "a  bc\n-  --\n(no rows)\n"
-
-
-@pytest.mark.parametrize(
-    ("values", "shown"),
-    [
-        ([1.0, 2.0], ["1.0", "2.0"]),
-        ([1.23456, 100.0], ["1.23", "100.00"]),
-        ([0.012345, 0.5], ["0.0123", "0.5000"]),
-        ([1e-9, 2.0], ["1e-09", "2.0"]),
-        ([1e300, float("inf"), 0.0], ["1e+300", "inf", "0.0"]),
-        ([123456.789], ["123456.8"]),
-        ([-0.25, 0.0], ["-0.25", "0.00"]),
-    ],
-)
-def test_precision(values: list[float], shown: list[str]) -> None:
-    lines = written(["v"], [(value,) for value in values]).splitlines()[2:]
-    assert [line.strip() for line in lines] == shown
-
-
-def test_text_is_cut_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    rows: list[tuple[Value, ...]] = [("x" * 100, 1, "short"), ("層" * 40, 22, "y")]
-    terminal = Terminal()
-    query.write_tables([query.Table("", ["name", "n", "s"], rows)], "table", terminal)
-    lines = terminal.getvalue().splitlines()
-    assert max(map(query._width, lines)) == 40
-    assert "x" * 20 in lines[2]
-    assert "…" in lines[2]
-    assert "x" * 100 in written(["name", "n", "s"], rows)
-
-
-def test_csv() -> None:
-    text = written(["a", "a"], [(1, None), ('x,"y"\n', b"\x00")], "csv")
-    assert list(csv.reader(io.StringIO(text, newline=""))) == [
-        ["a", "a"],
-        ["1", ""],
-        ['x,"y"\n', "00"],
-    ]
-    terminal = Terminal()
-    query.write_tables([query.Table("", ["a"], [("\x1b]0;x\x07",)])], "csv", terminal)
-    assert terminal.getvalue() == "a\n\\x1b]0;x\\x07\n"
-
-
-def test_json() -> None:
-    text = written(["a", "a", "f"], [(2**60, "é\x1b", float("inf")), (None, b"\xff", 0.5)], "json")
-    assert json.loads(text) == [
-        {"a": 2**60, "a:1": "é\x1b", "f": None},
-        {"a": None, "a:1": "ff", "f": 0.5},
-    ]
-    assert "\x1b" not in text
-
-
-def test_several_results() -> None:
-    tables = [query.Table("First\x1b", ["a"], [(1,)]), query.Table("", ["b"], [])]
-    out = io.StringIO()
-    query.write_tables(tables, "table", out)
-    assert out.getvalue() == "First\\x1b\na\n-\n1\n\nb\n-\n(no rows)\n"
-    out = io.StringIO()
-    query.write_tables(tables, "csv", out)
-    assert out.getvalue() == "a\n1\n\nb\n"
-    out = io.StringIO()
-    query.write_tables(tables, "json", out)
-    assert json.loads(out.getvalue()) == [
-        {"title": "First\\x1b", "rows": [{"a": 1}]},
-        {"title": "", "rows": []},
-    ]
-
-
 def run(*words: str) -> int:
     parser = argparse.ArgumentParser(prog="profinfer query")
-    command = QueryCommand()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(words))
+    it = command.QueryCommand()
+    it.add_arguments(parser)
+    return it.run(parser.parse_args(words))
 
 
 def test_command(trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,3 +152,106 @@ def test_command_lists_ready_queries(capsys: pytest.CaptureFixture[str]) -> None
     assert end.value.code == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == [file.stem for file in query.ready_queries()]
+
+
+def test_several_queries_of_one_trace(
+    trace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[Path] = []
+    plain = open_trace
+
+    def counted(path: Path, **how: Any) -> Session:
+        opened.append(path)
+        return plain(path, **how)
+
+    monkeypatch.setattr(command, "open_trace", counted)
+    one, two = tmp_path / "one.sql", tmp_path / "two.sql"
+    one.write_text("SELECT 1 AS a")
+    two.write_text("-- title: Slices\nSELECT COUNT(*) AS n, 0 AS none FROM slice; SELECT 2 AS b")
+    words = (str(one), "--all", str(two), str(one), str(trace))
+    assert run(*words) == 0
+    assert opened == [trace]
+    expected = f"== {one}\na\n-\n1\n\n== {two}\nSlices: n 5\n\nb\n-\n2\n"
+    assert capsys.readouterr().out == f"{expected}(left out, see --wide: all 0: none)\n"
+    run(*words, "--format", "csv")
+    assert capsys.readouterr().out == f"# {one}\na\n1\n\n# {two}\nn,none\n5,0\n\nb\n2\n"
+    run("--format", "json", *words)
+    assert json.loads(capsys.readouterr().out) == [
+        {"query": str(one), "tables": [{"title": "", "rows": [{"a": 1}]}]},
+        {"query": str(two), "tables": [
+            {"title": "Slices", "rows": [{"n": 5, "none": 0}]}, {"title": "", "rows": [{"b": 2}]},
+        ]},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "said"),
+    [
+        (["stalls"], UsageError, "which trace.* profinfer query stalls TRACE"),
+        (["stalls", "summary"], UsageError, "which trace.* query stalls summary TRACE"),
+        (["stals"], QueryError, "no query 'stals'.* did you mean stalls"),
+        (["stalls", "sumary", "TRACE"], QueryError, "no query 'sumary'.* did you mean summary"),
+        (["TRACE"], UsageError, "asked of .*hint.* query summary TRACE"),
+        (["--sql", "SELECT 1"], UsageError, "which trace"),
+        (["stalls", "EMPTY", "TRACE"], QueryError, "no SQL statement in 'EMPTY'"),
+        (["SELECT 1", "TRACE"], QueryError, "--sql"),
+        (["stalls", "absent.pftrace"], TraceError, "absent.pftrace"),
+        (["x" * 300, "TRACE"], QueryError, "no query"),
+        (["stalls", "x" * 300], TraceError, ""),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_trace_is_loaded(
+    words: list[str],
+    error: type[ProfinferError],
+    said: str,
+    trace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "_parse", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "empty.sql").write_text("-- nothing")
+    names = {"TRACE": str(trace), "EMPTY": str(tmp_path / "empty.sql")}
+    with pytest.raises(error) as caught:
+        run(*(names.get(word, word) for word in words))
+    text = f"{caught.value.message} hint: {caught.value.hint}"
+    for short, name in names.items():
+        text = text.replace(name, short)
+    assert re.search(said, text), text
+
+
+def test_the_trace_may_come_first(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(trace), "summary", "stalls") == 0
+    assert capsys.readouterr().out.count("== ") == 2
+
+
+def test_columns_that_say_nothing_are_shown_when_asked_for(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.sql"
+    file.write_text("-- title: Mine\nSELECT 1 AS a, 0 AS zero, NULL AS unknown")
+    run(str(file), str(trace))
+    assert capsys.readouterr().out.splitlines()[0] == "Mine: a 1"
+    run("--wide", str(file), str(trace))
+    assert capsys.readouterr().out.splitlines()[1:4] == [
+        "a  zero  unknown", "-  ----  -------", "1     0  -",
+    ]  # fmt: skip
+
+
+def test_arrow_is_for_files_and_pipes(trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--sql", "SELECT 1 AS a, 0 AS zero", str(trace), "--format", "arrow")
+    out = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run(*words) == 0
+    out.seek(0)
+    assert nanoarrow.ArrayStream.from_readable(out.buffer).read_all().to_pylist() == [
+        {"a": 1, "zero": 0}
+    ]
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    with pytest.raises(UsageError, match="not for terminals"):
+        run(*words)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="nanoarrow"):
+        run(*words)
