@@ -9,7 +9,7 @@ SIDE_BY_SIDE ?= -n 2 --dist loadscope --max-worker-restart 0
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-moe demo-server test test-matrix test-engines lint recorder fuzz bench bench-overhead protos clean FORCE
+.PHONY: help setup demo demo-moe demo-server test test-matrix test-engines lint recorder fuzz bench bench-overhead dag-picture protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -56,6 +56,9 @@ bench: build/.setup ## measure what profiling costs on this machine
 
 bench-overhead: build/.setup ## the slowdown of each configuration, on two models (20 minutes)
 	$(VENV)/python tools/bench_overhead.py
+
+dag-picture: build/.setup ## docs/pictures/dag.svg anew: a layer of Gemma 2 2B, random weights, as root (2 minutes, 2 GB)
+	tools/dag_picture.sh
 
 protos: build/.setup-test ## regenerate the code of perfetto_protos/trace.proto
 	$(VENV)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. perfetto_protos/trace.proto

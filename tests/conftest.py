@@ -90,9 +90,10 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc] # xdist says nothing o
 
 
 _ELSEWHERE = (
-    "converting/", "describing/", "emulated/", "fuzz/", "kernel/", "probes/test_backends",
-    "probes/test_errors", "probes/test_foreign", "recorder_units/", "records/", "sql/", "test_",
-    "tools/test_make_dense", "tools/test_make_moe", "trace/", "trace_processor/",
+    "converting/", "describing/", "drawing/test_dag", "emulated/", "fuzz/", "kernel/",
+    "probes/test_backends", "probes/test_errors", "probes/test_foreign", "recorder_units/",
+    "records/", "sql/", "test_", "tools/test_make_dense", "tools/test_make_moe", "trace/",
+    "trace_processor/",
 )  # fmt: skip
 """What does not care who else records here, and records nothing itself."""
 _TOGETHER = ("describing/", "emulated/", "probes/")

@@ -1,6 +1,7 @@
-"""A dense model of random weights, shaped like LLaMA-3.2-1B in Q4_K_M, for the benches.
+"""A dense model of random weights in Q4_K_M: of LLaMA-3.2-1B's shape, or just like a known model.
 
     python tools/make_dense_gguf.py build/models/dense-1b.gguf
+    python tools/make_dense_gguf.py build/models/gemma-2-2b.gguf --like gemma-2-2b
 
 No model hub is reachable from where the project is built; speed depends on shapes and types, not
 on what the weights say. Nothing can quantise to K-quants in Python either, so the blocks are made
@@ -47,16 +48,38 @@ class Shape:
     kv_heads: int = 8
     vocab: int = 128256
     context: int = 4096
+    head_dim: int = 0
+    """0: embd over heads."""
+
+    @property
+    def dim(self) -> int:
+        """Elements of a head."""
+        return self.head_dim or self.embd // self.heads
 
     def check(self) -> None:
         """SystemExit when no engine could load it."""
         for name in ("embd", "ff"):
             if getattr(self, name) % 256:
                 raise SystemExit(f"--{name} must be a multiple of 256, the size of a K-quant block")
-        if self.embd % self.heads or self.heads % self.kv_heads:
+        if (not self.head_dim and self.embd % self.heads) or self.heads % self.kv_heads:
             raise SystemExit("--heads must divide --embd, and --kv-heads divide --heads")
+        if self.heads * self.dim % 256:
+            raise SystemExit("--heads times --head-dim must be a multiple of 256")
         if self.vocab < len(_SPECIAL) + 256 + 1:
             raise SystemExit("--vocab must have room for all bytes: at least 260")
+
+
+LIKE = {
+    "llama-3.2-1b": ("llama", Shape()),
+    "qwen-2.5-1.5b": (
+        "qwen2", Shape(layers=28, embd=1536, ff=8960, heads=12, kv_heads=2, vocab=151936)
+    ),
+    "gemma-2-2b": (
+        "gemma2",
+        Shape(layers=26, embd=2304, ff=9216, heads=8, kv_heads=4, vocab=256000, head_dim=256),
+    ),
+}  # fmt: skip
+"""Known models: what engines call the architecture, and its shape."""
 
 
 def q4_k(rng: np.random.Generator, blocks: int) -> Bytes:
@@ -100,12 +123,21 @@ def weights(rng: np.random.Generator, kind: Type, rows: int, columns: int) -> By
     return out.reshape(rows, -1)
 
 
-def tensors(shape: Shape) -> Iterator[tuple[str, Type, tuple[int, ...]]]:
+def tensors(shape: Shape, like: str = "") -> Iterator[tuple[str, Type, tuple[int, ...]]]:
     """Name, type and (rows, columns) of every tensor. The output layer is token_embd's, as in
-    the real one."""
-    kv = shape.embd // shape.heads * shape.kv_heads
+    the real ones."""
+    q, kv = shape.heads * shape.dim, shape.kv_heads * shape.dim
     yield "token_embd.weight", Type.Q6_K, (shape.vocab, shape.embd)
     yield "output_norm.weight", Type.F32, (shape.embd,)
+    if like == "llama-3.2-1b":
+        yield "rope_freqs.weight", Type.F32, (shape.dim // 2,)
+    further: tuple[tuple[str, int], ...] = ()
+    if like == "qwen-2.5-1.5b":
+        further = (("attn_q.bias", q), ("attn_k.bias", kv), ("attn_v.bias", kv))
+    elif like == "gemma-2-2b":
+        further = (
+            ("post_attention_norm.weight", shape.embd), ("post_ffw_norm.weight", shape.embd),
+        )  # fmt: skip
     eighth = shape.layers // 8
     for i in range(shape.layers):
         # llama.cpp's quantiser gives more bits to the first and last eighth and every third.
@@ -113,16 +145,18 @@ def tensors(shape: Shape) -> Iterator[tuple[str, Type, tuple[int, ...]]]:
         best = Type.Q6_K if more else Type.Q4_K
         for name, kind, size in (
             ("attn_norm", Type.F32, (shape.embd,)),
-            ("attn_q", Type.Q4_K, (shape.embd, shape.embd)),
+            ("attn_q", Type.Q4_K, (q, shape.embd)),
             ("attn_k", Type.Q4_K, (kv, shape.embd)),
             ("attn_v", best, (kv, shape.embd)),
-            ("attn_output", Type.Q4_K, (shape.embd, shape.embd)),
+            ("attn_output", Type.Q4_K, (shape.embd, q)),
             ("ffn_norm", Type.F32, (shape.embd,)),
             ("ffn_gate", Type.Q4_K, (shape.ff, shape.embd)),
             ("ffn_up", Type.Q4_K, (shape.ff, shape.embd)),
             ("ffn_down", best, (shape.embd, shape.ff)),
         ):
             yield f"blk.{i}.{name}.weight", kind, size
+        for name, rows in further:
+            yield f"blk.{i}.{name}", Type.F32, (rows,)
 
 
 def vocabulary(size: int) -> tuple[list[str], list[TokenType]]:
@@ -144,10 +178,11 @@ def vocabulary(size: int) -> tuple[list[str], list[TokenType]]:
     return [*texts, *itertools.islice(pieces, normal)], kinds + [TokenType.NORMAL] * normal
 
 
-def write(out: Path, shape: Shape, seed: int) -> None:
+def write(out: Path, shape: Shape, seed: int, like: str = "") -> None:
     """Writes the model. The file appears under its name only when it is whole."""
     part = out.with_name(out.name + ".part")
-    writer = gguf.GGUFWriter(str(part), "llama")
+    architecture = LIKE[like][0] if like else "llama"
+    writer = gguf.GGUFWriter(str(part), architecture)
     writer.add_name(f"dense, random weights, seed {seed}")
     writer.add_file_type(_Q4_K_M)
     writer.add_context_length(shape.context)
@@ -156,9 +191,17 @@ def write(out: Path, shape: Shape, seed: int) -> None:
     writer.add_feed_forward_length(shape.ff)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
-    writer.add_rope_dimension_count(shape.embd // shape.heads)
-    writer.add_rope_freq_base(500000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(shape.dim)
+    writer.add_rope_freq_base(
+        {"llama": 500000.0, "qwen2": 1000000.0, "gemma2": 10000.0}[architecture]
+    )
+    writer.add_layer_norm_rms_eps(1e-5 if architecture == "llama" else 1e-6)
+    if architecture == "gemma2":
+        writer.add_key_length(shape.dim)
+        writer.add_value_length(shape.dim)
+        writer.add_attn_logit_softcapping(50.0)
+        writer.add_final_logit_softcapping(30.0)
+        writer.add_sliding_window(4096)
     writer.add_vocab_size(shape.vocab)
     writer.add_tokenizer_model("llama")
     texts, kinds = vocabulary(shape.vocab)
@@ -168,7 +211,7 @@ def write(out: Path, shape: Shape, seed: int) -> None:
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    sizes = list(tensors(shape))
+    sizes = list(tensors(shape, like))
     for name, kind, size in sizes:
         if kind == Type.F32:
             writer.add_tensor_info(name, size, np.dtype(np.float32), 4 * size[0])
@@ -194,15 +237,20 @@ def main(argv: list[str] | None = None) -> int:
     """Makes the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
+    parser.add_argument("--like", choices=tuple(LIKE), default="", help="a known model")
     for field in dataclasses.fields(Shape):
         flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=int, default=field.default, help=f"default {field.default}")
+        parser.add_argument(flag, type=int, help=f"default {field.default}, or as --like has it")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
-    shape = Shape(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Shape)})
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Shape)}
+    shape = dataclasses.replace(
+        LIKE[args.like][1] if args.like else Shape(),
+        **{name: size for name, size in given.items() if size is not None},
+    )
     shape.check()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    write(args.out, shape, args.seed)
+    write(args.out, shape, args.seed, args.like)
     return 0
 
 

@@ -30,7 +30,9 @@ from tests.commands.command import (
 pytestmark = pytest.mark.usefixtures("root")
 
 _NO_SUCH_PID = 4_194_305  # above the largest that Linux gives
-_COMMANDS = ("record", "query", "ui", "figures", "doctor", "plan", "convert", "merge")
+_COMMANDS = (
+    "record", "explain", "query", "ui", "dag", "figures", "doctor", "plan", "convert", "merge",
+)  # fmt: skip
 
 
 def _record(cwd: Path, *args: object) -> Ran:
