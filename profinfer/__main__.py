@@ -37,8 +37,8 @@ class Command(Protocol):
 
 
 _COMMANDS = (
-    "record", "explain", "query", "ui", "dag", "figures", "doctor", "env", "plan", "convert",
-    "merge",
+    "record", "explain", "report", "query", "ui", "dag", "figures", "doctor", "env", "plan",
+    "convert", "merge",
 )  # fmt: skip
 
 

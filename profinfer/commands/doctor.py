@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from profinfer.commands.engine_checks import EngineChecks
-from profinfer.commands.report import Check, Finding, Report
+from profinfer.commands.findings import Check, Finding, Report
 from profinfer.config import LEVELS
 from profinfer.describing.describe import describe_process
 from profinfer.describing.layout import Layout

@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from profinfer.commands.measuring import measure
-from profinfer.commands.report import Finding, Report
+from profinfer.commands.findings import Finding, Report
 from profinfer.describing.inferred import tables_of
 from profinfer.describing.layout import Layout
 from profinfer.engine.adapter import adapters
 from profinfer.engine.identity import identify
 from profinfer.engine.target import EngineObject
 from profinfer.errors import GraphNeeded, ProbeError
+from profinfer.probes.measuring import measure
 from profinfer.probes.plan import Plan, Probe
 from profinfer.probes.slowdown import BARRIERS, FUSED, OPERATORS, Slowdown, expected
 

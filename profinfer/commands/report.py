@@ -1,78 +1,86 @@
-"""What a check has found: lines for people, or JSON with everything."""
+"""`profinfer report`: what a recording shows, on one page."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
-import textwrap
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import argparse
+from pathlib import Path
 
-from profinfer.errors import ProfinferError
+from profinfer.commands.query import _killed_by_ctrl_c, trace_warnings
+from profinfer.errors import TraceError
+from profinfer.merging.merge import check_different
+from profinfer.output import Replacement, give_to_caller
+from profinfer.trace_processor import Session, open_trace
 
-_INDENT = 21
-_WIDEST = 100
+_EPILOG = """\
+The page is one file that asks nobody for anything: it opens from a disk, prints, and can be sent
+to somebody. Of several traces it is about the first; charts that compare traces (stalls by number
+of threads, placements) compare all.
 
-
-@dataclass(frozen=True)
-class Finding:
-    """Of one check."""
-
-    text: str
-    data: Mapping[str, object] = field(default_factory=dict)
-    """For programs; members of the check's JSON object."""
-    problem: ProfinferError | None = None
-    """What is wrong, all the same."""
-
-
-Check = Callable[[], Finding | str]
+examples:
+  profinfer report trace.pftrace -o report.html
+  profinfer report one.pftrace two.pftrace four.pftrace -o threads.html
+"""
+_COMPUTED = """
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+SELECT 1 FROM profinfer_graph UNION ALL SELECT 1 FROM profinfer_ubatch LIMIT 1
+"""
 
 
-class Report:
-    """A line per check, and more below it; on a terminal no wider than that. Or all of it as
-    JSON, at the end."""
+class ReportCommand:
+    """Opens each trace once, one after another."""
 
-    def __init__(self, *, is_json: bool) -> None:
-        self._is_json = is_json
-        self._checks: list[dict[str, object]] = []
-        columns = min(shutil.get_terminal_size().columns, _WIDEST)
-        self._width = columns - _INDENT if sys.stdout.isatty() else None
+    name = "report"
+    help = "write a page that shows what a recording says: the verdict, tokens, graph, charts"
 
-    def show(self, name: str, check: Check) -> int:
-        """Does a check; its exit code."""
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Traces and the page."""
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = _EPILOG
+        parser.add_argument("traces", type=Path, nargs="+", metavar="TRACE")
+        parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+        parser.add_argument("--force", action="store_true", help="overwrite the output")
+        parser.add_argument("--trace-processor", metavar="PATH", help="as of query")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """0 when the page was written."""
+        check_different(args.traces, args.output)
+        Replacement(args.output, force=args.force).close()  # what is in the way is said at once
+        with _killed_by_ctrl_c():
+            page = _page(args.traces, args.trace_processor)
+        output = Replacement(args.output, force=args.force)
         try:
-            done = check()
-            found = Finding(done) if isinstance(done, str) else done
-        except ProfinferError as error:
-            found = Finding("", problem=error)
-        problem = found.problem
-        text = problem.message if problem else found.text
-        code, hint = (problem.exit_code, problem.hint) if problem else (0, "")
-        self._checks.append({"name": name, "code": code, "text": text, "hint": hint, **found.data})
-        if not self._is_json:
-            self._print(name, "FAILS" if problem else "ok", text, hint)
-        return code
+            give_to_caller(output)
+            output.append(page.encode("utf-8", "replace"))
+            output.finish()
+        finally:
+            output.close()
+        print(f"{args.output}: {output.size / 1e6:.1f} MB")
+        return 0
 
-    def _print(self, name: str, mark: str, text: str, hint: str) -> None:
-        said = "\n".join([text, *([f"hint: {hint}"] if hint else [])])
-        # Strangers' names may hold what a terminal obeys.
-        lines = ["".join(x if x.isprintable() else "?" for x in y) for y in said.split("\n")]
-        first, *rest = [x for line in lines for x in self._wrapped(line)]
-        print(f"{mark:5}  {name:13} {first}")
-        for line in rest:
-            print(f"{'':{_INDENT}}{line}")
 
-    def _wrapped(self, line: str) -> list[str]:
-        if self._width is None or len(line) <= self._width:
-            return [line]
-        indent = " " * (len(line) - len(line.lstrip()) + 2)
-        return textwrap.wrap(
-            line, max(self._width, 20), subsequent_indent=indent, break_long_words=False,
-            break_on_hyphens=False,
-        )  # fmt: skip
+def _page(paths: list[Path], trace_processor: str | None) -> str:
+    # Here: whoever only records does without what draws.
+    from profinfer.drawing.dag import layer_svg
+    from profinfer.drawing.figure import Traced
+    from profinfer.drawing.report import queries, report
 
-    def end(self, code: int) -> None:
-        """The exit status is known, and nothing will follow."""
-        if self._is_json:
-            print(json.dumps({"works": code == 0, "code": code, "checks": self._checks}, indent=1))
+    def opened(path: Path) -> Session:
+        session = open_trace(path, trace_processor=trace_processor, interruptible=False)
+        if not session.query(_COMPUTED).rows():
+            session.close()
+            raise TraceError(
+                f"{path} has no graphs in it", "profinfer record makes traces of what computes"
+            )
+        return session
+
+    others = []
+    for path in paths[1:]:
+        with opened(path) as session:
+            others.append(Traced(path.name, session))
+            others[-1].ask(queries())
+    with opened(paths[0]) as session:
+        first = Traced(paths[0].name, session)
+        warnings = trace_warnings(session, paths[0])
+        return report(
+            [first, *others], lambda colour: layer_svg(session, layer=None, colour=colour), warnings
+        )

@@ -71,8 +71,8 @@ def check_different(inputs: Sequence[Path], output: Path) -> None:
     for i, path in enumerate(inputs):
         if _is_same(path, output):
             raise UsageError(
-                f"{output} is to be written, and is one of the traces to merge",
-                "give the merged trace a name of its own",
+                f"{output} is to be written, and is one of the traces to read",
+                "give the output a name of its own",
             )
         for other in inputs[:i]:
             if _is_same(path, other):

@@ -31,7 +31,8 @@ pytestmark = pytest.mark.usefixtures("root")
 
 _NO_SUCH_PID = 4_194_305  # above the largest that Linux gives
 _COMMANDS = (
-    "record", "explain", "query", "ui", "dag", "figures", "doctor", "plan", "convert", "merge",
+    "record", "explain", "report", "query", "ui", "dag", "figures", "doctor", "plan", "convert",
+    "merge",
 )  # fmt: skip
 
 
