@@ -223,9 +223,31 @@ def test_another_thread_of_the_target_is_named_as_its_own(mode: str) -> None:
         takers = ready(session, "interference")["Who took the CPU (the first 20)"]
     # The worker waits from 150 on, and once more from 280 to 540.
     found = {row["tid"]: [row[n] for n in ("own", "times", "taken_ms")] for row in takers}
-    # Of the spinner is known in either mode from whom it took the CPU; who else waited then, not.
-    spinners = [0, 2, 0.2] if mode == "system" else [0, 1, 0.1]
-    assert found == {MAIN: [1, 2, 3.1], WORKER: [1, 2, 1.2], SPINNER: spinners}
+    # Of the spinner is known in either mode from whom it took the CPU; who else waited then, not:
+    # the worker waited for somebody.
+    strangers = {SPINNER: [0, 2, 0.2]}
+    if mode == "target":
+        strangers = {SPINNER: [0, 1, 0.1], None: [0, 1, 0.1]}
+    assert found == {MAIN: [1, 2, 3.1], WORKER: [1, 2, 1.2], **strangers}
+
+
+@pytest.mark.parametrize("mode", ["system", "target"])
+def test_it_is_preempted_for_as_long_as_others_take_turns_in_its_place(mode: str) -> None:
+    """Of the target's switches alone it is not seen who came after the first."""
+    other = SPINNER + 1
+    capture = Capture(scheduler=mode, strangers={SPINNER: "spinner", other: "other"})
+    shape = capture.structure(10 * UNIT, TENSORS)
+    capture.graph(shape, 50 * UNIT, 500 * UNIT, {MAIN: [("a", 60 * UNIT, 400 * UNIT)]})
+    for at, leaves, comes in (
+        (5, 0, MAIN), (100, MAIN, SPINNER), (140, SPINNER, other), (200, other, SPINNER),
+        (210, SPINNER, MAIN),
+    ):  # fmt: skip
+        capture.switch(at * UNIT, CPU0, leaves, comes, RUNS, FAULT)
+    capture.switch(540 * UNIT, CPU0, MAIN, 0, SLEEPS, FUTEX)
+    with opened(capture) as session:
+        takers = "SELECT taker_tid, sum(dur) FROM profinfer_preemption GROUP BY 1 ORDER BY 1"
+        expected = [(SPINNER, 50), (other, 60)] if mode == "system" else [(None, 70), (SPINNER, 40)]
+        assert ask(session, takers) == [(tid, units * UNIT) for tid, units in expected]
 
 
 def late(mode: str) -> Capture:

@@ -67,6 +67,55 @@ FROM _interval_intersect!((waits, takers), (utid)) AS i
 JOIN _taker_event AS e
   ON e.id = i.id_1;
 
+-- Pieces of the time in which a thread was preempted, and who ran then is not known: of several threads
+-- that take turns in its place only the first one's is, where nobody else's switches are recorded.
+CREATE PERFETTO TABLE _unoccupied(
+  -- The waiting thread's state.
+  state_id LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration.
+  dur DURATION
+) AS
+WITH
+  bounds AS (
+    SELECT
+      o.state_id,
+      o.ts,
+      o.ts + o.dur AS end_ts,
+      s.ts AS begin_ts
+    FROM _occupied AS o
+    JOIN profinfer_thread_state AS s
+      ON s.id = o.state_id
+    WHERE s.kind = 'preempted'
+    UNION ALL
+    SELECT
+      id AS state_id,
+      ts + dur AS ts,
+      ts + dur AS end_ts,
+      ts AS begin_ts
+    FROM profinfer_thread_state
+    WHERE kind = 'preempted' AND dur > 0
+  ),
+  before AS (
+    SELECT
+      state_id,
+      coalesce(
+        max(end_ts) OVER (
+          PARTITION BY state_id ORDER BY ts, end_ts ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ),
+        begin_ts
+      ) AS ts,
+      ts AS end_ts
+    FROM bounds
+  )
+SELECT
+  state_id,
+  ts,
+  end_ts - ts AS dur
+FROM before
+WHERE end_ts > ts;
+
 -- Time in which a thread of the target could have run and another thread ran in its place.
 CREATE PERFETTO TABLE profinfer_preemption(
   -- Number of the row.
@@ -103,23 +152,14 @@ WITH
       *
     FROM _occupied
     UNION ALL
-    -- Preempted, but by whom is not known.
     SELECT
-      id AS state_id,
+      state_id,
       ts,
       dur,
       NULL AS utid,
       NULL AS tid,
       NULL AS name
-    FROM profinfer_thread_state
-    WHERE
-      kind = 'preempted'
-      AND dur > 0
-      AND NOT id IN (
-        SELECT
-          state_id
-        FROM _occupied
-      )
+    FROM _unoccupied
   )
 SELECT
   row_number() OVER (ORDER BY p.ts, p.state_id) AS id,
