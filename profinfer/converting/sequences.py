@@ -24,6 +24,8 @@ _END, _CALLED, _BEGUN = range(3)
 """What comes first where times are equal."""
 
 _TELLING = (Kind.UBATCH_BEGIN, Kind.TOKENS, Kind.CALL)
+_PAUSE = 250_000_000
+"""ns: engines do not rest for so long between the parts of a prompt."""
 _MOST_HELD = 4096
 """Ubatches in one call."""
 
@@ -45,6 +47,10 @@ class Sequences:
         """By thread: those whose call has not returned."""
         self._open: dict[int, list[int]] = {}
         """Requests by the ubatch that was begun for them and has not ended."""
+        self._rests: dict[int, int] = {}
+        """By context and thread: the end of its last ubatch."""
+        self._paused: set[int] = set()
+        """Ubatches, not yet told of, before which both rested."""
         self._ends: dict[int, int] = {}
         """By request: the end of its last ubatch, or of the call that computed it."""
 
@@ -62,9 +68,14 @@ class Sequences:
             if isinstance(event, Call):
                 self._call(event)
             elif kind == _BEGUN:
+                since = max(self._rests.get(key, 0) for key in (event.context, event.thread))
+                if event.begin - since > _PAUSE:
+                    self._paused.add(event.id)
                 self._ubatch(event)
-            elif event.id in self._open:
-                self._write_end(event, self._open.pop(event.id))
+            else:
+                self._rests[event.context] = self._rests[event.thread] = event.end
+                if event.id in self._open:
+                    self._write_end(event, self._open.pop(event.id))
         self._write_requests()
 
     def finish(self, doubt: str = "") -> None:
@@ -115,7 +126,10 @@ class Sequences:
         spans: list[tuple[Ubatch, list[tuple[Portion, Portion]]]] = []
         for ubatch in ubatches:
             spans.append((ubatch, []))
+            is_after_pause = ubatch.id in self._paused
+            self._paused.discard(ubatch.id)
             for span in _spans(ubatch, called):
+                span.is_after_pause = is_after_pause
                 key = (span.context, span.sequence)
                 whole = last.get(key)
                 if whole is None or whole.next != span.position:
@@ -125,6 +139,7 @@ class Sequences:
                     whole.tokens += span.tokens
                     whole.outputs += span.outputs
                     whole.has_last_output = span.has_last_output
+                    whole.is_broken |= span.is_broken
                 spans[-1][1].append((span, whole))
         until = max((each.begin for each in ubatches), default=0)
         self._requests.batch(portions, doubt, until)
@@ -164,6 +179,7 @@ class Sequences:
                     "outputs": span.outputs,
                     "request": whole.request.number if whole.request else None,
                     "shift": (whole.shift if is_first else 0) or None,
+                    "goes_on": None if is_first else 1,
                 },
             )  # fmt: skip
 
@@ -212,6 +228,7 @@ def _spans(ubatch: Ubatch, called: int) -> list[Portion]:
                 outputs, bool(last_output), ubatch.graph_type,
             )  # fmt: skip
         else:
+            span.is_broken |= span.next != position
             span.tokens += tokens
             span.outputs += outputs
             span.has_last_output = bool(last_output)

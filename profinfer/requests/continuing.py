@@ -18,9 +18,8 @@ _COPIED = "its prompt may have been computed in another sequence and copied"
 _CHUNK = "it may be one prompt with the computing before or after it"
 ENCODED = "what was computed before may have been its encoder"
 _ALL_LOGITS = "logits of the whole prompt: where it ends is not certain"
-_NOTHING_REMOVED = (
-    "what lay behind it was removed, where nothing lay: some engines do so at each step"
-)
+_PAUSED = "nothing was computed for a while within its prompt: it may have been asked for twice"
+REMOVED = "what lay behind it was removed, where nothing lay: some engines do so at each step"
 _TRIMMED = "the removal of rejected drafts, or of an old answer, cannot be told apart"
 
 
@@ -57,6 +56,10 @@ class Case:
             return True
         return False if "sample" in self.probed and self.context.uses_sampler else None
 
+    def is_removed(self, last: Portion) -> bool:
+        """Whether more was removed since the last portion than the drafts that it verified."""
+        return len(self.signs.opened) > last.may_verify
+
 
 def judge(case: Case) -> Verdict:
     """Reads a portion."""
@@ -64,7 +67,7 @@ def judge(case: Case) -> Verdict:
     if portion.graph_type == 1:
         return Verdict(False, "encode")
     if signs.copied:
-        return _copied(portion, *signs.copied)
+        return _copied(case, *signs.copied)
     if track is None:
         return _first(portion, signs)
     last = track.last
@@ -73,26 +76,31 @@ def judge(case: Case) -> Verdict:
     if track.request.kind == "warm-up" and not case.context.is_warming:
         return Verdict(False, "prefill")
     if signs.is_empty:
-        return Verdict(False, "prefill")
+        return _first(portion, signs)
     if case.is_lost and portion.position > last.next:
         # The likeliest is that what is missing was between them.
         return Verdict(True, "decode" if portion.is_step else "prefill")
     if not last.has_last_output:
-        at_end = portion.position == last.next
-        return Verdict(True, "prefill") if at_end else _begins(case, last)
+        if portion.position != last.next:
+            return _begins(case, last)
+        return Verdict(True, "prefill", _PAUSED * portion.is_after_pause)
     if portion.position + signs.shift == last.next:
         return _at_end(case, track)
-    verified = (last.phase == "decode" or last.may_be_step) and last.tokens > 1 and portion.is_step
-    if verified and last.position <= portion.position + signs.shift < last.next:
+    if (
+        last.may_verify
+        and portion.is_step
+        and last.position <= portion.position + signs.shift < last.next
+    ):
         return _rejected(case, last)
     if case.context.may_encode and _may_be_encoded(track, portion):
         return Verdict(False, "prefill", ENCODED, ENCODED)
     return _begins(case, last)
 
 
-def _copied(portion: Portion, source: Request | None, end: int) -> Verdict:
+def _copied(case: Case, source: Request | None, end: int) -> Verdict:
     """Another sequence was copied into this one."""
-    if portion.is_step and portion.position == end:
+    portion = case.portion
+    if portion.is_step and portion.position == end and case.has_sampled() is not False:
         return Verdict(False, "decode", shared=source)
     if portion.is_step and source is None:
         return Verdict(False, "decode", _COPIED)
@@ -108,30 +116,30 @@ def _first(portion: Portion, signs: Signs) -> Verdict:
 
 def _at_end(case: Case, track: Track) -> Verdict:
     """It begins where the sequence ended, and that gave logits."""
-    portion, last, request = case.portion, track.last, track.request
+    portion, last, request, context = case.portion, track.last, track.request, case.context
     sampled = case.has_sampled()
-    # A server removes what stands behind a prompt before it computes that; what was rejected, too.
-    removals = len(case.signs.opened) - (last.phase == "decode" and last.tokens > 1)
-    if sampled is False and last.phase == "prefill" and removals <= 0:
+    if case.is_removed(last):
+        # A server does so before it computes a prompt; with what was rejected, too.
+        if context.has_drafts and last.phase == "decode" and portion.is_step:
+            return Verdict(True, "decode", _TRIMMED)
+        if context.removes is False:
+            return Verdict(False, "prefill")
+    if sampled is False and last.phase == "prefill":
         return Verdict(True, "prefill")
     if not portion.is_step:
         # Parts of a prompt are of one size, but for the last.
         is_part = portion.tokens <= request.tokens and not _has_long_outputs(request)
-        if sampled or request.steps or removals > 0 or not is_part:
+        if sampled or request.steps or not is_part:
             return Verdict(False, "prefill")
         if "sample" in case.probed:
             request.has_no_sampler = True
             return Verdict(True, "prefill")
         return Verdict(False, "prefill", _CHUNK, _CHUNK)
-    if removals > 0:
-        if case.context.has_drafts and last.phase == "decode":
-            return Verdict(True, "decode", _TRIMMED)
-        if sampled and portion.tokens == 1:
-            return Verdict(True, "decode", _NOTHING_REMOVED)
-        return Verdict(False, "prefill")
-    if last.phase == "prefill" and sampled is None and _has_long_outputs(request):
-        portion.may_be_step = True
-        return Verdict(True, "prefill" if portion.tokens > 1 else "decode", _ALL_LOGITS)
+    if last.phase == "prefill" and sampled is None:
+        request.has_no_sample = True
+        if _has_long_outputs(request):
+            portion.may_be_step = True
+            return Verdict(True, "prefill" if portion.tokens > 1 else "decode", _ALL_LOGITS)
     if _may_be_copy(case, last):
         return Verdict(True, "decode", _COPIED)
     return Verdict(True, "decode")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from profinfer.requests.continuing import ENCODED
+from profinfer.requests.continuing import ENCODED, REMOVED
 from profinfer.requests.portions import Context, Request, Signs, Track
 
 EVER = 1 << 63
 """Later than any time."""
 
 TEST = "it may be the engine's test batch"
+UNSAMPLED = "it may be a request: what its context computed was not sampled by the engine"
 _BETWEEN = "another context computed in between: one may draft for the other"
 _BETWEEN_LOST = "records were lost: whether one context drafts for another may not be seen"
 _TEST_TOKENS = 2
@@ -59,14 +60,23 @@ class Known:
         return Request(self.number, address, sequence, 0, cached, is_first=context.requests == 1)
 
     def may_be_test(self, request: Request) -> bool:
-        """An engine's test batch: the first of its context, of hardly any tokens."""
+        """An engine's test batch: the first of its context, of hardly any tokens; or a second, with
+        as many: llama.cpp tries what can be removed, and warms up."""
+        tests = self.contexts[request.context].tests
         return (
             request.is_first
+            and tests in ([], [request.tokens])
             and request.kind == "request"
             and request.cached == 0
             and request.tokens <= _TEST_TOKENS + request.is_encoded
             and not request.steps
         )
+
+    def is_test(self, request: Request) -> None:
+        """It is taken for one: there may be others behind it."""
+        request.kind = "warm-up"
+        self.contexts[request.context].requests -= 1
+        self.contexts[request.context].tests.append(request.tokens)
 
     def is_lost(self, since: int, until: int) -> bool:
         """Whether records may have been lost between two times."""
@@ -81,17 +91,22 @@ class Known:
         for address in request.between:
             if self.contexts[address].target != request.context and request.kind != "draft":
                 request.doubts.append(_BETWEEN)
-        if request.has_no_sampler and not self.contexts[request.context].uses_sampler:
+        context = self.contexts[request.context]
+        is_used = context.uses_sampler
+        if request.has_no_sample if is_used else request.has_no_sampler:
             request.doubts.append("whether a token was sampled within its prompt is not seen")
+        if request.is_removed and not context.removes:
+            request.doubts.append(REMOVED)
         if len(self.contexts) > 1 and self.losses and request.kind != "draft":
             request.doubts.append(_BETWEEN_LOST)
-        context = self.contexts[request.context]
         is_pending = set(request.doubts) == {ENCODED} and context.may_encode
+        is_pending |= set(request.doubts) == {UNSAMPLED} and not context.uses_sampler
         (context.pending if is_pending else self.ended).append(request)
 
-    def lift(self, context: Context, request: Request) -> None:
-        """What no encoder-decoder does was seen: that doubt is gone."""
-        for each in [*context.pending, request]:
-            each.doubts = [doubt for doubt in each.doubts if doubt != ENCODED]
-        self.ended += context.pending
-        context.pending, context.has_encoded = [], False
+    def lift(self, address: int, lifted: str) -> None:
+        """What was seen of a context leaves no room for that doubt."""
+        context = self.contexts[address]
+        for each in [*context.pending, *(track.request for track in self.tracks_of(address))]:
+            each.doubts = [doubt for doubt in each.doubts if doubt != lifted]
+        self.ended += [each for each in context.pending if not each.doubts]
+        context.pending = [each for each in context.pending if each.doubts]

@@ -44,6 +44,10 @@ class Request:
     has_no_sampler: bool = False
     """Whether parts are taken for one prompt because nothing was sampled in between, though it is
     not known whether the engine's sampler is used at all."""
+    has_no_sample: bool = False
+    """Whether it was taken to decode though no sampling was seen, for the same reason."""
+    is_removed: bool = False
+    """Whether it was taken to go on though a removal may have been for another one."""
     between: set[int] = field(default_factory=set)
     """Contexts that the same thread computed in between."""
 
@@ -65,6 +69,10 @@ class Portion:
     has_last_output: bool
     graph_type: int | None = None
     """1 for an encoder's; None where it is not told."""
+    is_broken: bool = False
+    """Whether its positions do not follow each other, as an image's."""
+    is_after_pause: bool = False
+    """Whether its context had computed nothing for a while."""
     phase: str = ""
     request: Request | None = None
     may_be_step: bool = False
@@ -76,6 +84,11 @@ class Portion:
     def next(self) -> int:
         """The position after it."""
         return self.position + self.tokens
+
+    @property
+    def may_verify(self) -> bool:
+        """Whether it is, or may be, a step that verified drafts."""
+        return (self.phase == "decode" or self.may_be_step) and self.tokens > 1
 
     @property
     def is_step(self) -> bool:
@@ -120,9 +133,14 @@ class Context:
     """The highest position after what was computed."""
     requests: int = 0
     """Those that were no test batch."""
+    tests: list[int] = field(default_factory=list)
+    """Tokens of those that were taken for one."""
     samples: list[int] = field(default_factory=list)
     """When samplers returned since its last batch."""
     uses_sampler: bool = False
+    removes: bool | None = None
+    """Whether each step comes behind a removal of what stands behind the one before, where nothing
+    does, as some engines have it; None for unknown."""
     is_warming: bool = False
     warmed: int = 0
     """When that was said."""

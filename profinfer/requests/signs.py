@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from profinfer.requests.known import TEST, Known
+from profinfer.requests.known import TEST, UNSAMPLED, Known
+from profinfer.requests.portions import Request
 
 
 class Call(Protocol):
@@ -29,7 +30,9 @@ def follow(known: Known, call: Call) -> None:
         if "context" in arguments:
             context = known.context(arguments["context"])
             context.samples.append(call.end)
-            context.uses_sampler = True
+            if not context.uses_sampler:
+                context.uses_sampler = True
+                known.lift(arguments["context"], UNSAMPLED)
     elif call.name == "warmup":
         context = known.context(arguments["context"])
         context.is_warming, context.warmed = bool(arguments["on"]), call.begin
@@ -49,7 +52,9 @@ def _change(known: Known, name: str, at: int, arguments: dict[str, int], address
         _remove(known, at, arguments, address, sequence)
     elif name == "copy":
         source = known.tracks.get((address, arguments["source"]))
-        copied = (source.request, source.last.next) if source else (None, -1)
+        copied: tuple[Request | None, int] = (None, -1)
+        if source:
+            copied = (source.request, source.last.next if source.last.has_last_output else -1)
         known.signs(address, sequence)[0].copied = copied
         if arguments["source"] in known.context(address).first:
             known.context(address).first[sequence] = None
@@ -58,11 +63,11 @@ def _change(known: Known, name: str, at: int, arguments: dict[str, int], address
             signs.shift -= arguments["delta"]
     elif name == "clear":
         for track in known.tracks_of(address):
-            if known.may_be_test(track.request) and not known.contexts[address].uses_sampler:
-                track.request.kind = "warm-up"
-                known.contexts[address].requests -= 1
-                if "sample" not in known.probed:
-                    track.request.doubts.append(TEST)
+            is_removed = track.request.begin < track.last.called
+            may_be_test = known.may_be_test(track.request) and not is_removed
+            if may_be_test and not known.contexts[address].uses_sampler:
+                known.is_test(track.request)
+                track.request.doubts.append(UNSAMPLED if "sample" in known.probed else TEST)
         for signs in known.signs(address, -1):
             signs.is_empty = True
     elif name == "keep":
@@ -76,11 +81,20 @@ def _change(known: Known, name: str, at: int, arguments: dict[str, int], address
 
 def _remove(known: Known, at: int, arguments: dict[str, int], address: int, sequence: int) -> None:
     begin, end = max(arguments["begin"], 0), arguments["end"]
+    track = known.tracks.get((address, sequence))
+    if sequence >= 0 and not begin and (not track or track.signs.is_empty):
+        # It was empty. Nothing of it was removed before a test batch.
+        known.context(address)
+        known.lift(address, UNSAMPLED)
     if sequence >= 0 and (address, sequence) not in known.tracks and end < 0:
         known.signs(address, sequence)[0].opened.append((begin, at))
     for track in known.tracks_of(address):
         is_meant = sequence in (-1, track.last.sequence) and not 0 <= end < track.last.next
         # Some engines call it for all sequences before each step: then it removes nothing.
         if is_meant and (sequence >= 0 or begin < track.last.next):
+            samples = known.contexts[address].samples
+            if samples and track.last.may_verify and not track.signs.opened:
+                # What was rejected is removed when the last that stays has been sampled.
+                track.request.last_token = samples[-1]
             track.signs.opened.append((begin, at))
             track.signs.is_empty |= begin == 0

@@ -24,6 +24,18 @@ def _is_left(track: Track) -> bool:
     return 1 < request.tokens == track.last.tokens and not request.doubts
 
 
+def _learn_removing(case: Case, track: Track, verdict: Verdict) -> None:
+    """It goes on at its end: where something was removed there, nothing stood behind it."""
+    request, is_removed = track.request, case.is_removed(track.last)
+    if verdict.phase == "decode" or request.has_all_outputs:
+        request.is_removed |= is_removed
+    if verdict.phase == "decode" and case.portion.tokens == 1 and not verdict.doubt:
+        if is_removed and case.context.removes is None and not case.is_lost:
+            case.context.removes = True
+        elif not case.signs.opened and not case.is_lost:
+            case.context.removes = False
+
+
 class Requests:
     """Keeps what is known of every sequence."""
 
@@ -69,7 +81,7 @@ class Requests:
         verdicts = [judge(case) if case else None for case in cases]
         for portion, case, verdict in zip(portions, cases, verdicts, strict=True):
             if case and verdict:
-                self._place(portion, verdict, [doubt] * bool(doubt) + [_LOST] * case.is_lost)
+                self._place(case, verdict, [doubt] * bool(doubt) + [_LOST] * case.is_lost)
             else:
                 self._draft(portion)
         find_drafts(self._known, portions)
@@ -121,7 +133,8 @@ class Requests:
         is_lost = self._known.is_lost(since, max(portion.begin, until))
         return Case(self._known.probed, context, others, track, signs, portion, is_lost)
 
-    def _place(self, portion: Portion, verdict: Verdict, doubts: list[str]) -> None:
+    def _place(self, case: Case, verdict: Verdict, doubts: list[str]) -> None:
+        portion = case.portion
         key = (portion.context, portion.sequence)
         context, track = self._known.contexts[portion.context], self._known.tracks.get(key)
         signs = track.signs if track else self._known.unseen.pop(key, Signs())
@@ -129,6 +142,8 @@ class Requests:
         if track and verdict.continues:
             request = track.request
             portion.shift = signs.shift
+            if track.last.has_last_output and portion.position + portion.shift == track.last.next:
+                _learn_removing(case, track, verdict)
         else:
             if track:
                 self._replace(track, verdict, portion)
@@ -143,6 +158,8 @@ class Requests:
         if context.has_encoded and not verdict.continues and portion.is_step:
             request.doubts.append(ENCODED)
         interleave(self._known, request, track, portion)
+        if portion.is_broken or (track and track.last.is_broken):
+            doubts.append("positions of one micro-batch do not follow each other")
         if signs.is_odd:
             doubts.append("the engine changed the sequence in a way that is not followed")
         for each in concerned:
@@ -156,7 +173,8 @@ class Requests:
             request.doubts.append(verdict.doubt_before)
         is_test = self._known.may_be_test(request) and not {"clear", "warmup"} & self._known.probed
         if is_test and (portion.position == 0 or verdict.doubt):
-            request.kind = "request" if portion.position else "warm-up"
+            if not portion.position:
+                self._known.is_test(request)
             request.doubts.append(TEST)
         self._known.close(track)
 
@@ -186,8 +204,9 @@ class Requests:
         # An encoder's output is decoded from, before the next.
         is_plain |= _is_left(track) if is_new and track else False
         if phase == "prefill" and is_plain and not request.doubts:
-            context.may_encode = False
-            self._known.lift(context, request)
+            # No encoder-decoder does that.
+            context.may_encode = context.has_encoded = False
+            self._known.lift(portion.context, ENCODED)
         if phase == "decode":
             if not request.steps and not request.tokens:
                 # It may be a prompt of one token, after what was restored.

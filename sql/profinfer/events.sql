@@ -152,6 +152,8 @@ CREATE PERFETTO TABLE _sequence_event(
   request LONG,
   -- By how much the engine lowered positions since the sequence's last micro-batch.
   shift LONG,
+  -- Whether it is a part of the same batch, and so of the same step, as the one before.
+  goes_on BOOL,
   -- Process.
   upid JOINID(process.id)
 ) AS
@@ -168,6 +170,7 @@ SELECT
   extract_arg(s.arg_set_id, 'debug.outputs') AS outputs,
   iif(r.kind = 'draft', r.draft_of, extract_arg(s.arg_set_id, 'debug.request')) AS request,
   coalesce(extract_arg(s.arg_set_id, 'debug.shift'), 0) AS shift,
+  coalesce(extract_arg(s.arg_set_id, 'debug.goes_on'), 0) AS goes_on,
   t.upid
 FROM slice AS s
 LEFT JOIN process_track AS t

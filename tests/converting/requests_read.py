@@ -119,7 +119,7 @@ def _requests(events: list[tuple[int, str, str, dict[str, Any]]]) -> list[Read]:
         request = found[number]
         request.spans.append((ubatch, phase))
         request.is_silent &= not args["outputs"] or phase == "draft"
-        if phase == "decode":
+        if phase == "decode" and not args["goes_on"]:
             request.steps.append((args["position"], args["shift"] or 0, args["tokens"]))
     shown = [request for request in found.values() if request.kind != "draft"]
     for request in shown:

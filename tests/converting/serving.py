@@ -2,8 +2,9 @@
 
 Its programs: a server with slots (prompt cache, cancelling, several answers to one prompt, context
 shifts, drafts with or without a model of their own, logits of whole prompts), a program that takes
-its prompts in parts, an encoder-decoder, and two of these on threads of their own. What it does not
-do docs/requests.md calls its assumptions.
+its prompts in parts (and may remove, before whatever it computes, what stands behind that), an
+encoder-decoder, and two of these on threads of their own. Where they choose tokens by themselves no
+call of a sampler is seen. What it does not do docs/requests.md calls its assumptions.
 
 Every decision is `pick`ed: by chance, or one after the other until all have been made.
 """
@@ -121,6 +122,7 @@ class Program:
         self.now = 1000
         self._ubatches = 1000 * context
         self.last = self._ubatches + most
+        self.is_sampler_seen = True
 
     # ---- What the engine is asked
 
@@ -140,7 +142,9 @@ class Program:
         self.call(name, memory=_MEMORY + context, **arguments)
 
     def sample(self, context: int = 0) -> int:
-        """A token is sampled; when that was done."""
+        """A token is sampled; when that was done, 0 where it is not seen."""
+        if not self.is_sampler_seen:
+            return 0
         self.call("sample", context=context or self.context)
         return self.now
 
@@ -182,19 +186,20 @@ class Program:
         return request
 
     def warm_up(self) -> None:
-        """The engine's own test batch."""
-        how = self.pick(["none", "clear", "warmup"])
-        if how == "none":
-            return
-        if how == "warmup":
-            self.call("warmup", context=self.context, on=1)
-        request = self.begin(0, kind="warm-up")
-        size = self.pick([2, 1])
-        batch: list[Token] = [(0, i, int(i == size - 1), request, "prefill") for i in range(size)]
-        request.begin = self.decode(batch)
-        self.change("clear")
-        if how == "warmup":
-            self.call("warmup", context=self.context, on=0)
+        """The engine's own test batches: it tries what can be removed, too."""
+        how = self.pick(["none", "clear", "warmup", "clear twice"])
+        size = self.pick([2, 1]) if how != "none" else 0
+        for _ in range({"none": 0, "clear twice": 2}.get(how, 1)):
+            if how == "warmup":
+                self.call("warmup", context=self.context, on=1)
+            request = self.begin(0, kind="warm-up")
+            batch: list[Token] = [
+                (0, i, int(i == size - 1), request, "prefill") for i in range(size)
+            ]
+            request.begin = self.decode(batch)
+            self.change("clear")
+            if how == "warmup":
+                self.call("warmup", context=self.context, on=0)
 
 
 class Parts(Program):
@@ -202,22 +207,27 @@ class Parts(Program):
     last token asked for, or of all in it (below 0)."""
 
     parts: Sequence[Sequence[int]] = ([3], [3, 2], [3, 3], [8, 8, 5], [19, 2])
+    sampled_parts: Sequence[Sequence[int]] = ([3, 1], [8, 8, 1])
+    """Of a program whose sampling is seen: else the last is taken for a step."""
     steps: Sequence[int] = (0, 2, 5)
     is_warmed = True
 
-    def run(self, requests: int) -> None:
+    def run(self, requests: int, has_calls: bool = True) -> None:
+        self.is_sampler_seen = self.pick([True, False]) if has_calls else True
+        self.removes = self.pick([False, True]) if has_calls else False
         if self.is_warmed:
             self.warm_up()
         position = 0
+        is_plain = not (has_calls and self.is_sampler_seen)
+        all_parts = [*self.parts, *([] if is_plain else self.sampled_parts)]
         for _ in range(requests):
             start = self.pick([0, position, position - 1, 1]) if position else 0
-            if position and not start:
+            if position and not start and not self.removes:
                 self.change("clear")
-            parts = [sizes for sizes in self.parts if not start or sizes[0] > (start == position)]
+            parts = [sizes for sizes in all_parts if not start or sizes[0] > (start == position)]
             request = self.begin(0, cached=start)
-            if 0 < start < position:
-                self.change("remove", sequence=0, begin=start, end=-1)
-                request.begin = self.now - 10
+            if 0 < start < position and not self.removes:
+                self._remove(request, start)
             position = start
             for size in self.pick(parts):
                 has_all, size = size < 0, abs(size)
@@ -225,16 +235,25 @@ class Parts(Program):
                     (0, position + i, int(has_all or i == size - 1), request, "prefill")
                     for i in range(size)
                 ]
-                begin = self.decode(batch)
-                request.begin = request.begin or begin
+                self._compute(request, batch)
                 position += size
             request.first_token = self.sample()
             request.tokens = 1
             for _ in range(self.pick(self.steps)):
-                self.decode([(0, position, 1, request, "decode")])
+                self._compute(request, [(0, position, 1, request, "decode")])
                 position += 1
                 self.sample()
                 request.tokens += 1
+
+    def _compute(self, request: Truth, batch: list[Token]) -> None:
+        if self.removes:
+            self._remove(request, batch[0][1])
+        begin = self.decode(batch)
+        request.begin = request.begin or begin
+
+    def _remove(self, request: Truth, position: int) -> None:
+        self.change("remove", sequence=0, begin=position, end=-1)
+        request.begin = request.begin or self.now - 10
 
 
 class Encoder(Program):
@@ -280,6 +299,8 @@ class Load:
     """Whether two requests come at once."""
     copies: Sequence[int] = (0, 1)
     ubatches: Sequence[int] = (8, 5)
+    samplers: Sequence[bool] = (True, False)
+    """Whether calls of its sampler are seen."""
     is_stepwise: bool = False
     """Whether each token may be the last, in place of `predicts`."""
 
@@ -289,8 +310,9 @@ class Server(Program):
 
     batch_size = 16
 
-    def run(self, load: Load) -> None:
-        self.load = load
+    def run(self, load: Load, has_calls: bool = True) -> None:
+        self.load, self.has_calls = load, has_calls
+        self.is_sampler_seen = self.pick(load.samplers) if has_calls else True
         self.warm_up()
         self.slots = [Slot(number) for number in range(self.pick(load.slots))]
         self.drafting = self.pick(load.drafting)
@@ -406,7 +428,8 @@ class Server(Program):
                 if slot.has_all:
                     break
         if tokens:
-            steps = sum(each[4] == "decode" for each in tokens)
+            # That the parts of a step are of one batch calls alone tell.
+            steps = 0 if self.has_calls else sum(each[4] == "decode" for each in tokens)
             self.decode(tokens, ubatch=max(self.ubatch, steps))
             for slot in computing:
                 self._decoded(slot, sum(each[0] == slot.number for each in tokens))

@@ -91,6 +91,21 @@ def test_a_client_that_goes_away_within_its_prefill() -> None:
     assert found == [("request", 0, 32, 0, 0, None, 1), ("request", 0, 2, 3, 2, 20, 1)]
 
 
+def test_a_prompt_that_is_asked_for_again_after_it_was_given_up() -> None:
+    """It goes on where it was left: nothing but the pause tells."""
+    engine = Engine()
+    for pause in (0, 1, 2_000):
+        engine.now += pause * MS
+        engine.remove(0, 0)
+        engine.compute([(0, 0, 32, 0, 0)])
+        engine.now += pause * MS
+        engine.remove(0, 32)
+        engine.compute([(0, 32, 8, 1, 1)])
+        engine.sample()
+    found = told(engine, "SELECT prompt_tokens, certain FROM profinfer_request")
+    assert found == [(40, 1), (40, 1), (40, 0)]
+
+
 def test_logits_of_all_tokens_in_several_ubatches() -> None:
     engine = Engine()
     engine.compute([(0, 0, 64, 64, 1)], [(0, 64, 2, 2, 1)])
@@ -168,6 +183,8 @@ def test_drafts_and_who_verifies_them() -> None:
         assert ask(session, "SELECT verified_tokens FROM profinfer_request") == [(6,)]
         steps = "SELECT tokens, rejected FROM profinfer_token"
         assert ask(session, steps) == [(2, 2)]
+        ends = "SELECT max(ts + dur) FROM slice WHERE name = 'sample'"
+        assert ask(session, ends) == ask(session, "SELECT ts + dur FROM profinfer_request")
         assert ask(session, PHASES) == [
             (1, "prefill", 0, 4, None),
             (1, "draft", 0, 4, None),
@@ -188,6 +205,32 @@ def test_the_last_verification_is_not_known_by_positions() -> None:
     assert told(observed((0, 0, 4, 1, 1), (0, 4, 3, 3, 1), (0, 5, 3, 3, 1))) == [
         ("request", 0, 4, None, 2, 20, 1)
     ]
+
+
+def test_a_step_in_two_micro_batches_is_one() -> None:
+    """llama.cpp takes as many tokens from each slot: another one has fewer drafts."""
+    engine = Engine()
+    for sequence, tokens in ((0, 3), (1, 9)):
+        engine.remove(sequence, 0)
+        engine.compute([(sequence, 0, tokens, 1, 1)])
+        engine.sample()
+    engine.compute([(0, 3, 2, 2, 1), (1, 9, 2, 2, 1)], [(0, 5, 3, 3, 1)])
+    for _ in range(2):
+        engine.sample()
+    engine.remove(0, 4)
+    engine.remove(1, 10)
+    engine.compute([(0, 4, 1, 1, 1), (1, 10, 1, 1, 1)])
+    for _ in range(2):
+        engine.sample()
+    with opened(engine) as session:
+        found = ask(session, "SELECT sequence, tokens, steps, verified_tokens, certain "
+                    "FROM profinfer_request ORDER BY sequence")  # fmt: skip
+        assert found == [(0, 3, 2, 6, 1), (1, 3, 2, 3, 1)]
+        steps = "SELECT position, tokens, rejected, ubatch_dur FROM profinfer_token ORDER BY 4"
+        assert ask(session, steps) == [(9, 1, 1, MS), (3, 1, 4, 2 * MS)]
+        sums = ("SELECT sum(dur) - (SELECT sum(tpot) FROM profinfer_token) "
+                "FROM profinfer_request_part WHERE step")  # fmt: skip
+        assert ask(session, "INCLUDE PERFETTO MODULE profinfer.tokens.parts; " + sums) == [(0,)]
 
 
 def test_an_engines_own_test_batch() -> None:
@@ -245,6 +288,140 @@ def test_a_prompt_in_parts_is_one_while_nobody_samples() -> None:
         engine.compute([(0, position, tokens, 1, 1)])
     engine.sample()
     assert told(engine) == [("request", 0, 19, 1, 0, 13, 1)]
+
+
+def stepwise(engine: Engine, prompt: Sequence[int], steps: int, *, is_sampled: bool) -> None:
+    """A request of an engine that removes, before whatever it computes, what stands behind that."""
+    position = 0
+    for tokens in (*prompt, *[1] * steps):
+        engine.remove(0, position)
+        engine.compute([(0, position, tokens, 1, 1)])
+        position += tokens
+        if is_sampled and position >= sum(prompt):
+            engine.sample()
+
+
+def test_an_engine_that_removes_before_each_step() -> None:
+    for is_sampled, tokens in ((True, 6), (False, 6)):
+        engine = Engine()
+        for _ in range(2):
+            stepwise(engine, [8], 5, is_sampled=is_sampled)
+        found = told(engine, "SELECT prompt_tokens, cached_tokens, tokens, certain "
+                     "FROM profinfer_request")  # fmt: skip
+        assert found == [(8, 0, tokens, 1)] * 2
+
+
+def test_an_engine_that_removes_before_each_part_of_a_prompt() -> None:
+    engine = Engine()
+    for _ in range(2):
+        stepwise(engine, [8, 8, 3], 5, is_sampled=True)
+    assert (
+        told(engine, "SELECT prompt_tokens, tokens, certain FROM profinfer_request")
+        == [(19, 6, 1)] * 2
+    )
+
+
+def test_a_removal_begins_a_request_where_steps_come_without() -> None:
+    """Asked for one token, then for more with that as the prompt's only new one."""
+    engine = Engine()
+    engine.remove(0, 0)
+    engine.compute([(0, 0, 8, 1, 1)])
+    engine.sample()
+    for position in (8, 9):
+        engine.compute([(0, position, 1, 1, 1)])
+        engine.sample()
+    engine.remove(0, 10)
+    engine.compute([(0, 10, 1, 1, 1)])
+    engine.sample()
+    found = told(engine, "SELECT prompt_tokens, cached_tokens, tokens, certain "
+                 "FROM profinfer_request")  # fmt: skip
+    assert found == [(8, 0, 3, 1), (1, 10, 1, 1)]
+
+
+def test_the_last_part_of_a_prompt_may_be_one_token() -> None:
+    """Whether the sampler is used is not known yet: then it is taken for a step."""
+    engine = Engine()
+    for _ in range(2):
+        engine.remove(0, 0)
+        engine.compute([(0, 0, 8, 1, 1)])
+        engine.compute([(0, 8, 1, 1, 1)])
+        engine.sample()
+        engine.compute([(0, 9, 1, 1, 1)])
+        engine.sample()
+    assert told(engine, "SELECT prompt_tokens, tokens, certain FROM profinfer_request") == [
+        (8, 3, 0), (9, 2, 1),
+    ]  # fmt: skip
+
+
+def test_what_was_emptied_and_begins_in_its_middle_was_restored_or_shared() -> None:
+    """A prompt's tokens may be of several sequences: that is not recorded."""
+    engine = Engine()
+    for _ in range(2):
+        engine.change("clear")
+        engine.compute([(0, 0, 8, 1, 1)])
+        for _ in range(2):
+            engine.sample()
+        for position in (8, 9):
+            engine.compute([(0, position, 1, 1, 1), (1, position, 1, 1, 1)])
+            for _ in range(2):
+                engine.sample()
+    found = told(engine, "SELECT sequence, cached_tokens, tokens, certain FROM profinfer_request "
+                 "ORDER BY request_id")  # fmt: skip
+    assert found == [(0, 0, 3, 1), (1, None, 2, 0)] * 2
+
+
+def test_a_copied_prompt_without_logits_is_no_answer() -> None:
+    """What is said to everybody first; then a question of one token."""
+    engine = Engine()
+    engine.compute([(0, 0, 20, 0, 0)])
+    engine.change("copy", source=0, sequence=1, begin=-1, end=-1)
+    engine.compute([(1, 20, 1, 1, 1)])
+    engine.sample()
+    engine.compute([(1, 21, 1, 1, 1)])
+    engine.sample()
+    found = told(engine, "SELECT prompt_tokens, cached_tokens, tokens, shared_prefill_of, certain "
+                 "FROM profinfer_request")  # fmt: skip
+    assert found == [(20, 0, 0, None, 1), (1, 20, 2, None, 1)]
+
+
+def test_short_texts_to_embed_may_be_test_batches() -> None:
+    engine = Engine()
+    for tokens in (2, 2, 5):
+        engine.change("clear")
+        engine.compute([(0, 0, tokens, tokens, 1)])
+    assert told(engine, "SELECT kind, prompt_tokens, certain FROM profinfer_request") == [
+        ("warm-up", 2, 0), ("warm-up", 2, 0), ("request", 5, 1),
+    ]  # fmt: skip
+
+
+def test_a_prompt_with_an_image_in_it_is_not_told() -> None:
+    """Of some models all of its tokens are at one position."""
+    engine = Engine()
+    engine.remove(0, 0)
+    engine.compute([(0, 0, 5, 0, 0)])
+    engine.compute([(0, 5, 1, 0, 0)] * 9)
+    engine.compute([(0, 8, 4, 1, 1)])
+    engine.sample()
+    assert 1 not in [row[-1] for row in told(engine)]
+
+
+def test_what_may_go_on_when_recording_ends_is_not_complete() -> None:
+    complete = "SELECT complete FROM profinfer_request ORDER BY request_id"
+    for reason, expected in (("the target ended", 1), ("the duration is over", 0)):
+        engine = Engine()
+        for sequence in (0, 0, 1):
+            engine.remove(sequence, 0)
+            engine.compute([(sequence, 0, 4, 1, 1)])
+            engine.sample()
+            engine.compute([(sequence, 4, 1, 1, 1)])
+            engine.sample()
+        engine.at_end["reason"] = reason
+        assert told(engine, complete) == [(1,), (expected,), (expected,)]
+        # Long after that another one is asked for: so long it cannot have waited.
+        engine.now += 2_000 * MS
+        engine.compute([(2, 0, 4, 1, 1)])
+        engine.sample()
+        assert told(engine, complete) == [(1,), (1,), (1,), (expected,)]
 
 
 def test_a_failed_call_is_said() -> None:

@@ -45,7 +45,7 @@ NUMBERS = st.lists(st.integers(0, 60), max_size=120)
 EXAMPLES = settings(max_examples=300, deadline=None, derandomize=True)
 
 
-def programs(numbers: Sequence[int]) -> list[Program]:
+def programs(numbers: Sequence[int], has_calls: bool = True) -> list[Program]:
     """One, or two on threads of their own."""
     pick = Picker(numbers)
     found: list[Program] = []
@@ -53,11 +53,11 @@ def programs(numbers: Sequence[int]) -> list[Program]:
         kind = pick(["server", "parts", "encoder"])
         if kind == "server":
             server = Server(pick, 1 + number, number)
-            server.run(Load())
+            server.run(Load(), has_calls)
             found.append(server)
         elif kind == "parts":
             parts = Parts(pick, 1 + number, number)
-            parts.run(pick([1, 2]))
+            parts.run(pick([1, 2]), has_calls)
             found.append(parts)
         else:
             encoder = Encoder(pick, 1 + number, number)
@@ -113,7 +113,7 @@ def test_with_all_calls(numbers: list[int]) -> None:
 @EXAMPLES
 @given(NUMBERS)
 def test_without_calls(numbers: list[int]) -> None:
-    found = programs(numbers)
+    found = programs(numbers, has_calls=False)
     assert faults(requests(found), read(without_calls(merged(found))), has_calls=False) == []
 
 
@@ -121,8 +121,8 @@ def test_without_calls(numbers: list[int]) -> None:
 @given(NUMBERS, st.sampled_from(["none", "returned", "at entry"]), st.data())
 def test_losses(numbers: list[int], calls: str, data: st.DataObject) -> None:
     """Records of a few events are lost, between two looks at the rings."""
-    found = programs(numbers)
     has_calls = calls != "none"
+    found = programs(numbers, has_calls)
     events: list[Event] = merged(found) if has_calls else without_calls(merged(found))
     places = st.integers(0, len(events) - 1)
     gone = data.draw(st.sets(places, min_size=1, max_size=3))
@@ -160,7 +160,7 @@ class SmallEncoder(Encoder):
     steps = (1, 2, 3, 4)
 
 
-def small(most: int) -> list[Program]:
+def small(most: int, has_calls: bool) -> list[Program]:
     """All that a world of one sequence may do until that many micro-batches have begun."""
 
     def generate(pick: Picker) -> Program:
@@ -169,10 +169,10 @@ def small(most: int) -> list[Program]:
         try:
             if kind == "server":
                 program = Server(pick, most=most)
-                program.run(ALONE)
+                program.run(ALONE, has_calls)
             elif kind == "parts":
                 program = SmallParts(pick, most=most)
-                program.run(99)
+                program.run(99, has_calls)
             else:
                 program = SmallEncoder(pick, most=most)
                 program.run(99)
@@ -205,7 +205,7 @@ def cut(request: Truth | Read, last: int) -> Happened:
 @pytest.mark.parametrize(("has_calls", "most"), [(True, 2), (False, 3)])
 def test_what_is_not_certain_is_ambiguous(has_calls: bool, most: int) -> None:
     worlds = defaultdict(list)
-    for program in small(most):
+    for program in small(most, has_calls):
         events: list[Event] = merged([program])
         if not has_calls:
             begun = accumulate(isinstance(event, Ubatch) for event in events)

@@ -89,11 +89,16 @@ CREATE PERFETTO TABLE profinfer_sequence(
   outputs LONG,
   -- Micro-batch.
   ubatch_id LONG,
-  -- Start of the sequence's next micro-batch in the same request: by then the engine has sampled
-  -- the token that this one gave, and prepared the next. NULL for the last, and for drafts.
+  -- Number of the batch (a call of the engine) within the request. The tokens of one, and so of one
+  -- decoding step, may lie in several micro-batches.
+  batch LONG,
+  -- Whether the sequence's micro-batch before is of the same batch.
+  goes_on BOOL,
+  -- Start of the sequence's next batch in the same request: by then the engine has sampled the token
+  -- that this one gave, and prepared the next. NULL for the last, for drafts, and where goes_on.
   next_ts TIMESTAMP,
   -- Of a decoding step that has a next one, the tokens that the user got by it: by the positions of
-  -- the two. NULL for others, but for the last step where it is known.
+  -- the two. NULL for others, and where goes_on, but for the last step where it is known.
   accepted LONG,
   -- False when it may belong to another request, or to another phase.
   certain BOOL,
@@ -108,11 +113,14 @@ WITH
     SELECT
       *,
       lead(ts) OVER (PARTITION BY track_id ORDER BY ts) AS following_ts,
-      lead(ts) OVER same AS next_ts,
+      sum(NOT goes_on) OVER (
+        PARTITION BY request, track_id ORDER BY ts ROWS UNBOUNDED PRECEDING
+      ) AS batch,
+      iif(goes_on, NULL, lead(ts) OVER same) AS next_ts,
       lead(position + shift) OVER same AS next_position
     FROM _sequence_event
     WINDOW
-      same AS (PARTITION BY request, track_id ORDER BY ts)
+      same AS (PARTITION BY request, track_id, goes_on ORDER BY ts)
   )
 SELECT
   p.id AS slice_id,
@@ -127,9 +135,11 @@ SELECT
   p.tokens,
   p.outputs,
   p.ubatch_id,
+  p.batch,
+  p.goes_on,
   iif(p.phase = 'draft', NULL, p.next_ts) AS next_ts,
   CASE
-    WHEN p.phase != 'decode'
+    WHEN p.phase != 'decode' OR p.goes_on
     THEN NULL
     WHEN p.next_ts IS NULL
     THEN n.accepted
@@ -154,6 +164,23 @@ FROM placed AS p
 LEFT JOIN _numbered_request AS n
   USING (request)
 ORDER BY p.ts;
+
+-- Ends of recordings whose targets went on.
+CREATE PERFETTO TABLE _cut(
+  -- End.
+  ts TIMESTAMP,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  ts,
+  upid
+FROM _recording_arg
+WHERE
+  event = 'recording ended'
+  AND key = 'reason'
+  AND NOT value IN ('the target ended', 'the target is another program now')
+ORDER BY ts;
 
 -- Requests. What a draft model computed for one is in none of its sums of tokens and durations.
 CREATE PERFETTO TABLE profinfer_request(
@@ -205,7 +232,8 @@ CREATE PERFETTO TABLE profinfer_request(
   -- Why it can be read in another way.
   reason STRING,
   -- False when records may have been lost within it, when micro-batches may be missing before or
-  -- after it, or when recording began or ended in it.
+  -- after it, or when recording began or ended in it: ended, while its target went on, before a
+  -- second and ten times its longest step (without steps, its TTFT) had passed with no more of it.
   complete BOOL,
   -- Process.
   upid JOINID(process.id)
@@ -233,12 +261,13 @@ WITH
       min(dur IS NOT NULL) AS ended,
       sum(iif(phase = 'decode', 0, tokens)) AS prompt_tokens,
       sum(iif(phase = 'decode', tokens, 0)) AS verified_tokens,
-      sum(phase = 'decode') AS steps,
+      sum(phase = 'decode' AND NOT goes_on) AS steps,
       sum(accepted) AS accepted,
-      sum(phase = 'decode' AND accepted IS NULL) AS unknown_steps,
+      sum(phase = 'decode' AND NOT goes_on AND accepted IS NULL) AS unknown_steps,
       sum(outputs) AS outputs,
       min(iif(phase = 'decode', ts, NULL)) AS decode_ts,
-      max(iif(phase = 'decode', ts, NULL)) AS last_decode_ts,
+      max(iif(phase = 'decode' AND NOT goes_on, ts, NULL)) AS last_decode_ts,
+      max(iif(phase = 'decode', next_ts - ts, NULL)) AS longest_step,
       sum(iif(phase = 'encode', dur, 0)) AS encode_dur,
       sum(iif(phase = 'prefill', dur, 0)) AS prefill_dur,
       min(previous_ts) AS previous_ts,
@@ -303,6 +332,19 @@ SELECT
       AND l.upid = k.upid
       AND l.ts >= k.previous_ts
       AND (k.following_ts IS NULL OR l.first_ts <= k.following_ts)
+  )
+  AND NOT EXISTS (
+    SELECT
+      1
+    FROM _cut AS c
+    WHERE
+      k.following_ts IS NULL
+      AND c.upid = k.upid
+      AND c.ts >= k.end_ts
+      -- It takes a part of a second to detach probes.
+      AND c.ts < max(k.end_ts, k.last_ts)
+      + 1000000000
+      + 10 * coalesce(k.longest_step, k.first_token_ts - k.ts, k.end_ts - k.ts)
   ) AS complete,
   k.upid
 FROM known AS k
@@ -319,7 +361,7 @@ CREATE PERFETTO TABLE profinfer_token(
   -- Time per output token: to the start of the next step, sampling and the engine's own work
   -- between the two included. Per step: with drafts several tokens come of one.
   tpot DURATION,
-  -- Of that, time in the micro-batch.
+  -- Of that, time in the step's micro-batches.
   ubatch_dur DURATION,
   -- Position decoded.
   position LONG,
@@ -327,7 +369,7 @@ CREATE PERFETTO TABLE profinfer_token(
   tokens LONG,
   -- Tokens that were computed in it and are no part of the answer: drafts that were not accepted.
   rejected LONG,
-  -- Micro-batch.
+  -- Its first micro-batch.
   ubatch_id LONG,
   -- Whether its request is certain.
   certain BOOL,
@@ -336,19 +378,37 @@ CREATE PERFETTO TABLE profinfer_token(
   -- Process.
   upid JOINID(process.id)
 ) AS
+WITH
+  steps AS (
+    SELECT
+      request_id,
+      min(ts) AS ts,
+      max(next_ts) AS next_ts,
+      sum(dur) AS ubatch_dur,
+      min(position) AS position,
+      sum(tokens) AS computed,
+      max(accepted) AS accepted,
+      min(ubatch_id) AS ubatch_id,
+      min(certain) AS certain,
+      min(complete) AS complete,
+      upid
+    FROM profinfer_sequence
+    WHERE phase = 'decode'
+    GROUP BY request_id, batch
+  )
 SELECT
   request_id,
   row_number() OVER (PARTITION BY request_id ORDER BY ts) AS step,
   ts,
   next_ts - ts AS tpot,
-  dur AS ubatch_dur,
+  ubatch_dur,
   position,
   accepted AS tokens,
-  tokens - accepted AS rejected,
+  computed - accepted AS rejected,
   ubatch_id,
   certain,
   complete AND NOT profinfer_has_loss(upid, ts, next_ts - ts) AS complete,
   upid
-FROM profinfer_sequence
-WHERE phase = 'decode' AND next_ts IS NOT NULL
+FROM steps
+WHERE next_ts IS NOT NULL
 ORDER BY request_id, step;
