@@ -225,7 +225,7 @@ def test_another_thread_of_the_target_is_named_as_its_own(mode: str) -> None:
     found = {row["tid"]: [row[n] for n in ("own", "times", "taken_ms")] for row in takers}
     # Of the spinner is known in either mode from whom it took the CPU; who else waited then, not:
     # the worker waited for somebody.
-    strangers = {SPINNER: [0, 2, 0.2]}
+    strangers: dict[int | None, list[float]] = {SPINNER: [0, 2, 0.2]}
     if mode == "target":
         strangers = {SPINNER: [0, 1, 0.1], None: [0, 1, 0.1]}
     assert found == {MAIN: [1, 2, 3.1], WORKER: [1, 2, 1.2], **strangers}
