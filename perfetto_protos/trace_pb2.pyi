@@ -347,15 +347,17 @@ class ThreadDescriptor(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., tid: _Optional[int] = ..., thread_name: _Optional[str] = ...) -> None: ...
 
 class CounterDescriptor(_message.Message):
-    __slots__ = ("unit_multiplier", "unit_name")
+    __slots__ = ("unit_multiplier", "unit_name", "y_axis_share_key")
     UNIT_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
     UNIT_NAME_FIELD_NUMBER: _ClassVar[int]
+    Y_AXIS_SHARE_KEY_FIELD_NUMBER: _ClassVar[int]
     unit_multiplier: int
     unit_name: str
-    def __init__(self, unit_multiplier: _Optional[int] = ..., unit_name: _Optional[str] = ...) -> None: ...
+    y_axis_share_key: str
+    def __init__(self, unit_multiplier: _Optional[int] = ..., unit_name: _Optional[str] = ..., y_axis_share_key: _Optional[str] = ...) -> None: ...
 
 class TrackEvent(_message.Message):
-    __slots__ = ("category_iids", "debug_annotations", "type", "name_iid", "track_uuid", "extra_counter_values", "categories", "name", "counter_value", "extra_counter_track_uuids", "double_counter_value")
+    __slots__ = ("category_iids", "debug_annotations", "type", "name_iid", "track_uuid", "extra_counter_values", "categories", "name", "counter_value", "extra_counter_track_uuids", "double_counter_value", "correlation_id_str_iid")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TYPE_UNSPECIFIED: _ClassVar[TrackEvent.Type]
@@ -379,6 +381,7 @@ class TrackEvent(_message.Message):
     COUNTER_VALUE_FIELD_NUMBER: _ClassVar[int]
     EXTRA_COUNTER_TRACK_UUIDS_FIELD_NUMBER: _ClassVar[int]
     DOUBLE_COUNTER_VALUE_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_ID_STR_IID_FIELD_NUMBER: _ClassVar[int]
     category_iids: _containers.RepeatedScalarFieldContainer[int]
     debug_annotations: _containers.RepeatedCompositeFieldContainer[DebugAnnotation]
     type: TrackEvent.Type
@@ -390,7 +393,8 @@ class TrackEvent(_message.Message):
     counter_value: int
     extra_counter_track_uuids: _containers.RepeatedScalarFieldContainer[int]
     double_counter_value: float
-    def __init__(self, category_iids: _Optional[_Iterable[int]] = ..., debug_annotations: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., type: _Optional[_Union[TrackEvent.Type, str]] = ..., name_iid: _Optional[int] = ..., track_uuid: _Optional[int] = ..., extra_counter_values: _Optional[_Iterable[int]] = ..., categories: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ..., counter_value: _Optional[int] = ..., extra_counter_track_uuids: _Optional[_Iterable[int]] = ..., double_counter_value: _Optional[float] = ...) -> None: ...
+    correlation_id_str_iid: int
+    def __init__(self, category_iids: _Optional[_Iterable[int]] = ..., debug_annotations: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., type: _Optional[_Union[TrackEvent.Type, str]] = ..., name_iid: _Optional[int] = ..., track_uuid: _Optional[int] = ..., extra_counter_values: _Optional[_Iterable[int]] = ..., categories: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ..., counter_value: _Optional[int] = ..., extra_counter_track_uuids: _Optional[_Iterable[int]] = ..., double_counter_value: _Optional[float] = ..., correlation_id_str_iid: _Optional[int] = ...) -> None: ...
 
 class DebugAnnotation(_message.Message):
     __slots__ = ("name_iid", "bool_value", "uint_value", "int_value", "double_value", "string_value", "name", "dict_entries", "array_values", "string_value_iid")
@@ -417,18 +421,20 @@ class DebugAnnotation(_message.Message):
     def __init__(self, name_iid: _Optional[int] = ..., bool_value: _Optional[bool] = ..., uint_value: _Optional[int] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., string_value: _Optional[str] = ..., name: _Optional[str] = ..., dict_entries: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., array_values: _Optional[_Iterable[_Union[DebugAnnotation, _Mapping]]] = ..., string_value_iid: _Optional[int] = ...) -> None: ...
 
 class InternedData(_message.Message):
-    __slots__ = ("event_categories", "event_names", "debug_annotation_names", "kernel_symbols", "debug_annotation_string_values")
+    __slots__ = ("event_categories", "event_names", "debug_annotation_names", "kernel_symbols", "debug_annotation_string_values", "correlation_id_str")
     EVENT_CATEGORIES_FIELD_NUMBER: _ClassVar[int]
     EVENT_NAMES_FIELD_NUMBER: _ClassVar[int]
     DEBUG_ANNOTATION_NAMES_FIELD_NUMBER: _ClassVar[int]
     KERNEL_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     DEBUG_ANNOTATION_STRING_VALUES_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_ID_STR_FIELD_NUMBER: _ClassVar[int]
     event_categories: _containers.RepeatedCompositeFieldContainer[EventCategory]
     event_names: _containers.RepeatedCompositeFieldContainer[EventName]
     debug_annotation_names: _containers.RepeatedCompositeFieldContainer[DebugAnnotationName]
     kernel_symbols: _containers.RepeatedCompositeFieldContainer[InternedString]
     debug_annotation_string_values: _containers.RepeatedCompositeFieldContainer[InternedString]
-    def __init__(self, event_categories: _Optional[_Iterable[_Union[EventCategory, _Mapping]]] = ..., event_names: _Optional[_Iterable[_Union[EventName, _Mapping]]] = ..., debug_annotation_names: _Optional[_Iterable[_Union[DebugAnnotationName, _Mapping]]] = ..., kernel_symbols: _Optional[_Iterable[_Union[InternedString, _Mapping]]] = ..., debug_annotation_string_values: _Optional[_Iterable[_Union[InternedString, _Mapping]]] = ...) -> None: ...
+    correlation_id_str: _containers.RepeatedCompositeFieldContainer[InternedString]
+    def __init__(self, event_categories: _Optional[_Iterable[_Union[EventCategory, _Mapping]]] = ..., event_names: _Optional[_Iterable[_Union[EventName, _Mapping]]] = ..., debug_annotation_names: _Optional[_Iterable[_Union[DebugAnnotationName, _Mapping]]] = ..., kernel_symbols: _Optional[_Iterable[_Union[InternedString, _Mapping]]] = ..., debug_annotation_string_values: _Optional[_Iterable[_Union[InternedString, _Mapping]]] = ..., correlation_id_str: _Optional[_Iterable[_Union[InternedString, _Mapping]]] = ...) -> None: ...
 
 class EventCategory(_message.Message):
     __slots__ = ("iid", "name")

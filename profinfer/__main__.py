@@ -37,16 +37,16 @@ class Command(Protocol):
 
 
 _COMMANDS = (
-    "record", "explain", "report", "query", "ui", "dag", "figures", "doctor", "env", "plan",
-    "convert", "merge",
+    "record", "explain", "report", "query", "ui", "dag", "figures", "ui-extension", "doctor",
+    "env", "plan", "convert", "merge",
 )  # fmt: skip
 
 
 def _commands(argv: list[str]) -> Iterator[Command]:
     """The command that is meant, or all: a recorder does without a query's modules (8 MB)."""
     for name in argv[:1] if argv and argv[0] in _COMMANDS else _COMMANDS:
-        module = importlib.import_module(f"profinfer.commands.{name}")
-        yield getattr(module, f"{name.title()}Command")()
+        module = importlib.import_module(f"profinfer.commands.{name.replace('-', '_')}")
+        yield getattr(module, f"{name.title().replace('-', '')}Command")()
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:

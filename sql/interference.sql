@@ -261,6 +261,7 @@ WITH
     SELECT
       row_number() OVER () AS id,
       t.request_id,
+      t.slice_id,
       t.step,
       t.position,
       t.ts,
@@ -419,7 +420,8 @@ SELECT
       1
     FROM _scheduler_doubt AS l
     WHERE l.upid = d.upid AND l.first_ts <= d.ts + d.dur AND l.ts >= d.ts
-  ) AS complete
+  ) AS complete,
+  d.slice_id
 FROM ranked AS d
 WHERE d.rank <= 30
 ORDER BY d.upid, d.rank;

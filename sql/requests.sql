@@ -55,7 +55,8 @@ SELECT
   iif(k.has_faults, round(p.faults / 1e6, 2), NULL) AS faults_ms,
   p.estimated,
   r.certain,
-  r.complete AND coalesce(s.complete, TRUE) AS complete
+  r.complete AND coalesce(s.complete, TRUE) AS complete,
+  r.slice_id
 FROM profinfer_request AS r
 LEFT JOIN profinfer_request_step AS s
   ON s.request_id = r.request_id AND s.step = 0

@@ -53,7 +53,8 @@ SELECT
   round(s.others_dur / 1e6, 3) AS others_ms,
   o.whose,
   round(s.outside_dur / 1e6, 3) AS rest_ms,
-  t.complete
+  t.complete,
+  t.slice_id
 FROM profinfer_token AS t
 JOIN profinfer_request_step AS s
   USING (request_id, step)

@@ -14,7 +14,8 @@ from tests.conftest import REPO
 
 WINGS = (
     "records", "kernel", "binaries", "engine", "describing", "probes", "recording", "trace",
-    "scheduling", "requests", "converting", "trace_processor", "merging", "drawing", "commands",
+    "scheduling", "requests", "converting", "trace_processor", "ui", "merging", "drawing",
+    "commands",
 )  # fmt: skip
 """A wing may import those before it, and what stands directly in profinfer/: the ground."""
 ROOF = "profinfer/__main__.py"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens a trace in the Perfetto UI, in a headless Chromium, and saves what one would see.
 
-The UI comes from `profinfer.trace_processor.ui`; nothing leaves the machine. The tests of the UI
+The UI comes from `profinfer.ui.server`; nothing leaves the machine. The tests of the UI
 use `open_in_ui` too.
 """
 
@@ -20,7 +20,10 @@ from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import Page, sync_playwright
 
 from profinfer.errors import ProfinferError, QueryError, TraceError, TraceProcessorError, UsageError
-from profinfer.trace_processor.ui import serve
+from profinfer.trace_processor import open_trace
+from profinfer.ui.server import serve
+from profinfer.ui.start import Start
+from profinfer.ui.start import start as start_of
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -91,18 +94,26 @@ def query(page: Page, sql: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def open_in_ui(trace: Path, width: int = 1600, height: int = 900) -> Iterator[Page]:
-    """A browser page that shows the trace, loaded; an error that the UI shows is raised."""
+def open_in_ui(
+    trace: Path,
+    width: int = 1600,
+    height: int = 900,
+    *,
+    start: Start | None = None,
+    query: str = "",
+) -> Iterator[Page]:
+    """A browser page that shows the trace, loaded, as `start` says; an error that the UI shows is
+    raised. `query`: of a link to a slice."""
     executable = browser_path()
     if executable is None:
         raise UsageError("no Chromium found", "tools/setup.sh --test installs it")
-    server, url = serve(trace)
+    server, url = serve(trace, start=start)
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
             page = browser.new_page(viewport={"width": width, "height": height})
             # With testing=1 the UI shows no hint and no banner.
-            page.goto(url.replace("/#!/", "/?testing=1#!/"))
+            page.goto(f"{url}?testing=1&{query}")
             page.wait_for_function(LOADED_OR_FAILED, timeout=120_000)
             if dialog := page.query_selector(".pf-modal-dialog"):
                 raise TraceError(f"{trace}: the UI says: {dialog.inner_text().strip()}")
@@ -140,6 +151,7 @@ def _resize_details(page: Page, height: int) -> None:
     page.mouse.down()
     page.mouse.move(x, y + drawer["height"] - height, steps=4)
     page.mouse.up()
+    page.evaluate("() => getSelection().removeAllRanges()")
     page.mouse.move(0, 0)
 
 
@@ -147,7 +159,9 @@ def shoot(page: Page, out: Path, args: argparse.Namespace) -> None:
     """Brings on the page what `args` (see `main`) ask for and saves it in `out`."""
     page.add_style_tag(content=STYLE)
     page.evaluate(HIDE_SIDEBAR)
-    if args.pin:
+    if args.as_it_opens:
+        _resize_details(page, args.details)
+    elif args.pin:
         page.evaluate(PIN, args.pin)
     else:
         page.evaluate(EXPAND, args.expand)
@@ -189,6 +203,9 @@ def main(argv: list[str] | None = None) -> int:
         "--details", type=int, default=400, help="height of a selected slice's details, in pixels"
     )
     parser.add_argument("--expand", metavar="REGEX", default=".*", help="tracks to expand")
+    parser.add_argument(
+        "--as-it-opens", action="store_true", help="as `profinfer ui` opens it; expands none"
+    )
     parser.add_argument("--pin", metavar="REGEX", help="tracks to pin to the top; expands none")
     parser.add_argument("--width", type=int, default=1600)
     parser.add_argument("--height", type=int, default=900)
@@ -200,7 +217,11 @@ def main(argv: list[str] | None = None) -> int:
     ):
         parser.error("--start-ns and --end-ns belong together")
     try:
-        with open_in_ui(args.trace, args.width, args.height) as page:
+        how = None
+        if args.as_it_opens:
+            with open_trace(args.trace) as session:
+                how = start_of(session)
+        with open_in_ui(args.trace, args.width, args.height, start=how) as page:
             shoot(page, args.out, args)
     except ProfinferError as error:
         print(f"screenshot: {error.message}", file=sys.stderr)

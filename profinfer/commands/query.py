@@ -16,6 +16,7 @@ from profinfer.errors import QueryError, UsageError
 from profinfer.trace_processor import SQL_DIR, Session, is_cut, open_trace, query
 from profinfer.trace_processor.expand import expand
 from profinfer.trace_processor.query import Answer
+from profinfer.ui.links import with_links, without_slices
 
 _EXAMPLES = """\
 examples:
@@ -97,6 +98,12 @@ class QueryCommand:
             "(default: $PROFINFER_TRACE_PROCESSOR, a native one if there is one, else wasm)",
         )
         parser.add_argument(
+            "--links",
+            action="store_true",
+            help="a link for each row that stands for a slice (has a slice_id): opens it in the UI"
+            " that `profinfer ui` serves meanwhile",
+        )
+        parser.add_argument(
             "--list", action=_Show, const=_list, nargs=0, help="list the ready queries and exit"
         )
 
@@ -114,17 +121,18 @@ class QueryCommand:
         ):
             for message, hint in trace_warnings(session, trace):
                 print(f"profinfer: warning: {message}\nhint: {hint}", file=sys.stderr)
-            answers = _answers(session, queries, args)
+            answers = _answers(session, queries, args, trace)
             _write(answers, args.format, is_alone=len(queries) == 1, is_wide=args.wide)
         return 0
 
 
 def _answers(
-    session: Session, queries: dict[str, str], args: argparse.Namespace
+    session: Session, queries: dict[str, str], args: argparse.Namespace, trace: Path
 ) -> Iterator[Answer]:
     for name, sql in queries.items():
-        tables = query.run(session, query.of_all(sql) if args.all else sql)
-        yield Answer(name, tables)
+        found = query.run(session, query.of_all(sql) if args.all else sql)
+        shown = with_links(session, found, trace) if args.links else without_slices(found)
+        yield Answer(name, shown)
 
 
 def _told_apart(words: Sequence[str], *, is_sql: bool) -> tuple[list[str], Path]:

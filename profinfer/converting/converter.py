@@ -27,6 +27,7 @@ from profinfer.scheduling.scheduler import Scheduling
 from profinfer.trace import packets
 from profinfer.trace.lanes import Lanes
 from profinfer.trace.losses import Losses
+from profinfer.trace.roles import Roles
 from profinfer.trace.writer import Arguments, TraceWriter
 
 _INSTANT = pb.TrackEvent.TYPE_INSTANT
@@ -110,6 +111,7 @@ class Converter:
         self._lanes = Lanes(
             writer, int(target["pid"]), str(target["name"]), list(target["command"])
         )
+        self._roles = Roles(self._lanes)
         self._losses = Losses(writer, self._lanes, int(start["cpus"]), ts)
         self._scheduling: Scheduling | None = None
         if start.get("scheduler"):
@@ -127,7 +129,7 @@ class Converter:
         self._calls = Calls(writer, self._lanes, plan)
         steps = [str(name) for name in plan.get("steps", ())]
         self._sequences = Sequences(self._lanes, writer, steps, self._calls.probed)
-        unknown = (writer.name(_UNKNOWN), writer.string(f"{_UNKNOWN}  #0"))
+        unknown = (writer.name(_UNKNOWN), writer.correlation(f"{_UNKNOWN}  #0"))
         self._timeline = Timeline(
             self._lanes.threads, self._structures.get, self._columns_of, self._fused_of, unknown
         )
@@ -218,6 +220,10 @@ class Converter:
         Ends bear no name, so that among themselves their order does not matter."""
         tids = self._lanes.threads.tids
         # Tracks are named in order of what begins, however the records were cut into chunks.
+        self._roles.add(
+            (graph.thread for graph in chunk.graphs_begun),
+            ((begin, thread, graph.workers) for graph, thread, begin in chunk.workers),
+        )
         for ubatch in chunk.ubatches_begun:
             for sequence in sorted(set(ubatch.runs["sequence"].tolist())):
                 self._lanes.sequence(ubatch.context, sequence)
@@ -296,7 +302,7 @@ class Converter:
             nodes = [structure.nodes[i] for i in structure.order.tolist()]
             columns = Columns(
                 np.array([self._writer.name(t.name) for t in nodes], np.uint32),
-                np.array([self._writer.string(t.description) for t in nodes], np.uint32),
+                np.array([self._writer.correlation(t.description) for t in nodes], np.uint32),
                 np.array([self._op_number(t) for t in nodes], np.int64),
                 np.array([self._is_wanted(t) for t in nodes], np.bool_),
                 np.full(len(nodes), -1, np.int64),
@@ -315,7 +321,9 @@ class Converter:
         return _matches(tensor.name, self._name_globs) and _matches(tensor.op, self._op_globs)
 
     def _fused_of(self, ts: int, structure: Structure, last: int, first: int) -> int:
-        return self._writer.string(self._structures.fused(ts, structure, last, first).description)
+        return self._writer.correlation(
+            self._structures.fused(ts, structure, last, first).description
+        )
 
     def _describe(self, ts: int, name: str, category: str, args: Arguments) -> None:
         # One per ns: instants at one time would nest, thousands deep.

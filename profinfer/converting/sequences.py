@@ -15,6 +15,7 @@ from profinfer.converting.slices import INF, Call, Chunk, Ubatch
 from profinfer.records.dtypes import Kind
 from profinfer.requests.portions import Portion, Request
 from profinfer.requests.telling import BATCHES, Requests
+from profinfer.requests.token_rate import TokenRate
 from profinfer.trace.lanes import Lanes
 from profinfer.trace.losses import Loss
 from profinfer.trace.writer import TraceWriter
@@ -42,6 +43,7 @@ class Sequences:
         self._names = ("ubatch", *steps)
         self._writer = writer
         self._requests = Requests(probed)
+        self._rate = TokenRate()
         self._has_batches = bool(probed & BATCHES)
         self._held: dict[int, list[Ubatch]] = {}
         """By thread: those whose call has not returned."""
@@ -59,6 +61,7 @@ class Sequences:
         for loss in losses:
             if loss.kind in _TELLING:
                 self._requests.lose(loss.first, loss.last)
+                self._rate.lose(loss.first, loss.last)
         events: list[tuple[int, int, Ubatch | Call]] = [
             *((ubatch.end, _END, ubatch) for ubatch in chunk.ubatches_ended),
             *((call.told, _CALLED, call) for call in chunk.calls),
@@ -82,6 +85,7 @@ class Sequences:
         """Nothing comes after. `doubt`: of all that is not known to have ended before."""
         for thread in list(self._held):
             self._stray(thread, INF)
+        self._write_rates(self._rate.finish())
         self._requests.end(doubt)
         self._write_requests()
 
@@ -143,6 +147,7 @@ class Sequences:
                 spans[-1][1].append((span, whole))
         until = max((each.begin for each in ubatches), default=0)
         self._requests.batch(portions, doubt, until)
+        self._write_rates(self._rate.batch(ubatches, portions))
         for ubatch, parts in spans:
             self._write_begin(ubatch, parts)
             numbers = [whole.request.number for _, whole in parts if whole.request]
@@ -188,6 +193,10 @@ class Sequences:
         self._writer.end(ubatch.end, self._lanes.thread(ubatch.thread))
         for sequence in sorted(set(ubatch.runs["sequence"].tolist())):
             self._writer.end(ubatch.end, self._lanes.sequence(ubatch.context, sequence))
+
+    def _write_rates(self, rates: Iterable[tuple[int, float]]) -> None:
+        for ts, rate in rates:
+            self._writer.counter(ts, self._lanes.tokens_per_second(), rate)
 
     # ---- Requests
 

@@ -19,7 +19,8 @@ from profinfer.trace.packets import ANNOTATIONS
 
 _TENSOR = 1
 _MARK = dict(enumerate(ANNOTATIONS[:3], _TENSOR))
-"""Every sequence of ours begins by interning these (trace/writer.py)."""
+"""Every sequence of ours begins by interning these (trace/writer.py); the first is an argument
+that only older recordings use."""
 
 _NUMBERED = {
     "graph_id": "graph", "structure_id": "structure", "ubatch_id": "ubatch", "tensor_id": "tensor",
@@ -102,8 +103,10 @@ def is_own(data: Any) -> bool:
 
 def renumber_interned(data: Any, shifts: Shifts) -> None:
     """Shifts the numbers in interned descriptions of tensors."""
-    for each in data.debug_annotation_string_values:
-        each.str = _renumbered(each.str, shifts)
+    # Older recordings have them as an argument.
+    for table in (data.correlation_id_str, data.debug_annotation_string_values):
+        for each in table:
+            each.str = _renumbered(each.str, shifts)
 
 
 @dataclass(frozen=True)

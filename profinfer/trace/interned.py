@@ -41,8 +41,11 @@ class Interned:
         """Values of arguments."""
         self.kernel_symbols = Table()
         """Functions of the kernel."""
+        self.correlations = Table()
+        """What slices have in common."""
         self._tables = (
-            self.names, self.categories, self.annotations, self.strings, self.kernel_symbols
+            self.names, self.categories, self.annotations, self.strings, self.kernel_symbols,
+            self.correlations,
         )  # fmt: skip
 
     @property
@@ -67,5 +70,7 @@ class Interned:
             data.debug_annotation_string_values.add(iid=iid, str=text.encode())
         for iid, text in self.kernel_symbols.fresh:
             data.kernel_symbols.add(iid=iid, str=text.encode())
+        for iid, text in self.correlations.fresh:
+            data.correlation_id_str.add(iid=iid, str=text.encode())
         for table in self._tables:
             table.fresh.clear()

@@ -14,9 +14,9 @@ from profinfer.trace.writer import TraceWriter
 
 # Order of the tracks in our group, from the top.
 (
-    _RANK_SEQUENCES, _RANK_REQUESTS, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE, _RANK_FILES,
-    _RANK_RECORDER,
-) = range(0, 350, 50)  # fmt: skip
+    _RANK_REQUESTS, _RANK_SEQUENCES, _RANK_TOKENS, _RANK_BACKENDS, _RANK_EXPERTS, _RANK_STRUCTURE,
+    _RANK_FILES, _RANK_RECORDER,
+) = range(0, 400, 50)  # fmt: skip
 
 
 class Run(Protocol):
@@ -65,15 +65,16 @@ class Lanes:
         self.loss = writer.track(
             "Losses", self.recorder, 1, "Each mark: records that did not fit into a ring"
         )
-        self.lost = writer.track("Lost records", self.recorder, 2, unit="")
+        self.lost = writer.track("Lost records", self.recorder, 2, unit="", scale="lost")
 
     def _track(
-        self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None
-    ) -> int:
+        self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None,
+        scale: str = "",
+    ) -> int:  # fmt: skip
         """The track of that name below another."""
         track = self._tracks.get((parent, name))
         if track is None:
-            track = self._writer.track(name, parent, rank, description, unit)
+            track = self._writer.track(name, parent, rank, description, unit, scale=scale)
             self._tracks[parent, name] = track
         return track
 
@@ -98,6 +99,11 @@ class Lanes:
             self._uuids = np.append(self._uuids, np.array(new, np.uint64))
         return self._uuids
 
+    def name_thread(self, number: int, name: str) -> None:
+        """Gives a thread a name in place of its own."""
+        tid, since = self.threads.tids[number], self.threads.since[number]
+        self._writer.thread_track(self._pid, tid, name, since, uuid=self.thread(number))
+
     def blocked(self, number: int) -> int:
         """The track below a thread's that says what it was blocked in."""
         return self._track("Blocked in", self.thread(number), 0, "What it waits in")
@@ -117,6 +123,11 @@ class Lanes:
         about = "Requests of each sequence: docs/requests.md says what one is"
         return self._of_sequence("Requests", "Requests of sequence", _RANK_REQUESTS, about, context,
                                  sequence)  # fmt: skip
+
+    def tokens_per_second(self) -> int:
+        """The counter track of how fast tokens come."""
+        about = "Of each step, the tokens that the user got by it over the time until the next one"
+        return self._track("Tokens per second", self._group, _RANK_TOKENS, about, "1/s")
 
     def _of_sequence(
         self, group: str, what: str, rank: int, about: str, context: int, sequence: int
@@ -179,4 +190,4 @@ class Lanes:
         """The counter track of lost records of a kind on a CPU (None: on any)."""
         name = f"Lost {kind} records, {'any CPU' if cpu is None else f'CPU {cpu}'}"
         rank = 3 + sum(parent == self.recorder for parent, _ in self._tracks)
-        return self._track(name, self.recorder, rank, unit="")
+        return self._track(name, self.recorder, rank, unit="", scale="lost")

@@ -219,7 +219,8 @@ def _signed(value: int) -> bytes:
 
 
 ANNOTATIONS = ("tensor", "graph_id", "structure_id", "tid", "address", "file", "offset", "bytes")
-"""Names of arguments that templates use, in the order of their interned ids (from 1)."""
+"""Names of arguments that templates use, in the order of their interned ids (from 1); the first
+is one of older traces: merging/ knows our sequences by it."""
 
 
 def _annotation(name: str, value: _Byte) -> _Message:
@@ -249,7 +250,9 @@ _FILE = _annotation("file", _Small("file", _UINT))
 _OFFSET = _annotation("offset", _Wide("offset", _UINT))
 
 SLICE_END = Template([_type(END), _TRACK], needs_state=False)
-OPERATOR_BEGIN = _named(BEGIN, _string("tensor", "tensor"))
+# Its operator, as what correlates it with the parts of other threads: the UI gives them one colour,
+# and Trace Processor takes it as an argument, of fewer bytes than any other.
+OPERATOR_BEGIN = _named(BEGIN, _Small("tensor", b"\xb0\x03"))
 NAMED_BEGIN = _named(BEGIN)
 NAMED_INSTANT = _named(INSTANT)
 GRAPH_BEGIN = _named(

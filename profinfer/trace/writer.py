@@ -52,6 +52,8 @@ class TraceWriter:
         self.category = interned.categories.id
         self.string = interned.strings.id
         """Of an argument's string value."""
+        self.correlation = interned.correlations.id
+        """Of what a slice has in common with others."""
         self.kernel_symbol = interned.kernel_symbols.id
         """Of a function of the kernel."""
         self._encoded: dict[tuple[str, object], bytes] = {}
@@ -68,8 +70,11 @@ class TraceWriter:
         self._tracks += 1
         if self._tracks >= SMALL_LIMIT:
             raise OutputError("more than two million tracks in one trace")
+        return self._track_packet(self._tracks)
+
+    def _track_packet(self, uuid: int) -> tuple[pb.TracePacket, pb.TrackDescriptor]:
         packet = self._packet()
-        packet.track_descriptor.uuid = self._tracks
+        packet.track_descriptor.uuid = uuid
         return packet, packet.track_descriptor
 
     def process_track(self, pid: int, name: str, command: list[str]) -> int:
@@ -82,11 +87,14 @@ class TraceWriter:
         self._add(packet)
         return int(track.uuid)
 
-    def thread_track(self, pid: int, tid: int, name: str, since: int | None = None) -> int:
+    def thread_track(
+        self, pid: int, tid: int, name: str, since: int | None = None, *, uuid: int = 0
+    ) -> int:
         """A thread's track, which is a root (no parent); its uuid. Without a name it bears the one
         that the scheduler's events give it. `since`: when that thread began, if the trace says so:
-        described before, it would be taken for another one of the same number."""
-        packet, track = self._new_track()
+        described before, it would be taken for another one of the same number. `uuid`: of one that
+        has been described, and gets a name."""
+        packet, track = self._new_track() if not uuid else self._track_packet(uuid)
         packet.trusted_packet_sequence_id = _THREADS_SEQUENCE_ID
         if since is not None:
             packet.timestamp = since
@@ -99,10 +107,11 @@ class TraceWriter:
 
     def track(
         self, name: str, parent: int, rank: int = 0, description: str = "", unit: str | None = None,
-        multiplier: int = 1,
+        multiplier: int = 1, scale: str = "",
     ) -> int:  # fmt: skip
         """A named track below another; with a unit, a counter track, whose values are written
-        divided by the multiplier. Its uuid."""
+        divided by the multiplier, and drawn to one scale with those beside it that name the same
+        `scale`. Its uuid."""
         packet, track = self._new_track()
         track.name = name
         if parent:
@@ -114,6 +123,8 @@ class TraceWriter:
             track.counter.unit_name = unit
             if multiplier != 1:
                 track.counter.unit_multiplier = multiplier
+            if scale:
+                track.counter.y_axis_share_key = scale
         else:
             track.child_ordering = pb.TrackDescriptor.EXPLICIT
         self._add(packet)
@@ -140,10 +151,13 @@ class TraceWriter:
         """Ends the innermost open slice of a track."""
         self._add(self._event(pb.TrackEvent.TYPE_SLICE_END, ts, track))
 
-    def counter(self, ts: int, track: int, value: int) -> None:
+    def counter(self, ts: int, track: int, value: float) -> None:
         """A value of a counter track."""
         packet = self._event(pb.TrackEvent.TYPE_COUNTER, ts, track)
-        packet.track_event.counter_value = value
+        if isinstance(value, int):
+            packet.track_event.counter_value = value
+        else:
+            packet.track_event.double_counter_value = value
         self._add(packet)
 
     def rows(self, template: Template, ts: I64 | U64, **columns: Column) -> None:

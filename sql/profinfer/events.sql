@@ -368,7 +368,8 @@ FROM slice
 WHERE category = 'barrier.inside' AND parent_id IS NOT NULL
 ORDER BY parent_id, ts;
 
--- The description that each set of operator arguments stands for.
+-- The description that each set of operator arguments stands for. (In older traces it is one that bears
+-- a name of its own.)
 CREATE PERFETTO TABLE _operator_arg_set(
   -- Argument set.
   arg_set_id ARGSETID,
@@ -379,7 +380,7 @@ SELECT DISTINCT
   arg_set_id,
   string_value AS description
 FROM args
-WHERE flat_key = 'debug.tensor'
+WHERE flat_key IN ('correlation_id', 'debug.tensor')
 ORDER BY arg_set_id;
 
 -- Events that describe structure, with one argument per row.

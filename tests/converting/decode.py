@@ -43,6 +43,8 @@ class Decoded:
 
     tracks: dict[int, str] = field(default_factory=dict)
     """Label by uuid."""
+    roles: dict[int, str] = field(default_factory=dict)
+    """Names of threads that compute, by uuid."""
     events: list[Event] = field(default_factory=list)
     counters: dict[str, float] = field(default_factory=dict)
     """Last value by track."""
@@ -77,7 +79,13 @@ class _Reader:
         self.cleared = False
 
     def descriptor(self, d: pb.TrackDescriptor) -> None:
-        assert d.uuid not in self.out.tracks, f"track {d.uuid} described twice"
+        if d.uuid in self.out.tracks:
+            # Only of a thread whose role has become known, and once.
+            assert self.out.tracks[d.uuid] == f"thread {d.thread.tid}", f"{d.uuid} described twice"
+            assert d.uuid not in self.out.roles
+            assert d.thread.thread_name.startswith("compute ")
+            self.out.roles[d.uuid] = d.thread.thread_name
+            return
         if d.HasField("thread"):
             assert not d.HasField("parent_uuid"), "a thread's track is a root"
             label = f"thread {d.thread.tid}"
@@ -99,17 +107,15 @@ class _Reader:
             for entry in entries:
                 assert entry.iid
                 assert table.setdefault(entry.iid, entry.name) == entry.name
-        for entry in data.debug_annotation_string_values:
+        for entry in data.correlation_id_str:
             text = entry.str.decode()
             assert self.strings.setdefault(entry.iid, text) == text
 
     def event(self, ts: int, e: pb.TrackEvent) -> None:
-        tensor = ""
+        tensor = self.strings[e.correlation_id_str_iid] if e.correlation_id_str_iid else ""
         for annotation in e.debug_annotations:
-            name = self.annotations[annotation.name_iid]
-            if annotation.HasField("string_value_iid"):
-                assert name == "tensor"
-                tensor = self.strings[annotation.string_value_iid]
+            assert annotation.name_iid in self.annotations
+            assert not annotation.HasField("string_value_iid")
         category = ",".join(self.categories[iid] for iid in e.category_iids)
         name = self.names[e.name_iid] if e.name_iid else ""
         track = self.out.tracks[e.track_uuid]

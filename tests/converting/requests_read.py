@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -69,6 +70,11 @@ class _Kept:
         assert ts > 0
         assert track >= 0
 
+    def counter(self, ts: int, track: int, value: float) -> None:
+        assert ts > 0
+        assert track == -1
+        assert 0 <= value < math.inf
+
 
 class _NoTracks:
     def thread(self, tid: int) -> int:
@@ -78,6 +84,9 @@ class _NoTracks:
         return context + sequence
 
     requests = sequence
+
+    def tokens_per_second(self) -> int:
+        return -1
 
 
 def read(

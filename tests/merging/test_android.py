@@ -72,7 +72,7 @@ def test_there_is_one_tree_of_processes(both: Session) -> None:
         "SELECT tid, pid, count(), thread.name FROM thread JOIN process USING (upid) "
         f"WHERE pid = {PID} GROUP BY 1 ORDER BY 1"
     ).rows()
-    assert threads == [(MAIN, PID, 1, "engine"), (WORKER, PID, 1, "worker")]
+    assert threads == [(MAIN, PID, 1, "compute 0"), (WORKER, PID, 1, "compute 1")]
     assert both.query("SELECT package_name, uid FROM package_list").rows() == [(PACKAGE, UID)]
 
 

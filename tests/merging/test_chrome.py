@@ -93,4 +93,4 @@ def test_chrome_keeps_its_times_and_names(tmp_path: Path, ours_first: bool) -> N
         for i in range(PACKETS)
     ]
     assert ours == [(OPERATORS, 3)]
-    assert main == [("engine",)]
+    assert main == [("compute 0",)]

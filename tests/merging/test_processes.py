@@ -30,7 +30,7 @@ _NUMBERED = {
     "model_tensor_id", "state_id", "preemption_id", "role_id", "operator_id", "weight_id",
 }  # fmt: skip
 """Numbers that are unique in a trace, and so other ones in each."""
-_COUNTED = {"request", "token_id"}
+_COUNTED = {"request", "token_id", "slice_id"}
 """The same in ready queries."""
 _PIDS = {
     "costs": 300, "no-barriers": 400, "lossy": 500, "experts": 600, "experts-too": 700,

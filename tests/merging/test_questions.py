@@ -15,6 +15,7 @@ import pytest
 from profinfer.errors import TraceError
 from profinfer.trace_processor import SQL_DIR, Session, open_trace, query
 from profinfer.trace_processor.session import sql_modules
+from profinfer.ui.links import without_slices
 from tests.captures import BASE, WORKER, convert
 from tests.converting.recordings import frames
 from tests.merging.android import BOOTED
@@ -35,7 +36,7 @@ _OF_TRACE_PROCESSOR = {"id", "slice_id", "utid", "upid", "track_id", "arg_set_id
 
 def answers(session: Session, name: str) -> str:
     """The tables of a ready query, as JSON."""
-    tables = query.run(session, query.read(query.resolve(name)))
+    tables = without_slices(query.run(session, query.read(query.resolve(name))))
     return json.dumps([[table.title, table.columns, table.rows] for table in tables], indent=0)
 
 

@@ -144,7 +144,7 @@ TABLES = {
 
 IDS = {
     "request", "request_id", "of_request_id", "delayed_by", "whose", "step", "ubatch_id",
-    "arg_set_id", "operator_id", "role_id",
+    "arg_set_id", "operator_id", "role_id", "slice_id",
 }  # fmt: skip
 """Numbers that records lost before may change."""
 

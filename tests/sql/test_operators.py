@@ -249,8 +249,8 @@ def test_imbalance() -> None:
         assert rows(
             threads, "tid", "thread", "operators", "work_ms", "wait_ms", "wait_share", "incomplete"
         ) == [
-            (WORKER, "worker", 12, 1.64, 0.4, 0.194, 0),
-            (MAIN, "engine", 12, 1.59, 0.48, 0.232, 0),
+            (WORKER, "compute 1", 12, 1.64, 0.4, 0.194, 0),
+            (MAIN, "compute 0", 12, 1.59, 0.48, 0.232, 0),
         ]
 
 

@@ -95,8 +95,8 @@ def test_threads_with_different_hits_give_their_mean() -> None:
 def test_overhead_by_thread() -> None:
     """Three decoding graphs each."""
     assert answer(measure(decoding()), BY_THREAD) == [
-        (MAIN, "engine", 3, 24, 0.041, 0.005, 0.046, 0),
-        (WORKER, "worker", 3, 24, 0.041, 0.005, 0.046, 0),
+        (MAIN, "compute 0", 3, 24, 0.041, 0.005, 0.046, 0),
+        (WORKER, "compute 1", 3, 24, 0.041, 0.005, 0.046, 0),
     ]
 
 

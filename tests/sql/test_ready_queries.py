@@ -137,8 +137,8 @@ def test_imbalance_compares_the_slowest_with_the_fastest_thread(whole: Session) 
         (FUSED, FUSED_OP, 2, 4, 187.5, 112.5, 0.31, 0.194, 0),
     ]
     assert by_thread.rows == [
-        (WORKER, "worker", 12, 4.45, 1.64, 0.269, 0),
-        (MAIN, "engine", 12, 4.35, 1.75, 0.287, 0),
+        (WORKER, "compute 1", 12, 4.45, 1.64, 0.269, 0),
+        (MAIN, "compute 0", 12, 4.35, 1.75, 0.287, 0),
     ]
 
 
@@ -216,7 +216,8 @@ def _decoded(table: Table, name: object) -> tuple[object, ...]:
          (FUSED, FUSED_OP, 3, 353.3, 112.0, 0.241, 0.804, None, 1)),
         ("imbalance", 0, lambda t: _named(t, FUSED),
          (FUSED, FUSED_OP, 2, 3, 220.0, 133.3, 0.27, 0.193, 1)),
-        ("imbalance", 1, lambda t: _named(t, WORKER), (WORKER, "worker", 11, 4.36, 1.63, 0.271, 1)),
+        ("imbalance", 1, lambda t: _named(t, WORKER),
+         (WORKER, "compute 1", 11, 4.36, 1.63, 0.271, 1)),
         ("hotspots", 0, lambda t: _decoded(t, FUSED),
          ("decode", FUSED, FUSED_OP, 0, 2, 0.28, None, 3.2, 100.0, 100.0, 1)),
         ("dag", 0, lambda t: _named(t, FUSED),

@@ -203,13 +203,13 @@ def test_warns_of_a_trace_that_is_not_ours(tmp_path: Path, foreign: bool) -> Non
         assert "not recorded by ProfInfer" in str(message)
 
 
-def test_threads_bear_their_names() -> None:
+def test_threads_that_compute_are_named_by_what_they_do() -> None:
     with opened(small()) as session:
         assert ask(
             session,
             "SELECT tid, t.name, p.pid, p.name FROM thread t JOIN process p USING (upid)"
             " WHERE tid > 0 ORDER BY tid",
         ) == [
-            (MAIN, "engine", 100, "engine"),
-            (WORKER, "worker", 100, "engine"),
+            (MAIN, "compute 0", 100, "engine"),
+            (WORKER, "compute 1", 100, "engine"),
         ]

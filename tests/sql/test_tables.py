@@ -301,7 +301,7 @@ def test_barriers_inside_an_operator_have_the_last_arrival_and_the_wait(whole: S
         whole,
         "SELECT graph_id, string_value, number, (i.ts - BASE) / US, thread_count, wait_dur / US, "
         "complete FROM profinfer_inside_barrier AS i JOIN args USING (arg_set_id) "
-        "WHERE flat_key = 'debug.tensor' ORDER BY i.ts",
+        "WHERE flat_key = 'correlation_id' ORDER BY i.ts",
     ) == [
         (graph, "MUL_MAT f32 [256, 3] = blk.0.attn_q.weight q4_K [256, 256], "
          "scaled-0 f32 [256, 3]  #6", 1, ts, 2, wait, 1)

@@ -49,9 +49,8 @@ def test_operator_begin(times: list[int], data: st.DataObject) -> None:
     assert [e.track_uuid for e in events] == track.tolist()
     assert [e.name_iid for e in events] == name.tolist()
     assert [list(e.category_iids) for e in events] == [[category]] * n
-    assert [
-        [(a.name_iid, a.string_value_iid) for a in e.debug_annotations] for e in events
-    ] == [[(1 + packets.ANNOTATIONS.index("tensor"), iid)] for iid in tensor.tolist()]  # fmt: skip
+    assert [e.correlation_id_str_iid for e in events] == tensor.tolist()
+    assert not any(e.debug_annotations for e in events)
     assert {p.trusted_packet_sequence_id for p in found} == {packets.SEQUENCE_ID}
     assert {p.sequence_flags for p in found} == {pb.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE}
 

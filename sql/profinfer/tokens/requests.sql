@@ -28,7 +28,9 @@ CREATE PERFETTO TABLE _numbered_request(
   -- Whether there is no other reading.
   certain BOOL,
   -- Why there may be another one.
-  reason STRING
+  reason STRING,
+  -- Slice id, NULL where the trace was cut within it.
+  slice_id JOINID(slice.id)
 ) AS
 SELECT
   s.request,
@@ -47,7 +49,8 @@ SELECT
     WHEN r.certain AND NOT o.certain
     THEN 'the request whose prefill it shares is not certain'
     ELSE r.reason
-  END AS reason
+  END AS reason,
+  r.id AS slice_id
 FROM (
   SELECT
     request,
@@ -186,6 +189,8 @@ ORDER BY ts;
 CREATE PERFETTO TABLE profinfer_request(
   -- Number of the request in this recording, in order of its start.
   request_id LONG,
+  -- Slice id, NULL where the trace was cut within it.
+  slice_id JOINID(slice.id),
   -- Either request, or warm-up: the engine's own test batch.
   kind STRING,
   -- Sequence id (a server's slot).
@@ -283,6 +288,7 @@ WITH
       n.cached_tokens,
       n.certain,
       n.reason,
+      n.slice_id,
       o.request_id AS shared_prefill_of,
       coalesce(o.ts, n.ts) AS ts,
       coalesce(n.sampled_ts, s.decode_ts) AS first_token_ts,
@@ -296,6 +302,7 @@ WITH
   )
 SELECT
   k.request_id,
+  k.slice_id,
   k.kind,
   k.sequence,
   k.context,
@@ -354,6 +361,8 @@ ORDER BY k.request_id;
 CREATE PERFETTO TABLE profinfer_token(
   -- Request.
   request_id LONG,
+  -- Slice id of its sequence's micro-batch.
+  slice_id JOINID(slice.id),
   -- Number of the step within the request, from 1.
   step LONG,
   -- Start of the step's micro-batch.
@@ -398,6 +407,7 @@ WITH
   )
 SELECT
   request_id,
+  slice_id,
   row_number() OVER (PARTITION BY request_id ORDER BY ts) AS step,
   ts,
   next_ts - ts AS tpot,

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
 
 from profinfer.errors import OutputError, TraceError
-from profinfer.trace_processor.ui import UiServer, serve
+from profinfer.ui.backport import NOTICE, backport
+from profinfer.ui.server import (
+    ONLINE,
+    ONLINE_PORT,
+    OnlineServer,
+    TraceServer,
+    serve,
+    web_root,
+)
+from profinfer.ui.start import Start
 from tests.conftest import require
-from tests.trace_processor import small_trace
+from tests.ui import small_trace
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +42,14 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server(trace: Path) -> Iterator[UiServer]:
-    server, _ = serve(trace)
+def server(trace: Path) -> Iterator[TraceServer]:
+    server, _ = serve(trace, 0)
     yield server
     server.shutdown()
     server.server_close()
 
 
-def get(server: UiServer, path: str, host: str = "", method: str = "GET") -> tuple[int, bytes]:
+def get(server: TraceServer, path: str, host: str = "", method: str = "GET") -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     connection.putrequest(method, path, skip_host=True)
     connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
@@ -49,7 +61,7 @@ def get(server: UiServer, path: str, host: str = "", method: str = "GET") -> tup
         connection.close()
 
 
-def test_serves_ui_and_trace(server: UiServer, trace: Path) -> None:
+def test_serves_ui_and_trace(server: TraceServer, trace: Path) -> None:
     status, body = get(server, "/")
     assert status == 200
     assert b"<html" in body
@@ -72,16 +84,16 @@ def test_serves_ui_and_trace(server: UiServer, trace: Path) -> None:
         "/v52.0-6b9586def/",
     ],
 )
-def test_serves_nothing_else(server: UiServer, path: str) -> None:
+def test_serves_nothing_else(server: TraceServer, path: str) -> None:
     assert get(server, path)[0] == 404
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1"])
-def test_refuses_other_hosts(server: UiServer, host: str) -> None:
+def test_refuses_other_hosts(server: TraceServer, host: str) -> None:
     assert get(server, "/", host)[0] == 403
 
 
-def test_serve_errors(server: UiServer, trace: Path, tmp_path: Path) -> None:
+def test_serve_errors(server: TraceServer, trace: Path, tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="No such file"):
         serve(tmp_path / "absent.pftrace")
     capture = tmp_path / "run.raw"
@@ -107,9 +119,13 @@ def test_command(trace: Path) -> None:
         url = process.stdout.readline().strip()
         process.stdout.readline()
         origin = f"http://{urlsplit(url).netloc}"
-        assert url == f"{origin}/#!/?url={origin}/traces/a%2520100%2525%2520trace.pftrace"
+        assert url == f"{origin}/open/a%20100%25%20trace.pftrace"
         with urlopen(url) as response:  # noqa: S310
             assert response.status == 200
+            opened = response.url
+        assert opened.startswith(
+            f"{origin}/#!/?url={origin}/traces/a%2520100%2525%2520trace.pftrace&"
+        )
         process.send_signal(2)
         assert process.wait(10) == 0
 
@@ -158,3 +174,50 @@ def test_screenshot(trace: Path, tmp_path: Path) -> None:
     assert screenshot.main([str(trace), str(out), "--zoom-to-slice", "ffn_*"]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert screenshot.main([str(trace), str(out), "--zoom-to-slice", "x"]) == 9
+
+
+def test_online_hands_over_the_trace_and_nothing_else(trace: Path) -> None:
+    server = OnlineServer(trace, 0, Start())
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        status, body = get(server, "/traces/a%20100%25%20trace.pftrace")
+        assert (status, body) == (200, trace.read_bytes())
+        for path in ("/", "/index.html", "/traces/", "/v52.0-6b9586def/frontend_bundle.js"):
+            assert get(server, path)[0] == 404
+        assert get(server, "/traces/a%20100%25%20trace.pftrace", ONLINE)[0] == 403
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        connection.request("GET", "/open/a%20100%25%20trace.pftrace")
+        response = connection.getresponse()
+        assert response.status == 302
+        assert response.headers["Access-Control-Allow-Origin"] == ONLINE
+        where = f"{server.origin}/traces/a%2520100%2525%2520trace.pftrace"
+        assert str(response.headers["Location"]).startswith(f"{ONLINE}/#!/?url={where}&")
+        connection.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_online_port_is_taken(trace: Path) -> None:
+    with closing(socket.socket()) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else may have taken it
+            taken.bind(("127.0.0.1", ONLINE_PORT))
+        taken.listen()
+        with pytest.raises(OutputError, match=f"cannot listen on 127.0.0.1:{ONLINE_PORT}"):
+            serve(trace, online=True)
+
+
+def test_link_of_another_trace_is_refused(server: TraceServer) -> None:
+    assert get(server, "/open/other.pftrace?ts=1&dur=2")[0] == 404
+
+
+def test_backport_fits_the_embedded_ui() -> None:
+    [bundle] = web_root().glob("v*/frontend_bundle.js")
+    text = bundle.read_bytes()
+    changed = backport(text)
+    assert changed.startswith(NOTICE)
+    assert changed.count(b"AddNoteAtTimestamp") == 2
+    assert changed.count(b".headless&&") - text.count(b".headless&&") == 5
+    assert backport(b"another version") == b"another version"
+    assert backport(changed) == changed

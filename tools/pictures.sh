@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Takes the README's pictures of the UI from a trace, in a headless Chromium.
+#
+#     tools/pictures.sh out/demo.pftrace
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+trace=${1:?the trace}
+export PYTHONPATH=$PWD
+shoot() { .venv/bin/python tools/screenshot.py "$trace" "$@"; }
+
+mkdir -p docs/pictures
+shoot docs/pictures/ui.png --as-it-opens --height 1000 --details 220
+shoot docs/pictures/operators.png --as-it-opens --height 900 --details 250 --margin 60 \
+    --select-sql "SELECT id FROM slice WHERE category = 'operator' AND name = 'attn_norm-8'
+                  ORDER BY ts LIMIT 1 OFFSET 40"
