@@ -361,7 +361,7 @@ ORDER BY k.request_id;
 CREATE PERFETTO TABLE profinfer_token(
   -- Request.
   request_id LONG,
-  -- Slice id of its sequence's micro-batch.
+  -- Slice id of its sequence's (first) micro-batch.
   slice_id JOINID(slice.id),
   -- Number of the step within the request, from 1.
   step LONG,
@@ -398,6 +398,7 @@ WITH
       sum(tokens) AS computed,
       max(accepted) AS accepted,
       min(ubatch_id) AS ubatch_id,
+      min(slice_id) AS slice_id,
       min(certain) AS certain,
       min(complete) AS complete,
       upid
