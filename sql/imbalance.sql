@@ -5,7 +5,7 @@
 -- the last column counts them and those that may be missing.
 
 INCLUDE PERFETTO MODULE profinfer.graphs.threads;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.threads;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
@@ -66,18 +66,18 @@ SELECT
   s.incomplete
 FROM (
   SELECT
-    o.upid,
+    w.upid,
     t.tid,
     t.name,
-    sum(complete) AS operators,
-    sum(iif(complete, busy_dur, 0)) AS busy_dur,
-    sum(iif(complete, wait_dur, 0)) AS wait_dur,
+    sum(w.slices - w.incomplete) AS operators,
+    sum(w.busy_dur) AS busy_dur,
+    sum(w.wait_dur) AS wait_dur,
     -- What was lost may have been any thread's.
-    sum(NOT complete)
-    + profinfer_lost(upid, 'operator')
-    + profinfer_lost(upid, 'fused')
-    + profinfer_lost(upid, 'graph_begin') AS incomplete
-  FROM profinfer_operator_slice AS o
+    sum(w.incomplete)
+    + profinfer_lost(w.upid, 'operator')
+    + profinfer_lost(w.upid, 'fused')
+    + profinfer_lost(w.upid, 'graph_begin') AS incomplete
+  FROM _thread_work AS w
   JOIN _thread_row AS t
     USING (utid)
   GROUP BY t.row

@@ -111,7 +111,7 @@ WITH
     WHERE d.dur > 0
     GROUP BY p.upid, p.taker_tid, p.taker_name
   ),
-  takers AS (
+  taken AS MATERIALIZED (
     SELECT
       p.upid,
       p.taker_name,
@@ -121,17 +121,22 @@ WITH
       count() AS times,
       sum(p.dur) AS dur,
       max(p.dur) AS max_dur,
-      coalesce(sum(w.dur), 0) AS work,
-      coalesce(d.dur, 0) AS delay,
-      coalesce(d.operators, 0) AS operators,
-      coalesce(d.tokens, 0) AS tokens,
-      _has_barriers(p.upid) AS has_barriers
+      coalesce(sum(w.dur), 0) AS work
     FROM profinfer_preemption AS p
     LEFT JOIN work AS w
       ON w.preemption_id = p.id
-    LEFT JOIN delays AS d
-      ON d.upid = p.upid AND d.taker_tid IS p.taker_tid AND d.taker_name IS p.taker_name
     GROUP BY p.upid, p.taker_tid, p.taker_name
+  ),
+  takers AS (
+    SELECT
+      t.*,
+      coalesce(d.dur, 0) AS delay,
+      coalesce(d.operators, 0) AS operators,
+      coalesce(d.tokens, 0) AS tokens,
+      _has_barriers(t.upid) AS has_barriers
+    FROM taken AS t
+    LEFT JOIN delays AS d
+      ON d.upid = t.upid AND d.taker_tid IS t.taker_tid AND d.taker_name IS t.taker_name
   ),
   ranked AS (
     SELECT

@@ -17,6 +17,7 @@ INCLUDE PERFETTO MODULE profinfer.memory.paging;
 INCLUDE PERFETTO MODULE profinfer.memory.weights;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.operators.traffic;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
@@ -28,11 +29,10 @@ WITH
     SELECT
       upid,
       arg_set_id,
-      name,
-      sum(complete) AS runs,
-      sum(iif(complete, dur, 0)) AS dur,
-      sum(NOT complete) AS incomplete
-    FROM _operator_run
+      sum(runs) AS runs,
+      sum(dur) AS dur,
+      sum(incomplete) AS incomplete
+    FROM _operator_sum
     GROUP BY arg_set_id
   ),
   faults AS MATERIALIZED (
@@ -54,7 +54,7 @@ WITH
     FROM profinfer_operator_counter AS c
     JOIN profinfer_counter AS k
       USING (upid, counter_id)
-    JOIN _operator_run AS o
+    JOIN _operator_seen AS o
       ON o.graph_id = c.graph_id AND o.arg_set_id = c.arg_set_id
     WHERE o.complete AND k.role IN ('memory_read', 'memory_write')
     GROUP BY c.graph_id, c.arg_set_id
@@ -83,7 +83,7 @@ WITH
   ranked AS (
     SELECT
       r.upid,
-      min(coalesce(k.label, r.name)) AS name,
+      min(coalesce(k.label, k.name)) AS name,
       k.op,
       k.layer,
       sum(r.runs) AS runs,
@@ -100,7 +100,7 @@ WITH
       sum(d.bytes) AS storage,
       row_number() OVER (
         PARTITION BY r.upid
-        ORDER BY round(sum(r.runs * (t.read_bytes + t.written_bytes)) / 1e6, 2) DESC, min(coalesce(k.label, r.name))
+        ORDER BY round(sum(r.runs * (t.read_bytes + t.written_bytes)) / 1e6, 2) DESC, min(coalesce(k.label, k.name))
       ) AS rank
     FROM runs AS r
     LEFT JOIN _operator_kind AS k

@@ -6,7 +6,7 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.metadata;
@@ -94,29 +94,19 @@ ORDER BY s.upid, s.dur DESC, t.tid;
 WITH
   runs AS MATERIALIZED (
     SELECT
-      r.upid,
-      r.arg_set_id,
-      r.name,
-      sum(r.complete) AS runs,
-      sum(iif(r.complete, r.thread_count, 0)) AS slices,
-      sum(iif(r.complete, r.busy_dur, 0)) AS busy_dur,
-      sum(NOT r.complete) AS incomplete
-    FROM _operator_run AS r
-    -- Not joined: then Trace Processor groups without sorting.
-    WHERE r.graph_id IN (
-      SELECT
-        g.graph_id
-      FROM profinfer_graph AS g
-      JOIN profinfer_ubatch AS u
-        USING (ubatch_id)
-      WHERE u.phase = 'decode'
-    )
-    GROUP BY r.arg_set_id
+      upid,
+      arg_set_id,
+      runs,
+      slices,
+      busy_dur,
+      incomplete
+    FROM _operator_sum
+    WHERE phase = 'decode'
   ),
   summed AS (
     SELECT
       r.upid,
-      min(coalesce(k.label, r.name)) AS name,
+      min(coalesce(k.label, k.name)) AS name,
       k.op,
       sum(r.runs) AS runs,
       round(sum(r.slices * (1 + c.inside)) / nullif(sum(r.slices), 0), 2) AS hits_per_run,

@@ -20,23 +20,29 @@ INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- title: Stalls by op (ms, summed over threads)
 WITH
+  incomplete AS MATERIALIZED (
+    SELECT
+      graph_id << 32 | arg_set_id AS run
+    FROM _operator_seen
+    WHERE NOT complete
+  ),
+  waits AS MATERIALIZED (
+    SELECT
+      run & 0xFFFFFFFF AS arg_set_id,
+      sum(wait_dur) AS wait_dur
+    FROM _inside_run
+    WHERE NOT run IN (SELECT run FROM incomplete)
+    GROUP BY 1
+  ),
   inside AS MATERIALIZED (
     SELECT
-      b.upid,
+      k.upid,
       k.op,
-      sum(b.wait_dur) AS wait_dur
-    FROM (
-      SELECT
-        upid,
-        arg_set_id,
-        sum(wait_dur) AS wait_dur
-      FROM profinfer_inside_barrier
-      WHERE complete
-      GROUP BY upid, arg_set_id
-    ) AS b
-    JOIN _operator_kind AS k
+      sum(w.wait_dur) AS wait_dur
+    FROM waits AS w
+    CROSS JOIN _operator_kind AS k
       USING (arg_set_id)
-    GROUP BY b.upid, k.op
+    GROUP BY k.upid, k.op
   )
 SELECT
   profinfer_process_label(t.upid) AS process,

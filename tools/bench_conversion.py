@@ -102,7 +102,8 @@ def repeat_capture(raw: Path, times: int) -> list[Frame]:
     tasks there are come once.
     """
     frames = list(read_capture(raw))
-    records = [f for f in frames if f.kind == FrameKind.RECORDS]
+    # The scheduler's records begin before the engine's, and end after them.
+    records = [f for f in frames if f.kind in (FrameKind.RECORDS, FrameKind.SCHEDULER)]
     everything = np.concatenate([np.frombuffer(f.data, RECORD) for f in records])
     span = int(everything["ts"].max()) - int(everything["ts"].min()) + 1_000_000
     out = [f for f in frames if f.kind not in (FrameKind.END, FrameKind.LOSS)]

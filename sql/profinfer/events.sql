@@ -337,13 +337,26 @@ SELECT
 FROM slice AS s
 WHERE s.category IN ('operator', 'operator.incomplete');
 
+-- Those of which a record may have been lost.
+CREATE PERFETTO VIEW _incomplete_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- Arguments, one set per operator description.
+  arg_set_id ARGSETID
+) AS
+SELECT
+  id,
+  arg_set_id
+FROM slice
+WHERE category = 'operator.incomplete';
+
 -- Waits at the barrier that follows an operator.
-CREATE PERFETTO TABLE _wait_event(
+CREATE PERFETTO VIEW _wait_event(
   -- The operator's slice.
   operator_slice_id JOINID(slice.id),
   -- When the thread had done its part and began to wait.
   ts TIMESTAMP,
-  -- How long it waited.
+  -- How long it waited, -1 when the end was not recorded.
   dur DURATION
 ) AS
 SELECT
@@ -351,11 +364,10 @@ SELECT
   ts,
   dur
 FROM slice
-WHERE category = 'barrier' AND parent_id IS NOT NULL
-ORDER BY parent_id;
+WHERE category = 'barrier' AND parent_id IS NOT NULL;
 
 -- Barriers inside operators (MUL_MAT waits there for its quantised input).
-CREATE PERFETTO TABLE _inside_event(
+CREATE PERFETTO VIEW _inside_event(
   -- The operator's slice.
   operator_slice_id JOINID(slice.id),
   -- When the thread arrived at the barrier.
@@ -365,8 +377,7 @@ SELECT
   parent_id AS operator_slice_id,
   ts
 FROM slice
-WHERE category = 'barrier.inside' AND parent_id IS NOT NULL
-ORDER BY parent_id, ts;
+WHERE category = 'barrier.inside' AND parent_id IS NOT NULL;
 
 -- The description that each set of operator arguments stands for. (In older traces it is one that bears
 -- a name of its own.)

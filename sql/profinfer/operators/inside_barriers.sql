@@ -5,8 +5,92 @@ INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
+-- Arrivals at barriers inside operators.
+CREATE PERFETTO TABLE _inside_work(
+  -- The operator's slice.
+  id JOINID(slice.id),
+  -- The thread's graph slice, as in _graph_event.
+  parent_id JOINID(slice.id),
+  -- As in _operator_work.
+  run LONG,
+  -- Arguments of the operator's slices.
+  arg_set_id ARGSETID,
+  -- When the thread arrived.
+  ts TIMESTAMP
+) AS
+SELECT
+  o.id,
+  o.parent_id,
+  g.graph_id << 32 | o.arg_set_id AS run,
+  o.arg_set_id,
+  i.ts
+FROM _inside_event AS i
+CROSS JOIN _operator_event AS o
+  ON o.id = i.operator_slice_id
+CROSS JOIN _graph_event AS g
+  ON g.id = o.parent_id;
+
+-- Without it a join by id reads all of them, for each row.
+CREATE PERFETTO INDEX _inside_work_id ON _inside_work(id);
+
+-- Runs in which a thread met several barriers.
+CREATE PERFETTO TABLE _much_inside(
+  -- As in _operator_work.
+  run LONG
+) AS
+SELECT DISTINCT
+  run
+FROM (
+  SELECT
+    run
+  FROM _inside_work
+  GROUP BY id
+  HAVING count() > 1
+);
+
+-- One row per barrier inside an operator: all threads together, by numbers alone.
+CREATE PERFETTO VIEW _inside_run(
+  -- As in _operator_work.
+  run LONG,
+  -- Number of the barrier within the operator, from 1.
+  number LONG,
+  -- Arrival of the last thread.
+  ts TIMESTAMP,
+  -- Threads that arrived.
+  thread_count LONG,
+  -- Wait until the last thread's arrival, summed over threads.
+  wait_dur DURATION
+) AS
+-- Most operators have one barrier inside: those need no counting through.
+SELECT
+  run,
+  1 AS number,
+  max(ts) AS ts,
+  count() AS thread_count,
+  count() * max(ts) - sum(ts) AS wait_dur
+FROM _inside_work
+WHERE NOT run IN (SELECT run FROM _much_inside)
+GROUP BY run
+UNION ALL
+SELECT
+  run,
+  number,
+  max(ts) AS ts,
+  count() AS thread_count,
+  count() * max(ts) - sum(ts) AS wait_dur
+FROM (
+  SELECT
+    run,
+    ts,
+    row_number() OVER (PARTITION BY id ORDER BY ts) AS number
+  FROM _inside_work
+  -- Not run by run, as without the plus.
+  WHERE +run IN (SELECT run FROM _much_inside)
+)
+GROUP BY run, number;
+
 -- One row per barrier inside an operator: all threads together.
-CREATE PERFETTO TABLE profinfer_inside_barrier(
+CREATE PERFETTO VIEW profinfer_inside_barrier(
   -- Graph run.
   graph_id LONG,
   -- Arguments of the operator's slices.
@@ -24,57 +108,16 @@ CREATE PERFETTO TABLE profinfer_inside_barrier(
   -- Process.
   upid JOINID(process.id)
 ) AS
-WITH
-  -- Most operators have one barrier inside: those need no counting through.
-  firsts AS MATERIALIZED (
-    SELECT
-      operator_slice_id,
-      min(ts) AS ts,
-      count() AS barriers
-    FROM _inside_event
-    GROUP BY operator_slice_id
-  ),
-  numbered AS (
-    SELECT
-      operator_slice_id,
-      ts,
-      1 AS number
-    FROM firsts
-    WHERE barriers = 1
-    UNION ALL
-    SELECT
-      i.operator_slice_id,
-      i.ts,
-      row_number() OVER (PARTITION BY i.operator_slice_id ORDER BY i.ts) AS number
-    FROM firsts AS f
-    JOIN _inside_event AS i
-      USING (operator_slice_id)
-    WHERE f.barriers > 1
-  )
 SELECT
-  o.graph_id,
-  o.arg_set_id,
-  n.number,
-  max(n.ts) AS ts,
-  count() AS thread_count,
-  count() * max(n.ts) - sum(n.ts) AS wait_dur,
+  r.graph_id,
+  r.arg_set_id,
+  i.number,
+  i.ts,
+  i.thread_count,
+  i.wait_dur,
   -- A thread whose arrival was lost is not in these rows, but its operator is incomplete.
-  iif(
-    NOT EXISTS(
-      SELECT
-        1
-      FROM _graph_gap
-    ),
-    min(o.complete),
-    (
-      SELECT
-        r.complete
-      FROM _operator_seen AS r
-      WHERE r.graph_id = o.graph_id AND r.arg_set_id = o.arg_set_id
-    )
-  ) AS complete,
-  o.upid
-FROM numbered AS n
-JOIN profinfer_operator_slice AS o
-  ON o.id = n.operator_slice_id
-GROUP BY o.graph_id, o.arg_set_id, n.number;
+  r.complete,
+  r.upid
+FROM _inside_run AS i
+JOIN _operator_seen AS r
+  ON r.graph_id = i.run >> 32 AND r.arg_set_id = i.run & 0xFFFFFFFF;

@@ -14,6 +14,8 @@ CREATE PERFETTO TABLE _operator_kind(
   -- Number of the operator that it is, by role and op: the same at any batch size and length of the
   -- context, and for no other. NULL for operators of unknown graphs.
   operator_id LONG,
+  -- Name of the tensor that is computed, as slices bear it.
+  name STRING,
   -- Its name for people, which no other operator of the process with its op has.
   label STRING,
   -- Operator; both joined by a plus sign when fused.
@@ -51,6 +53,8 @@ WITH
       d.op,
       t.layer,
       t.module,
+      -- Operators of unknown graphs have no tensor.
+      coalesce(t.name, (SELECT o.name FROM _operator_event AS o WHERE o.arg_set_id = a.arg_set_id LIMIT 1)) AS name,
       t.label,
       -- Not what the library made up.
       t.label = substr(t.name, 1, length(t.label)) AS is_given,
@@ -139,6 +143,7 @@ SELECT
   k.tensor_id,
   k.fused_tensor_id,
   k.operator_id,
+  k.name,
   l.label,
   k.op,
   k.layer,

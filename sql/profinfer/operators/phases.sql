@@ -1,11 +1,11 @@
 -- Totals of every distinct operator in prefill and in decode.
 
-INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
+INCLUDE PERFETTO MODULE profinfer.operators.sums;
 
 -- One row per distinct tensor that is computed (another size is another), phase and process. Runs that
 -- may be incomplete are counted, and are in none of the sums.
-CREATE PERFETTO TABLE profinfer_operator_phase(
+CREATE PERFETTO VIEW profinfer_operator_phase(
   -- Arguments of its slices, with the description.
   arg_set_id ARGSETID,
   -- Phase of the micro-batch around the graph, NULL outside any.
@@ -28,20 +28,17 @@ CREATE PERFETTO TABLE profinfer_operator_phase(
   upid JOINID(process.id)
 ) AS
 SELECT
-  r.arg_set_id,
-  u.phase,
-  r.name,
-  sum(r.complete) AS runs,
-  sum(iif(r.complete, r.thread_count, 0)) AS slices,
-  sum(iif(r.complete, r.busy_dur, 0)) AS busy_dur,
-  sum(iif(r.complete, r.dur, 0)) AS dur,
-  max(iif(r.complete, r.dur, NULL)) AS max_dur,
-  sum(NOT r.complete) AS incomplete,
-  r.upid
-FROM _operator_run AS r
-JOIN profinfer_graph AS g
-  USING (graph_id)
-LEFT JOIN profinfer_ubatch AS u
-  USING (ubatch_id)
--- By argument set, a number: a million rows are grouped by text far more slowly.
-GROUP BY r.arg_set_id, u.phase;
+  s.arg_set_id,
+  s.phase,
+  k.name,
+  s.runs,
+  s.slices,
+  s.busy_dur,
+  s.dur,
+  s.max_dur,
+  s.incomplete,
+  s.upid
+FROM _operator_sum AS s
+JOIN _operator_kind AS k
+  USING (arg_set_id)
+WHERE s.phase_id > 0;

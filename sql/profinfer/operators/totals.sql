@@ -3,7 +3,7 @@
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.sums;
 
 -- One row per distinct tensor that is computed (another size is another) of a process. Runs that may be incomplete are counted,
 -- and are in none of the sums.
@@ -49,31 +49,29 @@ CREATE PERFETTO TABLE profinfer_operator_total(
   upid JOINID(process.id)
 ) AS
 WITH
-  -- Grouped before anything is joined: Trace Processor then needs no sorting of its own.
   sums AS MATERIALIZED (
     SELECT
       upid,
       arg_set_id,
-      name,
       max(thread_count) AS thread_count,
-      sum(complete) AS runs,
-      sum(iif(complete, dur, 0)) AS dur,
-      max(iif(complete, dur, NULL)) AS max_dur,
-      sum(iif(complete, busy_dur, 0)) AS busy_dur,
-      sum(iif(complete, throttled_dur, NULL)) AS throttled_dur,
-      sum(iif(complete, wait_dur, NULL)) AS wait_dur,
-      sum(iif(complete, min(arrival_dur, wait_dur), NULL)) AS imbalance_dur,
-      sum(iif(complete, slowest_dur, 0)) AS slowest_dur,
-      sum(iif(complete, fastest_dur, 0)) AS fastest_dur,
-      sum(NOT complete) AS incomplete
-    FROM _operator_run
+      sum(runs) AS runs,
+      sum(dur) AS dur,
+      max(max_dur) AS max_dur,
+      sum(busy_dur) AS busy_dur,
+      sum(throttled_dur) AS throttled_dur,
+      sum(wait_dur) AS wait_dur,
+      sum(imbalance_dur) AS imbalance_dur,
+      sum(slowest_dur) AS slowest_dur,
+      sum(fastest_dur) AS fastest_dur,
+      sum(incomplete) AS incomplete
+    FROM _operator_sum
     GROUP BY arg_set_id
   )
 SELECT
   s.arg_set_id,
-  s.name,
+  k.name,
   k.operator_id,
-  coalesce(k.label, s.name) AS label,
+  coalesce(k.label, k.name) AS label,
   k.op,
   k.layer,
   k.module,

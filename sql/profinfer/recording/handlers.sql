@@ -6,6 +6,7 @@
 -- would be computed from it: in traces of older recorders, and where the end is missing.
 
 INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
@@ -259,28 +260,41 @@ CREATE PERFETTO TABLE profinfer_operator_cost(
   upid JOINID(process.id)
 ) AS
 WITH
-  runs AS MATERIALIZED (
+  incomplete AS MATERIALIZED (
+    SELECT
+      id,
+      arg_set_id
+    FROM _incomplete_event
+  ),
+  missing AS MATERIALIZED (
     SELECT
       arg_set_id,
-      sum(complete) AS slices
-    FROM _operator_event
+      count() AS slices
+    FROM incomplete
     GROUP BY arg_set_id
+  ),
+  seen AS MATERIALIZED (
+    SELECT
+      arg_set_id,
+      sum(thread_count) AS slices
+    FROM _operator_seen
+    GROUP BY arg_set_id
+  ),
+  runs AS MATERIALIZED (
+    SELECT
+      s.arg_set_id,
+      s.slices - coalesce(m.slices, 0) AS slices
+    FROM seen AS s
+    LEFT JOIN missing AS m
+      USING (arg_set_id)
   ),
   inside AS MATERIALIZED (
     SELECT
-      o.arg_set_id,
-      sum(b.barriers) AS barriers
-    FROM (
-      SELECT
-        operator_slice_id,
-        count() AS barriers
-      FROM _inside_event
-      GROUP BY operator_slice_id
-    ) AS b
-    JOIN _operator_event AS o
-      ON o.id = b.operator_slice_id
-    WHERE o.complete
-    GROUP BY o.arg_set_id
+      arg_set_id,
+      count() AS barriers
+    FROM _inside_work
+    WHERE NOT id IN (SELECT id FROM incomplete)
+    GROUP BY arg_set_id
   ),
   rates AS (
     SELECT

@@ -2,8 +2,9 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.threads;
 INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 
 -- Hits on each thread within each graph run, counted by the slices in the trace: the probes at
@@ -33,44 +34,26 @@ CREATE PERFETTO TABLE profinfer_overhead(
   upid JOINID(process.id)
 ) AS
 WITH
-  -- Grouped before anything is joined: Trace Processor then needs no sorting of its own.
-  runs AS MATERIALIZED (
+  fused AS MATERIALIZED (
     SELECT
-      graph_id,
-      utid,
-      upid,
-      count() AS slices,
-      sum(
-        arg_set_id IN (
-          SELECT
-            arg_set_id
-          FROM _operator_kind
-          WHERE fused_tensor_id IS NOT NULL
-        )
-      ) AS fused,
-      -- A wait that was recorded is never 0 long (and -1 when it did not end).
-      coalesce(sum(wait_dur != 0), 0) AS waits,
-      min(complete) AS complete
-    FROM profinfer_operator_slice
-    GROUP BY graph_id, utid
+      parent_id,
+      count() AS slices
+    FROM _operator_event
+    WHERE
+      arg_set_id IN (
+        SELECT
+          arg_set_id
+        FROM _operator_kind
+        WHERE fused_tensor_id IS NOT NULL
+      )
+    GROUP BY parent_id
   ),
   inside AS MATERIALIZED (
     SELECT
-      e.graph_id,
-      e.utid,
-      sum(i.hits) AS hits
-    FROM (
-      SELECT
-        o.parent_id,
-        count() AS hits
-      FROM _inside_event AS b
-      JOIN _operator_event AS o
-        ON o.id = b.operator_slice_id
-      GROUP BY o.parent_id
-    ) AS i
-    JOIN _graph_event AS e
-      ON e.id = i.parent_id
-    GROUP BY e.graph_id, e.utid
+      parent_id,
+      count() AS hits
+    FROM _inside_work
+    GROUP BY parent_id
   ),
   filtered AS (
     SELECT
@@ -80,16 +63,18 @@ WITH
   ),
   counts AS (
     SELECT
-      r.graph_id,
-      r.utid,
-      r.upid,
-      r.slices - r.fused AS operators,
-      r.fused,
-      r.waits + coalesce(i.hits, 0) AS barriers,
-      r.complete
-    FROM runs AS r
+      w.graph_id,
+      w.utid,
+      w.upid,
+      w.slices - coalesce(f.slices, 0) AS operators,
+      coalesce(f.slices, 0) AS fused,
+      w.waits + coalesce(i.hits, 0) AS barriers,
+      w.incomplete = 0 AS complete
+    FROM _thread_work AS w
+    LEFT JOIN fused AS f
+      ON f.parent_id = w.id
     LEFT JOIN inside AS i
-      USING (graph_id, utid)
+      ON i.parent_id = w.id
   ),
   costs AS (
     SELECT

@@ -1,12 +1,14 @@
 -- By how much operators came later since other threads had their threads' CPUs.
 
-INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
 
 -- By how much operator runs came later than they would have. A part of a run is over when its last
 -- thread arrives: what would have been is computed from when each would have arrived without what
 -- hindered it.
 CREATE PERFETTO TABLE _late_part(
+  -- As in _operator_work.
+  run LONG,
   -- Graph run.
   graph_id LONG,
   -- Arguments of the operator.
@@ -42,8 +44,7 @@ WITH
   ),
   without AS (
     SELECT
-      p.graph_id,
-      p.arg_set_id,
+      p.run,
       p.number,
       max(p.is_last) AS is_last,
       max(p.arrival) AS arrival,
@@ -54,12 +55,13 @@ WITH
       max(p.arrival - coalesce(s.cpu + s.throttled + s.start + s.fault + s.blocked, 0)) AS blocked
     FROM _hindered_part AS p
     LEFT JOIN sums AS s
-      ON s.part_id = p.id
-    GROUP BY p.graph_id, p.arg_set_id, p.number
+      ON s.part_id = p._auto_id
+    GROUP BY p.run, p.number
   )
 SELECT
-  graph_id,
-  arg_set_id,
+  run,
+  run >> 32 AS graph_id,
+  run & 0xFFFFFFFF AS arg_set_id,
   number,
   is_last,
   arrival AS last_arrival,
@@ -86,30 +88,27 @@ CREATE PERFETTO TABLE profinfer_delay(
   upid JOINID(process.id)
 ) AS
 WITH
-  causes AS (
+  totals AS MATERIALIZED (
     SELECT
-      p.graph_id,
-      p.arg_set_id,
-      p.number,
-      h.preemption_id,
-      g.upid,
-      h.dur,
-      sum(h.dur) OVER (PARTITION BY p.graph_id, p.arg_set_id, p.number) AS total
-    FROM _hindrance_in_part AS h
-    JOIN _hindered_part AS p
-      ON p.id = h.part_id
-    JOIN _graph_event AS g
-      ON g.graph_id = p.graph_id AND g.is_main
-    WHERE h.kind = 'cpu' AND g.has_barriers
+      run,
+      number,
+      sum(dur) AS dur
+    FROM _hindrance_in_part
+    WHERE kind = 'cpu'
+    GROUP BY run, number
   )
 SELECT
-  c.graph_id,
-  c.arg_set_id,
-  c.preemption_id,
-  CAST(round(sum(1.0 * l.cpu_dur * c.dur / c.total)) AS INTEGER) AS dur,
-  c.upid
-FROM causes AS c
+  l.graph_id,
+  l.arg_set_id,
+  h.preemption_id,
+  CAST(round(sum(1.0 * l.cpu_dur * h.dur / t.dur)) AS INTEGER) AS dur,
+  g.upid
+FROM _hindrance_in_part AS h
+JOIN totals AS t
+  USING (run, number)
 JOIN _late_part AS l
-  USING (graph_id, arg_set_id, number)
-GROUP BY c.graph_id, c.arg_set_id, c.preemption_id
-ORDER BY c.graph_id;
+  USING (run, number)
+JOIN _graph_context AS g
+  ON g.graph_id = l.graph_id AND g.phase_id > 0
+WHERE h.kind = 'cpu' AND g.has_barriers
+GROUP BY h.run, h.preemption_id;

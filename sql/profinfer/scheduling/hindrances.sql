@@ -4,6 +4,7 @@
 INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
@@ -22,18 +23,13 @@ CREATE PERFETTO TABLE _taken_in_operator(
 ) AS
 SELECT
   o.slice_id,
-  i.id_1 AS preemption_id,
-  i.ts,
-  i.dur
-FROM _interval_intersect!(
-  (
-    (SELECT id, ts, dur, state_id FROM _off_cpu),
-    (SELECT id, ts, dur, state_id FROM profinfer_preemption)
-  ),
-  (state_id)
-) AS i
-JOIN _off_cpu AS o
-  ON o.id = i.id_0;
+  p.id AS preemption_id,
+  max(o.ts, p.ts) AS ts,
+  min(o.ts + o.dur, p.ts + p.dur) - max(o.ts, p.ts) AS dur
+FROM profinfer_preemption AS p
+CROSS JOIN _off_cpu AS o
+  USING (state_id)
+WHERE o.ts < p.ts + p.dur AND o.ts + o.dur > p.ts AND p.dur > 0;
 
 -- What kept threads from running within operator slices, other than waiting for each other.
 CREATE PERFETTO TABLE _idle_piece(
@@ -79,6 +75,57 @@ JOIN profinfer_thread_state AS s
   ON s.id = p.state_id
 WHERE NOT s.complete OR s.kind IS NULL;
 
+-- Idle pieces with what is known of their operators.
+CREATE PERFETTO TABLE _placed_piece(
+  -- The operator's slice.
+  slice_id JOINID(slice.id),
+  -- As in _idle_piece.
+  preemption_id LONG,
+  -- As in _idle_piece.
+  kind STRING,
+  -- Start.
+  ts TIMESTAMP,
+  -- End.
+  end_ts TIMESTAMP,
+  -- As in _operator_work.
+  run LONG,
+  -- As in _operator_work.
+  parent_id JOINID(slice.id),
+  -- Whether the operator ended with a wait.
+  has_waited BOOL
+) AS
+SELECT
+  p.slice_id,
+  p.preemption_id,
+  p.kind,
+  p.ts,
+  p.ts + p.dur AS end_ts,
+  w.run,
+  w.parent_id,
+  w.end_ts > w.arrival AND g.has_barriers AS has_waited
+FROM _idle_piece AS p
+CROSS JOIN _operator_work AS w
+  ON w.id = p.slice_id
+CROSS JOIN _graph_event AS g
+  ON g.id = w.parent_id;
+
+-- The operators of their graphs, thread by thread: the next row is the thread's next one.
+CREATE PERFETTO TABLE _work_in_order(
+  -- Slice id.
+  id JOINID(slice.id),
+  -- The thread's graph slice.
+  parent_id JOINID(slice.id)
+) AS
+SELECT
+  id,
+  parent_id
+FROM _operator_work
+WHERE +parent_id IN (SELECT parent_id FROM _placed_piece)
+ORDER BY parent_id, id;
+
+-- Without it a join by id reads all of them, for each row.
+CREATE PERFETTO INDEX _work_in_order_id ON _work_in_order(id);
+
 -- The same of slices that began late: what kept their thread in the barrier before when all had
 -- arrived there. It delays what comes after.
 CREATE PERFETTO TABLE _late_start(
@@ -94,63 +141,28 @@ CREATE PERFETTO TABLE _late_start(
   dur DURATION
 ) AS
 WITH
-  idle AS MATERIALIZED (
-    SELECT DISTINCT
-      o.graph_id * 16777216 + o.arg_set_id AS run
-    FROM _idle_piece AS p
-    JOIN profinfer_operator_slice AS o
-      ON o.id = p.slice_id
-    WHERE o.wait_dur > 0
-  ),
   met AS MATERIALIZED (
     SELECT
-      graph_id * 16777216 + arg_set_id AS run,
-      max(arrival) AS ts
-    FROM profinfer_operator_slice
-    WHERE
-      graph_id * 16777216 + arg_set_id IN (
-        SELECT
-          run
-        FROM idle
-      )
-    GROUP BY 1
-  ),
-  late AS MATERIALIZED (
-    SELECT
-      p.slice_id,
-      p.preemption_id,
-      p.kind,
-      max(p.ts, m.ts) AS ts,
-      p.ts + p.dur AS end_ts,
-      o.graph_id
-    FROM _idle_piece AS p
-    JOIN profinfer_operator_slice AS o
-      ON o.id = p.slice_id
-    JOIN met AS m
-      ON m.run = o.graph_id * 16777216 + o.arg_set_id
-    WHERE p.ts + p.dur > m.ts
-  ),
-  following AS MATERIALIZED (
-    SELECT
-      id,
-      lead(id) OVER (PARTITION BY graph_id, utid ORDER BY ts) AS next_id
-    FROM profinfer_operator_slice
-    WHERE graph_id IN (
-      SELECT
-        graph_id
-      FROM late
-    )
+      i.run,
+      max(w.arrival) AS ts
+    FROM (SELECT DISTINCT run FROM _placed_piece WHERE has_waited) AS i
+    CROSS JOIN _operator_work AS w
+      USING (run)
+    GROUP BY i.run
   )
 SELECT
-  f.next_id AS slice_id,
-  l.preemption_id,
-  l.kind,
-  l.ts,
-  l.end_ts - l.ts AS dur
-FROM late AS l
-JOIN following AS f
-  ON f.id = l.slice_id
-WHERE f.next_id IS NOT NULL;
+  n.id AS slice_id,
+  p.preemption_id,
+  p.kind,
+  max(p.ts, m.ts) AS ts,
+  p.end_ts - max(p.ts, m.ts) AS dur
+FROM _placed_piece AS p
+CROSS JOIN met AS m
+  ON m.run = p.run AND p.end_ts > m.ts
+CROSS JOIN _work_in_order AS o
+  ON o.id = p.slice_id
+CROSS JOIN _work_in_order AS n
+  ON n._auto_id = o._auto_id + 1 AND n.parent_id = o.parent_id;
 
 -- Threads that began while they were recorded, and computed graphs.
 CREATE PERFETTO TABLE _started_thread(
@@ -187,26 +199,33 @@ CREATE PERFETTO TABLE _entry(
 WITH
   firsts AS MATERIALIZED (
     SELECT
-      id,
       graph_id,
       utid,
-      min(ts) AS ts
-    FROM profinfer_operator_slice
+      (
+        SELECT
+          w.id
+        FROM _operator_work AS w
+        WHERE w.parent_id = g.id
+        ORDER BY w.id
+        LIMIT 1
+      ) AS id
+    FROM _graph_event AS g
     WHERE
       EXISTS(SELECT 1 FROM profinfer_preemption)
       OR EXISTS(SELECT 1 FROM _throttled)
       OR EXISTS(SELECT 1 FROM _started_thread)
-    GROUP BY graph_id, utid
   )
 SELECT
   f.id,
   g.ts,
-  f.ts - g.ts AS dur,
+  w.ts - g.ts AS dur,
   f.utid
 FROM firsts AS f
 JOIN profinfer_graph AS g
   USING (graph_id)
-WHERE f.ts > g.ts
+JOIN _operator_work AS w
+  USING (id)
+WHERE w.ts > g.ts
 ORDER BY f.id;
 
 -- Preemptions and throttling in that time.
@@ -325,61 +344,108 @@ FROM _starting;
 CREATE PERFETTO TABLE _hindered_slice(
   -- Slice id.
   id JOINID(slice.id),
-  -- Graph run.
-  graph_id LONG,
-  -- Arguments of the operator.
-  arg_set_id ARGSETID,
+  -- As in _operator_work.
+  run LONG,
   -- Start.
   ts TIMESTAMP,
   -- When its work was done.
   arrival TIMESTAMP,
   -- When it ended.
-  end_ts TIMESTAMP,
-  -- Whether the split of its time is certain.
-  complete BOOL,
-  -- Process.
-  upid JOINID(process.id)
+  end_ts TIMESTAMP
 ) AS
 WITH
   runs AS MATERIALIZED (
     SELECT DISTINCT
-      o.graph_id * 16777216 + o.arg_set_id AS run
+      w.run
     FROM _hindrance AS h
-    JOIN profinfer_operator_slice AS o
-      ON o.id = h.slice_id
+    CROSS JOIN _operator_work AS w
+      ON w.id = h.slice_id
   )
 SELECT
-  o.id,
-  o.graph_id,
-  o.arg_set_id,
-  o.ts,
-  o.arrival,
-  o.ts + o.dur AS end_ts,
-  o.complete,
-  o.upid
-FROM profinfer_operator_slice AS o
-WHERE
-  EXISTS(
-    SELECT
-      1
-    FROM _hindrance
-  )
-  AND o.graph_id * 16777216 + o.arg_set_id IN (
-    SELECT
-      run
-    FROM runs
-  );
+  w.id,
+  w.run,
+  w.ts,
+  w.arrival,
+  w.end_ts
+FROM runs AS r
+CROSS JOIN _operator_work AS w
+  USING (run);
 
--- The work of these slices, cut at the barriers inside them: at each one all threads meet.
-CREATE PERFETTO TABLE _hindered_part(
-  -- Number of the row.
-  id LONG,
+-- When their threads had done a part of the work: parts end at the barriers inside, at each of which
+-- all threads meet, and with the work.
+CREATE PERFETTO TABLE _part_end(
   -- The operator's slice.
   slice_id JOINID(slice.id),
-  -- Graph run.
-  graph_id LONG,
-  -- Arguments of the operator.
-  arg_set_id ARGSETID,
+  -- As in _operator_work.
+  run LONG,
+  -- Number of the part within the operator, from 1.
+  number LONG,
+  -- When its work was done.
+  arrival TIMESTAMP,
+  -- Whether it ends with the operator's work.
+  is_last BOOL
+) AS
+WITH
+  inside AS MATERIALIZED (
+    SELECT
+      s.id AS slice_id,
+      s.run,
+      i.ts AS arrival
+    FROM _hindered_slice AS s
+    CROSS JOIN _inside_work AS i
+      USING (id)
+  )
+SELECT
+  slice_id,
+  run,
+  row_number() OVER (PARTITION BY slice_id ORDER BY arrival, is_last) AS number,
+  arrival,
+  is_last
+FROM (
+  SELECT slice_id, run, arrival, FALSE AS is_last FROM inside
+  UNION ALL
+  SELECT
+    id AS slice_id,
+    run,
+    arrival,
+    TRUE AS is_last
+  FROM _hindered_slice
+  -- Not one by one, as without the plus.
+  WHERE +id IN (SELECT slice_id FROM inside)
+)
+UNION ALL
+-- Most have no barrier inside.
+SELECT
+  id AS slice_id,
+  run,
+  1 AS number,
+  arrival,
+  TRUE AS is_last
+FROM _hindered_slice
+WHERE NOT id IN (SELECT slice_id FROM inside);
+
+-- When all threads had done so.
+CREATE PERFETTO TABLE _part_met(
+  -- As in _operator_work.
+  run LONG,
+  -- Number of the part within the operator.
+  number LONG,
+  -- The last thread's arrival.
+  ts TIMESTAMP
+) AS
+SELECT
+  run,
+  number,
+  max(arrival) AS ts
+FROM _part_end
+GROUP BY run, number;
+
+-- The work of these slices by parts.
+CREATE PERFETTO TABLE _hindered_part(
+  -- The operator's slice.
+  slice_id JOINID(slice.id),
+  -- As in _operator_work.
+  run LONG,
   -- Number of the part within the operator, from 1.
   number LONG,
   -- Start: when all threads had met before. 0 for the first: what kept a thread from beginning with
@@ -387,65 +453,38 @@ CREATE PERFETTO TABLE _hindered_part(
   ts TIMESTAMP,
   -- When its work was done.
   arrival TIMESTAMP,
-  -- When the work of the last thread was.
-  last_arrival TIMESTAMP,
   -- Whether it ends with the operator's work.
   is_last BOOL
 ) AS
-WITH
-  arrivals AS (
-    SELECT
-      s.id AS slice_id,
-      s.graph_id,
-      s.arg_set_id,
-      i.ts AS arrival,
-      FALSE AS is_last
-    FROM _hindered_slice AS s
-    JOIN _inside_event AS i
-      ON i.operator_slice_id = s.id
-    UNION ALL
-    SELECT
-      id AS slice_id,
-      graph_id,
-      arg_set_id,
-      arrival,
-      TRUE AS is_last
-    FROM _hindered_slice
-  ),
-  numbered AS (
-    SELECT
-      *,
-      row_number() OVER (PARTITION BY slice_id ORDER BY arrival, is_last) AS number
-    FROM arrivals
-  ),
-  met AS (
-    SELECT
-      *,
-      max(arrival) OVER (PARTITION BY graph_id, arg_set_id, number) AS last_arrival
-    FROM numbered
-  ),
-  begun AS (
-    SELECT
-      *,
-      lag(last_arrival) OVER (PARTITION BY slice_id ORDER BY number) AS met_before
-    FROM met
-  )
 SELECT
-  row_number() OVER () AS id,
-  b.slice_id,
-  b.graph_id,
-  b.arg_set_id,
-  b.number,
-  coalesce(b.met_before, 0) AS ts,
-  b.arrival,
-  b.last_arrival,
-  b.is_last
-FROM begun AS b;
+  p.slice_id,
+  p.run,
+  p.number,
+  iif(
+    p.number = 1,
+    0,
+    (
+      SELECT
+        m.ts
+      FROM _part_met AS m
+      WHERE m.run = p.run AND m.number = p.number - 1
+    )
+  ) AS ts,
+  p.arrival,
+  p.is_last
+FROM _part_end AS p;
+
+-- Without it each hindrance reads all of them.
+CREATE PERFETTO INDEX _hindered_part_slice_id ON _hindered_part(slice_id);
 
 -- Hindrances within parts.
 CREATE PERFETTO TABLE _hindrance_in_part(
-  -- Part.
+  -- Part: the row's number in _hindered_part.
   part_id LONG,
+  -- As in _operator_work.
+  run LONG,
+  -- Number of the part within the operator.
+  number LONG,
   -- Preemption; NULL for others.
   preemption_id LONG,
   -- Kind, as in _hindrance.
@@ -454,11 +493,13 @@ CREATE PERFETTO TABLE _hindrance_in_part(
   dur DURATION
 ) AS
 SELECT
-  p.id AS part_id,
+  p._auto_id AS part_id,
+  p.run,
+  p.number,
   h.preemption_id,
   h.kind,
   min(h.ts + h.dur, p.arrival) - max(h.ts, p.ts) AS dur
 FROM _hindrance AS h
-JOIN _hindered_part AS p
+CROSS JOIN _hindered_part AS p
   USING (slice_id)
 WHERE h.ts < p.arrival AND h.ts + h.dur > p.ts;

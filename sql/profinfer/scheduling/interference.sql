@@ -32,6 +32,8 @@ ORDER BY e.graph_id;
 
 -- Operator runs of which the split of some thread's time is not certain.
 CREATE PERFETTO TABLE _uncertain_run(
+  -- As in _operator_work.
+  run LONG,
   -- Graph run.
   graph_id LONG,
   -- Arguments of the operator.
@@ -39,40 +41,46 @@ CREATE PERFETTO TABLE _uncertain_run(
   -- Process.
   upid JOINID(process.id)
 ) AS
-SELECT DISTINCT
-  o.graph_id,
-  o.arg_set_id,
-  o.upid
-FROM _operator_off_cpu AS f
-JOIN profinfer_operator_slice AS o
-  ON o.id = f.slice_id
-WHERE NOT f.complete
-UNION
-SELECT
-  o.graph_id,
-  o.arg_set_id,
-  o.upid
-FROM _late_start AS l
-JOIN profinfer_operator_slice AS o
-  ON o.id = l.slice_id
-WHERE l.kind = 'unknown'
-UNION
-SELECT
-  o.graph_id,
-  o.arg_set_id,
-  o.upid
-FROM _operator_seen AS o
-WHERE
-  EXISTS(
+WITH
+  runs AS (
     SELECT
-      1
-    FROM _unscheduled_graph
+      w.run
+    FROM _operator_off_cpu AS f
+    CROSS JOIN _operator_work AS w
+      ON w.id = f.slice_id
+    WHERE NOT f.complete
+    UNION
+    SELECT
+      w.run
+    FROM _late_start AS l
+    CROSS JOIN _operator_work AS w
+      ON w.id = l.slice_id
+    WHERE l.kind = 'unknown'
+    UNION
+    SELECT
+      graph_id << 32 | arg_set_id AS run
+    FROM _operator_seen
+    WHERE
+      EXISTS(
+        SELECT
+          1
+        FROM _unscheduled_graph
+      )
+      AND graph_id IN (
+        SELECT
+          graph_id
+        FROM _unscheduled_graph
+      )
   )
-  AND o.graph_id IN (
-    SELECT
-      graph_id
-    FROM _unscheduled_graph
-  );
+SELECT
+  r.run,
+  r.run >> 32 AS graph_id,
+  r.run & 0xFFFFFFFF AS arg_set_id,
+  g.upid
+FROM runs AS r
+CROSS JOIN _graph_context AS g
+  ON g.graph_id = r.run >> 32
+ORDER BY r.run;
 
 -- Parts of the barrier wait after each distinct operator that have other causes than the spread of
 -- the work. Complete runs only, as in profinfer_operator_total.
@@ -100,12 +108,16 @@ CREATE PERFETTO TABLE profinfer_operator_stall(
   upid JOINID(process.id)
 ) AS
 WITH
-  waits AS (
+  lost AS MATERIALIZED (
+    SELECT
+      graph_id << 32 | arg_set_id AS run
+    FROM _operator_seen
+    WHERE NOT complete
+  ),
+  waits AS MATERIALIZED (
     SELECT
       s.id,
-      s.graph_id,
-      s.arg_set_id,
-      s.upid,
+      s.run,
       min(l.last_arrival, s.end_ts) - s.arrival AS dur,
       s.end_ts,
       l.last_arrival,
@@ -114,30 +126,11 @@ WITH
       l.start_dur,
       l.fault_dur,
       l.blocked_dur,
-      iif(
-        NOT EXISTS(
-          SELECT
-            1
-          FROM _graph_gap
-        ),
-        min(s.complete) OVER (PARTITION BY s.graph_id, s.arg_set_id),
-        (
-          SELECT
-            r.complete
-          FROM _operator_seen AS r
-          WHERE r.graph_id = s.graph_id AND r.arg_set_id = s.arg_set_id
-        )
-      ) AS complete
+      NOT s.run IN (SELECT run FROM lost) AS complete
     FROM _hindered_slice AS s
-    JOIN _late_part AS l
-      ON l.graph_id = s.graph_id AND l.arg_set_id = s.arg_set_id AND l.is_last
-    WHERE
-      NOT EXISTS(
-        SELECT
-          1
-        FROM _uncertain_run AS u
-        WHERE u.graph_id = s.graph_id AND u.arg_set_id = s.arg_set_id
-      )
+    CROSS JOIN _late_part AS l
+      ON l.run = s.run AND l.is_last
+    WHERE NOT s.run IN (SELECT run FROM _uncertain_run)
   ),
   late AS MATERIALIZED (
     SELECT
@@ -149,15 +142,15 @@ WITH
         iif(h.kind = 'throttled', min(h.ts + h.dur, w.end_ts) - max(h.ts, w.last_arrival), 0)
       ) AS throttled_dur
     FROM _idle_piece AS h
-    JOIN waits AS w
+    CROSS JOIN waits AS w
       ON w.id = h.slice_id
     WHERE h.ts + h.dur > w.last_arrival AND h.kind IN ('cpu', 'throttled')
     GROUP BY w.id
   ),
   sums AS (
     SELECT
-      w.upid,
-      w.arg_set_id,
+      g.upid,
+      w.run & 0xFFFFFFFF AS arg_set_id,
       sum(min(w.dur, w.cpu_dur)) AS interference_dur,
       sum(
         min(w.dur, w.cpu_dur + w.throttled_dur) - min(w.dur, w.cpu_dur)
@@ -177,10 +170,12 @@ WITH
       sum(coalesce(l.dur, 0)) AS late_dur,
       sum(coalesce(l.throttled_dur, 0)) AS late_throttled_dur
     FROM waits AS w
+    CROSS JOIN _graph_context AS g
+      ON g.graph_id = w.run >> 32
     LEFT JOIN late AS l
       USING (id)
     WHERE w.complete
-    GROUP BY w.upid, w.arg_set_id
+    GROUP BY g.upid, 2
   ),
   doubts AS (
     SELECT
@@ -212,6 +207,8 @@ ORDER BY a.arg_set_id;
 
 -- States that a loss may have to do with: those that are not certain, and waits for a CPU.
 CREATE PERFETTO TABLE _touchy_state(
+  -- As in profinfer_thread_state.
+  id LONG,
   -- Start.
   ts TIMESTAMP,
   -- Duration.
@@ -224,6 +221,7 @@ CREATE PERFETTO TABLE _touchy_state(
   upid JOINID(process.id)
 ) AS
 SELECT
+  id,
   ts,
   dur,
   ucpu,
@@ -253,41 +251,81 @@ CREATE PERFETTO TABLE _scheduler_doubt(
   -- Process.
   upid JOINID(process.id)
 ) AS
-SELECT
-  l.first_ts,
-  l.ts,
-  l.lost,
-  p.upid
-FROM _scheduler_loss AS l
-LEFT JOIN _scheduler_mode AS m
-  ON m.upid = l.upid
-JOIN _recorded_process AS o
-  ON o.upid = l.upid
-JOIN _recorded_process AS p
-  -- Who records everything loses something of whoever is recorded at the time.
-  ON
-    p.upid = l.upid
-    OR (
-      m.mode IS NOT 'target'
-      AND p.machine_id IS o.machine_id
-      AND p.ts <= l.ts
-      AND p.end_ts >= l.first_ts
-    )
-WHERE
-  l.left_tid IS NULL
-  OR EXISTS(
+WITH
+  losses AS MATERIALIZED (
     SELECT
-      1
-    FROM _touchy_state AS s
-    WHERE
-      s.upid = p.upid
-      AND s.ts <= l.ts
-      AND s.ts + s.dur >= l.first_ts
-      AND (
-        NOT s.complete
-        OR s.ucpu = l.cpu
-      )
-  );
+      row_number() OVER () AS id,
+      l.first_ts,
+      l.ts,
+      l.lost,
+      l.cpu,
+      l.left_tid,
+      p.upid
+    FROM _scheduler_loss AS l
+    LEFT JOIN _scheduler_mode AS m
+      ON m.upid = l.upid
+    JOIN _recorded_process AS o
+      ON o.upid = l.upid
+    JOIN _recorded_process AS p
+      -- Who records everything loses something of whoever is recorded at the time.
+      ON
+        p.upid = l.upid
+        OR (
+          m.mode IS NOT 'target'
+          AND p.machine_id IS o.machine_id
+          AND p.ts <= l.ts
+          AND p.end_ts >= l.first_ts
+        )
+  ),
+  -- A loss meets a state if, of those that begin before its end, the last to end does so after its
+  -- beginning.
+  waiting AS (
+    SELECT
+      id,
+      max(end_ts) OVER (
+        PARTITION BY upid, cpu ORDER BY ts, id IS NOT NULL ROWS UNBOUNDED PRECEDING
+      ) AS end_ts
+    FROM (
+      SELECT NULL AS id, upid, ucpu AS cpu, ts, ts + dur AS end_ts FROM _touchy_state
+      UNION ALL
+      SELECT id, upid, cpu, ts, NULL AS end_ts FROM losses WHERE left_tid IS NOT NULL
+    )
+    WHERE cpu IS NOT NULL
+  ),
+  uncertain AS (
+    SELECT
+      id,
+      max(end_ts) OVER (
+        PARTITION BY upid ORDER BY ts, id IS NOT NULL ROWS UNBOUNDED PRECEDING
+      ) AS end_ts
+    FROM (
+      SELECT NULL AS id, upid, ts, ts + dur AS end_ts FROM _touchy_state WHERE NOT complete
+      UNION ALL
+      SELECT id, upid, ts, NULL AS end_ts FROM losses WHERE left_tid IS NOT NULL
+    )
+  ),
+  met AS MATERIALIZED (
+    SELECT
+      w.id
+    FROM waiting AS w
+    CROSS JOIN losses AS l
+      USING (id)
+    WHERE w.end_ts >= l.first_ts
+    UNION
+    SELECT
+      u.id
+    FROM uncertain AS u
+    CROSS JOIN losses AS l
+      USING (id)
+    WHERE u.end_ts >= l.first_ts
+  )
+SELECT
+  first_ts,
+  ts,
+  lost,
+  upid
+FROM losses
+WHERE left_tid IS NULL OR +id IN (SELECT id FROM met);
 
 -- What of the scheduler's doings may be missing of a process.
 CREATE PERFETTO FUNCTION profinfer_scheduling_doubts(

@@ -1,5 +1,6 @@
 -- States of the threads that compute graphs, as the kernel's switches and wake-ups tell them.
 
+INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 
 -- Time between recordings: what threads did then is not known.
@@ -97,6 +98,112 @@ WHERE
     FROM _graph_event
   );
 
+-- States of these threads as the kernel tells them, with what comes before and after.
+CREATE PERFETTO TABLE _placed_state(
+  -- Id of the row in thread_state.
+  id JOINID(thread_state.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- To the thread's next state, or to the end of the trace.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- State, NULL where several at once stand for one that is not known.
+  state STRING,
+  -- CPU.
+  ucpu LONG,
+  -- Its number.
+  cpu LONG,
+  -- CPU of the state before.
+  left_ucpu LONG,
+  -- CPU of the next state.
+  next_ucpu LONG,
+  -- Whether the record of the wake-up is missing.
+  lacks_waking BOOL,
+  -- Whether it ran before.
+  has_run BOOL
+) AS
+WITH
+  mine AS MATERIALIZED (
+    SELECT
+      s.id,
+      s.ts,
+      iif(s.dur < 0, NULL, s.dur) AS dur,
+      s.utid,
+      -- Several states at once stand for one that is not known.
+      iif(s.state GLOB 'SDT*', NULL, s.state) AS state,
+      s.ucpu,
+      s.cpu
+    FROM thread_state AS s
+    WHERE s.utid IN (
+      SELECT
+        utid
+      FROM _graph_event
+    )
+  )
+SELECT
+  id,
+  ts,
+  -- Of the last state of a thread, and of one that a loss cut off, the duration is unknown.
+  coalesce(dur, lead(ts, 1, trace_end()) OVER thread - ts) AS dur,
+  utid,
+  state,
+  ucpu,
+  cpu,
+  lag(ucpu) OVER thread AS left_ucpu,
+  lead(ucpu) OVER thread AS next_ucpu,
+  -- A thread that slept waits for a CPU, however shortly, from its wake-up on. Where that is
+  -- missing it was not recorded, or it came while the thread was still leaving its CPU.
+  state GLOB '[SDITtP]*' AND lead(state) OVER thread IS 'Running' AS lacks_waking,
+  lag(state) OVER thread IS 'Running' AS has_run
+FROM mine
+WINDOW thread AS (PARTITION BY utid ORDER BY ts, id)
+ORDER BY ts;
+
+-- Those that met a loss: closed intervals, for which each is taken to be one longer.
+CREATE PERFETTO TABLE _doubtful_state(
+  -- Id of the row in thread_state.
+  id JOINID(thread_state.id)
+) AS
+WITH
+  states AS MATERIALIZED (
+    SELECT
+      id,
+      ts,
+      dur + 1 AS dur,
+      utid
+    FROM _placed_state
+    WHERE
+      EXISTS(
+        SELECT
+          1
+        FROM _state_loss
+      )
+  ),
+  losses AS MATERIALIZED (
+    SELECT
+      row_number() OVER () AS id,
+      l.first_ts AS ts,
+      l.ts - l.first_ts + 1 AS dur,
+      t.utid,
+      l.cpu
+    FROM _state_loss AS l
+    JOIN (SELECT DISTINCT utid FROM _graph_event) AS u
+    JOIN thread AS t
+      USING (utid)
+    WHERE coalesce(l.tid = t.tid, TRUE) AND coalesce(l.upid = t.upid, TRUE)
+  )
+SELECT DISTINCT
+  i.id_0 AS id
+FROM _interval_intersect!((states, (SELECT id, ts, dur, utid FROM losses)), (utid)) AS i
+CROSS JOIN losses AS l
+  ON l.id = i.id_1
+CROSS JOIN thread_state AS s
+  ON s.id = i.id_0
+-- What ends a thread's running happens on its CPU, and what begins it there.
+WHERE s.state IS NOT 'Running' OR l.cpu IS NULL OR l.cpu = s.cpu
+ORDER BY id;
+
 -- States of the threads that computed graphs, one after another without a gap, as they are left and
 -- entered: thread_states.sql divides them.
 CREATE PERFETTO TABLE _kernel_state(
@@ -123,49 +230,17 @@ CREATE PERFETTO TABLE _kernel_state(
   -- Process.
   upid JOINID(process.id)
 ) AS
-WITH
-  mine AS MATERIALIZED (
-    SELECT
-      s.id,
-      s.ts,
-      iif(s.dur < 0, NULL, s.dur) AS dur,
-      s.utid,
-      -- Several states at once stand for one that is not known.
-      iif(s.state GLOB 'SDT*', NULL, s.state) AS state,
-      s.ucpu,
-      s.cpu
-    FROM thread_state AS s
-    WHERE s.utid IN (
-      SELECT
-        utid
-      FROM _graph_event
-    )
-  ),
-  placed AS (
-    SELECT
-      *,
-      -- Of the last state of a thread, and of one that a loss cut off, the duration is unknown.
-      coalesce(dur, lead(ts, 1, trace_end()) OVER thread - ts) AS known_dur,
-      lag(ucpu) OVER thread AS left_ucpu,
-      lead(ucpu) OVER thread AS next_ucpu,
-      -- A thread that slept waits for a CPU, however shortly, from its wake-up on. Where that is
-      -- missing it was not recorded, or it came while the thread was still leaving its CPU.
-      state GLOB '[SDITtP]*' AND lead(state) OVER thread IS 'Running' AS lacks_waking,
-      lag(state) OVER thread IS 'Running' AS has_run
-    FROM mine
-    WINDOW thread AS (PARTITION BY utid ORDER BY ts, id)
-  )
 SELECT
   p.id,
   p.ts,
-  p.known_dur AS dur,
+  p.dur AS dur,
   p.utid,
   CASE
     WHEN EXISTS(
       SELECT
         1
       FROM _unrecorded AS u
-      WHERE u.ts < p.ts + p.known_dur AND u.end_ts > p.ts
+      WHERE u.ts < p.ts + p.dur AND u.end_ts > p.ts
     )
     THEN NULL
     WHEN p.state = 'Running' THEN 'running'
@@ -186,32 +261,14 @@ SELECT
   END AS ucpu,
   p.next_ucpu,
   b.name AS blocked_in,
-  NOT coalesce(p.lacks_waking, FALSE) AND iif(
-    NOT EXISTS(
-      SELECT
-        1
-      FROM _state_loss
-    ),
-    TRUE,
-    NOT EXISTS(
-      SELECT
-        1
-      FROM _state_loss AS l
-      WHERE
-        l.first_ts <= p.ts + p.known_dur
-        AND l.ts >= p.ts
-        AND coalesce(l.tid = t.tid, TRUE)
-        AND coalesce(l.upid = t.upid, TRUE)
-        -- What ends a thread's running happens on its CPU, and what begins it there.
-        AND (
-          p.state IS NOT 'Running'
-          OR l.cpu IS NULL
-          OR l.cpu = p.cpu
-        )
-    )
+  NOT coalesce(p.lacks_waking, FALSE)
+  AND NOT p.id IN (
+    SELECT
+      id
+    FROM _doubtful_state
   ) AS complete,
   t.upid
-FROM placed AS p
+FROM _placed_state AS p
 JOIN thread AS t
   USING (utid)
 LEFT JOIN _blocked_event AS b
@@ -257,30 +314,25 @@ CREATE PERFETTO TABLE _cpu_run(
   ucpu LONG
 ) AS
 WITH
-  runs AS (
-    SELECT
-      id,
-      ts,
-      iif(dur < 0, lead(ts, 1, trace_end()) OVER (PARTITION BY ucpu ORDER BY ts) - ts, dur) AS dur,
-      utid,
+  cpus AS MATERIALIZED (
+    SELECT DISTINCT
       ucpu
-    FROM sched
-    WHERE
-      ucpu IN (
-        SELECT
-          ucpu
-        FROM _kernel_state
-        WHERE kind IN ('preempted', 'runnable')
-      )
+    FROM _kernel_state
+    WHERE kind IN ('preempted', 'runnable')
   )
 SELECT
   id,
   ts,
-  dur,
+  iif(
+    dur < 0,
+    coalesce((SELECT min(n.ts) FROM sched AS n WHERE n.ucpu = s.ucpu AND n.ts > s.ts), trace_end()) - ts,
+    dur
+  ) AS dur,
   utid,
   ucpu
-FROM runs
-WHERE dur > 0
+FROM sched AS s
+-- Not CPU by CPU, as without the plus.
+WHERE dur != 0 AND +ucpu IN (SELECT ucpu FROM cpus)
 ORDER BY ts;
 
 -- As of _kernel_state.

@@ -15,10 +15,8 @@ CREATE PERFETTO TABLE _occupied(
   dur DURATION,
   -- Thread that ran there, NULL when only its number is known.
   utid JOINID(thread.id),
-  -- Its number.
-  tid LONG,
-  -- Its name.
-  name STRING
+  -- Then the event that tells it, as in _taker_event.
+  taker_event_id LONG
 ) AS
 WITH
   waits AS MATERIALIZED (
@@ -46,8 +44,7 @@ SELECT
   i.ts,
   i.dur,
   t.utid,
-  t.tid,
-  t.name
+  NULL AS taker_event_id
 FROM _interval_intersect!((waits, _cpu_run), (ucpu)) AS i
 JOIN _cpu_run AS s
   ON s.id = i.id_1
@@ -61,11 +58,8 @@ SELECT
   i.ts,
   i.dur,
   NULL AS utid,
-  e.tid,
-  e.name
-FROM _interval_intersect!((waits, takers), (utid)) AS i
-JOIN _taker_event AS e
-  ON e.id = i.id_1;
+  i.id_1 AS taker_event_id
+FROM _interval_intersect!((waits, takers), (utid)) AS i;
 
 -- Pieces of the time in which a thread was preempted, and who ran then is not known: of several threads
 -- that take turns in its place only the first one's is, where nobody else's switches are recorded.
@@ -116,6 +110,32 @@ SELECT
 FROM before
 WHERE end_ts > ts;
 
+-- Both in order.
+CREATE PERFETTO TABLE _taken_piece(
+  -- The waiting thread's state.
+  state_id LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration.
+  dur DURATION,
+  -- As in _occupied.
+  utid JOINID(thread.id),
+  -- As in _occupied.
+  taker_event_id LONG
+) AS
+SELECT
+  *
+FROM _occupied
+UNION ALL
+SELECT
+  state_id,
+  ts,
+  dur,
+  NULL AS utid,
+  NULL AS taker_event_id
+FROM _unoccupied
+ORDER BY ts, state_id;
+
 -- Time in which a thread of the target could have run and another thread ran in its place.
 CREATE PERFETTO TABLE profinfer_preemption(
   -- Number of the row.
@@ -146,40 +166,26 @@ CREATE PERFETTO TABLE profinfer_preemption(
   -- Process of the target's thread.
   upid JOINID(process.id)
 ) AS
-WITH
-  pieces AS (
-    SELECT
-      *
-    FROM _occupied
-    UNION ALL
-    SELECT
-      state_id,
-      ts,
-      dur,
-      NULL AS utid,
-      NULL AS tid,
-      NULL AS name
-    FROM _unoccupied
-  )
 SELECT
-  row_number() OVER (ORDER BY p.ts, p.state_id) AS id,
+  p._auto_id + 1 AS id,
   p.ts,
   p.dur,
   s.utid,
   p.state_id,
   p.utid AS taker_utid,
-  p.tid AS taker_tid,
-  p.name AS taker_name,
+  coalesce(t.tid, e.tid) AS taker_tid,
+  iif(p.utid IS NULL, e.name, t.name) AS taker_name,
   q.name AS taker_process,
   coalesce(t.upid = s.upid, FALSE) AS is_own,
   s.ucpu,
   s.complete,
   s.upid
-FROM pieces AS p
-JOIN profinfer_thread_state AS s
+FROM _taken_piece AS p
+CROSS JOIN profinfer_thread_state AS s
   ON s.id = p.state_id
 LEFT JOIN thread AS t
   ON t.utid = p.utid
 LEFT JOIN process AS q
   ON q.upid = t.upid
-ORDER BY p.ts;
+LEFT JOIN _taker_event AS e
+  ON e.id = p.taker_event_id;

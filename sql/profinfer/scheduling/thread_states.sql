@@ -55,7 +55,7 @@ WITH
       sum(NOT is_idle) OVER (PARTITION BY state_id ORDER BY ts) AS turn
     FROM pieces
     WHERE
-      state_id IN (
+      +state_id IN (
         SELECT
           state_id
         FROM pieces
