@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profinfer.commands.query import trace_warnings
-from profinfer.drawing.charts import Chart
+from profinfer.drawing.charts import Chart, Picture
 from profinfer.drawing.exports import write_csv
 from profinfer.drawing.figure import Traced
 from profinfer.drawing.figures import FIGURES
@@ -79,7 +79,7 @@ def _numbers(only: str | None) -> list[int]:
     return numbers
 
 
-def _write(chart: Chart, path: Path, *, force: bool) -> None:
+def _write(chart: Chart | Picture, path: Path, *, force: bool) -> None:
     columns = list(dict.fromkeys(column for row in chart.rows for column in row))
     text = io.StringIO(newline="")
     rows = [tuple(row.get(column) for column in columns) for row in chart.rows]

@@ -63,6 +63,23 @@ class Chart:
         return png({"title": shown(self.title), **self.spec}, self.rows)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What another tool has drawn, with the rows that it is of."""
+
+    title: str
+    drawn: str
+    rows: Rows
+
+    def svg(self) -> str:
+        """The picture as one <svg> element."""
+        return self.drawn
+
+    def png(self) -> bytes:
+        """The same as PNG, its background transparent."""
+        return vl_convert.svg_to_png(self.drawn, scale=2)
+
+
 def quantity(field: str, title: str | None, **more: Any) -> dict[str, Any]:
     """An axis, or a size, of numbers; `title` None for none."""
     return {"field": field, "type": "quantitative", "title": title, **more}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from profinfer.drawing.charts import Chart, Row
+from profinfer.drawing.charts import Chart, Picture, Row
 from profinfer.trace_processor import Session, query
 
 
@@ -19,6 +19,7 @@ class Traced:
         self.name = name
         self._session = session
         self._answers: dict[str, dict[str, list[Row]]] = {}
+        self._drawn: dict[str, str] = {}
 
     def ask(self, queries: Iterable[str]) -> None:
         """Asks ready queries, by name, that have not been asked yet."""
@@ -32,6 +33,12 @@ class Traced:
                     for table in tables
                 }
 
+    def draw(self, what: str, draw: Callable[[Session], str]) -> str:
+        """What another tool draws of the trace itself: drawn once, while the session is open."""
+        if what not in self._drawn:
+            self._drawn[what] = draw(self._session)
+        return self._drawn[what]
+
     def asked(self, name: str) -> bool:
         """Whether that ready query was asked."""
         return name in self._answers
@@ -42,7 +49,7 @@ class Traced:
         return self._answers[name][title]
 
 
-Charts = list[Chart] | str
+Charts = Sequence[Chart | Picture] | str
 """Charts, or, as text, why there are none."""
 
 
@@ -53,7 +60,7 @@ class Figure:
     title: str
     needs: str
     queries: tuple[str, ...]
-    charts: Callable[[Sequence[Traced]], list[Chart]]
+    charts: Callable[[Sequence[Traced]], Sequence[Chart | Picture]]
     further: Callable[[Traced], Iterable[str]] = lambda _: ()
     """By a trace's answers, what else it is to be asked."""
 
@@ -69,10 +76,12 @@ class Figure:
         return self.charts(traces) or f"it needs {self.needs}"
 
 
-def of_each(draw: Callable[[Traced], list[Chart]]) -> Callable[[Sequence[Traced]], list[Chart]]:
+def of_each(
+    draw: Callable[[Traced], Sequence[Chart | Picture]],
+) -> Callable[[Sequence[Traced]], list[Chart | Picture]]:
     """Charts of every trace, which say of which where there are several."""
 
-    def charts(traces: Sequence[Traced]) -> list[Chart]:
+    def charts(traces: Sequence[Traced]) -> list[Chart | Picture]:
         return [
             replace(chart, title=f"{chart.title}: {trace.name}") if len(traces) > 1 else chart
             for trace in traces

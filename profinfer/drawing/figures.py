@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from profinfer.drawing import experts, operators, tokens
+from profinfer.drawing import operators, steps, tokens
 from profinfer.drawing.figure import Figure, of_each
 
 FIGURES: Mapping[int, Figure] = {
@@ -13,6 +13,19 @@ FIGURES: Mapping[int, Figure] = {
         "hits whose cost was measured: a recording with its end",
         ("overhead",),
         tokens.overhead,
+    ),
+    4: Figure(
+        "A layer as a graph",
+        "level graph or above, of an engine on the CPU, and Graphviz",
+        ("dag",),
+        of_each(steps.graph),
+        steps.draw_graph,
+    ),
+    5: Figure(
+        "Threads along the time of one token",
+        "level operator or barrier",
+        ("proftime",),
+        of_each(steps.steps),
     ),
     6: Figure(
         "Imbalance of the threads by operator",
@@ -61,7 +74,7 @@ FIGURES: Mapping[int, Figure] = {
         "Experts by token and layer",
         "a mixture of experts recorded with --experts (and --faults)",
         ("expert_map",),
-        of_each(experts.experts),
+        of_each(steps.experts),
     ),
 }
 
