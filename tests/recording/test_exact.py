@@ -127,7 +127,7 @@ def test_operators_come_in_the_order_in_which_the_engine_runs_them(
     once = [(d.name, d.op) for d in dispatched(case)]
     graphs = sum(truth["ubatches"].values()) if case.has("operator") else 0
     rows = recording.rows(
-        "SELECT tid, slice.name, EXTRACT_ARG(arg_set_id, 'debug.tensor') FROM slice"
+        "SELECT tid, slice.name, EXTRACT_ARG(arg_set_id, 'correlation_id') FROM slice"
         " JOIN thread_track ON track_id = thread_track.id JOIN thread USING (utid)"
         " WHERE category = 'operator' ORDER BY tid, slice.ts"
     )
@@ -436,10 +436,13 @@ def test_trace_names_the_process_its_command_and_what_was_asked(
     assert metadata["debug.loader"] == "libbpf"
 
 
-def test_threads_bear_their_names(case: Case, recording: Recording) -> None:
+def test_threads_bear_the_names_of_their_roles(case: Case, recording: Recording) -> None:
     tids = ", ".join(str(thread["tid"]) for thread in recording.truth["threads"])
-    rows = recording.rows(f"SELECT DISTINCT name FROM thread WHERE tid IN ({tids})")
-    assert rows == [(case.program,)]
+    rows = recording.rows(f"SELECT DISTINCT name FROM thread WHERE tid IN ({tids}) ORDER BY 1")
+    # At level graph only those that call are seen.
+    seen = case.threads if case.has("operator") else 1
+    roles = [f"compute {place}" for place in range(seen)]
+    assert rows == [(name,) for name in (roles if case.has("graph") else [case.program])]
 
 
 def test_summary_line_counts_no_loss(recording: Recording) -> None:
