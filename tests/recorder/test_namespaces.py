@@ -127,9 +127,9 @@ def check_names(threads: Rows, mine: set[int], stranger: int | None) -> None:
     """The engine's threads are its own, and so is whoever else lives there; all others are
     elsewhere."""
     names = {number(tid): name for tid, name in threads}
-    assert {names[tid] for tid in mine} == {"known"}
+    assert {names[tid] for tid in mine} == {"compute 0", "compute 1"}
     inside = {name for tid, name in names.items() if tid < STAND_IN}
-    assert inside <= {"known", "sh", "profinfer-recor"}
+    assert inside <= {"compute 0", "compute 1", "known", "sh", "profinfer-recor"}
     if stranger:
         assert names[STRANGERS + stranger] == "the-outsider"
         assert not {None, "?"} & set(names.values())

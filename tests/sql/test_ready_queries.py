@@ -10,6 +10,7 @@ import pytest
 
 from profinfer.trace_processor import Session, open_trace, query
 from profinfer.trace_processor.query import Table
+from profinfer.ui.links import without_slices
 from tests.captures import MAIN, WORKER, Capture, convert
 from tests.sql.test_tables import FUSED, MATRIX, SUM, write_lossy, write_small
 
@@ -18,8 +19,8 @@ FUSED_OP = "RMS_NORM+MUL"
 
 
 def answer(session: Session, name: str) -> list[Table]:
-    """The tables of a ready query."""
-    return query.run(session, query.read(query.resolve(name)))
+    """The tables of a ready query, as it prints them without links."""
+    return without_slices(query.run(session, query.read(query.resolve(name))))
 
 
 @pytest.fixture(scope="module")
