@@ -20,6 +20,8 @@
 #define PROCESS_MADVISE 440
 #define PAGEOUT 21
 #define STEP (1ull << 30)
+#define TRIES 5
+#define BETWEEN_US 20000
 
 struct evicted {
   json_object *files, *notes;
@@ -62,8 +64,15 @@ static void evict_file(struct evicted *evicted, int fd, const char *path) {
   if (fstat(fd, &status) || !set_add(&evicted->done, (uint64_t)status.st_ino << 20 ^ status.st_dev))
     return;
   write_through(fd);
-  posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-  int64_t left = resident(fd, status.st_size);
+  int64_t left = -1;
+  for (int try = 0; try < TRIES && left; try++) {
+    if (try)
+      usleep(BETWEEN_US); /* pages that another CPU had in its hands stay the first time */
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    left = resident(fd, status.st_size);
+    if (left < 0)
+      break;
+  }
   json_object *file = json_object_new_object();
   json_object_object_add(file, "path", json_object_new_string(path));
   json_object_object_add(file, "bytes", json_object_new_int64(status.st_size));
