@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import platform
+import re
 import shutil
 import subprocess
 import tarfile
@@ -31,6 +32,8 @@ KERNELS = (
     *("x86-5.10", "x86-6.1", "x86-6.12", "x86-current"),
 )
 CONSOLE_LINES = 60
+PATCHED = re.compile(r"RIP: 0010:(__schedule|try_to_wake_up)\+")
+"""Where the scheduler's tracepoints are."""
 BOOTS = 3
 BOOT_TIMEOUT = 120
 BEGUN = "running /command"
@@ -156,7 +159,7 @@ def boot(
         for _ in range(BOOTS):
             problem = _run(arguments, folder / "console", timeout, stop or Event())
             console = _text(folder / "console")
-            has_crashed = "Kernel panic" in console and "RIP: 0010:__schedule+" in console
+            has_crashed = "Kernel panic" in console and PATCHED.search(console)
             if (BEGUN in console and not has_crashed) or (stop and stop.is_set()):
                 break
         return _result(folder, problem)
