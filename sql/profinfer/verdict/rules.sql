@@ -181,17 +181,9 @@ WITH
       'quota' AS rule,
       1.0 * d.throttled_dur / d.dur AS share,
       d.incomplete,
-      'Its CPU quota: threads were throttled ' || _counted(d.times_throttled, 'time') || ', their cgroup'
-      || coalesce(
-        ' ' || _in_short((
-          SELECT
-            min(nullif(a.value, ''))
-          FROM _recording_arg AS a
-          WHERE a.upid = d.upid AND a.key = 'target.cgroup'
-        )),
-        ''
-      )
-      || ' having used up its share, and operators were done ' || _ms!(d.throttled_dur) || ' later in all, '
+      -- Which group is not said: one of the first version is another one for each controller.
+      'Its CPU quota: threads were throttled ' || _counted(d.times_throttled, 'time')
+      || ', their cgroup having used up its share, and operators were done ' || _ms!(d.throttled_dur) || ' later in all, '
       || _in_percent(1.0 * d.throttled_dur / d.dur) || d.of_graphs || '.' AS sentence,
       'Raise the quota of its cgroup (cpu.max), or take no more threads than it has CPUs'' worth of time.' AS advice,
       -- A CPU that somebody has does not tell whether the quota would have let the thread run.
