@@ -173,6 +173,17 @@ def give_to_caller(output: Output) -> None:
         output.give_to(*caller)
 
 
+def write_whole(path: Path, data: bytes, *, force: bool) -> None:
+    """Writes a file that is there whole or not at all, of the user behind sudo."""
+    output = Replacement(path, force=force)
+    try:
+        give_to_caller(output)
+        output.append(data)
+        output.finish()
+    finally:
+        output.close()
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder, of the user behind sudo, unless it is there."""
     try:

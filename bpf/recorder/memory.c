@@ -31,11 +31,13 @@ const struct read_field read_fields[READ_FIELDS] = {
 #define UNSEEN_BYTES (64 << 10)
 #define UNSEEN_PART 0.02
 
-/* What the kernel has counted of a process until now. */
+/* What the kernel has counted of a process until now, -1 where it does not tell. One that has ended
+ * has its counts until it is reaped. */
+enum { MINOR, MAJOR, READ_BYTES, COUNTS }; /* the last: fetched from storage because of it */
+static const char *const count_names[COUNTS] = {"minor", "major", "read_bytes"};
+
 struct kernel_counts {
-  bool is_known; /* a process that has ended has its counts until it is reaped */
-  int64_t minor, major;
-  int64_t read_bytes; /* fetched from storage because of it; -1 where the kernel does not tell */
+  int64_t of[COUNTS];
 };
 
 struct memory {
@@ -121,61 +123,52 @@ static void attach_faults(struct memory *memory, const struct fault_event *event
 /* ---- The kernel's own counts */
 
 static struct kernel_counts count(const struct target *target) {
-  struct kernel_counts counts = {.read_bytes = -1};
+  struct kernel_counts counts = {.of = {-1, -1, -1}}, read = counts;
   char *stat = target_read(target, "stat", 0), *io = target_read(target, "io", 0);
   const char *fields = stat ? strrchr(stat, ')') : 0;
   const char *read_bytes = io ? strstr(io, "\nread_bytes:") : 0;
   /* ") state parent group session terminal terminal_group flags minor of_children major ..." */
-  counts.is_known =
-      fields && sscanf(fields, ") %*s %*s %*s %*s %*s %*s %*s %" SCNd64 " %*s %" SCNd64,
-                       &counts.minor, &counts.major) == 2;
-  if (!read_bytes || sscanf(read_bytes, "\nread_bytes: %" SCNd64, &counts.read_bytes) != 1)
-    counts.read_bytes = -1;
+  if (fields && sscanf(fields, ") %*s %*s %*s %*s %*s %*s %*s %" SCNd64 " %*s %" SCNd64,
+                       &read.of[MINOR], &read.of[MAJOR]) == 2)
+    counts = read;
+  if (!read_bytes || sscanf(read_bytes, "\nread_bytes: %" SCNd64, &counts.of[READ_BYTES]) != 1)
+    counts.of[READ_BYTES] = -1;
   free(stat);
   free(io);
   return counts;
 }
 
-static json_object *difference(const struct kernel_counts *before,
-                               const struct kernel_counts *after) {
-  if (!before->is_known || !after->is_known)
-    return 0;
-  json_object *counts = json_object_new_object();
-  json_object_object_add(counts, "minor", json_object_new_int64(after->minor - before->minor));
-  json_object_object_add(counts, "major", json_object_new_int64(after->major - before->major));
-  if (before->read_bytes >= 0 && after->read_bytes >= 0)
-    json_object_object_add(counts, "read_bytes",
-                           json_object_new_int64(after->read_bytes - before->read_bytes));
-  return counts;
+static void add_count(json_object **counts, int which, int64_t count) {
+  if (!*counts)
+    *counts = json_object_new_object();
+  json_object_object_add(*counts, count_names[which], json_object_new_int64(count));
 }
 
 json_object *memory_json(const struct memory *memory) {
   if (!is_wanted(memory))
     return 0;
-  json_object *said = json_object_new_object();
-  json_object_object_add(said, "kernel", difference(&memory->before, &memory->after));
-  json_object *at_least = 0;
-  if (!memory->after.is_known)
-    at_least = difference(&memory->before, &memory->latest);
-  else if (memory->after.read_bytes < 0) {
-    at_least = difference(&memory->before, &memory->latest);
-    if (at_least) {
-      json_object_object_del(at_least, "minor");
-      json_object_object_del(at_least, "major");
-    }
+  json_object *kernel = 0, *at_least = 0, *said = json_object_new_object();
+  for (int i = 0; i < COUNTS; i++) {
+    int64_t before = memory->before.of[i];
+    if (before >= 0 && memory->after.of[i] >= 0)
+      add_count(&kernel, i, memory->after.of[i] - before);
+    else if (before >= 0 && memory->latest.of[i] >= 0)
+      add_count(&at_least, i, memory->latest.of[i] - before);
   }
+  json_object_object_add(said, "kernel", kernel);
   if (at_least)
     json_object_object_add(said, "kernel_at_least", at_least);
   return said;
 }
 
 char *memory_unseen(const struct memory *memory, uint64_t pages) {
-  bool is_final = memory->after.is_known && memory->after.read_bytes >= 0;
-  const struct kernel_counts *after = is_final ? &memory->after : &memory->latest;
-  int64_t read = after->read_bytes - memory->before.read_bytes;
+  bool is_final = memory->after.of[READ_BYTES] >= 0;
+  int64_t before = memory->before.of[READ_BYTES];
+  int64_t after = is_final ? memory->after.of[READ_BYTES] : memory->latest.of[READ_BYTES];
+  int64_t read = after - before;
   int64_t seen = pages * sysconf(_SC_PAGESIZE), unseen = read - seen;
-  if (!memory->reads || memory->before.read_bytes < 0 || after->read_bytes < 0 ||
-      order_field() < 0 || unseen < UNSEEN_BYTES || unseen < UNSEEN_PART * read)
+  if (!memory->reads || before < 0 || after < 0 || order_field() < 0 || unseen < UNSEEN_BYTES ||
+      unseen < UNSEEN_PART * read)
     return 0;
   return text("by the kernel's count this process has read %s%.1f MB, of which %.1f MB came into "
               "the page cache: the rest is from swap or direct I/O, and of no file in the trace",
@@ -211,11 +204,9 @@ void memory_glance(struct memory *memory) {
     return;
   struct kernel_counts counts = count(memory->target);
   memory->counted = now;
-  if (!counts.is_known)
-    return;
-  if (counts.read_bytes < 0) /* it has ended and is not waited for yet */
-    counts.read_bytes = memory->latest.read_bytes;
-  memory->latest = counts;
+  for (int i = 0; i < COUNTS; i++)
+    if (counts.of[i] >= 0)
+      memory->latest.of[i] = counts.of[i];
 }
 
 double memory_nap(const struct memory *memory, double usual) {

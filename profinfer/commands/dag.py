@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from profinfer.commands.query import trace_warnings
+from profinfer.commands.asking import warn
 from profinfer.drawing.dag import layer_dot, layer_svg
 from profinfer.drawing.shades import SCALES
 from profinfer.output import Replacement, give_to_caller
@@ -60,8 +60,7 @@ class DagCommand:
         output = Replacement(args.output, force=args.force) if args.output else None
         try:
             with open_trace(args.trace, trace_processor=args.trace_processor) as session:
-                for message, hint in trace_warnings(session, args.trace):
-                    print(f"profinfer: warning: {message}\nhint: {hint}", file=sys.stderr)
+                warn(session, args.trace)
                 text = draw(session, layer=args.layer, colour=args.colour, phase=args.phase)
             if output is None:
                 sys.stdout.buffer.write(text.encode())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from profinfer.commands.query import trace_warnings
+from profinfer.commands.asking import warn
 from profinfer.trace_processor import Value, open_trace, query
 
 _HEADS = {
@@ -48,8 +47,7 @@ class ExplainCommand:
     def run(self, args: argparse.Namespace) -> int:
         sql = query.read(query.resolve("explain"))
         with open_trace(args.trace, trace_processor=args.trace_processor) as session:
-            for message, hint in trace_warnings(session, args.trace):
-                print(f"profinfer: warning: {message}\nhint: {hint}", file=sys.stderr)
+            warn(session, args.trace)
             (table,) = query.run(session, query.of_all(sql) if args.all else sql)
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         columns = min(shutil.get_terminal_size().columns, _MOST_COLUMNS)

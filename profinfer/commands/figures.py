@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from profinfer.commands.query import trace_warnings
+from profinfer.commands.asking import warn
 from profinfer.drawing.charts import Chart, Picture
 from profinfer.drawing.exports import write_csv
 from profinfer.drawing.figure import Traced
 from profinfer.drawing.figures import FIGURES
-from profinfer.errors import UsageError
-from profinfer.output import Replacement, give_to_caller, make_folder
+from profinfer.errors import OutputError, UsageError
+from profinfer.output import make_folder, write_whole
 from profinfer.trace_processor import open_trace
 from profinfer.trace_processor.query import Table, escape
 
@@ -46,11 +45,11 @@ class FiguresCommand:
     def run(self, args: argparse.Namespace) -> int:
         """0, also where a figure cannot be given."""
         numbers = _numbers(args.only)
+        _check(args.output, numbers, force=args.force)
         traces = []
         for path in args.traces:
             with open_trace(path) as session:
-                for message, hint in trace_warnings(session, path):
-                    print(f"profinfer: warning: {message}\nhint: {hint}", file=sys.stderr)
+                warn(session, path)
                 traces.append(Traced(path.stem, session))
                 for number in numbers:
                     FIGURES[number].ask(traces[-1])
@@ -79,6 +78,15 @@ def _numbers(only: str | None) -> list[int]:
     return numbers
 
 
+def _check(folder: Path, numbers: Sequence[int], *, force: bool) -> None:
+    """What is in the way is said before traces are loaded."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot make {folder}: it is a file")
+    for number in () if force else numbers:
+        for path in sorted(folder.glob(f"figure-{number:02}*")):
+            raise OutputError(f"{path} exists", "--force overwrites it")
+
+
 def _write(chart: Chart | Picture, path: Path, *, force: bool) -> None:
     columns = list(dict.fromkeys(column for row in chart.rows for column in row))
     text = io.StringIO(newline="")
@@ -88,10 +96,4 @@ def _write(chart: Chart | Picture, path: Path, *, force: bool) -> None:
         (".svg", chart.svg().encode()), (".png", chart.png()), (".csv", text.getvalue().encode()),
     )  # fmt: skip
     for suffix, data in parts:
-        output = Replacement(path.with_name(path.name + suffix), force=force)
-        try:
-            give_to_caller(output)
-            output.append(data)
-            output.finish()
-        finally:
-            output.close()
+        write_whole(path.with_name(path.name + suffix), data, force=force)

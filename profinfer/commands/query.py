@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from profinfer.commands.asking import killed_by_ctrl_c, warn
 from profinfer.drawing import exports, tables
 from profinfer.errors import QueryError, UsageError
-from profinfer.trace_processor import SQL_DIR, Session, is_cut, open_trace, query
+from profinfer.trace_processor import SQL_DIR, Session, open_trace, query
 from profinfer.trace_processor.expand import expand
 from profinfer.trace_processor.query import Answer
 from profinfer.ui.links import with_links, without_slices
@@ -28,7 +27,6 @@ examples:
   profinfer query --sql "SELECT name, dur FROM slice LIMIT 5" trace.pftrace
 """
 _FORMATS = ("table", "csv", "json", "arrow")
-_SHOWN_ERRORS = 5
 
 
 class _Show(argparse.Action):
@@ -116,11 +114,10 @@ class QueryCommand:
         if args.format == "arrow":
             exports.check_arrow(sys.stdout)
         with (
-            _killed_by_ctrl_c(),
+            killed_by_ctrl_c(),
             open_trace(trace, trace_processor=args.trace_processor, interruptible=False) as session,
         ):
-            for message, hint in trace_warnings(session, trace):
-                print(f"profinfer: warning: {message}\nhint: {hint}", file=sys.stderr)
+            warn(session, trace)
             answers = _answers(session, queries, args, trace)
             _write(answers, args.format, is_alone=len(queries) == 1, is_wide=args.wide)
         return 0
@@ -185,39 +182,3 @@ def _allow_options_between(parser: Any) -> None:
             parser.parse_known_args = intermixed
 
     parser.parse_known_args = intermixed
-
-
-@contextmanager
-def _killed_by_ctrl_c() -> Iterator[None]:
-    """Nothing is lost with this process, and Trace Processor runs faster if it need not listen."""
-    before = signal.getsignal(signal.SIGINT)
-    if before != signal.default_int_handler:  # ignored, as in a shell's background
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def trace_warnings(session: Session, trace: Path) -> list[tuple[str, str]]:
-    """Return why answers from this trace may be incomplete: (message, hint) pairs."""
-    warnings = []
-    if is_cut(trace):
-        hint = (
-            "answers cover what was written before; the recorder was killed, the disk was full, or"
-            " a copy of the file was not finished"
-        )
-        warnings.append(("this trace is truncated: it ends in the middle of a packet", hint))
-    errors = session.import_errors()
-    if errors:
-        shown = ", ".join(f"{query.escape(name)} ({n})" for name, n in errors[:_SHOWN_ERRORS])
-        more = f" and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
-        hint = (
-            "events may be missing: SELECT name, value, description FROM stats WHERE severity IN"
-            " ('error', 'data_loss') AND value > 0"
-        )
-        message = f"Trace Processor met errors or losses in this trace: {shown}{more}"
-        warnings.append((message, hint))
-    return warnings + query.recording_warnings(session)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from profinfer.commands.query import _killed_by_ctrl_c, trace_warnings
+from profinfer.commands.asking import killed_by_ctrl_c, trace_warnings
 from profinfer.errors import TraceError
 from profinfer.merging.merge import check_different
-from profinfer.output import Replacement, give_to_caller
+from profinfer.output import Replacement, write_whole
 from profinfer.trace_processor import Session, open_trace
 
 _EPILOG = """\
@@ -39,22 +39,17 @@ class ReportCommand:
         parser.add_argument("traces", type=Path, nargs="+", metavar="TRACE")
         parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
         parser.add_argument("--force", action="store_true", help="overwrite the output")
-        parser.add_argument("--trace-processor", metavar="PATH", help="as of query")
+        parser.add_argument("--trace-processor", metavar="PATH", help="as for `query`")
 
     def run(self, args: argparse.Namespace) -> int:
         """0 when the page was written."""
         check_different(args.traces, args.output)
         Replacement(args.output, force=args.force).close()  # what is in the way is said at once
-        with _killed_by_ctrl_c():
+        with killed_by_ctrl_c():
             page = _page(args.traces, args.trace_processor)
-        output = Replacement(args.output, force=args.force)
-        try:
-            give_to_caller(output)
-            output.append(page.encode("utf-8", "replace"))
-            output.finish()
-        finally:
-            output.close()
-        print(f"{args.output}: {output.size / 1e6:.1f} MB")
+        data = page.encode("utf-8", "replace")
+        write_whole(args.output, data, force=args.force)
+        print(f"{args.output}: {len(data) / 1e6:.1f} MB")
         return 0
 
 

@@ -167,7 +167,10 @@ def inline(picture: str, name: str) -> str:
     """An <svg> that a tool has made, to stand in a page among others: with what draws and nothing
     else, its ids begun by `name`, the ink of the page in the place of its own. '' for one without
     end: Vega makes such a chart where it is given nothing but NULL."""
-    root = ET.fromstring(_NOT_XML.sub("\ufffd", picture))  # noqa: S314 of our own tools
+    if not picture.startswith("<svg"):
+        raise ValueError("a picture has something before its <svg>")
+    # Entities, with which XML can grow, are declared before the root or not at all.
+    root = ET.fromstring(_NOT_XML.sub("\ufffd", picture))  # noqa: S314
     if any(float(side) > _LARGEST for side in root.get("viewBox", "").split()):
         return ""
     _clean(root, name)

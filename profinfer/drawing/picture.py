@@ -241,7 +241,7 @@ def _shape(node: SimpleNamespace) -> str:
     sizes = [node.ne0, node.ne1, node.ne2, node.ne3]
     while len(sizes) > 1 and sizes[-1] == 1:
         sizes.pop()
-    return "×".join(map(str, sizes))  # noqa: RUF001 a product
+    return "\N{MULTIPLICATION SIGN}".join(map(str, sizes))
 
 
 def _attributes(lines: list[str], fill: str, ink: str, more: str = "") -> str:

@@ -60,6 +60,8 @@ class TraceServer(ThreadingHTTPServer):
     daemon_threads = True
     may_read = ""
     """A page elsewhere that may read the trace."""
+    page = "/"
+    """The UI."""
 
     def __init__(self, trace: Path, port: int, start: Start) -> None:
         self.trace = trace
@@ -78,9 +80,9 @@ class TraceServer(ThreadingHTTPServer):
     def open_path(self) -> str:
         return f"/open/{self.trace.name}"
 
-    def ui(self, query: str) -> str:
-        """Where the UI is, when asked so."""
-        raise NotImplementedError
+    def ui(self, _: str) -> str:
+        """Where the UI is, when asked with this query."""
+        return self.page
 
     def address(self, query: str = "") -> str:
         """Of the UI with the trace. `query`: `ts` and `dur` of a slice to be shown."""
@@ -101,10 +103,7 @@ class OnlineServer(TraceServer):
     nothing is uploaded."""
 
     may_read = ONLINE
-
-    def ui(self, query: str) -> str:
-        del query
-        return f"{ONLINE}/"
+    page = f"{ONLINE}/"
 
 
 class UiServer(TraceServer):
@@ -116,7 +115,7 @@ class UiServer(TraceServer):
 
     def ui(self, query: str) -> str:
         """With testing=1 the UI shows no hint and no banner."""
-        return "/?testing=1" if "testing=1" in query.split("&") else "/"
+        return "/?testing=1" if "testing=1" in query.split("&") else self.page
 
     def find(self, path: str) -> Path | None:
         if path == self.trace_path:

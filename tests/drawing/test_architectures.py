@@ -97,7 +97,7 @@ def test_llama_has_rotations_by_its_own_frequencies_and_two_residuals(
     layer = found.boxes["layers 0-2"]
     assert sorted(found.nodes[n][0] for n in found.all("ADD.*")) == ["ADD  ffn_inp", "ADD  l_out"]
     assert len(set(found.all("RMS_NORM.*")) & layer) == 2
-    assert found.nodes[found.find("attn_q")][1] == "q4_K  256×256"  # noqa: RUF001
+    assert found.nodes[found.find("attn_q")][1] == "q4_K  256\N{MULTIPLICATION SIGN}256"
     assert found.find("RESHAPE  Qcur") in found.boxes["attention"]
     # Outside layers.
     assert found.sources(found.find("GET_ROWS  embd")) == {"token_embd", "inp_tokens"}

@@ -48,7 +48,10 @@ def test_layers_that_are_alike_are_drawn_once() -> None:
     assert found.nodes[found.find("MUL_MAT  Qcur")] == [
         "MUL_MAT  Qcur", "256", "20 µs (10 µs - 30 µs)",
     ]  # fmt: skip
-    assert found.nodes[found.find("attn_q")] == ["attn_q", "q4_K, f16  256×256"]  # noqa: RUF001
+    assert found.nodes[found.find("attn_q")] == [
+        "attn_q",
+        "q4_K, f16  256\N{MULTIPLICATION SIGN}256",
+    ]
     assert found.nodes[found.find("VIEW  Qcur")] == ["VIEW  Qcur", "256"]
     assert found.boxes["attention"] == {
         found.find(text)

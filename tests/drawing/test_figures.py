@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from profinfer.drawing.figures import FIGURES, STATISTICS
 from profinfer.trace_processor import open_trace
 from tests.captures import MAIN, Capture, T, convert
 from tests.commands.command import profinfer as run
+from tests.drawing.pictures import parsed
 from tests.sql.costs import decoding, measure
 from tests.sql.harness import opened
 from tests.sql.test_experts import Recording, decode
@@ -54,7 +54,7 @@ def drawn() -> dict[str, Sequence[Chart | Picture]]:
 
 
 def texts(svg: str) -> list[str]:
-    return [text.text or "" for text in ET.fromstring(svg).iter(f"{SVG}text")]  # noqa: S314 ours
+    return [text.text or "" for text in parsed(svg).iter(f"{SVG}text")]
 
 
 def test_every_figure_can_be_given(drawn: dict[str, Sequence[Chart | Picture]]) -> None:
@@ -66,7 +66,7 @@ def test_every_chart_has_marks_and_named_axes(drawn: dict[str, Sequence[Chart | 
     for key, charts in drawn.items():
         for chart in charts:
             svg = chart.svg()
-            root = ET.fromstring(svg)  # noqa: S314 we wrote it
+            root = parsed(svg)
             if isinstance(chart, Picture):
                 assert any("MUL_MAT" in text for text in texts(svg))
                 continue
@@ -143,7 +143,7 @@ def test_hostile_names_are_text_and_cut(named: tuple[str, Traced]) -> None:
             svg = chart.svg()
             assert len(svg) < 60_000
             assert not re.search("[\u202e\x1b]", svg)
-            tags = {e.tag.rpartition("}")[2] for e in ET.fromstring(svg).iter()}  # noqa: S314
+            tags = {e.tag.rpartition("}")[2] for e in parsed(svg).iter()}
             assert tags <= {"svg", "g", "path", "text", "rect", "line", "defs", "clipPath"}, tags
             seen += sum(text.startswith(shown(name)[:8]) for text in texts(svg))
             assert chart.png().startswith(b"\x89PNG")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
+import pytest
 
 from profinfer.drawing.charts import INK, Row
 from profinfer.drawing.page import inline, table, text
+from tests.drawing.pictures import parsed
 
 
 def test_text_is_cut_escaped_and_cannot_turn() -> None:
@@ -24,8 +25,14 @@ PICTURE = f"""<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3
 </g></svg>"""
 
 
+def test_nothing_may_be_declared_before_a_picture() -> None:
+    grows = '<!DOCTYPE svg [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
+    with pytest.raises(ValueError, match="before its <svg>"):
+        inline(f'{grows}<svg xmlns="http://www.w3.org/2000/svg"><text>&b;</text></svg>', "p")
+
+
 def test_a_picture_keeps_what_draws_and_nothing_else() -> None:
-    root = ET.fromstring(inline(PICTURE, "p"))  # noqa: S314 we wrote it
+    root = parsed(inline(PICTURE, "p"))
     found = [
         (e.tag.rpartition("}")[2], dict(e.attrib), (e.text or "").strip()) for e in root.iter()
     ]
