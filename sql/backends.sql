@@ -5,7 +5,6 @@
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
-INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Graphs by backend and phase
@@ -20,14 +19,6 @@ WITH
     WHERE t.kind = 'operator'
     GROUP BY n.structure_id
   ),
-  tokens AS MATERIALIZED (
-    SELECT
-      upid,
-      phase,
-      sum(tokens) AS tokens
-    FROM profinfer_ubatch
-    GROUP BY upid, phase
-  ),
   backends AS (
     SELECT
       g.upid,
@@ -37,10 +28,7 @@ WITH
       sum(s.operators) AS operators,
       sum(g.dur) AS dur,
       sum(NOT g.complete)
-      + profinfer_unknown_graphs(g.upid)
-      + profinfer_doubtful_phases(g.upid)
-      + profinfer_lost(g.upid, 'ubatch_begin')
-      + profinfer_lost(g.upid, 'tokens') AS incomplete
+      + _doubtful_micro_batches(g.upid) AS incomplete
     FROM profinfer_graph AS g
     LEFT JOIN profinfer_ubatch AS u
       USING (ubatch_id)
@@ -59,7 +47,7 @@ SELECT
   round(100.0 * b.dur / sum(b.dur) OVER (PARTITION BY b.upid, b.phase), 1) AS percent,
   b.incomplete
 FROM backends AS b
-LEFT JOIN tokens AS t
+LEFT JOIN _phase_tokens AS t
   ON t.upid = b.upid AND t.phase = b.phase
 ORDER BY b.upid, b.phase, b.dur DESC, b.backend;
 
@@ -99,10 +87,7 @@ SELECT
   round((ts - step_ts) / 1e6, 4) AS from_ms,
   round((ts + dur - step_ts) / 1e6, 4) AS to_ms,
   node_count AS nodes,
-  profinfer_unknown_graphs(upid)
-  + profinfer_doubtful_phases(upid)
-  + profinfer_lost(upid, 'ubatch_begin')
-  + profinfer_lost(upid, 'tokens')
+  _doubtful_micro_batches(upid)
   + (SELECT count() FROM profinfer_ubatch AS u WHERE u.upid = ranked.upid AND NOT u.complete) AS incomplete
 FROM ranked
 WHERE rank <= 300

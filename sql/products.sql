@@ -5,7 +5,6 @@
 -- is used: where many products of few flop_per_byte come to the same gb_per_s, memory holds them up.
 -- Products that may be incomplete are not in the sums; the last column counts them.
 
-INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.phases;
 INCLUDE PERFETTO MODULE profinfer.operators.products;
@@ -29,9 +28,7 @@ WITH
       sum(s.runs * (t.read_bytes + t.written_bytes)) AS bytes,
       1.0 * p.m * p.n * p.k AS mnk,
       sum(s.incomplete)
-      + profinfer_unknown_graphs(s.upid)
-      + profinfer_doubtful_phases(s.upid)
-      + _unseen_operators(s.upid) AS incomplete,
+      + _doubtful_operators(s.upid) AS incomplete,
       row_number() OVER (PARTITION BY s.upid ORDER BY sum(s.dur) DESC) AS rank
     FROM profinfer_operator_phase AS s
     JOIN profinfer_product AS p
@@ -79,9 +76,7 @@ WITH
       iif(sum(s.dur) > 0, ln(1.0 * p.m * p.n * p.k), NULL) AS x,
       iif(sum(s.dur) > 0, ln(1.0 * sum(s.dur) / sum(s.runs)), NULL) AS y,
       sum(s.incomplete)
-      + profinfer_unknown_graphs(s.upid)
-      + profinfer_doubtful_phases(s.upid)
-      + _unseen_operators(s.upid) AS incomplete
+      + _doubtful_operators(s.upid) AS incomplete
     FROM profinfer_operator_phase AS s
     JOIN profinfer_product AS p
       ON p.arg_set_id = s.arg_set_id
@@ -140,9 +135,7 @@ WITH
       sum(s.dur) AS dur,
       sum(sum(s.dur)) OVER (PARTITION BY s.upid, s.phase) AS all_dur,
       sum(s.incomplete)
-      + profinfer_unknown_graphs(s.upid)
-      + profinfer_doubtful_phases(s.upid)
-      + _unseen_operators(s.upid) AS incomplete
+      + _doubtful_operators(s.upid) AS incomplete
     FROM profinfer_operator_phase AS s
     JOIN profinfer_product AS p
       ON p.arg_set_id = s.arg_set_id

@@ -78,9 +78,7 @@ SELECT
       AND a.value IN ('stall_backend', 'memory_read', 'memory_write')
   ) AS has_counters,
   incomplete
-  + profinfer_unknown_graphs(upid)
-  + profinfer_doubtful_phases(upid)
-  + _unseen_operators(upid)
+  + _doubtful_operators(upid)
   + profinfer_lost(upid, 'operator')
   + profinfer_lost(upid, 'fused') AS incomplete
 FROM ops

@@ -7,19 +7,10 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.phases;
 INCLUDE PERFETTO MODULE profinfer.operators.unseen;
-INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Work by op
 WITH
-  tokens AS MATERIALIZED (
-    SELECT
-      upid,
-      phase,
-      sum(tokens) AS tokens
-    FROM profinfer_ubatch
-    GROUP BY upid, phase
-  ),
   ops AS (
     SELECT
       s.upid,
@@ -28,11 +19,8 @@ WITH
       sum(s.runs) AS runs,
       sum(s.busy_dur) AS busy_dur,
       sum(s.incomplete)
-      + profinfer_unknown_graphs(s.upid)
-      + profinfer_doubtful_phases(s.upid)
       + _unseen_operators(s.upid)
-      + profinfer_lost(s.upid, 'ubatch_begin')
-      + profinfer_lost(s.upid, 'tokens') AS incomplete
+      + _doubtful_micro_batches(s.upid) AS incomplete
     FROM profinfer_operator_phase AS s
     LEFT JOIN _operator_kind AS k
       USING (arg_set_id)
@@ -48,20 +36,12 @@ SELECT
   round(100.0 * o.busy_dur / sum(o.busy_dur) OVER (PARTITION BY o.upid, o.phase), 1) AS percent,
   o.incomplete
 FROM ops AS o
-LEFT JOIN tokens AS t
+LEFT JOIN _phase_tokens AS t
   ON t.upid = o.upid AND t.phase = o.phase
 ORDER BY o.upid, o.phase, o.busy_dur DESC;
 
 -- title: Work by layer and module
 WITH
-  tokens AS MATERIALIZED (
-    SELECT
-      upid,
-      phase,
-      sum(tokens) AS tokens
-    FROM profinfer_ubatch
-    GROUP BY upid, phase
-  ),
   layers AS (
     SELECT
       s.upid,
@@ -71,11 +51,8 @@ WITH
       sum(s.runs) AS runs,
       sum(s.busy_dur) AS busy_dur,
       sum(s.incomplete)
-      + profinfer_unknown_graphs(s.upid)
-      + profinfer_doubtful_phases(s.upid)
       + _unseen_operators(s.upid)
-      + profinfer_lost(s.upid, 'ubatch_begin')
-      + profinfer_lost(s.upid, 'tokens') AS incomplete
+      + _doubtful_micro_batches(s.upid) AS incomplete
     FROM profinfer_operator_phase AS s
     LEFT JOIN _operator_kind AS k
       USING (arg_set_id)
@@ -92,6 +69,6 @@ SELECT
   round(100.0 * l.busy_dur / sum(l.busy_dur) OVER (PARTITION BY l.upid, l.phase), 1) AS percent,
   l.incomplete
 FROM layers AS l
-LEFT JOIN tokens AS t
+LEFT JOIN _phase_tokens AS t
   ON t.upid = l.upid AND t.phase = l.phase
 ORDER BY l.upid, l.phase, l.layer IS NULL, l.layer, l.busy_dur DESC;

@@ -217,3 +217,33 @@ SELECT
   coalesce(sum(doubtful), 0)
 FROM _graph_doubt
 WHERE upid = $upid;
+
+-- How many micro-batches or graphs of a process may be missing from a sum by phase, or be in another one's.
+CREATE PERFETTO FUNCTION _doubtful_micro_batches(
+  -- Process.
+  upid JOINID(process.id)
+)
+-- At most; 0 where no record of graphs, micro-batches or their tokens was lost.
+RETURNS LONG AS
+SELECT
+  profinfer_unknown_graphs($upid)
+  + profinfer_doubtful_phases($upid)
+  + profinfer_lost($upid, 'ubatch_begin')
+  + profinfer_lost($upid, 'tokens');
+
+-- Tokens of each phase.
+CREATE PERFETTO TABLE _phase_tokens(
+  -- Process.
+  upid JOINID(process.id),
+  -- Phase.
+  phase STRING,
+  -- Tokens that its micro-batches computed.
+  tokens LONG
+) AS
+SELECT
+  upid,
+  phase,
+  sum(tokens) AS tokens
+FROM profinfer_ubatch
+GROUP BY upid, phase
+ORDER BY upid, phase;

@@ -48,3 +48,13 @@ SELECT
   coalesce(sum(graphs), 0)
 FROM _unseen_operator
 WHERE upid = $upid;
+
+-- How many runs may be missing from a sum of operators by phase, beside those that are known to be incomplete.
+CREATE PERFETTO FUNCTION _doubtful_operators(
+  -- Process.
+  upid JOINID(process.id)
+)
+-- At most.
+RETURNS LONG AS
+SELECT
+  profinfer_unknown_graphs($upid) + profinfer_doubtful_phases($upid) + _unseen_operators($upid);
