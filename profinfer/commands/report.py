@@ -57,7 +57,7 @@ def _page(paths: list[Path], trace_processor: str | None) -> str:
     # Here: whoever only records does without what draws.
     from profinfer.drawing.dag import layer_svg
     from profinfer.drawing.figure import Traced
-    from profinfer.drawing.report import queries, report
+    from profinfer.drawing.report import figures, report
 
     def opened(path: Path) -> Session:
         session = open_trace(path, trace_processor=trace_processor, interruptible=False)
@@ -72,7 +72,8 @@ def _page(paths: list[Path], trace_processor: str | None) -> str:
     for path in paths[1:]:
         with opened(path) as session:
             others.append(Traced(path.name, session))
-            others[-1].ask(queries())
+            for figure in figures():
+                figure.ask(others[-1])
     with opened(paths[0]) as session:
         first = Traced(paths[0].name, session)
         warnings = trace_warnings(session, paths[0])

@@ -29,9 +29,13 @@ _TILES = {
 _NUMBER = re.compile(r"(?<!\w)(\d[\d,.]* ?(?:%|ms|us|µs|s|t/s|tokens/s|[GM]B/s|[GM]i?B)(?!\w))")
 """In a sentence, with its unit."""
 _LONGEST_SENTENCE = 500
-_COST = 3
-"""The figure of what probes cost stands with the overhead."""
-_ORDER = ("op", "module", "layer", 6, 9, 10, "roofline", 11, 13, 12, 7)
+_COST = FIGURES[3]
+"""What probes cost stands with the overhead."""
+_TOKENS = (STATISTICS["tokens"], STATISTICS["ttft"])
+_CHARTS = (
+    STATISTICS["op"], STATISTICS["module"], STATISTICS["layer"], FIGURES[6], FIGURES[9],
+    FIGURES[10], STATISTICS["roofline"], FIGURES[11], FIGURES[13], FIGURES[12], FIGURES[7],
+)  # fmt: skip
 _OVERHEAD = (
     "Predicted slowdown of decoding", "CPU load of the handlers", "Hits of each handler",
     "Overhead by thread while decoding", "Overhead in the work of operators while decoding",
@@ -41,9 +45,9 @@ _OVERHEAD = (
 _MOST_PROCESSES = 3
 
 
-def queries() -> set[str]:
-    """The ready queries that all traces of a report are asked."""
-    return {name for each in (*FIGURES.values(), *STATISTICS.values()) for name in each.queries}
+def figures() -> list[Figure]:
+    """Those that show or compare all traces of a report: they are asked while each is open."""
+    return [*_TOKENS, *_CHARTS, _COST]
 
 
 def report(traces: Sequence[Traced], graph: Graph, warnings: Iterable[tuple[str, str]]) -> str:
@@ -151,10 +155,10 @@ def _tokens(trace: Traced, pictures: _Pictures) -> Section:
         )
         parts.append(f'<dl class="tiles">{tiles}</dl>')
     asked, drawn = ["summary"], []
-    for name in ("tokens", "ttft"):
-        picture, reason = pictures.draw(STATISTICS[name])
-        drawn.append(picture or page.missing(f"{STATISTICS[name].title}: {reason}"))
-        asked += STATISTICS[name].queries
+    for figure in _TOKENS:
+        picture, reason = pictures.draw(figure)
+        drawn.append(picture or page.missing(f"{figure.title}: {reason}"))
+        asked += figure.queries
     parts.append(f'<div class="charts">{"".join(drawn)}</div>')
     if requests:
         parts.append(page.folded(f"Requests ({len(requests)})", page.table(requests)))
@@ -215,10 +219,7 @@ def _graph(graph: Graph) -> Section:
 def _statistics(pictures: _Pictures) -> Section:
     drawn, reasons = [], []
     asked: list[str] = []
-    for name in _ORDER:
-        figure = FIGURES.get(name) if isinstance(name, int) else STATISTICS.get(name)
-        if figure is None:
-            continue
+    for figure in _CHARTS:
         picture, reason = pictures.draw(figure)
         if reason:
             reasons.append(f"<li>{text(figure.title)}: {text(reason, 400)}</li>")
@@ -270,8 +271,7 @@ def _overhead(trace: Traced, pictures: _Pictures) -> Iterator[str]:
     for title, rows in others:
         if rows:
             yield page.folded(f"{title} ({len(rows)})", page.table(rows))
-    if _COST in FIGURES:
-        yield f'<div class="charts">{pictures.draw(FIGURES[_COST])[0]}</div>'
+    yield f'<div class="charts">{pictures.draw(_COST)[0]}</div>'
 
 
 def _facts(trace: Traced) -> Iterator[str]:

@@ -12,12 +12,14 @@ import pytest
 from profinfer.drawing.charts import Chart, Picture, shown
 from profinfer.drawing.figure import Traced
 from profinfer.drawing.figures import FIGURES, STATISTICS
+from profinfer.drawing.report import figures
 from profinfer.trace_processor import open_trace
 from tests.captures import MAIN, Capture, T, convert
 from tests.commands.command import profinfer as run
 from tests.drawing.pictures import parsed
 from tests.sql.costs import decoding, measure
 from tests.sql.harness import opened
+from tests.sql.test_counters import counted
 from tests.sql.test_experts import Recording, decode
 from tests.sql.test_kv_cache import grown
 from tests.sql.test_request_queries import parallel
@@ -95,6 +97,29 @@ def test_threads_are_compared_where_their_numbers_differ() -> None:
     ]  # fmt: skip
     assert {row["threads"] for row in charts[0].rows} == {1, 2}
     assert isinstance(FIGURES[11].draw(traces[:1]), str)
+
+
+def test_counters_are_compared_when_the_traces_are_closed() -> None:
+    """As the report and the command do: traces are opened one after another."""
+    traces = []
+    for threads in (1, 2):
+        capture = counted()
+        capture.ubatch(1_000, 5_000, [(0, 0, 3, 1, 1)])
+        capture.ubatch(8_500, 91_000, [(0, 3, 1, 1, 1)])
+        if threads == 1:
+            capture.records = [row for row in capture.records if row.tid == MAIN]
+        with opened(capture) as session:
+            traces.append(Traced(f"{threads} threads", session))
+            for figure in figures():
+                figure.ask(traces[-1])
+    for figure in figures():
+        assert figure.draw(traces)
+    charts = FIGURES[11].draw(traces)
+    assert not isinstance(charts, str)
+    stalls = next(chart for chart in charts if "tall" in chart.title)
+    # 9,000 of 90,000 cycles; what was not counted all the time is in no chart.
+    found = {(row["op"], row["threads"], row["backend_stall_ratio"]) for row in stalls.rows}
+    assert found == {("ADD", 1, 0.1)}
 
 
 def test_one_chart_for_each_trace_says_of_which() -> None:
