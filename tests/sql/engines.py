@@ -24,13 +24,23 @@ PROMPT = 8
 """Tokens of it."""
 
 
-def tensors(tokens: int) -> list[T]:
-    """A product with 4 MB of weights, and a sum."""
+def tensors(tokens: int, *, has_head: bool = False) -> list[T]:
+    """A product with 4 MB of weights, and a sum; or, for the latter, an output layer's product, of
+    one row whatever the batch."""
+    second = (
+        [
+            T("output.weight", type="f16", ne=(2048, 4096, 1, 1)),
+            T("row", ne=(2048, 1, 1, 1)),
+            T("out-0", "MUL_MAT", ("output.weight", "row"), ne=(4096, 1, 1, 1)),
+        ]
+        if has_head
+        else [T("out-0", "ADD", ("up-0", "up-0"), ne=(2048, tokens, 1, 1))]
+    )
     return [
         T("x", ne=(1024, tokens, 1, 1)),
         T(WEIGHT, type="f16", ne=(1024, 2048, 1, 1)),
         T("up-0", "MUL_MAT", (WEIGHT, "x"), ne=(2048, tokens, 1, 1)),
-        T("out-0", "ADD", ("up-0", "up-0"), ne=(2048, tokens, 1, 1)),
+        *second,
     ]
 
 
@@ -53,6 +63,9 @@ class Engine:
     """From the last thread's arrival at a barrier until they go on."""
     offloaded: int = 0
     """How long another backend's graph takes, in each micro-batch."""
+    head: int = 0
+    """How long an output layer's product takes, which has one row in every batch; 0: there is a sum
+    in its place."""
     steps: int = 10
     scheduler: str = "system"
     level: str = "barrier"
@@ -79,7 +92,9 @@ class Engine:
             count = 1 if step >= self.prompts else PROMPT
             if step in (0, self.prompts):
                 shape = capture.structure(
-                    (at - 50) * UNIT, tensors(count), backend=0xA if self.offloaded else 0
+                    (at - 50) * UNIT,
+                    tensors(count, has_head=self.head > 0),
+                    backend=0xA if self.offloaded else 0,
                 )
             assert shape
             at = self._token(capture, (shape, other), at, step, count)
@@ -97,7 +112,7 @@ class Engine:
         begin = at + 10
         met = begin + first + self.later
         second = met + self.release
-        end = second + 100
+        end = second + (self.head or 100)
         main = [("up-0", begin, begin + first), ("out-0", second, end)]
         worker = [("up-0", begin, met), ("out-0", second, end)]
         if self.scheduler and self.later:

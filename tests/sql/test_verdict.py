@@ -143,6 +143,9 @@ SITUATIONS: dict[str, tuple[Callable[[], Capture], Callable[[], Capture], str, s
     "what a step costs": (
         Engine().capture, Engine(prompt=100 + 60 * (PROMPT - 1)).capture, "step", "hotspots",
     ),
+    "what a step costs, by most of its products": (
+        Engine(head=90).capture, Engine(head=110).capture, "step", "hotspots",
+    ),
     "arithmetic": (
         Engine(prompt=100 * PROMPT, prompts=4).capture,
         Engine(prompt=100 * PROMPT, prompts=2).capture, "arithmetic", "hotspots",

@@ -401,22 +401,25 @@ WITH
       max(w.incomplete, coalesce(w.uncertain, 0)) AS incomplete,
       'The fixed cost of a step, as of reading weights (' || _in_digits(p.weight_bytes / 1e6)
       || ' MB), is ' || _in_percent(p.fixed)
-      || ' of what one token takes: its matrix products took ' || _ms!(p.one_dur)
-      || ' for 1 token, ' || _ms!(p.many_dur) || ' for ' || p.tokens || '.' AS sentence,
+      || ' of what one token takes in matrix products: those that ran for 1 and for ' || p.tokens
+      || ' tokens (' || _in_percent(p.covered) || ' of their time) took ' || _ms!(p.one_dur) || ' and '
+      || _ms!(p.many_dur) || '.' AS sentence,
       'More tokens a step (several requests at once, a draft model), or a smaller quantisation.' AS advice,
       NULL AS name
     FROM _verdict_product AS p
     JOIN waits AS w
       USING (upid)
-    WHERE w.disturbed < 0.1
+    -- They speak for the step where they are most of it.
+    WHERE w.disturbed < 0.1 AND p.covered >= 0.5
     UNION ALL
     SELECT
       p.upid,
       'arithmetic' AS rule,
       1.0 - p.fixed AS share,
       max(w.incomplete, coalesce(w.uncertain, 0)) AS incomplete,
-      'Arithmetic: matrix products took ' || _ms!(p.one_dur) || ' for 1 token, ' || _ms!(p.many_dur)
-      || ' for ' || p.tokens || ': each token adds ' || _in_percent(1.0 - p.fixed)
+      'Arithmetic: matrix products that ran for 1 and for ' || p.tokens || ' tokens ('
+      || _in_percent(p.covered) || ' of their time) took ' || _ms!(p.one_dur) || ' and ' || _ms!(p.many_dur)
+      || ': each token adds ' || _in_percent(1.0 - p.fixed)
       || ' of what one takes.' AS sentence,
       'More or faster cores, or a build that uses more of this CPU''s instructions.' AS advice,
       NULL AS name
@@ -424,7 +427,7 @@ WITH
     JOIN waits AS w
       USING (upid)
     -- Not the first, cold run alone.
-    WHERE w.disturbed < 0.1 AND p.runs >= 3
+    WHERE w.disturbed < 0.1 AND p.runs >= 3 AND p.covered >= 0.5
     UNION ALL
     SELECT
       upid,

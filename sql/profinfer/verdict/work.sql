@@ -26,7 +26,10 @@ CREATE PERFETTO TABLE _verdict_product(
   -- Their weights.
   weight_bytes LONG,
   -- Which share of the time for one token does not grow with more of them; 0 where it grows faster than they do.
-  fixed DOUBLE
+  fixed DOUBLE,
+  -- Which share of the time of all products for one token these take: the output layer, say, may have had
+  -- one row in every batch.
+  covered DOUBLE
 ) AS
 WITH
   sized AS MATERIALIZED (
@@ -69,19 +72,30 @@ WITH
       *,
       row_number() OVER (PARTITION BY upid ORDER BY products DESC, tokens DESC) AS rank
     FROM pairs
+  ),
+  singles AS (
+    SELECT
+      upid,
+      sum(dur) AS dur
+    FROM sized
+    WHERE tokens = 1 AND runs >= 3
+    GROUP BY upid
   )
 SELECT
-  upid,
-  tokens,
-  cast_int!(round(one_dur)) AS one_dur,
-  cast_int!(round(many_dur)) AS many_dur,
-  runs,
-  weight_bytes,
-  max(0.0, min(1.0, 1.0 - (many_dur - one_dur) / ((tokens - 1) * one_dur))) AS fixed
-FROM ranked
+  r.upid,
+  r.tokens,
+  cast_int!(round(r.one_dur)) AS one_dur,
+  cast_int!(round(r.many_dur)) AS many_dur,
+  r.runs,
+  r.weight_bytes,
+  max(0.0, min(1.0, 1.0 - (r.many_dur - r.one_dur) / ((r.tokens - 1) * r.one_dur))) AS fixed,
+  r.one_dur / s.dur AS covered
+FROM ranked AS r
+JOIN singles AS s
+  USING (upid)
 -- Something was the matter where several took less time than one.
-WHERE rank = 1 AND one_dur > 0 AND many_dur >= 0.9 * one_dur
-ORDER BY upid;
+WHERE r.rank = 1 AND r.one_dur > 0 AND r.many_dur >= 0.9 * r.one_dur
+ORDER BY r.upid;
 
 -- Bytes per second that operators have to move, by their shapes.
 CREATE PERFETTO TABLE _verdict_traffic(
