@@ -152,14 +152,19 @@ def recording(
     return done
 
 
+def record(engine: Engine, trace: Path) -> Measured:
+    """Records the engine's command to its end."""
+    done = recording(trace, *engine.command)
+    return Measured(engine, trace, done.stderr, engine.read(done.stdout) if engine.read else None)
+
+
 def measure(engine: Engine, trace: Path, counter: Counter) -> Measured:
     """Records the engine's command to its end while `counter` counts what it does."""
     before = set(counter.totals())
-    done = recording(trace, *engine.command)
-    own = engine.read(done.stdout) if engine.read else None
-    truth = {
+    found = record(engine, trace)
+    found.truth = {
         pid: {**counts, **engine.known}
         for pid, counts in counter.totals().items()
         if pid not in before
     }
-    return Measured(engine, trace, done.stderr, own, truth)
+    return found
