@@ -93,6 +93,16 @@ def query(page: Page, sql: str) -> list[dict[str, Any]]:
     return rows
 
 
+def load(page: Page, url: str, trace: Path) -> None:
+    """Opens an address that shows the trace and waits until it does; an error that the UI shows is
+    raised."""
+    page.goto(url)
+    page.wait_for_function(LOADED_OR_FAILED, timeout=120_000)
+    if dialog := page.query_selector(".pf-modal-dialog"):
+        raise TraceError(f"{trace}: the UI says: {dialog.inner_text().strip()}")
+    settle(page)
+
+
 @contextmanager
 def open_in_ui(
     trace: Path,
@@ -113,11 +123,7 @@ def open_in_ui(
             browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
             page = browser.new_page(viewport={"width": width, "height": height})
             # With testing=1 the UI shows no hint and no banner.
-            page.goto(f"{url}?testing=1&{query}")
-            page.wait_for_function(LOADED_OR_FAILED, timeout=120_000)
-            if dialog := page.query_selector(".pf-modal-dialog"):
-                raise TraceError(f"{trace}: the UI says: {dialog.inner_text().strip()}")
-            settle(page)
+            load(page, f"{url}?testing=1&{query}", trace)
             yield page
             browser.close()
     finally:

@@ -148,6 +148,8 @@ missing_packages() {
         [[ $(uname -m) != x86_64 ]] || command -v npm >/dev/null || echo npm
         # An engine for another libc (tests/describing).
         command -v musl-gcc >/dev/null || echo musl-tools
+        # Certificates of a test's web page (tests/ui).
+        command -v openssl >/dev/null || echo openssl
         # Ubuntu's chromium packages only start a snap: there, playwright brings one (below).
         if [[ -z $(find_browser) ]] && ! grep -q '^ID=ubuntu' /etc/os-release; then echo chromium; fi
     fi

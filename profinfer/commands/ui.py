@@ -50,6 +50,8 @@ class UiCommand:
             how = Start()
         server, url = serve(args.trace, args.port, start=how, online=args.online)
         print(url)
+        if args.online:
+            print("The browser may ask whether that page may reach this machine: allow it.")
         print("Open it in a browser on this machine; Ctrl-C ends.", flush=True)
         try:
             if args.open:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -18,15 +15,7 @@ import pytest
 
 from profinfer.errors import OutputError, TraceError
 from profinfer.ui.backport import NOTICE, backport
-from profinfer.ui.server import (
-    ONLINE,
-    ONLINE_PORT,
-    OnlineServer,
-    TraceServer,
-    serve,
-    web_root,
-)
-from profinfer.ui.start import Start
+from profinfer.ui.server import TraceServer, serve, web_root
 from tests.conftest import require
 from tests.ui import small_trace
 
@@ -174,38 +163,6 @@ def test_screenshot(trace: Path, tmp_path: Path) -> None:
     assert screenshot.main([str(trace), str(out), "--zoom-to-slice", "ffn_*"]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert screenshot.main([str(trace), str(out), "--zoom-to-slice", "x"]) == 9
-
-
-def test_online_hands_over_the_trace_and_nothing_else(trace: Path) -> None:
-    server = OnlineServer(trace, 0, Start())
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        status, body = get(server, "/traces/a%20100%25%20trace.pftrace")
-        assert (status, body) == (200, trace.read_bytes())
-        for path in ("/", "/index.html", "/traces/", "/v52.0-6b9586def/frontend_bundle.js"):
-            assert get(server, path)[0] == 404
-        assert get(server, "/traces/a%20100%25%20trace.pftrace", ONLINE)[0] == 403
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-        connection.request("GET", "/open/a%20100%25%20trace.pftrace")
-        response = connection.getresponse()
-        assert response.status == 302
-        assert response.headers["Access-Control-Allow-Origin"] == ONLINE
-        where = f"{server.origin}/traces/a%2520100%2525%2520trace.pftrace"
-        assert str(response.headers["Location"]).startswith(f"{ONLINE}/#!/?url={where}&")
-        connection.close()
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_online_port_is_taken(trace: Path) -> None:
-    with closing(socket.socket()) as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):  # somebody else may have taken it
-            taken.bind(("127.0.0.1", ONLINE_PORT))
-        taken.listen()
-        with pytest.raises(OutputError, match=f"cannot listen on 127.0.0.1:{ONLINE_PORT}"):
-            serve(trace, online=True)
 
 
 def test_link_of_another_trace_is_refused(server: TraceServer) -> None:
