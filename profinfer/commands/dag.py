@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from profinfer.commands.asking import warn
-from profinfer.drawing.dag import layer_dot, layer_svg
+from profinfer.drawing.dag import choose, layer_dot, layer_svg
+from profinfer.drawing.graphviz import clean
 from profinfer.drawing.shades import SCALES
 from profinfer.output import Replacement, give_to_caller
 from profinfer.trace_processor import open_trace
@@ -51,6 +52,10 @@ class DagCommand:
             help="graphs of which phase (default: decode, else what took longest; "
             "outside: of no micro-batch)",
         )  # fmt: skip
+        parser.add_argument(
+            "--process", metavar="NAME|PID",
+            help="of which process, where several were recorded (default: what took longest)",
+        )  # fmt: skip
         parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: stdout)")
         parser.add_argument("--force", action="store_true", help="overwrite FILE")
         parser.add_argument("--trace-processor", metavar="PATH", help="as for `query`")
@@ -61,7 +66,17 @@ class DagCommand:
         try:
             with open_trace(args.trace, trace_processor=args.trace_processor) as session:
                 warn(session, args.trace)
-                text = draw(session, layer=args.layer, colour=args.colour, phase=args.phase)
+                dag, processes = choose(session, args.phase, args.process)
+                if args.process is None and len(processes) > 1:
+                    print(
+                        f"profinfer: this is {clean(dag.label)}, one of {len(processes)} processes;"
+                        " --process takes another one",
+                        file=sys.stderr,
+                    )
+                text = draw(
+                    session, layer=args.layer, colour=args.colour, phase=args.phase,
+                    process=args.process,
+                )  # fmt: skip
             if output is None:
                 sys.stdout.buffer.write(text.encode())
             else:

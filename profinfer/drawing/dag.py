@@ -17,8 +17,11 @@ from profinfer.trace_processor import Session
 
 _DAGS = """
 INCLUDE PERFETTO MODULE profinfer.graphs.layers;
-SELECT d.dag_id, coalesce(d.phase, 'outside') AS phase, d.tokens, d.runs, d.incomplete, d.upid
-FROM profinfer_dag AS d WHERE d.is_main ORDER BY d.dur DESC
+INCLUDE PERFETTO MODULE profinfer.recording.processes;
+SELECT
+  d.dag_id, coalesce(d.phase, 'outside') AS phase, d.tokens, d.runs, d.incomplete, p.pid, p.name,
+  p.label, profinfer_process_label(d.upid) AS process
+FROM profinfer_dag AS d JOIN _process_name AS p USING (upid) WHERE d.is_main ORDER BY d.dur DESC
 """
 _FORMS = """
 SELECT form, layers, layer_count, first_layer, is_typical, difference
@@ -46,30 +49,58 @@ WHERE e.dag_id = {dag} ORDER BY n.layer, n.position, e.slot
 
 def layer_svg(
     session: Session, *, layer: int | None = None, colour: Colour = "time",
-    phase: str | None = None, upid: int | None = None,
+    phase: str | None = None, process: str | None = None,
 ) -> str:  # fmt: skip
     """The picture as one <svg> element, for light and dark pages.
 
-    `layer` None: most of them folded into one, and what is outside layers. `phase` None: decode,
-    where there is any, else what took longest. `upid`: of this process, else of the one that took
-    longest. QueryError where the trace has no such graph or layer, KernelError without Graphviz.
+    `layer` None: most of them folded into one, and what is outside layers. `phase` and `process`:
+    as for `choose`. QueryError where the trace has no such graph or layer, KernelError without
+    Graphviz.
     """
-    picture = _picture(session, layer, colour, phase, upid)
+    picture = _picture(session, layer, colour, choose(session, phase, process)[0])
     return graphviz.svg(picture.dot(), picture.tips())
 
 
 def layer_dot(
     session: Session, *, layer: int | None = None, colour: Colour = "time",
-    phase: str | None = None, upid: int | None = None,
+    phase: str | None = None, process: str | None = None,
 ) -> str:  # fmt: skip
     """The same in Graphviz's language."""
-    return _picture(session, layer, colour, phase, upid).dot()
+    return _picture(session, layer, colour, choose(session, phase, process)[0]).dot()
 
 
-def _picture(
-    session: Session, layer: int | None, colour: Colour, phase: str | None, upid: int | None
-) -> Picture:
-    dag = _choose(session, phase, upid)
+def choose(
+    session: Session, phase: str | None = None, process: str | None = None
+) -> tuple[SimpleNamespace, list[str]]:
+    """The DAG that is drawn, and the labels of all processes that have any.
+
+    `phase` None: decode, where there is any, else what took longest. `process`: its name, number or
+    label; None for the one that took longest.
+    """
+    found = _rows(session, _DAGS)
+    if not found:
+        raise QueryError(
+            "this trace has no graph whose nodes are known and of which nothing was lost",
+            "it needs a recording at level graph or above, of an engine on the CPU",
+        )
+    labels = list(dict.fromkeys(d.label for d in found))
+    if process is not None:
+        found = [d for d in found if process in (d.label, d.name, str(d.pid))]
+        its = {d.label for d in found}
+        if len(its) != 1:
+            which = "there is no process" if not its else "there are several processes"
+            raise QueryError(
+                f"{which} {clean(process)} with such a graph",
+                f"there are: {clean(', '.join(labels))}",
+            )
+    wanted = [d for d in found if d.phase == phase] if phase else []
+    if phase and not wanted:
+        there = clean(", ".join(dict.fromkeys(d.phase for d in found)))
+        raise QueryError(f"this trace has no whole graph of phase {phase}", f"it has: {there}")
+    return (wanted or [d for d in found if d.phase == "decode"] or found)[0], labels
+
+
+def _picture(session: Session, layer: int | None, colour: Colour, dag: SimpleNamespace) -> Picture:
     forms = _rows(session, _FORMS.format(dag=dag.dag_id))
     nodes = {n.tensor_id: n for n in _rows(session, _NODES.format(dag=dag.dag_id))}
     if layer is not None and all(n.layer != layer for n in nodes.values()):
@@ -77,20 +108,6 @@ def _picture(
         raise QueryError(f"there is no layer {layer} in this graph", f"its layers: {there}")
     edges = _rows(session, _EDGES.format(dag=dag.dag_id))
     return Picture(dag, forms, nodes, edges, layer, SCALES[colour])
-
-
-def _choose(session: Session, phase: str | None, upid: int | None) -> SimpleNamespace:
-    found = [d for d in _rows(session, _DAGS) if upid in (None, d.upid)]
-    if not found:
-        raise QueryError(
-            "this trace has no graph whose nodes are known and of which nothing was lost",
-            "it needs a recording at level graph or above, of an engine on the CPU",
-        )
-    wanted = [d for d in found if d.phase == phase] if phase else []
-    if phase and not wanted:
-        there = clean(", ".join(dict.fromkeys(d.phase for d in found)))
-        raise QueryError(f"this trace has no whole graph of phase {phase}", f"it has: {there}")
-    return (wanted or [d for d in found if d.phase == "decode"] or found)[0]
 
 
 def _rows(session: Session, sql: str) -> Rows:

@@ -113,11 +113,12 @@ class Picture:
         ))  # fmt: skip
 
     def _title(self) -> str:
-        dag, lines = self._dag, []
+        dag = self._dag
+        lines = [] if dag.process is None else [clean(dag.process)]
         tokens = "" if dag.tokens is None else f" of {_count(dag.tokens, 'token')}"
         lines.append(f"{dag.phase}: {_count(dag.runs, 'run')}{tokens}")
         if dag.incomplete:
-            lines[0] += f" (another {dag.incomplete} may be incomplete: not counted)"
+            lines[-1] += f" (another {dag.incomplete} may be incomplete: not counted)"
         for form in self._forms if self._layer is None else ():
             if form.is_typical:
                 alike = f" ({form.layer_count} alike): median (least - most)"

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.__main__ import main
+from profinfer.drawing.dag import layer_dot
+from profinfer.errors import QueryError
 from profinfer.records.capture import Frame
 from profinfer.trace_processor import Session, open_trace, query
 from tests.captures import BASE, MAIN, WORKER, Capture, convert, layout
+from tests.drawing.pictures import read
 from tests.merging.inputs import merged
 from tests.merging.test_questions import READY, TABLES
 from tests.sql import test_memory as memory
@@ -122,6 +126,38 @@ def test_ready_queries_say_of_each_process_what_its_own_trace_says(
     for each in READY:
         found = tables(together, each, f"{name} ({_PIDS[name]})")
         assert found == tables(session, each), each
+
+
+def test_the_graph_of_a_process_is_what_its_own_trace_shows(
+    together: Session, alone: tuple[str, Session]
+) -> None:
+    name, session = alone
+    try:
+        nodes = sorted(read(layer_dot(session)).nodes.values())
+    except QueryError:
+        with pytest.raises(QueryError, match=f"no process {name} with such a graph"):
+            layer_dot(together, process=name)
+        return
+    for process in (name, str(_PIDS[name]), f"{name} ({_PIDS[name]})"):
+        found = read(layer_dot(together, process=process))
+        assert sorted(found.nodes.values()) == nodes
+        assert found.title.startswith(f"{name} ({_PIDS[name]})\\n")
+
+
+@pytest.mark.usefixtures("together")
+def test_of_several_processes_it_is_said_whose_graph_is_drawn(
+    traces: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = str(traces["costs"].with_name("together.pftrace"))
+    said = {}
+    for process in (None, "costs", "nobody"):
+        code = main(["dag", trace, "--dot", *(["--process", process] if process else [])])
+        captured = capsys.readouterr()
+        said[process] = captured.err
+        assert (code, captured.out[:7]) == ((9, "") if process == "nobody" else (0, "digraph"))
+    assert re.search(r"this is \S+ \(\d+\), one of \d processes; --process", said[None])
+    assert "--process takes" not in said["costs"]
+    assert "there are: " in said["nobody"]
 
 
 def test_tables_have_of_each_process_what_its_own_trace_has(
