@@ -10,7 +10,7 @@ from pathlib import Path
 from profinfer.commands.asking import warn
 from profinfer.drawing.charts import Chart, Picture
 from profinfer.drawing.exports import write_csv
-from profinfer.drawing.figure import Traced
+from profinfer.drawing.figure import UNKNOWN, Traced
 from profinfer.drawing.figures import FIGURES
 from profinfer.errors import OutputError, UsageError
 from profinfer.output import make_folder, write_whole
@@ -61,6 +61,9 @@ class FiguresCommand:
                 print(f"{number:>2}  {figure.title}: not in these traces, {charts}")
                 continue
             for place, chart in enumerate(charts):
+                if not chart.is_known:
+                    print(f"{number:>2}  {escape(chart.title)}: left out, {UNKNOWN}")
+                    continue
                 more = f"-{place + 1}" if len(charts) > 1 else ""
                 path = args.output / f"figure-{number:02}{more}"
                 _write(chart, path, force=args.force)

@@ -54,6 +54,13 @@ class Chart:
     spec: Spec
     rows: Rows
 
+    @property
+    def is_known(self) -> bool:
+        """Whether each of its axes of numbers has one: Vega draws others of any height."""
+        axes = _axes(self.spec)
+        return all(any(row.get(field) is not None for row in self.rows for field in fields)
+                   for fields in axes.values())  # fmt: skip
+
     def svg(self) -> str:
         """The chart, without its title, as one <svg> element."""
         return svg(self.spec, self.rows)
@@ -70,6 +77,7 @@ class Picture:
     title: str
     drawn: str
     rows: Rows
+    is_known = True
 
     def svg(self) -> str:
         """The picture as one <svg> element."""
@@ -78,6 +86,19 @@ class Picture:
     def png(self) -> bytes:
         """The same as PNG, its background transparent."""
         return vl_convert.svg_to_png(self.drawn, scale=2)
+
+
+def _axes(spec: Spec) -> dict[str, set[str]]:
+    """Columns along each axis of numbers, of all layers."""
+    found: dict[str, set[str]] = {}
+    for part in (spec, *spec.get("layer", ())):
+        for axis in ("x", "y"):
+            encoded = part.get("encoding", {}).get(axis, {})
+            if encoded.get("type") == "quantitative":
+                found.setdefault(axis, set()).add(encoded["field"])
+    for axis, fields in _axes(spec["spec"]).items() if "spec" in spec else ():
+        found.setdefault(axis, set()).update(fields)
+    return found
 
 
 def quantity(field: str, title: str | None, **more: Any) -> dict[str, Any]:

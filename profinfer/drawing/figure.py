@@ -51,6 +51,8 @@ class Traced:
 
 Charts = Sequence[Chart | Picture] | str
 """Charts, or, as text, why there are none."""
+UNKNOWN = "none of its numbers is known"
+"""Why a chart is left out whose rows are there."""
 
 
 @dataclass(frozen=True)

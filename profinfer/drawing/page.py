@@ -31,8 +31,6 @@ _DRAWN = frozenset((
 ))  # fmt: skip
 """Elements of SVG that a picture may have; all others are left out."""
 _INKS = {INK, LINE, "black", "#000"}
-_LARGEST = 30_000
-"""Width or height of a picture."""
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 ET.register_namespace("", _SVG)
@@ -171,8 +169,6 @@ def inline(picture: str, name: str) -> str:
         raise ValueError("a picture has something before its <svg>")
     # Entities, with which XML can grow, are declared before the root or not at all.
     root = ET.fromstring(_NOT_XML.sub("\ufffd", picture))  # noqa: S314
-    if any(float(side) > _LARGEST for side in root.get("viewBox", "").split()):
-        return ""
     _clean(root, name)
     return ET.tostring(root, encoding="unicode")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from profinfer.drawing import page, proftime
-from profinfer.drawing.figure import Figure, Traced
+from profinfer.drawing.figure import UNKNOWN, Figure, Traced
 from profinfer.drawing.figures import FIGURES, STATISTICS
 from profinfer.drawing.page import Section, text
 from profinfer.drawing.shades import SCALES, Colour
@@ -86,9 +86,10 @@ class _Pictures:
         parts = []
         for chart in charts:
             self._drawn += 1
-            if picture := page.inline(chart.svg(), f"c{self._drawn}"):
+            if chart.is_known:
+                picture = page.inline(chart.svg(), f"c{self._drawn}")
                 parts.append(page.figure(f"<h3>{text(chart.title)}</h3>", picture))
-        return "".join(parts), "" if parts else "none of its numbers is known"
+        return "".join(parts), "" if parts else UNKNOWN
 
 
 def _lead(trace: Traced) -> str:
@@ -144,12 +145,17 @@ def _numbers_bold(sentence: object) -> str:
     )
 
 
+def _short(number: float) -> str:
+    """With four digits that say something, if it has a fraction."""
+    return f"{number:,.4g}" if abs(number) < 1_000 else f"{number:,.0f}"
+
+
 def _tokens(trace: Traced, pictures: _Pictures) -> Section:
     requests = trace.table("summary", "Requests")
     parts = []
     if len(requests) == 1:
         tiles = "".join(
-            f"<div><dt>{what}</dt><dd>{requests[0][name]:,.4g} <small>{unit}</small></dd></div>"
+            f"<div><dt>{what}</dt><dd>{_short(requests[0][name])} <small>{unit}</small></dd></div>"
             for name, (what, unit) in _TILES.items()
             if requests[0][name] is not None
         )

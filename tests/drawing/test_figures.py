@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.drawing.charts import Chart, Picture, shown
+from profinfer.__main__ import main
+from profinfer.drawing.charts import Chart, Picture, Row, shown
 from profinfer.drawing.figure import Traced
 from profinfer.drawing.figures import FIGURES, STATISTICS
 from profinfer.drawing.report import figures
@@ -67,6 +68,7 @@ def test_every_figure_can_be_given(drawn: dict[str, Sequence[Chart | Picture]]) 
 def test_every_chart_has_marks_and_named_axes(drawn: dict[str, Sequence[Chart | Picture]]) -> None:
     for key, charts in drawn.items():
         for chart in charts:
+            assert chart.is_known, key
             svg = chart.svg()
             root = parsed(svg)
             if isinstance(chart, Picture):
@@ -77,6 +79,28 @@ def test_every_chart_has_marks_and_named_axes(drawn: dict[str, Sequence[Chart | 
             titles = [e for e in root.iter() if "role-axis-title" in e.get("class", "")]
             assert titles, key
             assert not [text for text in texts(svg) if text in ("null", "undefined", "NaN")], key
+
+
+def test_a_chart_of_numbers_that_are_not_known_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Traced.table
+
+    def without(trace: Traced, name: str, title: str) -> list[Row]:
+        return [{k: v for k, v in row.items() if k not in ("median_us", "line_us")}
+                for row in table(trace, name, title)]  # fmt: skip
+
+    monkeypatch.setattr(Traced, "table", without)
+    trace = convert(grown().frames(), tmp_path / "grown.pftrace")
+    assert main(["figures", str(trace), "-o", str(tmp_path / "out"), "--only", "9"]) == 0
+    assert capsys.readouterr().out == (
+        " 9  Attention of all layers against the length of the context: left out, none of its"
+        " numbers is known\n"
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+    assert main(["report", str(trace), "-o", str(tmp_path / "report.html")]) == 0
+    said = "Attention against the growing KV cache: none of its numbers is known"
+    assert said in (tmp_path / "report.html").read_text()
 
 
 def test_threads_are_compared_where_their_numbers_differ() -> None:
