@@ -48,17 +48,36 @@ WITH
       (15, 'recorder', 'redirection', 'stubs of the audit library'),
       (16, 'recorder', 'scheduler.mode', 'scheduler'),
       (17, 'recorder', 'hit_cost.empty_handler_ns', 'empty handler (ns)')
+  ),
+  facts AS (
+    SELECT
+      r.upid,
+      k.number,
+      k.about,
+      k.what,
+      r.value
+    FROM known AS k
+    JOIN profinfer_recording AS r
+      USING (key)
+    UNION ALL
+    -- Threads that compute are named by what they do; these are their own names.
+    SELECT
+      upid,
+      18 AS number,
+      'threads' AS about,
+      substr(key, length('threads.') + 1) AS what,
+      value
+    FROM profinfer_recording
+    WHERE key GLOB 'threads.*'
   )
 SELECT DISTINCT
-  profinfer_process_label(r.upid) AS process,
-  k.about,
-  k.what,
-  r.value
-FROM known AS k
-JOIN profinfer_recording AS r
-  USING (key)
-WHERE r.value != 'none' AND r.value != ''
-ORDER BY r.upid, k.number;
+  profinfer_process_label(upid) AS process,
+  about,
+  what,
+  value
+FROM facts
+WHERE value != 'none' AND value != ''
+ORDER BY upid, number, what;
 
 -- title: Files of the engine
 SELECT DISTINCT

@@ -28,6 +28,10 @@ class Run(Protocol):
     backend: int
 
 
+_MOST_RENAMED = 256
+"""Engines may start threads for each graph."""
+
+
 @dataclass
 class _BackendLane:
     track: int
@@ -46,6 +50,10 @@ class Lanes:
         process = writer.process_track(pid, name, command)
         self._group = writer.track("Inference", process)
         self._thread_names: dict[int, str] = {}
+        self._own_names: list[str] = []
+        """Of threads by index, '' where it is not known."""
+        self.renamed: dict[str, str] = {}
+        """Own names of threads that were given others, by those and their numbers."""
         self.threads = Threads()
         self._uuids: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
         self._tracks: dict[tuple[int, str], int] = {}
@@ -90,10 +98,12 @@ class Lanes:
         """The tracks of all threads, by index."""
         known = len(self._uuids)
         if known < len(self.threads.tids):
+            tids = self.threads.tids[known:]
+            self._own_names += [self._thread_names.pop(tid, "") for tid in tids]
             new = [
-                self._writer.thread_track(self._pid, tid, self._thread_names.pop(tid, ""), since)
-                for tid, since in zip(
-                    self.threads.tids[known:], self.threads.since[known:], strict=True
+                self._writer.thread_track(self._pid, tid, name, since)
+                for tid, name, since in zip(
+                    tids, self._own_names[known:], self.threads.since[known:], strict=True
                 )
             ]
             self._uuids = np.append(self._uuids, np.array(new, np.uint64))
@@ -103,6 +113,8 @@ class Lanes:
         """Gives a thread a name in place of its own."""
         tid, since = self.threads.tids[number], self.threads.since[number]
         self._writer.thread_track(self._pid, tid, name, since, uuid=self.thread(number))
+        if self._own_names[number] and len(self.renamed) < _MOST_RENAMED:
+            self.renamed[f"{name} ({tid})"] = self._own_names[number]
 
     def blocked(self, number: int) -> int:
         """The track below a thread's that says what it was blocked in."""

@@ -213,3 +213,12 @@ def test_threads_that_compute_are_named_by_what_they_do() -> None:
             (MAIN, "compute 0", 100, "engine"),
             (WORKER, "compute 1", 100, "engine"),
         ]
+
+
+def test_their_own_names_stand_among_the_facts() -> None:
+    capture = small()
+    capture.threads = {MAIN: 'engine "x"', WORKER: "pool.1"}
+    with opened(capture) as session:
+        facts = ready(session, "recording")["Facts"]
+    found = {row["what"]: row["value"] for row in facts if row["about"] == "threads"}
+    assert found == {f"compute 0 ({MAIN})": 'engine "x"', f"compute 1 ({WORKER})": "pool.1"}
