@@ -151,7 +151,7 @@ class Converter:
         self._sequences.finish()
         self._experts.write_graphs(self._timeline.open_graphs, self._lanes.threads.tids)
         end = {**end, "records": self._records, "unattributed": self._timeline.unattributed,
-               "threads": self._lanes.renamed}  # fmt: skip
+               "threads": self._lanes.own_names()}  # fmt: skip
         self._losses.write_stats()
         self._writer.event(_INSTANT, ts, self._lanes.recorder, "recording ended", "recording", end)
 

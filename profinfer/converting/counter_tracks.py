@@ -159,8 +159,9 @@ class CounterTracks:
                 missed = self._groups[place - len(self._events) - 1 :]
                 name = _CPU_TIME if place == len(self._events) else _MISSED.format(missed[0])
                 unit, scale = "ns", 1
-            # What was not counted is seen to be much or little beside the thread's CPU time.
-            share = unit if unit == "ns" else ""
+            # What was not counted is seen to be much or little beside the thread's CPU time, what
+            # was, beside that of other threads.
+            share = unit if unit == "ns" else name
             self._tracks[number, place] = self._writer.track(
                 name, parent, place, unit=unit, multiplier=scale, scale=share
             )

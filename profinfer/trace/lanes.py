@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ class Run(Protocol):
     backend: int
 
 
-_MOST_RENAMED = 256
+_MOST_OWN_NAMES = 256
 """Engines may start threads for each graph."""
 
 
@@ -52,8 +53,7 @@ class Lanes:
         self._thread_names: dict[int, str] = {}
         self._own_names: list[str] = []
         """Of threads by index, '' where it is not known."""
-        self.renamed: dict[str, str] = {}
-        """Own names of threads that were given others, by those and their numbers."""
+        self._given_names: dict[int, str] = {}
         self.threads = Threads()
         self._uuids: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
         self._tracks: dict[tuple[int, str], int] = {}
@@ -113,8 +113,17 @@ class Lanes:
         """Gives a thread a name in place of its own."""
         tid, since = self.threads.tids[number], self.threads.since[number]
         self._writer.thread_track(self._pid, tid, name, since, uuid=self.thread(number))
-        if self._own_names[number] and len(self.renamed) < _MOST_RENAMED:
-            self.renamed[f"{name} ({tid})"] = self._own_names[number]
+        self._given_names[number] = name
+
+    def own_names(self) -> dict[str, str]:
+        """Of threads that were given others, by those and their numbers. A thread's own may come
+        after its first records."""
+        found = {}
+        for number, name in islice(self._given_names.items(), _MOST_OWN_NAMES):
+            tid = self.threads.tids[number]
+            if own := self._own_names[number] or self._thread_names.get(tid):
+                found[f"{name} ({tid})"] = own
+        return found
 
     def blocked(self, number: int) -> int:
         """The track below a thread's that says what it was blocked in."""

@@ -110,8 +110,8 @@ class TraceWriter:
         multiplier: int = 1, scale: str = "",
     ) -> int:  # fmt: skip
         """A named track below another; with a unit, a counter track, whose values are written
-        divided by the multiplier, and drawn to one scale with those beside it that name the same
-        `scale`. Its uuid."""
+        divided by the multiplier, and drawn to one scale with those that name the same `scale` (in
+        UIs that we do not serve: those beside it). Its uuid."""
         packet, track = self._new_track()
         track.name = name
         if parent:

@@ -1,4 +1,4 @@
-"""Two things of newer Perfetto UIs, put into the embedded v52 as it is served.
+"""Two things of newer Perfetto UIs and two of ours, put into the embedded v52 as it is served.
 
 The files on disk stay as they are. Where the text to change is not found, as in another version of
 the UI, nothing is changed: what the address asks for then has effect as far as that version goes.
@@ -34,11 +34,27 @@ _NOTES = (
     (_LAST_ALLOWED, _LAST_ALLOWED[:-2] + b',"dev.perfetto.AddNoteAtTimestamp"];', 1),
 )
 
+# Ours: tracks stand in a workspace in the order in which they are copied there, not by what kind of
+# thread the UI puts above others.
+_COPY, _COPY_GROUP = b".addChildInOrder(e.clone(!0))", b"s.get(a.id)||i).addChildInOrder(n))"
+_PARENT = b'((a=d.parent)&&""!==a.name&&'
+_ORDER = (
+    (_COPY, b".addChildLast(e.clone(!0))", 1),
+    (
+        _PARENT + _COPY_GROUP,
+        b'((a=(a=d.parent)&&""!==a.name&&s.get(a.id))?a.addChildInOrder(n):i.addChildLast(n)))',
+        1,
+    ),
+)
+
+# Ours: counters that name the same scale share it, whatever thread they are of.
+_SCALES = ((b"`trackEvent-${o}-`+d", b"`trackEvent-`+d", 1),)
+
 
 def backport(bundle: bytes) -> bytes:
-    """The UI's program with both changes, or without those that it has no place for."""
+    """The UI's program with all changes, or without those that it has no place for."""
     changed = bundle
-    for changes in (_PATHS, _NOTES):
+    for changes in (_PATHS, _NOTES, _ORDER, _SCALES):
         if all(changed.count(old) == times for old, _, times in changes):
             for old, new, _ in changes:
                 changed = changed.replace(old, new)

@@ -242,3 +242,19 @@ def test_tracks_of_a_thread_are_its_own() -> None:
                 ("not counted: refills", "ns"),
             )
         ]
+
+
+def test_what_is_counted_of_all_threads_has_one_scale() -> None:
+    with opened(counted()) as session:
+        scales = ask(
+            session,
+            "SELECT name, count(DISTINCT utid), group_concat(DISTINCT"
+            " extract_arg(source_arg_set_id, 'y_axis_share_key')) FROM thread_counter_track"
+            " GROUP BY name ORDER BY name",
+        )
+    assert scales == [
+        ("CPU time", 2, "ns"), ("cycles:u", 2, "cycles:u"), ("instructions:u", 2, "instructions:u"),
+        ("not counted: cycles:u", 2, "ns"), ("not counted: refills", 2, "ns"),
+        ("page-faults", 2, "page-faults"), ("refills", 2, "refills"),
+        ("stall_backend", 2, "stall_backend"),
+    ]  # fmt: skip

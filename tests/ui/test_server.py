@@ -176,5 +176,7 @@ def test_backport_fits_the_embedded_ui() -> None:
     assert changed.startswith(NOTICE)
     assert changed.count(b"AddNoteAtTimestamp") == 2
     assert changed.count(b".headless&&") - text.count(b".headless&&") == 5
+    assert changed.count(b".addChildLast(") - text.count(b".addChildLast(") == 2
+    assert changed.count(b"`trackEvent-`+d") == 1
     assert backport(b"another version") == b"another version"
     assert backport(changed) == changed
