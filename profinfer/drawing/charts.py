@@ -31,7 +31,7 @@ _CONFIG = {
     "axis": {
         "labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": INK,
         "tickColor": INK, "labelLimit": 260, "titleFontWeight": "normal", "labelOverlap": True,
-        "labelSeparation": 4,
+        "labelSeparation": 4, "labelFlush": False,
     },
     "legend": {
         "labelColor": INK, "titleColor": INK, "titleFontWeight": "normal", "labelLimit": 260,
@@ -40,6 +40,7 @@ _CONFIG = {
     "title": {"color": INK, "anchor": "start", "fontSize": 13},
     "header": {"labelColor": INK, "titleColor": INK, "labelLimit": 260},
     "range": {"category": list(PALETTE)},
+    "point": {"opacity": 0.9},
     "view": {"stroke": None},
 }  # fmt: skip
 _LONGEST_TEXT = 200
@@ -155,7 +156,8 @@ def by_module(rows: Rows) -> tuple[list[Row], dict[str, Any]]:
               if row["module"] in names]  # fmt: skip
     seen = sorted({row["module"] for row in places}, key=names.index)
     scale = {"domain": seen, "range": [_MODULES[each] for each in seen]}
-    return places, {"color": name("module", "module", scale=scale), "order": {"field": "place"}}
+    colour = name("module", "module", scale=scale, legend={"columns": len(seen)})
+    return places, {"color": colour, "order": {"field": "place"}}
 
 
 def _whole(spec: Spec, rows: Rows) -> dict[str, Any]:

@@ -83,13 +83,16 @@ def ops(trace: Traced) -> list[Chart]:
 
 
 def layers(trace: Traced) -> list[Chart]:
-    """The work of each layer, stacked by module."""
-    rows = trace.table("work", "Work by layer and module")
+    """The work of each layer, stacked by module; all phases on one scale."""
+    rows = [row for row in trace.table("work", "Work by layer and module")
+            if row["phase"] in _PHASED and row["layer"] is not None]  # fmt: skip
+    sums: dict[object, float] = {}
+    for row in rows:
+        bar = (row.get("process"), row["phase"], row["layer"])
+        sums[bar] = sums.get(bar, 0) + (row["per_token_us"] or 0)
     charts = []
     for phase in _PHASED:
-        some, stacked = by_module(
-            [row for row in rows if row["phase"] == phase and row["layer"] is not None]
-        )
+        some, stacked = by_module([row for row in rows if row["phase"] == phase])
         spec = {
             "width": WIDTH,
             "height": 180,
@@ -97,7 +100,10 @@ def layers(trace: Traced) -> list[Chart]:
             "encoding": {
                 "x": {"field": "layer", "type": "ordinal", "title": "layer",
                       "axis": {"labelOverlap": True, "labelAngle": 0}},
-                "y": quantity("per_token_us", "work per token (µs, all threads)"),
+                "y": quantity(
+                    "per_token_us", "work per token (µs, all threads)",
+                    scale={"domain": [0, max(sums.values(), default=0)], "nice": True},
+                ),
                 **stacked,
             },
         }  # fmt: skip
@@ -136,7 +142,7 @@ def products(trace: Traced) -> list[Chart]:
         "layer": [
             {
                 "transform": [{"filter": "datum.mnk_millions > 0"}],
-                "mark": {"type": "point", "filled": True, "opacity": 0.75},
+                "mark": {"type": "point", "filled": True},
                 "encoding": {
                     "x": quantity("mnk_millions", size, **LOG),
                     "y": quantity("mean_us", time, **LOG),
@@ -184,7 +190,7 @@ def roofline(trace: Traced) -> list[Chart]:
             },
             {
                 "transform": [{"filter": "!datum.roof"}],
-                "mark": {"type": "point", "filled": True, "opacity": 0.75},
+                "mark": {"type": "point", "filled": True},
                 "encoding": {
                     "color": name("phase", "phase", scale=PHASES),
                     "size": quantity("time_ms", None, legend=None, scale={"range": [15, 600]}),
@@ -192,7 +198,7 @@ def roofline(trace: Traced) -> list[Chart]:
             },
         ],
     }
-    title = "Matrix products (area: their time), and the most that was reached here (dashed)"
+    title = "Matrix products (area: their time); dashed: the most by those with 1 % of it or more"
     return chart(title, spec, points and points + roof)
 
 

@@ -21,7 +21,7 @@ from profinfer.drawing.shades import LINE
 from profinfer.trace_processor.query import escape
 
 _HERE = Path(__file__).parent
-_UNITS = {"ms": "ms", "us": "us", "ns": "ns", "percent": "%", "mib": "MiB", "per_s": "1/s"}
+_UNITS = {"ms": "ms", "us": "µs", "ns": "ns", "percent": "%", "mib": "MiB", "per_s": "1/s"}
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}"
 _DRAWN = frozenset((

@@ -172,7 +172,7 @@ def _axis(time: _Time, height: int) -> Iterable[str]:
     rough = time.until_us / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
-    unit, per = ("ms", 1e3) if time.until_us >= 2_000 else ("us", 1.0)
+    unit, per = ("ms", 1e3) if time.until_us >= 2_000 else ("µs", 1.0)
     for number in range(int(time.until_us / step) + 1):
         us = number * step
         place = time.width(us)
@@ -261,10 +261,10 @@ def _state(time: _Time, row: Row, tops: dict[object, int]) -> str:
 
 
 def _us(us: float) -> str:
-    return _ms(us / 1e3) if us >= 1_000 else f"{us:.1f} us"
+    return _ms(us / 1e3) if us >= 1_000 else f"{us:.1f} µs"
 
 
 def _ms(ms: float) -> str:
     if ms < 1:
-        return f"{1e3 * ms:.0f} us"
+        return f"{1e3 * ms:.0f} µs"
     return f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.2f} ms"

@@ -12,7 +12,8 @@ from profinfer.errors import ProfinferError
 from profinfer.trace_processor import Session
 
 _KINDS = [label for label, _ in KINDS]
-_SCALE = {"domain": [*_KINDS, WAIT], "range": [*PALETTE[: len(KINDS)], PALETTE[6]]}
+_SCALE = {"domain": [*_KINDS, WAIT], "range": [PALETTE[i] for i in (0, 5, 3, 4, 2, 6)]}
+"""As in page.css."""
 
 _FIELDS = (
     ("mean_distance", "mean reuse distance", "runs since last used"),
