@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import resource
 import signal
@@ -70,6 +71,9 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     # Who ignores it, as whoever has started us may, cannot wait for any child.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Names of files need not be text, and a terminal need not have all letters.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _parser(argv).parse_args(argv)
         code: int = args.run(args)

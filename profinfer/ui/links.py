@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 from profinfer.trace_processor.query import Table
 from profinfer.trace_processor.result import Value
 from profinfer.trace_processor.session import Session
-from profinfer.ui.start import PORT
+from profinfer.ui.start import PORT, quoted
 
 COLUMN = "slice_id"
 """A row that has a value there stands for that slice. Ready queries have it for links only."""
@@ -25,7 +24,7 @@ def without_slices(tables: Sequence[Table]) -> list[Table]:
 
 def with_links(session: Session, tables: Sequence[Table], trace: Path) -> list[Table]:
     """The tables with a column `link` in the place of each `slice_id`."""
-    place = f"http://127.0.0.1:{PORT}/open/{quote(trace.resolve().name)}"
+    place = f"http://127.0.0.1:{PORT}/open/{quoted(trace.resolve().name)}"
     return [_linked(session, table, place) if COLUMN in table.columns else table
             for table in tables]  # fmt: skip
 

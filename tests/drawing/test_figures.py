@@ -81,6 +81,14 @@ def test_every_chart_has_marks_and_named_axes(drawn: dict[str, Sequence[Chart | 
             assert not [text for text in texts(svg) if text in ("null", "undefined", "NaN")], key
 
 
+def test_phases_are_drawn_to_one_scale(drawn: dict[str, Sequence[Chart | Picture]]) -> None:
+    prefill, decode = (
+        [text for text in texts(chart.svg()) if text.isdecimal()] for chart in drawn["layer"]
+    )
+    assert "400" in prefill
+    assert prefill == decode
+
+
 def test_a_chart_of_numbers_that_are_not_known_is_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +240,15 @@ def test_the_command_writes_pictures_and_says_what_is_missing(
     ran = run("figures", trace, "-o", "out/pictures", "--only", "9", "--force", cwd=tmp_path)
     assert ran.code == 0
     assert len(ran.out.splitlines()) == 1
+
+
+def test_names_of_files_need_not_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
+    trace = convert(grown().frames(), tmp_path / "a\udcff\n<b>.pftrace")
+    ran = run("figures", trace, "-o", "out\udcff", "--only", "9", cwd=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert "out\\udcff/figure-09.svg" in ran.out
+    assert (tmp_path / "out\udcff" / "figure-09.svg").is_file()
 
 
 @pytest.mark.parametrize(

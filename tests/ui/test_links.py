@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
@@ -21,7 +22,7 @@ from tests.ui.test_start import WINDOW
 
 @pytest.fixture(scope="module", name="trace")
 def trace_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name = "a 100% <'\">\n\N{RIGHT-TO-LEFT OVERRIDE}.pftrace"
+    name = "a 100% <'\">\n\N{RIGHT-TO-LEFT OVERRIDE}\udcff.pftrace"
     return convert(schedule().frames(), tmp_path_factory.mktemp("links") / name)
 
 
@@ -34,7 +35,10 @@ def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, 
 def test_ready_query(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [token] = rows(capsys, "tokens", str(trace), "--links")
     link = urlsplit(token["link"])
-    assert (link.netloc, link.path) == (f"127.0.0.1:{PORT}", f"/open/{quote(trace.name)}")
+    assert (link.netloc, link.path) == (
+        f"127.0.0.1:{PORT}",
+        f"/open/{quote(os.fsencode(trace.name))}",
+    )
     assert token["link"].isascii()
     assert token["link"].isprintable()
     shown = {key: int(value) for key, [value] in parse_qs(link.query).items()}
