@@ -23,8 +23,9 @@ INK = "#57606a"
 GRID = "#8c959f33"
 PALETTE = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee8866",
+    "#999933",
 )  # fmt: skip
-"""Paul Tol's bright scheme, told apart by the colour-blind, and an eighth."""
+"""Paul Tol's bright scheme, told apart by the colour-blind, and two more."""
 _CONFIG = {
     "background": "transparent",
     "font": "sans-serif",
@@ -110,6 +111,15 @@ def quantity(field: str, title: str | None, **more: Any) -> dict[str, Any]:
 def name(field: str, title: str | None = None, **more: Any) -> dict[str, Any]:
     """An axis, or a colour, of names: in the order of the rows."""
     return {"field": field, "type": "nominal", "title": title, "sort": None, **more}
+
+
+def coloured(field: str, names: Sequence[str], rows: Rows) -> dict[str, Any]:
+    """A colour for each of these names, the same in all charts; the legend has those that are
+    there."""
+    seen = {row[field] for row in rows}
+    there = [(each, PALETTE[i]) for i, each in enumerate(names) if each in seen]
+    scale = {"domain": [each for each, _ in there], "range": [colour for _, colour in there]}
+    return name(field, field, scale=scale)
 
 
 LOG: Spec = {

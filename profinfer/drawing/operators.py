@@ -14,6 +14,7 @@ from profinfer.drawing.charts import (
     Spec,
     by_module,
     chart,
+    coloured,
     name,
     quantity,
 )
@@ -43,7 +44,7 @@ def imbalance(trace: Traced) -> list[Chart]:
         "encoding": {
             "y": name("op", sort="-x"),
             "x": quantity("ms", "waiting at the barrier after it (ms, summed over threads)"),
-            "color": name("cause", "cause"),
+            "color": coloured("cause", _CAUSES, parts),
             "order": {"field": "place"},
         },
     }

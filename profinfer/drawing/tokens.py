@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from profinfer.drawing.charts import INK, PALETTE, WIDTH, Chart, chart, name, quantity
+from profinfer.drawing.charts import INK, PALETTE, WIDTH, Chart, chart, coloured, name, quantity
 from profinfer.drawing.figure import Traced
 
 _MOST_REQUESTS = 30
@@ -14,6 +14,7 @@ _PARTS = {
     "preempted": "preempted", "throttled": "throttled", "faults": "faults",
 }  # fmt: skip
 """Columns of `requests`, and what they are."""
+_TURNS = "Backends taking turns in one decoding step (of asynchronous ones: submissions)"
 _DISTURBED = {"preempted": PALETTE[1], "throttled": PALETTE[5], "faults": PALETTE[7]}
 
 
@@ -79,7 +80,7 @@ def first_tokens(trace: Traced) -> list[Chart]:
         "encoding": {
             "y": name("request", "request"),
             "x": quantity("ms", "time to the first token (ms)"),
-            "color": name("part", "part"),
+            "color": coloured("part", list(_PARTS.values()), parts),
             "order": {"field": "place"},
         },
     }
@@ -131,7 +132,7 @@ def turns(trace: Traced) -> list[Chart]:
         },
     }
     several = len({row["backend"] for row in rows}) > 1
-    return chart("Backends taking turns in one decoding step", spec, rows if several else [])
+    return chart(_TURNS, spec, rows if several else [])
 
 
 def placements(traces: Sequence[Traced]) -> list[Chart]:
@@ -144,7 +145,10 @@ def placements(traces: Sequence[Traced]) -> list[Chart]:
     if len({row["backend"] for row in rows}) < 2:
         return []
     charts = []
-    for field, title in (("per_token_ms", "time per token (ms)"), ("operators", "operators run")):
+    for field, title in (
+        ("per_token_ms", "time in graphs per token (ms)"),
+        ("operators", "operators run"),
+    ):
         spec = {
             "width": WIDTH,
             "height": {"step": 26},
