@@ -5,15 +5,18 @@
  * answer is a stub, which jumps to the function. Nothing of the engine is modified. ProfInfer
  * finds the stubs and the table from outside: profinfer/engine/stubs.py.
  *
- * It is loaded into strangers' processes: it needs no library, not even libc, calls nothing,
- * allocates nothing and makes no system call. Where no hot function is, it asks for nothing.
+ * It is loaded into strangers' processes: it needs no library, not even libc, and allocates
+ * nothing. Where no hot function is, it asks for nothing; where there is one, rings.c makes ready
+ * what it takes to record in a stub.
  */
 #define _GNU_SOURCE /* for the names of rtld-audit in link.h */
 #include <elf.h>
 #include <link.h>
 #include <stdint.h>
 
-#define EXPORT __attribute__((visibility("default")))
+#include "audit.h"
+#include "rings.h"
+
 #define STRING(x) #x
 #define EXPANDED(x) STRING(x)
 
@@ -23,10 +26,7 @@ static const char *const hot[] = {
     "ggml_compute_forward_rms_norm_mul_fused",
     "ggml_barrier",
 };
-#define HOT 3
-#define COPIES 16 /* objects at a time that may define one function */
-#define STUBS 48  /* a literal: the assembler needs it */
-_Static_assert(sizeof hot / sizeof *hot == HOT && STUBS == HOT * COPIES, "the tables agree");
+_Static_assert(sizeof hot / sizeof *hot == HOT, "the tables agree");
 
 /* One stub's state; index: function * COPIES + copy. What this process has not stored is 0.
  *
@@ -51,7 +51,8 @@ extern EXPORT struct slot profinfer_slots[STUBS] __attribute__((alias("slots")))
 EXPORT uint64_t profinfer_changing;
 
 /* Each stub has 64 bytes. Which of its NOPs is the cheapest to probe depends on the kernel. No
- * register that carries an argument is touched, nor flags, stack and return address.
+ * register that carries an argument is touched, nor stack and return address; flags, r10, r11 and
+ * rax are nobody's where a function begins.
  */
 #if defined(__x86_64__)
 #define STUB                                                                                       \
@@ -59,8 +60,11 @@ EXPORT uint64_t profinfer_changing;
   ".byte 0x90\n"                                                                                   \
   ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00\n"                                                           \
   ".byte 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00\n"                             \
+  "cmpq $0, stub_page + 8 * stub(%rip)\n"                                                          \
+  "jne recorders + 256 * stub\n"                                                                   \
   "jmp *slots + 32 * stub(%rip)\n"                                                                 \
   ".p2align 6, 0xcc\n"
+#include "record_x86_64.h"
 #elif defined(__aarch64__)
 /* x16 is free between a call and its destination; "bti c" (hint 34) accepts br from it. */
 #define STUB                                                                                       \
@@ -71,6 +75,7 @@ EXPORT uint64_t profinfer_changing;
   "ldr x16, [x16, :lo12:slots + 32 * stub]\n"                                                      \
   "br x16\n"                                                                                       \
   ".balign 64, 0\n"
+#define RECORDERS ""
 #else
 #error "no stubs for this machine"
 #endif
@@ -92,6 +97,7 @@ __asm__(".pushsection .text.profinfer_stubs, \"ax\", %progbits\n"
         ".endr\n"
         ".cfi_endproc\n"
         ".size profinfer_stubs, . - profinfer_stubs\n"
+        RECORDERS
         ".popsection\n");
 // clang-format on
 extern __attribute__((visibility("hidden"))) const char stubs[STUBS][64];
@@ -253,6 +259,8 @@ EXPORT unsigned int la_objopen(struct link_map *map, Lmid_t namespace, uintptr_t
     if (symbol && take(function, *cookie, map->l_addr, map->l_addr + symbol->st_value))
       flags = LA_FLG_BINDTO | LA_FLG_BINDFROM;
   }
+  if (flags)
+    rings_prepare();
   return flags || calls_hot(&object) ? flags | LA_FLG_BINDFROM : 0;
 }
 

@@ -8,34 +8,40 @@ is checked, and whether a call really leads through a stub is read from the call
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from profinfer.binaries.elf import Elf, Symbol
+from profinfer.binaries.elf import Elf
 from profinfer.binaries.relocations import Word
 from profinfer.built import AUDIT
+from profinfer.engine.audit_library import (
+    CHANGING_SYMBOL,
+    COPIES,
+    FUNCTIONS,
+    PAGE_SYMBOL,
+    SLOT,
+    SLOTS_SYMBOL,
+    STUB_SIZE,
+    STUBS,
+    STUBS_SYMBOL,
+    open_library,
+)
 from profinfer.engine.target import Mapping, executable_mappings
 from profinfer.errors import KernelError, TargetError
 
-FUNCTIONS = (
-    "ggml_cpu_extra_compute_forward",
-    "ggml_compute_forward_rms_norm_mul_fused",
-    "ggml_barrier",
-)
-"""What it redirects, in the order of its stubs."""
-
-STUBS_SYMBOL = "profinfer_stubs"
-_SLOTS_SYMBOL = "profinfer_slots"
-_CHANGING_SYMBOL = "profinfer_changing"
-_COPIES = 16
-_STUBS = len(FUNCTIONS) * _COPIES
-_STUB_SIZE = 64
-_SLOT = struct.Struct("<QQQQ")
-"""Where the stub leads to; the function itself; load address and handle of its object."""
-_MAX_LIBRARY = 1 << 20
+_PAGE = struct.Struct("<48Q4Q")
+"""audit/rings.h: switches; mask, rings, file, state."""
+_PAGE_STATES = {
+    0: "it has been forked from the process that loaded the engine",
+    2: "it runs under a system call filter (seccomp), or /proc does not tell",
+    3: "its files may not become large enough (RLIMIT_FSIZE)",
+    4: "its kernel gives no sealed memory file, or no page that a forked child finds empty",
+    5: "the audit library has none for this processor yet",
+}
+"""Why not, by what the library says of itself."""
+_READY, _FILTERED = 1, 2
 _MAX_ENVIRON = 8 << 20
 _AT_SECURE = 23
 
@@ -51,6 +57,8 @@ class Stub:
     """Address in the process of the stub's first byte."""
     offset: int
     """The same in the audit library's file: where a uprobe counts from."""
+    index: int
+    """Which of the library's it is."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,10 @@ class Redirection:
     changing: bool = False
     """Whether the loader is adding or removing objects: what it has mapped may get its stubs yet.
     It calls _dl_debug_state once more when it has done so, before it binds anything of them."""
+    page: int = 0
+    """Address of the page that switches stubs on to record by themselves (audit/rings.h)."""
+    cannot_record: str = ""
+    """Why they cannot; empty when they can."""
 
 
 def with_audit(others: str) -> str:
@@ -103,14 +115,16 @@ def read_redirection(pid: int) -> Redirection:
             return _unused(pid, mapping, reason)
         try:
             stubs, changing = _read_tables(pid, mapping, elf)
+            page, cannot_record = _read_page(pid, mapping, elf)
         except (OSError, TargetError) as error:
             why = error.message if isinstance(error, TargetError) else error.strerror
             reason = f"the audit library's table cannot be read: {why}"
             return _unused(pid, mapping, reason)
         reason = "" if stubs else "no loaded object exports a function that is redirected"
         return Redirection(
-            _access(pid, mapping), mapping.path, mapping.identity, stubs, reason, changing
-        )
+            _access(pid, mapping), mapping.path, mapping.identity, stubs, reason, changing,
+            page, cannot_record,
+        )  # fmt: skip
     finally:
         for _, elf in found:
             elf.close()
@@ -158,82 +172,46 @@ def _read_memory(pid: int, address: int, count: int) -> bytes:
     return data
 
 
-def _symbol(elf: Elf, name: str, size: int) -> Symbol | None:
-    found = list(elf.dynamic_named(name).values())
-    return found[0] if len(found) == 1 and found[0].value and found[0].size == size else None
-
-
-def open_library(path: Path) -> Elf | None:
-    """The file if it is an audit library of ours with stubs as we know them."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_LIBRARY:
-            return None
-        elf = Elf(path)
-    except (OSError, TargetError):
-        return None
-    try:
-        slots = _symbol(elf, _SLOTS_SYMBOL, _STUBS * _SLOT.size)
-        stubs = _symbol(elf, STUBS_SYMBOL, _STUBS * _STUB_SIZE)
-        changing = _symbol(elf, _CHANGING_SYMBOL, 8)
-        if slots and stubs and changing and _are_stubs(elf, stubs.value, slots.value):
-            return elf
-    except TargetError:
-        pass
-    elf.close()
-    return None
-
-
-def _are_stubs(elf: Elf, stubs: int, slots: int) -> bool:
-    """Whether every stub is the one that audit.c has there, with its own slot."""
-    code = elf.data_at(stubs, _STUBS * _STUB_SIZE, _MAX_LIBRARY, "the stubs")
-    for index in range(_STUBS):
-        address, slot = stubs + index * _STUB_SIZE, slots + index * _SLOT.size
-        expected = _STUB_CODE.get(elf.machine, _no_code)(address, slot)
-        if not expected or not code.startswith(expected, index * _STUB_SIZE):
-            return False
-    return True
-
-
-def _no_code(address: int, slot: int) -> bytes:
-    del address, slot
-    return b""
-
-
-def _x86_64_code(address: int, slot: int) -> bytes:
-    """endbr64, the NOPs of 1, 5 and 10 bytes, jmp *slot(%rip)."""
-    nops = bytes.fromhex("f30f1efa 90 0f1f440000 662e0f1f840000000000")
-    return nops + b"\xff\x25" + struct.pack("<I", slot - (address + 26) & 0xFFFFFFFF)
-
-
-def _aarch64_code(address: int, slot: int) -> bytes:
-    """bti c, nop, b .+4, adrp x16, ldr x16, br x16."""
-    pages = (slot >> 12) - (address >> 12)
-    adrp = 0x90000010 | (pages & 3) << 29 | (pages >> 2 & 0x7FFFF) << 5
-    load = 0xF9400210 | (slot >> 3 & 0x1FF) << 10
-    return struct.pack("<6I", 0xD503245F, 0xD503201F, 0x14000001, adrp, load, 0xD61F0200)
-
-
-_STUB_CODE = {"x86-64": _x86_64_code, "aarch64": _aarch64_code}
-
-
 def _read_tables(pid: int, mapping: Mapping, elf: Elf) -> tuple[dict[tuple[int, str], Stub], bool]:
     """The stubs in use, and whether the loader is at work."""
-    named = [elf.dynamic_named(n) for n in (STUBS_SYMBOL, _SLOTS_SYMBOL, _CHANGING_SYMBOL)]
+    named = [elf.dynamic_named(n) for n in (STUBS_SYMBOL, SLOTS_SYMBOL, CHANGING_SYMBOL)]
     stubs, slots, changing = (symbol.value for [symbol] in map(dict.values, named))
     first = elf.file_offset(stubs)
     if not mapping.offset <= first < mapping.offset + mapping.end - mapping.start:
         raise TargetError("its stubs are not mapped")
     library = mapping.start - elf.vaddr_of(mapping.offset)
     is_changing = any(_read_memory(pid, library + changing, 8))
-    rows = _SLOT.iter_unpack(_read_memory(pid, library + slots, _STUBS * _SLOT.size))
+    rows = SLOT.iter_unpack(_read_memory(pid, library + slots, STUBS * SLOT.size))
     found: dict[tuple[int, str], Stub] = {}
     for index, (_, real, base, handle) in enumerate(rows):
         if handle:
-            function, at = FUNCTIONS[index // _COPIES], index * _STUB_SIZE
-            stub = Stub(function, real, library + stubs + at, first + at)
+            function, at = FUNCTIONS[index // COPIES], index * STUB_SIZE
+            stub = Stub(function, real, library + stubs + at, first + at, index)
             found.setdefault((base, function), stub)
     return found, is_changing
+
+
+def _read_page(pid: int, mapping: Mapping, elf: Elf) -> tuple[int, str]:
+    """Where the page is, and why nothing can be recorded by it."""
+    [page] = elf.dynamic_named(PAGE_SYMBOL).values()
+    address = mapping.start - elf.vaddr_of(mapping.offset) + page.value
+    state = _PAGE.unpack(_read_memory(pid, address, _PAGE.size))[-1]
+    if state == _READY and _is_filtered(pid):
+        state = _FILTERED
+    return address, "" if state == _READY else _PAGE_STATES.get(state, "its page is damaged")
+
+
+def _is_filtered(pid: int) -> bool:
+    """Whether some thread has a filter by now, which may not let it ask for a ring."""
+    threads = [*Path(f"/proc/{pid}/task").iterdir()]
+    return any("\nSeccomp:\t0\n" not in _status(thread) for thread in threads)
+
+
+def _status(thread: Path) -> str:
+    try:
+        return (thread / "status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return "\nSeccomp:\t0\n"  # it has ended
 
 
 def _why_absent(pid: int, files: int) -> str:

@@ -19,8 +19,9 @@ import pytest
 from profinfer import built
 from profinfer.binaries.elf import Elf
 from profinfer.binaries.relocations import linkage_words
-from profinfer.engine import stubs
-from profinfer.engine.stubs import FUNCTIONS, Redirection, bypasses, read_redirection
+from profinfer.engine import audit_library, stubs
+from profinfer.engine.audit_library import FUNCTIONS
+from profinfer.engine.stubs import Redirection, bypasses, read_redirection
 from profinfer.errors import TargetError
 from tests.audit.conftest import Compile
 from tests.audit.process import Driver, base_of, driver, probes
@@ -240,7 +241,7 @@ def test_a_library_that_only_bears_the_name(
     changed = tmp_path / "libprofinfer-audit.so"
     data = bytearray(built.AUDIT.read_bytes())
     elf = Elf(built.AUDIT)
-    [code] = elf.dynamic_named(stubs.STUBS_SYMBOL).values()
+    [code] = elf.dynamic_named(audit_library.STUBS_SYMBOL).values()
     data[elf.file_offset(code.value) + 40 * 64 + 4] ^= 1
     changed.write_bytes(data)
     assert _under_audit("cat", audit=changed).library is None
@@ -266,7 +267,7 @@ def test_a_process_that_has_ended(engine: Path) -> None:
     process.wait()
     with pytest.raises(TargetError):
         read_redirection(process.pid)
-    stub = stubs.Stub(BARRIER, 0, 0, 0)
+    stub = stubs.Stub(BARRIER, 0, 0, 0, 0)
     assert "cannot be read" in str(
         bypasses(process.pid, 0, linkage_words(Elf(engine), BARRIER), stub)
     )

@@ -10,7 +10,8 @@ import pytest
 
 from profinfer.binaries.elf import Elf
 from profinfer.binaries.relocations import linkage_words
-from profinfer.engine.stubs import FUNCTIONS, Stub, bypasses, read_redirection
+from profinfer.engine.audit_library import FUNCTIONS
+from profinfer.engine.stubs import Stub, bypasses, read_redirection
 from tests.audit.conftest import Compile
 from tests.audit.process import SITES, Driver, base_of, driver, probes
 from tests.recording.own_probes import Refused

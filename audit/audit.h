@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PROFINFER_AUDIT_H
+#define PROFINFER_AUDIT_H
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* To be called when an engine is loaded: makes ready what its stubs need to record, once. Makes
+ * system calls; no stub records because of it. */
+void rings_prepare(void);
+
+#endif
