@@ -6,6 +6,7 @@
 #include "handlers.h"
 #include "hit_cost.h"
 #include "message.h"
+#include "ticks.h"
 #include "tries.h"
 
 #include <string.h>
@@ -63,13 +64,22 @@ static void answer_graph_look(int socket, json_object *request) {
   message_send(socket, said);
 }
 
+static void answer_ticks(int socket, json_object *request) {
+  (void)request;
+  const char *why = ticks_problem();
+  json_object *said = answer("ticks");
+  message_set_text(said, "problem", why ? why : "");
+  message_send(socket, said);
+}
+
 answer_fn *answers_find(const char *verb) {
   static const struct {
     const char *verb;
     answer_fn *work;
   } known[] = {{"means", answer_means},       {"hit_costs", answer_hit_costs},
                {"counters", answer_counters}, {"scheduler", answer_scheduler},
-               {"memory", answer_memory},     {"graph_look", answer_graph_look}};
+               {"memory", answer_memory},     {"graph_look", answer_graph_look},
+               {"ticks", answer_ticks}};
   for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
     if (!strcmp(verb, known[i].verb))
       return known[i].work;

@@ -21,10 +21,12 @@ struct drain drain_begin(const struct handlers *handlers, const struct objects *
   drain.target_name = target_name(objects->target, 0);
   if (!drain.target_name)
     drain.target_name = "?";
-  drain.looks = allocate(rings.cpus + 1, sizeof(*drain.looks));
+  drain.looks = allocate(rings.cpus + 2, sizeof(*drain.looks));
   struct loss *now = read_losses(handlers, rings.cpus);
   drain.losses = losses_begin(rings.cpus, 0, KIND_COUNT, now, boot_ns());
   free(now);
+  drain.stub_losses =
+      losses_begin(1, 0, KIND_COUNT, (const struct loss[KIND_COUNT]){{0}}, boot_ns());
   return drain;
 }
 
@@ -37,13 +39,11 @@ static void json_frame(enum frame_kind kind, uint64_t ts, json_object *object) {
 /* ---- Records: they are written as they come, and only the frame that ends the drain says that the
  * time until its horizon is complete. */
 
-static void take_records(void *context, const struct record *records, size_t count) {
+static void take_stub_records(void *context, const struct record *records, size_t count) {
   struct drain *drain = context;
   uint32_t last = 0;
   for (size_t i = 0; i < count; i++) {
     const struct record *record = &records[i];
-    uint64_t *newest = &drain->looks[record->cpu < drain->rings.cpus ? record->cpu : 0].newest;
-    *newest = record->ts > *newest ? record->ts : *newest;
     if (record->kind < KIND_COUNT)
       drain->drained[record->kind]++;
     if (record->kind == KIND_FILE_READ)
@@ -54,6 +54,16 @@ static void take_records(void *context, const struct record *records, size_t cou
   }
   drain->records += count;
   capture_frame(FRAME_RECORDS, drain->horizon.at, records, count * sizeof(*records));
+}
+
+static void take_records(void *context, const struct record *records, size_t count) {
+  struct drain *drain = context;
+  for (size_t i = 0; i < count; i++) {
+    const struct record *record = &records[i];
+    uint64_t *newest = &drain->looks[record->cpu < drain->rings.cpus ? record->cpu : 0].newest;
+    *newest = record->ts > *newest ? record->ts : *newest;
+  }
+  take_stub_records(drain, records, count);
 }
 
 static void name_threads(struct drain *drain) {
@@ -117,22 +127,48 @@ static void report_losses(struct drain *drain) {
   free(now);
 }
 
+/* What belongs to threads belongs to no CPU. */
+static void report_stub_losses(struct drain *drain) {
+  uint64_t time = boot_ns();
+  struct loss now[KIND_COUNT];
+  struct loss_entry entries[KIND_COUNT];
+  if (!drain->stubs)
+    return;
+  stub_rings_losses(drain->stubs, now, time);
+  size_t count = losses_take(&drain->stub_losses, now, time, (struct look[]){{0}}, entries);
+  for (size_t i = 0; i < count; i++)
+    entries[i].cpu = ANY_CPU;
+  if (count)
+    capture_frame(FRAME_LOSS, time, entries, count * sizeof(*entries));
+}
+
+double drain_fill(const struct drain *drain) {
+  double rings = rings_fill(&drain->rings), stubs = stub_rings_fill(drain->stubs);
+  return rings > stubs ? rings : stubs;
+}
+
 void drain_take(struct drain *drain, uint64_t limit) {
   struct rings *rings = &drain->rings;
   uint64_t now = boot_ns() - HOLD_NS;
-  memset(drain->looks, 0, (rings->cpus + 1) * sizeof(*drain->looks));
+  memset(drain->looks, 0, (rings->cpus + 2) * sizeof(*drain->looks));
   for (unsigned cpu = 0; cpu < rings->cpus; cpu++)
     drain->looks[cpu].seen = rings_drain(rings, cpu, take_records, drain);
   drain->looks[rings->cpus].seen = rings_drain_wide(rings, take_wide, drain);
+  if (drain->stubs)
+    drain->looks[rings->cpus + 1] =
+        stub_rings_drain(drain->stubs, drain->horizon.at, take_stub_records, drain);
   name_threads(drain);
   report_losses(drain);
-  horizon_move(&drain->horizon, limit < now ? limit : now, drain->looks, rings->cpus + 1);
+  report_stub_losses(drain);
+  horizon_move(&drain->horizon, limit < now ? limit : now, drain->looks, rings->cpus + 2);
   capture_frame(FRAME_RECORDS, drain->horizon.at, 0, 0);
   run_delay_look(&drain->delay, drain->objects->target);
 }
 
 uint64_t drain_lost_of(const struct drain *drain, unsigned kind) {
-  return losses_of(&drain->losses, kind);
+  return losses_of(&drain->losses, kind) + losses_of(&drain->stub_losses, kind);
 }
 
-uint64_t drain_lost(const struct drain *drain) { return losses_total(&drain->losses); }
+uint64_t drain_lost(const struct drain *drain) {
+  return losses_total(&drain->losses) + losses_total(&drain->stub_losses);
+}

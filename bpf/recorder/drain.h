@@ -9,6 +9,7 @@
 #include "rings.h"
 #include "run_delay.h"
 #include "set.h"
+#include "stub_rings.h"
 #include "tids.h"
 
 struct drain {
@@ -16,12 +17,14 @@ struct drain {
   const struct objects *objects;
   struct rings rings;
   char *target_name;
-  struct tids named;      /* threads */
-  struct set backends;    /* get_name functions */
-  struct set fresh;       /* threads that this drain met first; emptied by their NAMES frame */
-  struct run_delay delay; /* of the threads that records came from */
+  struct tids named;        /* threads */
+  struct set backends;      /* get_name functions */
+  struct set fresh;         /* threads that this drain met first; emptied by their NAMES frame */
+  struct run_delay delay;   /* of the threads that records came from */
+  struct stub_rings *stubs; /* 0: none record */
   struct losses losses;
-  struct look *looks; /* by CPU, of this drain; the last one is of the wide records */
+  struct losses stub_losses;
+  struct look *looks; /* by CPU, of this drain; then of the wide records, and of stubs */
   struct horizon horizon;
   uint64_t drained[KIND_COUNT]; /* records so far, by kind */
   uint64_t records;             /* all of them, wide ones as well */
@@ -31,6 +34,9 @@ struct drain {
 /* Nothing is read yet. */
 struct drain drain_begin(const struct handlers *handlers, const struct objects *objects,
                          struct rings rings);
+
+/* How full the fullest ring is, between 0 and 1. */
+double drain_fill(const struct drain *drain);
 
 /* Writes everything that has been sent into the capture. What is younger than `limit` (UINT64_MAX:
  * none) is not called complete. */

@@ -255,6 +255,17 @@ static json_object *scheduler_totals(const struct scheduler *scheduler) {
   return said;
 }
 
+/* Whether stubs have recorded in the place of a handler: what that takes has not been timed. */
+static bool is_by_stubs(const struct metadata_totals *totals, const char *handler) {
+  const struct plan *plan = totals->drain->objects->plan;
+  bool is_found = false;
+  for (size_t i = 0; i < plan->probe_count; i++)
+    is_found |= plan->probes[i].by_stub && !strcmp(plan->probes[i].handler, handler);
+  for (size_t i = 0; i < totals->uprobes->handler_count; i++)
+    is_found &= strcmp(totals->uprobes->handlers[i].handler, handler) != 0;
+  return is_found;
+}
+
 void metadata_end(const struct metadata_totals *totals) {
   const struct drain *drain = totals->drain;
   const struct uprobes *uprobes = totals->uprobes;
@@ -262,6 +273,10 @@ void metadata_end(const struct metadata_totals *totals) {
               *events = json_object_new_array();
   for (size_t i = 0; i < uprobes->handler_count; i++)
     json_object_array_add(handlers, handler(&uprobes->handlers[i], drain));
+  for (size_t i = 0; i < sizeof(record_of) / sizeof(*record_of); i++)
+    if (is_by_stubs(totals, record_of[i].handler))
+      json_object_array_add(
+          handlers, handler(&(struct handler_program){record_of[i].handler, -1, false}, drain));
   if (totals->scheduler)
     scheduler_event_programs(totals->scheduler, events);
   memory_event_programs(totals->programs_of_memory, drain->handlers->programs, events);
@@ -276,6 +291,7 @@ void metadata_end(const struct metadata_totals *totals) {
   double waited = run_delay_seconds(&drain->delay);
   set(end, "threads_waited_s", waited < 0 ? 0 : json_object_new_double(waited));
   set(end, "memory", totals->memory ? memory_json(totals->memory) : 0);
+  set(end, "stub_rings", stub_rings_json(drain->stubs));
   set(end, "drained", number(drain->records));
   set(end, "lost", number(drain_lost(drain)));
   set(end, "scheduler", totals->scheduler ? scheduler_totals(totals->scheduler) : 0);

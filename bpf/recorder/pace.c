@@ -7,6 +7,8 @@
 #define LOOKS 16
 #define HURRIED_LOOKS 64
 #define FULL 0.2
+/* Rings of threads are smaller than those of CPUs by so much: so much more often, too. */
+#define SMALL 4
 /* Runs are counted until there are so many records, then in one interval of so many. */
 #define ENOUGH_RECORDS 20000
 #define COUNT_EVERY 8
@@ -16,8 +18,11 @@ struct pace pace_begin(double interval, double now, uint64_t now_ns) {
       .interval = interval, .next_drain = now + interval, .next_clock = now_ns + CLOCK_EVERY_NS};
 }
 
-double pace_nap(const struct pace *pace) {
-  return pace->interval / (pace->is_hurried ? HURRIED_LOOKS : LOOKS);
+double pace_nap(const struct pace *pace, bool has_small_rings) {
+  /* How fast these fill is not known before the first drain. */
+  bool is_hurried = pace->is_hurried || (has_small_rings && !pace->drains);
+  double looks = is_hurried ? HURRIED_LOOKS : LOOKS;
+  return pace->interval / (has_small_rings ? SMALL * looks : looks);
 }
 
 bool pace_is_due(struct pace *pace, double now, double fill, bool at_once) {

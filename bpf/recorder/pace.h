@@ -18,8 +18,8 @@ struct pace {
 /* Drains every `interval` seconds from now on. */
 struct pace pace_begin(double interval, double now, uint64_t now_ns);
 
-/* Seconds until the rings are to be looked at again. */
-double pace_nap(const struct pace *pace);
+/* Seconds until the rings are to be looked at again; `has_small_rings`: those of threads, too. */
+double pace_nap(const struct pace *pace, bool has_small_rings);
 
 /* Whether to drain now, when the fullest ring is filled by `fill` (0 to 1). */
 bool pace_is_due(struct pace *pace, double now, double fill, bool at_once);

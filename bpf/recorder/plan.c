@@ -164,6 +164,7 @@ static void read_probes(struct plan *plan) {
         .level = level_named(string(from, where, "level")),
         .at_return = flag(from, "at_return", false),
         .required = flag(from, "required", true),
+        .by_stub = !strcmp(string_or_empty(from, "via"), "recording"),
     };
     probe->code_size = read_code(string_or_empty(from, "code"), probe->code, where);
     if (probe->object >= plan->object_count)
@@ -263,6 +264,21 @@ static void read_interface(struct plan *plan) {
     plan->at_entry = number(plan->root, "", "at_entry", (1 << CALLS_MAX) - 1);
 }
 
+/* Stubs that record, by number. */
+static void read_stubs(struct plan *plan) {
+  json_object *all;
+  if (!json_object_object_get_ex(plan->root, "stubs", &all))
+    return;
+  plan->stub_page = number(plan->root, "", "stub_page", INT64_MAX);
+  plan->stub_count = list(plan->root, "stubs", &all);
+  for (size_t i = 0; i < plan->stub_count; i++) {
+    int64_t stub = json_object_get_int64(json_object_array_get_idx(all, i));
+    if (stub < 0 || stub >= STUBS)
+      bad("", text("stubs[%zu]", i), "is out of range");
+    plan->stubs[stub] = true;
+  }
+}
+
 static void read_notes(struct plan *plan) {
   if (!json_object_object_get_ex(plan->root, "notes", &plan->notes))
     return;
@@ -293,6 +309,7 @@ struct plan plan_read(const char *path, int fd) {
   read_calls(&plan);
   read_steps(&plan);
   read_interface(&plan);
+  read_stubs(&plan);
   read_notes(&plan);
   return plan;
 }

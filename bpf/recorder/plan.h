@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../../audit/rings.h"
 #include "../steps.h"
 
 #define PLAN_FORMAT 1
@@ -42,6 +43,7 @@ struct plan_probe {
   enum level level;
   bool at_return;
   bool required;
+  bool by_stub;                 /* nothing is attached: a stub there writes the records itself */
   unsigned char code[CODE_MAX]; /* what the file holds there */
   size_t code_size;             /* 0: the plan does not say */
 };
@@ -77,7 +79,10 @@ struct plan {
   size_t step_count;
   size_t interface_count; /* ways in which the interface is called, by number */
   uint32_t at_entry;      /* a bit for each that is told when it begins */
-  json_object *notes;     /* what was probed in the place of something else; 0: nothing */
+  uint64_t stub_page;     /* where stubs are switched that record (audit/rings.h) */
+  bool stubs[STUBS];      /* which ones are to */
+  size_t stub_count;
+  json_object *notes; /* what was probed in the place of something else; 0: nothing */
 };
 
 /* The plan in a file, or, where `fd` is none of -1, in what that descriptor is of. */

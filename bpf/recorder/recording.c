@@ -70,7 +70,7 @@ static uint64_t all_lost(const struct recording *recording) {
 }
 
 static double fill(const struct recording *recording) {
-  double engine = rings_fill(&recording->drain.rings);
+  double engine = drain_fill(&recording->drain);
   double scheduler = scheduler_fill(recording->scheduler);
   return engine > scheduler ? engine : scheduler;
 }
@@ -112,6 +112,16 @@ static void load(struct recording *recording) {
                                         options->pid, recording->notes);
 }
 
+/* Those of the plan that record, once it has any. Whoever has none yet may get some with what is
+ * loaded later. */
+static void switch_stubs(struct recording *recording) {
+  struct drain *drain = &recording->drain;
+  if (!drain->stubs)
+    drain->stubs = stub_rings_open(&recording->plan, &recording->target, handlers_cpus());
+  if (drain->stubs)
+    stub_rings_switch(drain->stubs, &recording->plan);
+}
+
 static void attach(struct recording *recording) {
   if (!uprobes_attach(&recording->uprobes, &recording->objects, recording->level))
     fail(EXIT_TARGET, "", "process %d ended while probes were being attached",
@@ -132,6 +142,7 @@ static void begin(struct recording *recording) {
   run_stats_set(true);
   recording->uprobes = uprobes_begin(&recording->handlers, options->pid, options->empty_handlers);
   attach(recording);
+  switch_stubs(recording);
   if (recording->scheduler)
     scheduler_attach(recording->scheduler);
   memory_begin(recording->memory, recording->handlers.programs);
@@ -144,6 +155,8 @@ static void switch_off(struct recording *recording) {
     return;
   recording->is_off = true;
   handlers_deactivate(&recording->handlers);
+  if (recording->drain.stubs)
+    stub_rings_off(recording->drain.stubs);
   memory_end(recording->memory);
   uprobes_detach(&recording->uprobes);
   counters_end(&recording->counters);
@@ -191,6 +204,7 @@ static void attach_more(struct recording *recording, int plan_fd) {
           silence_begin(recording->options, &recording->plan, &recording->target, recording->level);
     }
     uprobes_attach(&recording->uprobes, &recording->objects, recording->level);
+    switch_stubs(recording);
   } else if (plan_fd >= 0) {
     plan_close(&plan);
   }
@@ -248,7 +262,7 @@ static const char *record(struct recording *recording) {
   priority_give_way(false);
   for (;;) {
     int target = recording->is_off ? -1 : recording->target.pidfd;
-    double nap = pace_nap(&pace);
+    double nap = pace_nap(&pace, recording->drain.stubs);
     /* A model may be mapped for a moment; once tokens come, it is there. */
     if (!recording->is_off && !handlers_control(&recording->handlers).tokens)
       nap = memory_nap(recording->memory, nap);
@@ -315,6 +329,7 @@ static void end(struct recording *recording) {
   take(recording);
   note_dropped(recording);
   note_unseen(recording);
+  stub_rings_notes(recording->drain.stubs, recording->notes);
   run_stats_set(false);
   memory_models(recording->memory);
   capture_clocks();

@@ -19,6 +19,7 @@
  *   graph_look  pid, offsets, seconds, with the descriptor of a file
  *                 -> arguments: the first two with which the process has entered one of these
  *                 places of the file meanwhile; it is not stopped. None when it has not
+ *   ticks         -> problem: why stubs cannot tell times here; "" where they can
  *   launch      argv, audit, user, loader, marks, pass_over
  *                 -> pid: the command, stopped before its first instruction; forks: whether
  *                 children of a process with an engine are stopped when they begin. Nothing is told

@@ -94,7 +94,7 @@ static struct group gather(struct uprobes *uprobes, const struct plan *plan, siz
                         text("%s", "")};
   for (size_t i = first; i < plan->probe_count; i++) {
     const struct plan_probe *probe = &plan->probes[i];
-    if (probe->level > level || probe->object != object->planned ||
+    if (probe->level > level || probe->by_stub || probe->object != object->planned ||
         probe->at_return != group.at_return || strcmp(probe->handler, group.handler) ||
         !place(uprobes, object, probe))
       continue;
@@ -142,7 +142,8 @@ bool uprobes_attach(struct uprobes *uprobes, const struct objects *objects, enum
   const struct plan *plan = objects->plan;
   for (size_t i = 0; i < plan->probe_count; i++)
     for (size_t j = 0; j < objects->count; j++) {
-      if (plan->probes[i].level > level || objects->found[j].planned != plan->probes[i].object)
+      if (plan->probes[i].level > level || plan->probes[i].by_stub ||
+          objects->found[j].planned != plan->probes[i].object)
         continue;
       struct group group = gather(uprobes, plan, i, &objects->found[j], level);
       bool is_attached = !group.count || attach(uprobes, &group);

@@ -190,8 +190,10 @@ class Losses:
 
     def write_stats(self) -> None:
         """What the rings have carried and lost until now: those of the CPUs, the one for structure
-        and, of the scheduler, those of the CPUs and what was skipped on any."""
+        and, of the scheduler, those of the CPUs and what was skipped on any; last, where any have
+        lost something, those of threads, whose records count as their CPUs'."""
         lost = [0] * (self._cpus + 1)
+        beside = 0
         scheduler = [0] * (self._cpus + 1)
         for (cpu, kind), count in self._lost.items():
             if kind >= FIRST_SCHEDULER_KIND:
@@ -200,11 +202,15 @@ class Losses:
                 lost[self._cpus] += count
             elif cpu <= self._cpus:
                 lost[cpu] += count
+            else:
+                beside += count
         sizes = [RECORD.itemsize] * self._cpus
         rings = [*zip([*sizes, WIDE_SIZE], self._records.tolist(), lost, strict=True)]
         if self.has_scheduler:
             counts = self._scheduler_records.tolist()
             rings += zip([*sizes, RECORD.itemsize], counts, scheduler, strict=True)
+        if beside:
+            rings.append((RECORD.itemsize, 0, beside))
         self._writer.stats(rings)
 
 

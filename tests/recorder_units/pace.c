@@ -19,17 +19,18 @@ static void it_drains_at_its_interval(void) {
 
 static void it_hurries_while_a_ring_fills_up(void) {
   struct pace pace = pace_begin(0.64, 0, 0);
-  double at_leisure = pace_nap(&pace);
+  double at_leisure = pace_nap(&pace, false);
   CHECK(at_leisure == 0.64 / 16);
   CHECK(pace_is_due(&pace, 0.01, 0.2, false));
   CHECK(pace.is_hurried);
-  CHECK(pace_nap(&pace) == 0.64 / 64);
+  CHECK(pace_nap(&pace, false) == 0.64 / 64);
+  CHECK(pace_nap(&pace, true) == 0.64 / 256);
   /* It stays so until a drain finds little. */
   CHECK(!pace_is_due(&pace, 0.02, 0.1, false));
   CHECK(pace.is_hurried);
   CHECK(pace_is_due(&pace, 0.65, 0.1, false));
   CHECK(!pace.is_hurried);
-  CHECK(pace_nap(&pace) == at_leisure);
+  CHECK(pace_nap(&pace, false) == at_leisure);
 }
 
 static void the_end_is_always_due(void) {

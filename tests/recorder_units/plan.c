@@ -77,6 +77,22 @@ static void files_that_are_no_plans(void) {
   CHECK_FAILS(EXIT_PLAN, "plan.json: format is out of range", read_text("{\"format\":-1}"));
 }
 
+static void stubs_that_record(void) {
+  struct plan plan = read_text(made(OBJECT, PROBE, BACKEND, ""));
+  CHECK(!plan.stub_count && !plan.probes[0].by_stub);
+  const char *probe = "{'handler':'on_barrier','symbol':'b','offset':64,'object':0,"
+                      "'level':'barrier','via':'recording'}";
+  plan = read_text(made(OBJECT, probe, BACKEND, ",'stub_page':4096,'stubs':[0,47]"));
+  CHECK(plan.probes[0].by_stub);
+  CHECK_EQUAL(plan.stub_page, 4096);
+  CHECK_EQUAL(plan.stub_count, 2);
+  CHECK(plan.stubs[0] && plan.stubs[47] && !plan.stubs[1]);
+  CHECK_FAILS(EXIT_PLAN, "plan.json: stubs[1] is out of range",
+              read_text(made(OBJECT, probe, BACKEND, ",'stub_page':4096,'stubs':[0,48]")));
+  CHECK_FAILS(EXIT_PLAN, "plan.json: stub_page is missing",
+              read_text(made(OBJECT, probe, BACKEND, ",'stubs':[0]")));
+}
+
 static void each_object_is_told_apart(void) {
   CHECK_FAILS(EXIT_PLAN, "plan.json: objects[0].name is missing",
               read_text(made("{'build_id':'','size':1}", PROBE, "", "")));
@@ -157,6 +173,7 @@ int main(void) {
   RUN(everything_that_a_plan_says);
   RUN(levels_have_names);
   RUN(files_that_are_no_plans);
+  RUN(stubs_that_record);
   RUN(each_object_is_told_apart);
   RUN(each_probe_has_a_place);
   RUN(each_backend_is_in_an_object);

@@ -16,7 +16,8 @@ CREATE PERFETTO TABLE profinfer_handler(
   handler STRING,
   -- Function in the target whose calls it sees; several are separated by commas.
   symbol STRING,
-  -- How its probe was placed: direct (in the engine's code) or stub (in a redirected call).
+  -- How its probe was placed: direct (in the engine's code) or stub (in a redirected call); or
+  -- recording: there is none, the stub has written the records itself.
   via STRING,
   -- Kind of the instruction that is probed, such as push, jcc, nop5 or stepped.
   site STRING,
@@ -27,8 +28,8 @@ CREATE PERFETTO TABLE profinfer_handler(
   run_ns DOUBLE,
   -- Of that, what an empty handler would not have needed, in ns.
   handler_ns DOUBLE,
-  -- A hit of an empty handler at such an instruction, in ns. Where a handler has several probes,
-  -- the mean of theirs.
+  -- A hit of an empty handler at such an instruction, in ns; of a stub that records, what its
+  -- record takes. Where a handler has several probes, the mean of theirs.
   trap_ns DOUBLE,
   -- A whole hit in ns: both of these.
   hit_ns DOUBLE,
@@ -107,9 +108,10 @@ WITH
       p.site,
       c.hits,
       c.run_ns,
-      c.run_ns - f.ns AS handler_ns,
+      -- A stub that records has no handler.
+      iif(p.via = 'recording', 0.0, c.run_ns - f.ns) AS handler_ns,
       p.trap_ns,
-      p.trap_ns + c.run_ns - f.ns AS hit_ns
+      p.trap_ns + iif(p.via = 'recording', 0.0, c.run_ns - f.ns) AS hit_ns
     FROM named AS n
     LEFT JOIN floor AS f
       USING (upid)

@@ -110,7 +110,8 @@ WITH
       max(iif(key GLOB '*.handler', value, NULL)) AS handler,
       max(iif(key GLOB '*.object', value, NULL)) AS object,
       -- In the engine's own file.
-      max(iif(key GLOB '*.via', value, NULL)) IS NOT 'stub' AS is_direct
+      coalesce(max(iif(key GLOB '*.via', value, NULL)), '') NOT IN ('stub', 'recording')
+        AS is_direct
     FROM said
     WHERE key GLOB 'plan.probes[[]*'
     GROUP BY upid, ts, substr(key, 1, instr(key, ']'))

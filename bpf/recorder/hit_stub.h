@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A stub that records (audit/), in this program: what a hit of it takes. */
+#ifndef PROFINFER_HIT_STUB_H
+#define PROFINFER_HIT_STUB_H
+
+#include <stdbool.h>
+
+/* 0: none of this processor records yet. */
+extern void (*const hit_stub)(void);
+
+/* On or off, for so many calls at the most; then it is to be switched again. */
+void hit_stub_switch(bool on);
+
+#endif
