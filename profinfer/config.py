@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("token", "graph", "operator", "barrier")
 """How much is recorded: each includes the ones before it."""
+PROBES = ("auto", "recording", "stub", "direct")
 SCHEDULERS = ("auto", "system", "target", "off")
 LOADERS = ("auto", "libbpf", "bcc")
 TRANSPORTS = ("auto", "ring", "perf")
@@ -60,10 +61,10 @@ class Config:
     counters: list[str] = field(default_factory=list)
     """Events and presets to count in every operator, as perf names them: "cycles", "{a,b}" (at the
     same times), "memory"."""
-    redirect: bool = True
-    """Probe the audit library's stubs where the target has them."""
-    probe_symbols: bool = False
-    """Probe functions at their first instruction, whatever that costs (to compare)."""
+    probes: str = "auto"
+    """How calls of the hot functions are seen: "recording", by stubs of the audit library that
+    write the records themselves; "stub", by probes on these stubs; "direct", by probes in the
+    functions; "auto": by probes on stubs where every call passes one."""
     empty_handlers: bool = False
     """Probe, but do nothing for operators and barriers (to see what probing alone costs)."""
     loader: str = "auto"
@@ -113,6 +114,9 @@ class Config:
                 "--level operator, or barrier (which tells work and waiting apart)",
             )
         _one_of("attach", self.attach, WAYS)
+        _one_of("probes", self.probes, PROBES)
+        if self.probes == "recording" and (why := self._why_not_by_stubs()):
+            raise UsageError(f"stubs cannot record: {why}", "--probes auto")
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         self.experts |= self.expert_weights
         if self.experts and self.level not in ("operator", "barrier"):
@@ -127,6 +131,16 @@ class Config:
         self.ring_bytes()
         self.structure_ring_bytes()
         self.iteration_range()
+
+    def _why_not_by_stubs(self) -> str:
+        """What is asked for that only probes have."""
+        if LEVELS.index(self.level) < LEVELS.index("operator"):
+            return f"level {self.level} has no operators"
+        asked = {
+            "--counters": self.counters, "--experts": self.experts or self.expert_weights,
+            "--iterations": self.iterations is not None, "--empty-handlers": self.empty_handlers,
+        }  # fmt: skip
+        return next((f"{option} needs probes" for option, is_on in asked.items() if is_on), "")
 
     def needed_levels(self) -> dict[str, str]:
         """Levels without which something else that is asked for cannot be had, and what that is."""

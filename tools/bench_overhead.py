@@ -58,12 +58,13 @@ _BARRIER = ("--level", "barrier")
 BARE = Configuration("bare")
 CONFIGURATIONS = (
     BARE,
-    Configuration("empty handlers, direct", (*_BARRIER, "--no-redirect", "--empty-handlers")),
-    Configuration("token", ("--level", "token", "--no-redirect")),
-    Configuration("graph", ("--level", "graph", "--no-redirect")),
-    Configuration("operator, direct", ("--level", "operator", "--no-redirect")),
-    Configuration("barrier, direct", (*_BARRIER, "--no-redirect"), empty="empty handlers, direct"),
-    Configuration("barrier, symbols", (*_BARRIER, "--no-redirect", "--probe-symbols")),
+    Configuration("empty handlers, direct", (*_BARRIER, "--probes", "direct", "--empty-handlers")),
+    Configuration("token", ("--level", "token", "--probes", "direct")),
+    Configuration("graph", ("--level", "graph", "--probes", "direct")),
+    Configuration("operator, direct", ("--level", "operator", "--probes", "direct")),
+    Configuration(
+        "barrier, direct", (*_BARRIER, "--probes", "direct"), empty="empty handlers, direct"
+    ),
     Configuration("empty handlers, redirected", (*_BARRIER, "--empty-handlers"), redirected=True),
     Configuration("operator, redirected", ("--level", "operator"), redirected=True),
     Configuration(
@@ -79,6 +80,7 @@ CONFIGURATIONS = (
     Configuration("the same, perf events", (*_BARRIER, "--attach", "perf_event"), redirected=True),
     Configuration("the same, perf buffers", (*_BARRIER, "--transport", "perf"), redirected=True),
     Configuration("the same, BCC", (*_BARRIER, "--loader", "bcc"), redirected=True),
+    Configuration("barrier, recording", (*_BARRIER, "--probes", "recording"), redirected=True),
 )
 
 

@@ -15,7 +15,7 @@ from profinfer.describing.describe import describe_process
 from profinfer.describing.layout import Layout
 from profinfer.engine import target
 from profinfer.engine.adapter import use_adapter
-from profinfer.engine.stubs import read_redirection, with_audit
+from profinfer.engine.stubs import Redirection, read_redirection, with_audit
 from profinfer.engine.surroundings import surroundings
 from profinfer.engine.target import EngineObject
 from profinfer.errors import GraphNeeded, PrivilegeError, ProbeError, TargetError, UsageError
@@ -186,7 +186,15 @@ def _plan(objects: list[EngineObject], pid: int, here: Abilities) -> tuple[str, 
     placer = Placer(here.hit_cost(), pid)
     placer.redirection = read_redirection(pid)
     plan = make_plan(objects, LEVELS[-1], placer)
-    return f"stubs: {placer.redirection.reason or 'on'}\n", plan
+    return f"stubs: {_stubs(placer.redirection, here)}\n", plan
+
+
+def _stubs(redirection: Redirection, here: Abilities) -> str:
+    """What they can do in a process."""
+    if redirection.reason:
+        return redirection.reason
+    why = redirection.cannot_record or here.stub_clock()
+    return "on; " + (f"they cannot record: {why}" if why else "they can record themselves")
 
 
 def _file_plan(engine: FileTarget, here: Abilities) -> tuple[str, Plan]:

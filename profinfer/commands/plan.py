@@ -76,26 +76,17 @@ class PlanCommand:
             "--cpu", action="append", choices=cpu_names(),
             help="which CPUs the other machine has, for presets that depend on it",
         )  # fmt: skip
-        parser.add_argument(
-            "--probe-symbols", action="store_true",
-            help="probe functions at their first instruction, to compare",
-        )  # fmt: skip
 
     def run(self, args: argparse.Namespace) -> int:
         """0 when the plan was written."""
         use_adapter(args.adapter)
         target = FileTarget(args.target)
-        plan = target.plan(args.level, symbols_only=args.probe_symbols)
+        plan = target.plan(args.level)
         left_out = check(plan, strict=args.strict)
         output = Output(args.output, force=args.force)
         try:
             layout = target.layout(args.sysroot)
-            config = Config(
-                level=args.level,
-                adapter=args.adapter,
-                strict=args.strict,
-                probe_symbols=args.probe_symbols,
-            )
+            config = Config(level=args.level, adapter=args.adapter, strict=args.strict)
             machine = target.machine.replace("x86-64", "x86_64")
             counted = _counted(args.counters, machine, args.cpu or ())
             written = plan_json(target, plan, layout, config, counted)

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profinfer.commands.outputs import Outputs
-from profinfer.config import LEVELS, LOADERS, SCHEDULERS, TRANSPORTS, WAYS, Config, load_config
+from profinfer.config import (
+    LEVELS,
+    LOADERS,
+    PROBES,
+    SCHEDULERS,
+    TRANSPORTS,
+    WAYS,
+    Config,
+    load_config,
+)
 from profinfer.engine.adapter import use_adapter
 from profinfer.engine.target import process_name
 from profinfer.errors import OutputError, ProfinferError
@@ -127,9 +136,12 @@ def _add_settings(add: Callable[..., object]) -> None:
     counters = "events or presets to count in every operator, comma-separated (see below)"
     add("--counters", action="append", metavar="NAMES", help=counters)
     add("--raw", metavar="FILE", help="keep the raw capture as well (for convert)")
-    stubs = "probe the functions themselves, not the audit library's stubs"
-    add("--no-redirect", action="store_false", dest="redirect", help=stubs)
-    switch("--probe-symbols", help="probe functions at their first instruction, to compare")
+    probes = (
+        "how operators and barriers are seen: by stubs of the audit library that write the records"
+        " themselves, by probes on these stubs, or by probes in the functions (default: on stubs,"
+        " where every call passes one)"
+    )
+    add("--probes", choices=PROBES, help=probes)
     nothing = "probe operators and barriers but record none, to see what probing costs"
     switch("--empty-handlers", help=nothing)
     loader = "what loads the BPF programs (default: libbpf, else bcc)"

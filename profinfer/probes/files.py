@@ -67,10 +67,10 @@ class FileTarget:
         """Whether another machine than this one runs it."""
         return not is_native(self.machine)
 
-    def plan(self, level: str, *, symbols_only: bool = False, cost: HitCost | None = None) -> Plan:
+    def plan(self, level: str, *, cost: HitCost | None = None) -> Plan:
         """The probes, where kinds of instructions rank first or, with `cost`, cost least; see
         `make_plan`."""
-        placer = Placer(cost, 0, symbols_only=symbols_only, ranks=RANKS[self.machine])
+        placer = Placer(cost, 0, ranks=RANKS[self.machine])
         return make_plan(self.objects, level, placer)
 
     def layout(self, sysroot: Path | None = None) -> Layout:

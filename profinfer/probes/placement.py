@@ -7,19 +7,20 @@ counts must be the same wherever the probe is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from profinfer.binaries.elf import Elf
 from profinfer.binaries.sites import Site, cheapest, entry_sites
 from profinfer.engine.adapter import adapters
+from profinfer.engine.audit_library import STUBS_SYMBOL
 from profinfer.engine.description import Function
-from profinfer.engine.stubs import STUBS_SYMBOL, Redirection, Stub, bypasses
+from profinfer.engine.stubs import Redirection, Stub, bypasses
 from profinfer.engine.target import EngineObject
 from profinfer.probes.hitcost import HitCost
 
-STUB, DIRECT = "stub", "direct"
+STUB, DIRECT, RECORDING = "stub", "direct", "recording"
 _ENDBR = 4
 """Bytes of the one instruction that may stand before a function's first."""
 
@@ -35,18 +36,19 @@ class Place:
     offset: int
     """In the file, bytes."""
     via: str = DIRECT
-    """STUB or DIRECT."""
+    """STUB, DIRECT, or RECORDING: nothing is probed, the stub writes the records itself."""
     site: str = ""
     """Kind of the probed instruction (see sites.py)."""
     hit_ns: float | None = None
     """Measured cost of a hit there with an empty handler, ns."""
     why: str = ""
-    """Why it is not a stub, where one was looked for."""
+    """Why it is not a stub, or none that records, where one was looked for."""
 
     def describe(self) -> str:
         """The address, and what is known of it."""
         cost = f", {self.hit_ns / 1000:.2f} us" if self.hit_ns is not None else ""
-        site = f"  {self.via}, {self.site}{cost}" if self.site else ""
+        kind = ", ".join(filter(None, (self.via, self.site)))
+        site = f"  {kind}{cost}" if self.site or self.via == RECORDING else ""
         return f"{self.path}+{self.offset:#x}{site}" + (f" ({self.why})" if self.why else "")
 
 
@@ -70,16 +72,18 @@ class Placer:
         cost: HitCost | None,
         pid: int,
         *,
-        symbols_only: bool = False,
         ranks: Mapping[str, float] | None = None,
     ) -> None:
         """`cost`: None before it is known, or where it cannot be: then `ranks` (ranks.py) stand
-        for it. `symbols_only`: the functions' first instructions, whatever they cost (to
-        compare)."""
+        for it."""
         self._cost = cost
         self._ranks = ranks
         self._pid = pid
-        self._symbols_only = symbols_only
+        self.why_probed: str | None = ""
+        """Why stubs are probed and do not record by themselves, where that is to be said; None:
+        they do record."""
+        self._recording: dict[int, int] = {}
+        """Stubs that are to record: their numbers by offset."""
         self.redirection = Redirection(None)
         """What the audit library does in the process; set anew when its objects change."""
         self._stub_site: Site | None = None
@@ -137,13 +141,22 @@ class Placer:
         library = self.redirection.library
         if library is None:
             raise ValueError("a stub without its library")
+        if self.why_probed is None:
+            self._recording[stub.offset] = stub.index
+            path, cost = self.redirection.path, self._ns(RECORDING)
+            return Place(path, library, stub.offset, RECORDING, hit_ns=cost)
         if self._stub_site is None:
             elf = Elf(library)
             sites = entry_sites(elf, elf.symbols[STUBS_SYMBOL])
             self._stub_site = cheapest(sites, self._costs())
         site = self._stub_site
         offset = stub.offset + site.offset
-        return Place(self.redirection.path, library, offset, STUB, site.kind, self._ns(site.kind))
+        path, cost = self.redirection.path, self._ns(site.kind)
+        return Place(path, library, offset, STUB, site.kind, cost, self.why_probed)
+
+    def stubs_of(self, places: Iterable[Place]) -> list[int]:
+        """The numbers of the stubs that are to record at a plan's places."""
+        return sorted({self._recording[x.offset] for x in places if x.via == RECORDING})
 
     def _direct(self, item: EngineObject, function: Function, why: str) -> tuple[Place, ...]:
         """The one place in the function itself; none where it has no instruction for a probe."""
@@ -153,7 +166,7 @@ class Placer:
         if not sites:
             return ()
         costs = self._costs()
-        site = cheapest(sites, costs) if costs and not self._symbols_only else sites[0]
+        site = cheapest(sites, costs) if costs else sites[0]
         offset = function.offset + site.offset
         place = Place(item.path, item.access, offset, DIRECT, site.kind, self._ns(site.kind), why)
         return (place,)

@@ -43,9 +43,7 @@ def plan_json(
     target: FileTarget, plan: Plan, layout: Layout, config: Config, counted: Wanted | None = None
 ) -> dict[str, Any]:
     """The content of plan.json. TargetError when a file is damaged. `counted`: the counters."""
-    cost = "not measured: instructions chosen by kind, " + (
-        "the first" if config.probe_symbols else describe_ranks(target.machine)
-    )
+    cost = f"not measured: instructions chosen by kind, {describe_ranks(target.machine)}"
     start = known_json(target.objects, layout, plan, config)
     objects = [_object_json(item) | {"sha256": item.elf.sha256()} for item in target.objects]
     found = _plan_json(target.machine, cost, target.objects, plan, layout, start, objects)

@@ -116,6 +116,10 @@ class Abilities:
         answer = self._lend().ask("counters", **wanted.to_json())
         return [str(event["name"]) for event in answer["events"]], list(map(str, answer["notes"]))
 
+    def stub_clock(self) -> str:
+        """Why stubs cannot tell times on this machine; empty where they can."""
+        return str(self._lend().ask("ticks")["problem"])
+
     def scheduler(self) -> str:
         """What of it can be recorded; a recording without it is one all the same."""
         answer = self._lend().ask("scheduler", transport=self.means["transport"])

@@ -55,7 +55,7 @@ class Family:
 
     def _launch(self) -> int:
         config = self._config
-        audit = with_audit(os.environ.get("LD_AUDIT", "")) if config.redirect else ""
+        audit = with_audit(os.environ.get("LD_AUDIT", "")) if config.probes != "direct" else ""
         user = _account(config.user) if config.user else None
         answer = self._server.ask(
             "launch", argv=config.command, audit=audit, user=user, loader=config.loader, **_marks()

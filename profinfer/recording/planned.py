@@ -33,6 +33,14 @@ def _unless_it_ends(pid: int) -> Iterator[None]:
         raise
 
 
+def _pid_namespace(pid: int | str) -> str:
+    """Nothing of one that has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
+
+
 class Planned:
     """The plan for one process."""
 
@@ -60,16 +68,42 @@ class Planned:
             ) from None
         self.means = means()
         self._cost = hit_cost(server.ask, self.means["attach"])
-        self._placer = Placer(self._cost, pid, symbols_only=config.probe_symbols)
+        self._placer = Placer(self._cost, pid)
+        self._clock_problem = self._ask_clock(server)
         with _unless_it_ends(pid):
             self._place()
         self.left_out = check(self.plan, strict=config.strict, needed=config.needed_levels())
-        """What to say of levels that this engine does not have."""
+        self.left_out += self._say_probed()
+        """What to say of levels that this engine does not have, and of what stubs cannot record."""
 
     def _place(self) -> None:
-        if self._config.redirect:
+        if self._config.probes != "direct":
             self._placer.redirection = read_redirection(self.pid)
+        if self._config.probes == "recording":
+            self._placer.why_probed = self._why_not_by_stubs() or None
         self.plan = make_plan(self.objects, self._config.level, self._placer, self._silent)
+
+    def _ask_clock(self, server: Server) -> str:
+        """Why stubs cannot tell times on this machine."""
+        return str(server.ask("ticks")["problem"]) if self._config.probes == "recording" else ""
+
+    def _why_not_by_stubs(self) -> str:
+        """Of this process, or this machine; empty where they can record."""
+        if cannot := self._placer.redirection.cannot_record or self._clock_problem:
+            return f"its stubs cannot record: {cannot}"
+        if _pid_namespace(self.pid) != _pid_namespace("self"):
+            return "its stubs cannot record: it is in another PID namespace"
+        return ""
+
+    def _say_probed(self) -> list[str]:
+        """What is probed although stubs were to record it. ProbeError where that is not to be."""
+        whys = {x.place.why: x.symbol for x in self.plan.probes if x.place.why}
+        if self._config.probes != "recording":
+            return []
+        said = [f"process {self.pid}: {symbol} is probed: {why}" for why, symbol in whys.items()]
+        if said and self._config.strict:
+            raise ProbeError(said[0], "without --strict it is recorded by probes")
+        return said
 
     def has_more(self, finder: ObjectFinder) -> bool:
         """Looks again: whether there are places for probes that were not there before. TargetError
@@ -104,6 +138,8 @@ class Planned:
         start["recording"] = self._recording
         calls = self._placer.calls(self.objects)
         plan = live_plan(self.objects, self.plan, self._layout, start, redirection, calls)
+        if stubs := self._placer.stubs_of(x.place for x in self.plan.probes):
+            plan |= {"stub_page": redirection.page, "stubs": stubs}
         if self._counters:
             plan["counters"] = self._counters
         return plan

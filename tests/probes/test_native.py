@@ -22,11 +22,11 @@ __all__ = ["double_fixture"]
 COMMON = ("symbol", "handler", "level", "at_return", "via")
 
 
-def _recorded(double: Engine, folder: Path, *options: str) -> Plan:
+def _recorded(double: Engine, folder: Path) -> Plan:
     """The START frame of a recording."""
     raw = folder / "t.raw"
     done = run(
-        double, "record", *ENGINE_ONLY, "--level", "barrier", "--no-redirect", *options, "--raw",
+        double, "record", *ENGINE_ONLY, "--level", "barrier", "--probes", "direct", "--raw",
         raw, "-o", folder / "t.pftrace", "--force", "--", double.program(), "--decode", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -51,20 +51,6 @@ def test_it_is_what_a_recording_uses(double: Engine, make_plan: MakePlan, tmp_pa
             assert planned["offset"] == used["offset"]
         assert planned["hit_ns"] is None
         assert used["hit_ns"] > 0
-
-
-def test_symbols_are_probed_at_the_same_places(
-    double: Engine, make_plan: MakePlan, tmp_path: Path
-) -> None:
-    start = _recorded(double, tmp_path, "--probe-symbols")
-    plan = make_plan("--target", double.library, "--probe-symbols")
-    keys = (*COMMON, "offset", "site")
-    assert [[p[k] for k in keys] for p in plan["probes"]] == [
-        [p[k] for k in keys] for p in start["plan"]["probes"]
-    ]
-    elf = Elf(double.library)
-    for probe in plan["probes"]:
-        assert probe["offset"] == elf.file_offset(elf.symbols[probe["symbol"]].value)
 
 
 def test_what_it_says_of_the_files(native: Path, make_plan: MakePlan) -> None:

@@ -98,7 +98,7 @@ def test_a_library_without_a_build_id_is_known_by_its_sum(
 def recorded_by_profinfer(built: Path, folder: Path) -> tuple[Path, Path]:
     """Trace and capture of the same program, by `profinfer record`."""
     trace, raw = folder / "python.pftrace", folder / "python.raw"
-    options = ["--level", "barrier", "--raw", raw, "--no-redirect"]
+    options = ["--level", "barrier", "--raw", raw, "--probes", "direct"]
     helpers.record(trace, options, [built / "known", *MANY])
     return trace, raw
 

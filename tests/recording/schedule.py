@@ -29,6 +29,8 @@ class Case:
     no_fused: bool = False
     final_barrier: bool = False
     start_delay: int = 0
+    probes: str = "auto"
+    """Of the recorder's options."""
 
     def command(self) -> list[str]:
         """The program and its arguments, with stamps of every node."""
@@ -37,7 +39,7 @@ class Case:
             flag = "--" + name.replace("_", "-")
             if value is True:
                 words.append(flag)
-            elif name not in ("program", "level") and value is not False:
+            elif name not in ("program", "level", "probes") and value is not False:
                 words += [flag, str(value)]
         return words
 

@@ -34,6 +34,9 @@ CASES = {
     "barrier, nothing fused, final barrier, sleeping": Case(
         "known", "barrier", layers=2, decode=5, no_fused=True, final_barrier=True, sleep=True
     ),
+    "barrier, recording stubs, two backends, dlopen": Case(
+        "known-dl", "barrier", threads=3, layers=5, sequences=3, backend2=True, probes="recording"
+    ),
     "operator, dlopen, two backends": Case(
         "known-dl", "operator", layers=7, decode=13, backend2=True, start_delay=67
     ),
@@ -57,8 +60,9 @@ def recording(
     trace = tmp_path_factory.mktemp("known") / "known.pftrace"
     # Slow enough for a drain or two, quick enough for a test.
     with record(
-        double, trace, "--level", case.level, "--poll", 0.03, target=case.command()
-    ) as made:
+        double, trace, "--level", case.level, "--poll", 0.03, "--probes", case.probes,
+        target=case.command(),
+    ) as made:  # fmt: skip
         yield made
 
 

@@ -73,7 +73,7 @@ def test_two_at_once_in_one_trace(double: Engine, tmp_path: Path) -> None:
         assert twice == 0
 
 
-@pytest.mark.parametrize("options", [(), ("--no-redirect",)])
+@pytest.mark.parametrize("options", [(), ("--probes", "recording"), ("--probes", "direct")])
 def test_forked_with_the_engine_and_executing_nothing(
     options: tuple[str, ...], double: Engine, tmp_path: Path
 ) -> None:

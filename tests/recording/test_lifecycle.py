@@ -200,7 +200,7 @@ def test_a_command_runs_as_the_user_that_is_named(double: Engine, tmp_path: Path
 # Not on stubs: it is the engine's own code that must be as it was. Half an hour's worth of slow
 # graphs: the disk does not fill meanwhile.
 SLOW = ("--work-us", 499, "--decode", 100_003)
-DIRECT = ("--level", "barrier", "--no-redirect")
+DIRECT = ("--level", "barrier", "--probes", "direct")
 
 
 def clean(double: Engine) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Wherever the probes sit (on stubs, on chosen instructions, on symbols), they count the same."""
+"""Wherever the probes sit (on stubs, in them, on chosen instructions), they count the same."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def said(trace: Path, key: str) -> str:
     ("options", "via"),
     [
         ((), "stub"),
-        (("--no-redirect",), "direct"),
-        (("--no-redirect", "--probe-symbols"), "direct"),
+        (("--probes", "recording"), "recording"),
+        (("--probes", "direct"), "direct"),
     ],
-    ids=["stubs", "chosen instructions", "symbols"],
+    ids=["stubs", "recording stubs", "chosen instructions"],
 )
 def test_counts_are_the_schedules_wherever_the_probes_are(
     double: Engine, tmp_path: Path, program: str, options: tuple[str, ...], via: str

@@ -33,15 +33,19 @@ OPERATORS = ("ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mu
 class Run:
     """One request, recorded and counted."""
 
-    def __init__(self, repo: Path, gemma: Path, trace: Path, counter: Tracer) -> None:
+    def __init__(
+        self, repo: Path, gemma: Path, trace: Path, counter: Tracer, *options: str,
+        predict: int = PREDICT,
+    ) -> None:  # fmt: skip
         done = record(
             trace,
-            ["--level", "barrier", "--ring-size", "16M"],
-            [sys.executable, repo / "tools/engine.py", gemma, "--predict", PREDICT,
+            ["--level", "barrier", "--ring-size", "16M", *options],
+            [sys.executable, repo / "tools/engine.py", gemma, "--predict", predict,
              "--threads", THREADS],
             timeout=200,
         )  # fmt: skip
         self.trace = trace
+        self.predict = predict
         self.timings: dict[str, Any] = json.loads(done.stdout)["timings"]
         [[(pid,)]] = self.ask(
             "profinfer.recording.metadata",
@@ -54,22 +58,42 @@ class Run:
         return rows(self.trace, f"INCLUDE PERFETTO MODULE {module}", *statements)[1:]
 
 
-@pytest.fixture(scope="module")
-def run(repo: Path, gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def _places() -> list[Place]:
+    """What is counted."""
     require("root, which recording needs", os.geteuid() == 0)
     spec = importlib.util.find_spec("xllamacpp")
     require("the xllamacpp wheel", spec and spec.origin)
     assert spec
     assert spec.origin
     [library] = Path(spec.origin).parent.glob("xllamacpp*.so")
-    places = [
+    return [
         Place("graphs", library, "ggml_backend_graph_compute_async"),
         *(Place("operators", library, symbol) for symbol in OPERATORS),
         Place("barriers", library, "ggml_barrier"),
         *(Place(what, library, symbol) for what, symbol in CALLS.items()),
     ]
-    with counting(places) as counter:
+
+
+@pytest.fixture(scope="module")
+def run(repo: Path, gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with counting(_places()) as counter:
         yield Run(repo, gemma, tmp_path_factory.mktemp("real") / "t.pftrace", counter)
+
+
+def test_stubs_that_record_see_what_an_independent_tracer_counts(
+    repo: Path, gemma: Path, tmp_path: Path
+) -> None:
+    with counting(_places()) as counter:
+        run = Run(repo, gemma, tmp_path / "t.pftrace", counter, "--probes", "recording", predict=3)
+    test_nothing_is_lost_and_the_trace_has_no_errors(run)
+    test_operators_of_each_graph_and_thread_are_those_an_independent_tracer_counts(run)
+    test_barriers_of_each_graph_and_thread_are_those_an_independent_tracer_counts(run)
+    [vias] = run.ask(
+        "profinfer.recording.handlers",
+        "SELECT via, count() FROM profinfer_handler WHERE handler IN ('on_operator', 'on_barrier',"
+        " 'on_fused') GROUP BY 1",
+    )
+    assert vias == [("recording", 3)]
 
 
 def by_graph_and_thread(found: Rows) -> dict[tuple[int, int], int]:
@@ -98,7 +122,7 @@ def test_operators_of_each_graph_and_thread_are_those_an_independent_tracer_coun
     )
     operators = by_graph_and_thread(found)
     assert operators == run.counts["operators"]
-    assert len({graph for graph, _ in operators}) >= PREDICT
+    assert len({graph for graph, _ in operators}) >= run.predict
     assert len({tid for _, tid in operators}) == THREADS
 
 

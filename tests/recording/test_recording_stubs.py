@@ -1,0 +1,209 @@
+"""Stubs that write their records themselves: what becomes of them when a process ends, forks, or
+has more threads than rings, and what else cannot be recorded so."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profinfer.config import Config
+from profinfer.errors import UsageError
+from profinfer.records.capture import FrameKind, read_capture
+from tests.recording.helpers import assert_matches, ending, truths
+from tests.recording.test_probes import HOT, probes
+from tests.support import (
+    ENGINE_ONLY,
+    PLACED,
+    Engine,
+    attached,
+    double_fixture,
+    family,
+    finish,
+    pairs,
+    record,
+    run,
+    started,
+)
+
+__all__ = ["double_fixture"]
+
+BY_STUBS = ("--level", "barrier", "--probes", "recording")
+SCHEDULE = ("--threads", 3, "--layers", 2, "--decode", 19, "--work-us", 3)
+OUTSIDE = """
+INCLUDE PERFETTO MODULE profinfer.operators.runs;
+SELECT count() FROM profinfer_operator_slice AS o JOIN profinfer_graph AS g USING (graph_id)
+WHERE o.ts < g.ts OR o.ts + o.dur > g.ts + g.dur
+"""
+
+
+def _end(raw: Path) -> dict[str, object]:
+    [end] = [frame.json() for frame in read_capture(raw) if frame.kind == FrameKind.END]
+    found: dict[str, object] = end["stub_rings"]
+    return found
+
+
+def test_times_are_told_with_their_bound_and_lie_within_graphs(
+    double: Engine, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    with record(double, tmp_path / "t", *BY_STUBS, "--raw", raw, target=("known", *SCHEDULE)) as r:
+        assert_matches(r.trace, r.truth, "barrier")
+        assert r.rows(OUTSIDE) == [(0,)]
+        calls = r.truth["calls"]
+        hits = {
+            "on_operator": calls["ggml_cpu_extra_compute_forward"],
+            "on_fused": calls["ggml_compute_forward_rms_norm_mul_fused"],
+            "on_barrier": calls["ggml_barrier"],
+        }
+        found = r.rows(
+            "INCLUDE PERFETTO MODULE profinfer.recording.handlers;"
+            " SELECT handler, hits FROM profinfer_handler WHERE via = 'recording'"
+        )
+        assert pairs(found) == hits
+        (cost,) = r.rows(
+            "INCLUDE PERFETTO MODULE profinfer.recording.handlers;"
+            " SELECT DISTINCT hit_ns, handler_ns FROM profinfer_handler WHERE via = 'recording'"
+        )
+        assert isinstance(cost[0], float)
+        assert 1 < cost[0] < 500, "measured here: a trap costs more"
+        assert cost[1] == 0
+    end = _end(raw)
+    bound = end.pop("bound_ns")
+    assert end == {"records": sum(hits.values()), "refused": 0, "unfinished": 0}
+    assert isinstance(bound, float)
+    assert 0 < bound < 1000
+
+
+def test_the_last_record_before_a_kill_is_in_the_trace(double: Engine, tmp_path: Path) -> None:
+    gate, trace = tmp_path / "gate", tmp_path / "t.pftrace"
+    command = ("env", run(double, "env").stdout.strip(), double.program(), "--wait", gate,
+               "--hold", 60000, *SCHEDULE)  # fmt: skip
+    with started(double, *command) as known:
+        assert known.stderr is not None
+        assert known.stdout is not None
+        assert known.stderr.readline().startswith("ready ")
+        assert "stubs: on; they can record" in run(double, "doctor", "--pid", known.pid).stdout
+        options = (*BY_STUBS, "--poll", 10)  # nobody has looked before
+        with attached(double, known.pid, trace, *options, probes=PLACED) as recorder:
+            gate.touch()
+            said = known.stdout.readline()
+            known.kill()
+            code, heard = finish(recorder)
+    assert code == 0, heard
+    assert {probes(trace)[handler][0] for handler in HOT} == {"recording"}
+    assert_matches(trace, truths(said)[0], "barrier")
+
+
+def test_threads_that_come_and_go_have_each_others_rings(double: Engine, tmp_path: Path) -> None:
+    target = ("known", "--no-pool", "--threads", 4, "--layers", 1, "--decode", 100, "--work-us", 1)
+    with record(double, tmp_path / "t", *BY_STUBS, target=target) as recording:
+        truth = recording.truth
+        assert len(truth["threads"]) == 4
+        assert recording.count("loss") == 0
+        calls = truth["calls"]
+        operators = calls["ggml_cpu_extra_compute_forward"]
+        operators += calls["ggml_compute_forward_rms_norm_mul_fused"]
+        assert recording.count("operator") == operators
+
+
+def test_threads_without_a_ring_are_counted_as_lost(double: Engine, tmp_path: Path) -> None:
+    """There are at least eight rings, and two for each CPU."""
+    threads = 2 * max(8, 2 * (os.cpu_count() or 1)) + 1
+    raw = tmp_path / "raw"
+    target = ("known", "--threads", threads, "--layers", 1, "--decode", 2, "--work-us", 0,
+              "--sleep")  # fmt: skip
+    with record(double, tmp_path / "t", *BY_STUBS, "--raw", raw, target=target) as recording:
+        calls = recording.truth["calls"]
+        ends = ending(recording.trace)
+        assert recording.count("loss") > 0
+    made = sum(calls[name] for name in (
+        "ggml_cpu_extra_compute_forward", "ggml_compute_forward_rms_norm_mul_fused", "ggml_barrier",
+    ))  # fmt: skip
+    records = _end(raw)["records"]
+    assert isinstance(records, int)
+    assert 0 < records < made
+    assert int(str(ends["lost"])) == made - records
+
+
+def test_a_forked_child_is_probed_and_writes_into_no_ring_of_its_parent(
+    double: Engine, tmp_path: Path
+) -> None:
+    target = ("known", *SCHEDULE, "--fork")
+    with record(double, tmp_path / "t", *BY_STUBS, target=target) as recording:
+        found = recording.rows(
+            "INCLUDE PERFETTO MODULE profinfer.recording.handlers;"
+            " SELECT p.pid, group_concat(DISTINCT h.via), sum(h.hits) FROM profinfer_handler AS h"
+            " JOIN process AS p USING (upid) WHERE h.handler IN ('on_operator', 'on_fused')"
+            " GROUP BY 1"
+        )
+        hits = {
+            truth["pid"]: sum(each["extra"] + each["fused"] for each in truth["threads"])
+            for truth in recording.truths
+        }
+        [child] = [truth["pid"] for truth in recording.truths if truth["child"] == 0]
+        assert pairs([(pid, count) for pid, _, count in found]) == hits
+        ways = {pid: way for pid, way, _ in found}
+        assert ways == {pid: "stub" if pid == child else "recording" for pid in hits}
+        assert "it has been forked" in recording.stderr
+
+
+def _no_large_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+
+def test_what_cannot_record_is_probed_and_says_why(double: Engine, tmp_path: Path) -> None:
+    limited = ("sh", "-c", f"ulimit -f 1024; exec {double.program()} --decode 2")
+    trace = tmp_path / "t.pftrace"
+    for options in ((), ("--strict",)):
+        done = run(
+            double, "record", *ENGINE_ONLY, *BY_STUBS, "--force", "-o", trace, *options, "--",
+            *limited,
+        )  # fmt: skip
+        assert "its stubs cannot record: its files may not become large enough" in done.stderr
+        assert (done.returncode == 0) == (not options), done.stderr
+        if not options:
+            assert_matches(trace, json.loads(done.stdout), "barrier")
+            via, _, why = probes(trace)["on_barrier"]
+            assert (via, "RLIMIT_FSIZE" in why) == ("stub", True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"counters": ["faults"]}, {"experts": True}, {"iterations": "1"}, {"empty_handlers": True},
+     {"level": "graph"}],
+    ids=str,
+)  # fmt: skip
+def test_what_only_probes_can_do_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="stubs cannot record: ") as raised:
+        Config(pid=1, probes="recording", **settings).validate()
+    assert raised.value.hint == "--probes auto"
+
+
+def test_the_next_recording_takes_over_what_a_killed_recorder_has_left_on(
+    double: Engine, tmp_path: Path
+) -> None:
+    gate, trace = tmp_path / "gate", tmp_path / "t.pftrace"
+    command = ("env", run(double, "env").stdout.strip(), double.program(), "--wait", gate,
+               *SCHEDULE)  # fmt: skip
+    with started(double, *command) as known:
+        assert known.stderr is not None
+        assert known.stderr.readline().startswith("ready ")
+        with attached(double, known.pid, trace, *BY_STUBS, probes=PLACED) as recorder:
+            os.kill(family(recorder.pid)["profinfer-rec"], signal.SIGKILL)
+            assert recorder.wait(30) != 0
+        options = (*BY_STUBS, "--force")
+        with attached(double, known.pid, trace, *options, probes=PLACED) as recorder:
+            refused = run(double, "record", "--pid", known.pid, *BY_STUBS, "-o", tmp_path / "2")
+            gate.touch()
+            stdout, _ = known.communicate(timeout=60)
+            code, heard = finish(recorder)
+    assert code == 0, heard
+    assert refused.returncode == 6
+    assert "another recording uses its stubs" in refused.stderr
+    assert_matches(trace, truths(stdout)[0], "barrier")
