@@ -385,6 +385,11 @@ def test_what_is_easily_overlooked(case: str) -> None:
     check("story", places, source.records["ts"].tolist()[::40])
 
 
+def test_what_is_left_over_of_a_division_is_the_same_ones() -> None:
+    """Requests get other numbers: a micro-batch of two is divided as before, to the nanosecond."""
+    check("recorded", [*range(134, 139), 1351, 1414, 1459], [8110719437668])
+
+
 def test_one_lost_record_costs_little() -> None:
     """Flags are no excuse: what is certain stays unflagged."""
     source, true = whole("story"), truth("story")

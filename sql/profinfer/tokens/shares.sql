@@ -28,6 +28,8 @@ WITH
       ubatch_id,
       request_id,
       min(phase) AS phase,
+      -- Shares lie in this order: numbers of requests are others where records were lost.
+      min(sequence) AS sequence,
       sum(tokens) AS tokens,
       -- In floating point: no position makes it overflow.
       sum(tokens * (position + 0.5 * (tokens + 1))) AS reads
@@ -39,6 +41,7 @@ WITH
       m.ubatch_id,
       m.request_id,
       m.phase,
+      m.sequence,
       iif(u.dur > 0, min(1.0, coalesce(1.0 * a.dur / u.dur, 0)), 0) AS attention,
       1.0 * sum(m.tokens) OVER until / nullif(sum(m.tokens) OVER ubatch, 0) AS of_tokens,
       sum(m.reads) OVER until / nullif(sum(m.reads) OVER ubatch, 0) AS of_reads,
@@ -50,13 +53,14 @@ WITH
       USING (ubatch_id)
     WINDOW
       ubatch AS (PARTITION BY m.ubatch_id),
-      until AS (PARTITION BY m.ubatch_id ORDER BY m.request_id)
+      until AS (PARTITION BY m.ubatch_id ORDER BY m.sequence, m.request_id)
   ),
   ended AS (
     SELECT
       ubatch_id,
       request_id,
       phase,
+      sequence,
       requests,
       coalesce((1 - attention) * of_tokens + attention * of_reads, of_tokens, 1.0) AS share_to
     FROM placed
@@ -65,7 +69,7 @@ SELECT
   ubatch_id,
   request_id,
   phase,
-  lag(share_to, 1, 0.0) OVER (PARTITION BY ubatch_id ORDER BY request_id) AS share_from,
+  lag(share_to, 1, 0.0) OVER (PARTITION BY ubatch_id ORDER BY sequence, request_id) AS share_from,
   share_to,
   requests > 1 AS is_shared
 FROM ended
