@@ -18,38 +18,25 @@ INCLUDE PERFETTO MODULE profinfer.recording.processes;
 -- rows: 20
 WITH
   -- A run is one operator of one graph, all threads together.
-  run AS (
+  summed AS (
     SELECT
       c.upid,
       k.op,
       c.counter_id,
-      sum(iif(c.complete, c.value, NULL)) AS value,
-      sum(iif(c.complete, c.cpu_dur, 0)) AS cpu_dur,
-      sum(iif(c.complete, c.counted_dur, 0)) AS counted_dur,
-      sum(c.value IS NULL) AS unread,
-      sum(c.value IS NOT NULL AND NOT c.complete) AS incomplete
-    FROM profinfer_operator_counter AS c
-    LEFT JOIN _operator_kind AS k
-      USING (arg_set_id)
-    GROUP BY k.op, c.counter_id, c.graph_id, c.arg_set_id
-  ),
-  summed AS (
-    SELECT
-      upid,
-      op,
-      counter_id,
       count() AS runs,
-      sum(value) AS value,
-      sum(cpu_dur) AS cpu_dur,
-      sum(counted_dur) AS counted_dur,
-      sum(unread) AS unread,
-      sum(incomplete) AS incomplete,
+      sum(c.value) AS value,
+      sum(c.cpu_dur) AS cpu_dur,
+      sum(c.counted_dur) AS counted_dur,
+      sum(c.unread) AS unread,
+      sum(c.incomplete) AS incomplete,
       -- The mean is that of the runs of which nothing is missing.
       avg(
-        iif(unread + incomplete = 0, value * cpu_dur / nullif(counted_dur, 0), NULL)
+        iif(c.unread + c.incomplete = 0, c.value * c.cpu_dur / nullif(c.counted_dur, 0), NULL)
       ) AS per_run
-    FROM run
-    GROUP BY upid, op, counter_id
+    FROM _run_counter AS c
+    LEFT JOIN _operator_kind AS k
+      ON k.arg_set_id = c.run & 0xFFFFFFFF
+    GROUP BY c.upid, k.op, c.counter_id
   )
 SELECT
   profinfer_process_label(s.upid) AS process,
@@ -90,6 +77,8 @@ WITH
     FROM profinfer_operator_metric AS m
     LEFT JOIN _operator_kind AS k
       USING (arg_set_id)
+    -- Where nothing of the kind was counted, a table of dashes says less than an empty one.
+    WHERE EXISTS(SELECT 1 FROM profinfer_counter WHERE role IS NOT NULL)
     GROUP BY m.upid, k.op
   )
 SELECT
@@ -104,13 +93,6 @@ SELECT
   multiplexed,
   runs - whole AS incomplete
 FROM known
--- Where nothing of the kind was counted, a table of dashes says less than an empty one.
-WHERE EXISTS (
-  SELECT
-    1
-  FROM profinfer_counter
-  WHERE role IS NOT NULL
-)
 ORDER BY upid, work_dur DESC;
 
 -- title: What was counted

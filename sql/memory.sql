@@ -51,8 +51,8 @@ WITH
       c.arg_set_id,
       sum(iif(k.role = 'memory_read', c.estimate, NULL)) AS read,
       sum(iif(k.role = 'memory_write', c.estimate, NULL)) AS written
-    FROM profinfer_operator_counter AS c
-    JOIN profinfer_counter AS k
+    FROM profinfer_counter AS k
+    CROSS JOIN profinfer_operator_counter AS c
       USING (upid, counter_id)
     JOIN _operator_seen AS o
       ON o.graph_id = c.graph_id AND o.arg_set_id = c.arg_set_id

@@ -545,34 +545,48 @@ JOIN thread_track AS t
 WHERE s.category = 'taken'
 ORDER BY s.ts;
 
--- Readings of the counters in the operator probes.
-CREATE PERFETTO VIEW _counter_event(
+-- Readings of counters. A view: Trace Processor finds them by their time as they are.
+CREATE PERFETTO VIEW _reading(
+  -- Number, in order of time.
+  id ID(counter.id),
   -- Time.
   ts TIMESTAMP,
-  -- Thread.
-  utid JOINID(thread.id),
-  -- Counter, CPU time, or "not counted: " and the first counter of a group.
-  name STRING,
+  -- Its track.
+  track_id JOINID(track.id),
   -- What has been counted since an arbitrary beginning, in the counter's unit.
   value DOUBLE
 ) AS
 SELECT
-  c.ts,
-  t.utid,
-  t.name,
-  c.value
-FROM counter AS c
-JOIN thread_counter_track AS t
-  ON c.track_id = t.id
+  id,
+  ts,
+  track_id,
+  value
+FROM counter;
+
+-- Tracks of what was counted in the operator probes.
+CREATE PERFETTO TABLE _counter_track(
+  -- Track.
+  track_id JOINID(track.id),
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Counter, CPU time, or "not counted: " and the first counter of a group.
+  name STRING
+) AS
+SELECT
+  id AS track_id,
+  utid,
+  name
+FROM thread_counter_track
 WHERE
-  t.name = 'CPU time'
-  OR t.name GLOB 'not counted: *'
-  OR t.name IN (
+  name = 'CPU time'
+  OR name GLOB 'not counted: *'
+  OR name IN (
     SELECT
       value
     FROM _recording_arg
     WHERE key GLOB 'counters.events*.name'
-  );
+  )
+ORDER BY id;
 
 -- Routing of tokens to experts: one row per layer and graph, of those where the ids were read and
 -- of those where they were not.

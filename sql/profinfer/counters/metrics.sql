@@ -3,6 +3,78 @@
 INCLUDE PERFETTO MODULE profinfer.counters.readings;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
+-- What was counted in each slice, by numbers alone.
+CREATE PERFETTO TABLE _slice_counter(
+  -- As in _operator_work.
+  run LONG,
+  -- As in profinfer_counter.
+  counter_id LONG,
+  -- As in profinfer_operator_counter.
+  value DOUBLE,
+  -- As in profinfer_operator_counter.
+  cpu_dur LONG,
+  -- As in profinfer_operator_counter.
+  counted_dur LONG,
+  -- As in profinfer_operator_counter.
+  complete BOOL,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  run,
+  counter_id,
+  arrival_value - begin_value AS value,
+  cast_int!(cpu_dur) AS cpu_dur,
+  cast_int!(cpu_dur - missed_dur) AS counted_dur,
+  arrival_value IS NOT NULL AND NOT id IN (SELECT id FROM _incomplete_work) AS complete,
+  upid
+FROM _operator_reading;
+
+-- Operator runs and counters, all threads together.
+CREATE PERFETTO TABLE _run_counter(
+  -- As in _operator_work.
+  run LONG,
+  -- As in profinfer_counter.
+  counter_id LONG,
+  -- What it counted in complete slices that were read at both ends.
+  value DOUBLE,
+  -- Time on a CPU in these.
+  cpu_dur DURATION,
+  -- The part of it in which the counter counted.
+  counted_dur DURATION,
+  -- Slices that were not read at both ends.
+  unread LONG,
+  -- Others that are not complete.
+  incomplete LONG,
+  -- Sum of the estimates; NULL where one is missing.
+  estimate DOUBLE,
+  -- Whether there are estimates for all slices, and all are complete.
+  complete BOOL,
+  -- Whether it did not count all the time.
+  multiplexed BOOL,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  run,
+  counter_id,
+  sum(iif(complete, value, NULL)) AS value,
+  sum(iif(complete, cpu_dur, 0)) AS cpu_dur,
+  sum(iif(complete, counted_dur, 0)) AS counted_dur,
+  sum(value IS NULL) AS unread,
+  sum(value IS NOT NULL AND NOT complete) AS incomplete,
+  iif(max(estimate IS NULL), NULL, sum(estimate)) AS estimate,
+  min(complete AND estimate IS NOT NULL) AS complete,
+  max(counted_dur < cpu_dur) AS multiplexed,
+  upid
+FROM (
+  SELECT
+    *,
+    iif(counted_dur = cpu_dur, value, value * cpu_dur / nullif(counted_dur, 0)) AS estimate
+  FROM _slice_counter
+)
+GROUP BY run, counter_id;
+
 -- What the counters say of an operator run, all its threads together. NULL where a counter that it
 -- takes was not counted, be it on one of the threads. Of several counters that stand for the same the
 -- first is taken.
@@ -46,47 +118,34 @@ WITH
   ),
   summed AS (
     SELECT
-      c.graph_id,
-      c.arg_set_id,
+      c.run,
       c.upid,
-      max(s.arrival) - min(s.ts) AS work_dur,
-      iif(
-        max(k.role = 'cycles' AND c.estimate IS NULL),
-        NULL,
-        sum(iif(k.role = 'cycles', c.estimate, NULL))
-      ) AS cycles,
-      iif(
-        max(k.role = 'instructions' AND c.estimate IS NULL),
-        NULL,
-        sum(iif(k.role = 'instructions', c.estimate, NULL))
-      ) AS instructions,
-      iif(
-        max(k.role = 'stall_backend' AND c.estimate IS NULL),
-        NULL,
-        sum(iif(k.role = 'stall_backend', c.estimate, NULL))
-      ) AS stalled,
-      iif(
-        max(k.role = 'memory_read' AND c.estimate IS NULL),
-        NULL,
-        sum(iif(k.role = 'memory_read', c.estimate, NULL))
-      ) AS read_bytes,
-      iif(
-        max(k.role = 'memory_write' AND c.estimate IS NULL),
-        NULL,
-        sum(iif(k.role = 'memory_write', c.estimate, NULL))
-      ) AS written_bytes,
-      min(c.complete AND c.estimate IS NOT NULL) AS complete,
-      max(c.counted_dur < c.cpu_dur) AS multiplexed
-    FROM profinfer_operator_counter AS c
+      max(iif(k.role = 'cycles', c.estimate, NULL)) AS cycles,
+      max(iif(k.role = 'instructions', c.estimate, NULL)) AS instructions,
+      max(iif(k.role = 'stall_backend', c.estimate, NULL)) AS stalled,
+      max(iif(k.role = 'memory_read', c.estimate, NULL)) AS read_bytes,
+      max(iif(k.role = 'memory_write', c.estimate, NULL)) AS written_bytes,
+      min(c.complete) AS complete,
+      max(c.multiplexed) AS multiplexed
+    FROM _run_counter AS c
     LEFT JOIN taken AS k
       ON k.upid = c.upid AND k.counter_id = c.counter_id
-    JOIN profinfer_operator_slice AS s
-      USING (id)
-    GROUP BY c.graph_id, c.arg_set_id
+    GROUP BY c.run
+  ),
+  timed AS (
+    SELECT
+      s.*,
+      (
+        SELECT
+          max(w.arrival) - min(w.ts)
+        FROM _operator_work AS w
+        WHERE w.run = s.run
+      ) AS work_dur
+    FROM summed AS s
   )
 SELECT
-  graph_id,
-  arg_set_id,
+  run >> 32 AS graph_id,
+  run & 0xFFFFFFFF AS arg_set_id,
   work_dur,
   cycles,
   instructions,
@@ -102,4 +161,4 @@ SELECT
   complete,
   multiplexed,
   upid
-FROM summed;
+FROM timed;

@@ -44,67 +44,135 @@ FROM named
 GROUP BY upid, counter_id
 ORDER BY upid, counter_id;
 
--- Readings with the two that follow on the same thread.
-CREATE PERFETTO TABLE _counter_step(
-  -- Time of the reading.
-  ts TIMESTAMP,
+-- Where the counters of each thread's graphs are read. Of tracks that bear the same name, since the process
+-- was recorded more than once, the one that was read in the graph.
+CREATE PERFETTO TABLE _graph_counter(
+  -- The thread's graph slice, as in _graph_event.
+  parent_id JOINID(slice.id),
+  -- Graph run.
+  graph_id LONG,
   -- Thread.
   utid JOINID(thread.id),
-  -- As in _counter_event.
-  name STRING,
-  -- Its value.
-  value DOUBLE,
-  -- Time of the next.
-  next_ts TIMESTAMP,
-  -- Value of the next.
-  next_value DOUBLE,
-  -- Time of the one after.
-  after_ts TIMESTAMP,
-  -- Value of the one after.
-  after_value DOUBLE
+  -- As in profinfer_counter.
+  counter_id LONG,
+  -- The counter's track, NULL where it was not read.
+  track_id JOINID(track.id),
+  -- That of the thread's CPU time.
+  cpu_track_id JOINID(track.id),
+  -- That of the time in which the counter's group did not count.
+  missed_track_id JOINID(track.id),
+  -- Whether it has such a group.
+  is_grouped BOOL,
+  -- Whether barriers were recorded in the graph.
+  has_barriers BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
+WITH
+  read AS MATERIALIZED (
+    SELECT
+      g.id AS parent_id,
+      t.name,
+      min(t.track_id) AS track_id
+    FROM _graph_event AS g
+    JOIN _counter_track AS t
+      USING (utid)
+    WHERE
+      EXISTS(
+        SELECT
+          1
+        FROM _reading AS c
+        WHERE
+          c.ts BETWEEN g.ts AND iif(g.dur < 0, trace_end(), g.ts + g.dur)
+          AND c.track_id = t.track_id
+      )
+    GROUP BY g.id, t.name
+  )
 SELECT
-  ts,
-  utid,
-  name,
-  value,
-  lead(ts) OVER steps AS next_ts,
-  lead(value) OVER steps AS next_value,
-  lead(ts, 2) OVER steps AS after_ts,
-  lead(value, 2) OVER steps AS after_value
-FROM _counter_event
-WINDOW
-  steps AS (PARTITION BY utid, name ORDER BY ts)
-ORDER BY ts;
+  g.id AS parent_id,
+  g.graph_id,
+  g.utid,
+  k.counter_id,
+  v.track_id,
+  c.track_id AS cpu_track_id,
+  m.track_id AS missed_track_id,
+  k.leader IS NOT NULL AS is_grouped,
+  g.has_barriers,
+  g.upid
+FROM _graph_event AS g
+JOIN profinfer_counter AS k
+  USING (upid)
+LEFT JOIN read AS v
+  ON v.parent_id = g.id AND v.name = k.name
+LEFT JOIN read AS c
+  ON c.parent_id = g.id AND c.name = 'CPU time'
+LEFT JOIN read AS m
+  ON m.parent_id = g.id AND m.name = 'not counted: ' || k.leader
+ORDER BY g.id, k.counter_id;
 
--- What was counted in an operator's work, and in the wait after it: NULL where it was not read.
-CREATE PERFETTO TABLE _operator_step(
+-- Operators and what counters said at their ends. A view: there can be millions. Trace Processor finds a
+-- reading by its time, which is that of the slice's beginning, wait or end.
+CREATE PERFETTO VIEW _operator_reading(
   -- The operator's slice.
   id JOINID(slice.id),
-  -- As in _counter_event.
-  name STRING,
-  -- Until the wait.
-  value DOUBLE,
-  -- In the wait; 0 where there is none.
-  wait_value DOUBLE
+  -- As in _operator_work.
+  run LONG,
+  -- As in _operator_work.
+  arrival TIMESTAMP,
+  -- As in _operator_work.
+  end_ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- As in profinfer_counter.
+  counter_id LONG,
+  -- As in _graph_counter.
+  track_id JOINID(track.id),
+  -- The reading at its beginning.
+  begin_value DOUBLE,
+  -- When its work was done.
+  arrival_value DOUBLE,
+  -- Time of the work in which the thread was on a CPU.
+  cpu_dur DOUBLE,
+  -- The part of it in which the counter did not count.
+  missed_dur DOUBLE,
+  -- As in _graph_counter.
+  has_barriers BOOL,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
-  o.id,
-  s.name,
-  iif(s.next_ts = o.arrival, s.next_value - s.value, NULL) AS value,
-  CASE
-    WHEN o.wait_dur = 0
-    THEN 0
-    WHEN o.wait_dur > 0 AND s.after_ts = o.ts + o.dur
-    THEN s.after_value - s.next_value
-  END AS wait_value
-FROM profinfer_operator_slice AS o
-JOIN _counter_step AS s
-  ON s.ts = o.ts AND s.utid = o.utid
-ORDER BY o.id;
+  w.id,
+  w.run,
+  w.arrival,
+  w.end_ts,
+  k.utid,
+  k.counter_id,
+  k.track_id,
+  b.value AS begin_value,
+  a.value AS arrival_value,
+  ca.value - cb.value AS cpu_dur,
+  iif(
+    k.is_grouped,
+    (SELECT m.value FROM _reading AS m WHERE m.ts = w.arrival AND m.track_id = k.missed_track_id)
+    - (SELECT m.value FROM _reading AS m WHERE m.ts = w.ts AND m.track_id = k.missed_track_id),
+    0
+  ) AS missed_dur,
+  k.has_barriers,
+  k.upid
+FROM _graph_counter AS k
+CROSS JOIN _operator_work AS w
+  USING (parent_id)
+LEFT JOIN _reading AS b
+  ON b.ts = w.ts AND b.track_id = k.track_id
+LEFT JOIN _reading AS a
+  ON a.ts = w.arrival AND a.track_id = k.track_id AND a.id > b.id
+LEFT JOIN _reading AS cb
+  ON cb.ts = w.ts AND cb.track_id = k.cpu_track_id
+LEFT JOIN _reading AS ca
+  ON ca.ts = w.arrival AND ca.track_id = k.cpu_track_id AND ca.id > cb.id;
 
 -- One row per operator, thread and counter.
-CREATE PERFETTO TABLE profinfer_operator_counter(
+CREATE PERFETTO VIEW profinfer_operator_counter(
   -- The operator's slice.
   id JOINID(slice.id),
   -- Thread.
@@ -133,41 +201,37 @@ CREATE PERFETTO TABLE profinfer_operator_counter(
   -- Process.
   upid JOINID(process.id)
 ) AS
-WITH
-  counted AS (
-    SELECT
-      o.id,
-      o.utid,
-      o.graph_id,
-      o.arg_set_id,
-      k.counter_id,
-      v.value,
-      v.wait_value,
-      c.value AS cpu_dur,
-      c.value - iif(k.leader IS NULL, 0, m.value) AS counted_dur,
-      o.complete,
-      o.upid
-    FROM profinfer_operator_slice AS o
-    CROSS JOIN profinfer_counter AS k
-      ON k.upid = o.upid
-    LEFT JOIN _operator_step AS v
-      ON v.id = o.id AND v.name = k.name
-    LEFT JOIN _operator_step AS c
-      ON c.id = o.id AND c.name = 'CPU time'
-    LEFT JOIN _operator_step AS m
-      ON m.id = o.id AND m.name = 'not counted: ' || k.leader
-  )
 SELECT
   id,
   utid,
-  graph_id,
-  arg_set_id,
+  run >> 32 AS graph_id,
+  run & 0xFFFFFFFF AS arg_set_id,
   counter_id,
-  value,
-  wait_value,
+  arrival_value - begin_value AS value,
+  CASE
+    WHEN NOT has_barriers OR begin_value IS NULL
+    THEN NULL
+    WHEN coalesce(end_ts = arrival, TRUE)
+    THEN 0.0
+    ELSE (
+      SELECT
+        e.value
+      FROM _reading AS e
+      WHERE e.ts = o.end_ts AND e.track_id = o.track_id
+    ) - arrival_value
+  END AS wait_value,
   cast_int!(cpu_dur) AS cpu_dur,
-  cast_int!(counted_dur) AS counted_dur,
-  iif(counted_dur = cpu_dur, value, value * cpu_dur / nullif(counted_dur, 0)) AS estimate,
-  complete AND value IS NOT NULL AS complete,
+  cast_int!(cpu_dur - missed_dur) AS counted_dur,
+  iif(
+    missed_dur = 0,
+    arrival_value - begin_value,
+    (arrival_value - begin_value) * cpu_dur / nullif(cpu_dur - missed_dur, 0)
+  ) AS estimate,
+  arrival_value - begin_value IS NOT NULL
+  AND NOT id IN (
+    SELECT
+      id
+    FROM _incomplete_work
+  ) AS complete,
   upid
-FROM counted;
+FROM _operator_reading AS o;

@@ -1,5 +1,6 @@
 -- What there was to compute, and on what: batches, backends, weights, counters.
 
+INCLUDE PERFETTO MODULE profinfer.counters.readings;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
@@ -120,7 +121,7 @@ CREATE PERFETTO TABLE _cycle_counter(
   upid JOINID(process.id),
   -- Either cycles, instructions or stall_backend.
   role STRING,
-  -- As in _counter_event.
+  -- As in profinfer_counter.
   name STRING
 ) AS
 WITH
@@ -145,8 +146,7 @@ WHERE s.role = 'stall_backend' AND c.role IN ('cycles', 'instructions', 'stall_b
 GROUP BY c.upid, c.role
 ORDER BY c.upid;
 
--- What they say of the work of all operators. profinfer.counters tells it operator by operator, and takes
--- long; where none of these was counted, this takes no time.
+-- What they say of the work of all operators; where none of these was counted, this takes no time.
 CREATE PERFETTO TABLE _verdict_counter(
   -- Process.
   upid JOINID(process.id),
@@ -158,34 +158,20 @@ CREATE PERFETTO TABLE _verdict_counter(
   incomplete DOUBLE
 ) AS
 WITH
-  read AS MATERIALIZED (
-    SELECT
-      e.utid,
-      c.role,
-      e.ts,
-      lead(e.ts) OVER steps AS next_ts,
-      lead(e.value) OVER steps - e.value AS value
-    FROM _counter_event AS e
-    JOIN thread AS t
-      USING (utid)
-    JOIN _cycle_counter AS c
-      ON c.upid = t.upid AND c.name = e.name
-    WHERE EXISTS(SELECT 1 FROM _cycle_counter)
-    WINDOW
-      steps AS (PARTITION BY e.utid, c.role ORDER BY e.ts)
-  ),
   sums AS (
     SELECT
-      o.upid,
-      1.0 * sum(iif(r.role = 'stall_backend', r.value, 0)) AS stalled,
-      1.0 * sum(iif(r.role = 'cycles', r.value, 0)) AS cycles,
-      1.0 * sum(iif(r.role = 'instructions', r.value, NULL)) AS instructions,
-      sum(r.role = 'cycles') AS slices
-    FROM read AS r
-    JOIN profinfer_operator_slice AS o
-      ON o.utid = r.utid AND o.ts = r.ts AND o.arrival = r.next_ts
+      c.upid,
+      1.0 * sum(iif(c.role = 'stall_backend', o.value, 0)) AS stalled,
+      1.0 * sum(iif(c.role = 'cycles', o.value, 0)) AS cycles,
+      1.0 * sum(iif(c.role = 'instructions', o.value, NULL)) AS instructions,
+      sum(c.role = 'cycles') AS slices
+    FROM _cycle_counter AS c
+    CROSS JOIN profinfer_counter AS k
+      USING (upid, name)
+    CROSS JOIN profinfer_operator_counter AS o
+      USING (upid, counter_id)
     WHERE o.complete
-    GROUP BY o.upid
+    GROUP BY c.upid
   )
 SELECT
   s.upid,
