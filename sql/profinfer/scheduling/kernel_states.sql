@@ -98,6 +98,39 @@ WHERE
     FROM _graph_event
   );
 
+-- States of these threads as the kernel tells them, thread by thread: the next row is the thread's next one.
+CREATE PERFETTO TABLE _own_state(
+  -- Id of the row in thread_state.
+  id JOINID(thread_state.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration, -1 when it is unknown.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- State, NULL where several at once stand for one that is not known.
+  state STRING,
+  -- CPU.
+  ucpu LONG,
+  -- Its number.
+  cpu LONG
+) AS
+SELECT
+  id,
+  ts,
+  dur,
+  utid,
+  iif(state GLOB 'SDT*', NULL, state) AS state,
+  ucpu,
+  cpu
+FROM thread_state
+WHERE utid IN (
+  SELECT
+    utid
+  FROM _graph_event
+)
+ORDER BY utid, ts, id;
+
 -- States of these threads as the kernel tells them, with what comes before and after.
 CREATE PERFETTO TABLE _placed_state(
   -- Id of the row in thread_state.
@@ -123,42 +156,70 @@ CREATE PERFETTO TABLE _placed_state(
   -- Whether it ran before.
   has_run BOOL
 ) AS
-WITH
-  mine AS MATERIALIZED (
-    SELECT
-      s.id,
-      s.ts,
-      iif(s.dur < 0, NULL, s.dur) AS dur,
-      s.utid,
-      -- Several states at once stand for one that is not known.
-      iif(s.state GLOB 'SDT*', NULL, s.state) AS state,
-      s.ucpu,
-      s.cpu
-    FROM thread_state AS s
-    WHERE s.utid IN (
-      SELECT
-        utid
-      FROM _graph_event
-    )
-  )
 SELECT
-  id,
-  ts,
+  s.id,
+  s.ts,
   -- Of the last state of a thread, and of one that a loss cut off, the duration is unknown.
-  coalesce(dur, lead(ts, 1, trace_end()) OVER thread - ts) AS dur,
-  utid,
-  state,
-  ucpu,
-  cpu,
-  lag(ucpu) OVER thread AS left_ucpu,
-  lead(ucpu) OVER thread AS next_ucpu,
+  iif(s.dur < 0, coalesce(n.ts, trace_end()) - s.ts, s.dur) AS dur,
+  s.utid,
+  s.state,
+  s.ucpu,
+  s.cpu,
+  b.ucpu AS left_ucpu,
+  n.ucpu AS next_ucpu,
   -- A thread that slept waits for a CPU, however shortly, from its wake-up on. Where that is
   -- missing it was not recorded, or it came while the thread was still leaving its CPU.
-  state GLOB '[SDITtP]*' AND lead(state) OVER thread IS 'Running' AS lacks_waking,
-  lag(state) OVER thread IS 'Running' AS has_run
-FROM mine
-WINDOW thread AS (PARTITION BY utid ORDER BY ts, id)
-ORDER BY ts;
+  s.state GLOB '[SDITtP]*' AND n.state IS 'Running' AS lacks_waking,
+  b.state IS 'Running' AS has_run
+FROM _own_state AS s
+LEFT JOIN _own_state AS b
+  ON b._auto_id = s._auto_id - 1 AND b.utid = s.utid
+LEFT JOIN _own_state AS n
+  ON n._auto_id = s._auto_id + 1 AND n.utid = s.utid
+ORDER BY s.ts;
+
+-- Losses thread by thread, of those that there were at the time.
+CREATE PERFETTO TABLE _thread_loss(
+  -- Number of the row.
+  id LONG,
+  -- Time before which none of these was lost.
+  ts TIMESTAMP,
+  -- To the time of the last one, and one longer.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- CPU, NULL when it may have been any.
+  cpu LONG
+) AS
+WITH
+  lives AS MATERIALIZED (
+    SELECT
+      p.utid,
+      t.tid,
+      t.upid,
+      min(p.ts) AS ts,
+      max(p.ts + p.dur) AS end_ts
+    FROM _placed_state AS p
+    JOIN thread AS t
+      USING (utid)
+    WHERE
+      EXISTS(
+        SELECT
+          1
+        FROM _state_loss
+      )
+    GROUP BY p.utid
+  )
+SELECT
+  row_number() OVER () AS id,
+  l.first_ts AS ts,
+  l.ts - l.first_ts + 1 AS dur,
+  t.utid,
+  l.cpu
+FROM _state_loss AS l
+JOIN lives AS t
+  ON l.first_ts <= t.end_ts AND l.ts >= t.ts
+WHERE coalesce(l.tid = t.tid, TRUE) AND coalesce(l.upid = t.upid, TRUE);
 
 -- Those that met a loss: closed intervals, for which each is taken to be one longer.
 CREATE PERFETTO TABLE _doubtful_state(
@@ -177,26 +238,13 @@ WITH
       EXISTS(
         SELECT
           1
-        FROM _state_loss
+        FROM _thread_loss
       )
-  ),
-  losses AS MATERIALIZED (
-    SELECT
-      row_number() OVER () AS id,
-      l.first_ts AS ts,
-      l.ts - l.first_ts + 1 AS dur,
-      t.utid,
-      l.cpu
-    FROM _state_loss AS l
-    JOIN (SELECT DISTINCT utid FROM _graph_event) AS u
-    JOIN thread AS t
-      USING (utid)
-    WHERE coalesce(l.tid = t.tid, TRUE) AND coalesce(l.upid = t.upid, TRUE)
   )
 SELECT DISTINCT
   i.id_0 AS id
-FROM _interval_intersect!((states, (SELECT id, ts, dur, utid FROM losses)), (utid)) AS i
-CROSS JOIN losses AS l
+FROM _interval_intersect!((states, (SELECT id, ts, dur, utid FROM _thread_loss)), (utid)) AS i
+CROSS JOIN _thread_loss AS l
   ON l.id = i.id_1
 CROSS JOIN thread_state AS s
   ON s.id = i.id_0
@@ -299,9 +347,9 @@ JOIN _scheduler_mode AS o
 WHERE m.mode = 'target' AND o.mode = 'system'
 ORDER BY mine.upid;
 
--- Who ran on the CPUs for which these threads waited. Where only the target's switches are recorded,
--- only its threads are among these, idle CPUs that they left, and stand-ins.
-CREATE PERFETTO TABLE _cpu_run(
+-- Who ran on which CPU. Where only the target's switches are recorded, only its threads are among these, idle
+-- CPUs that they left, and stand-ins. A view: there can be millions.
+CREATE PERFETTO VIEW _cpu_run(
   -- Id of the row in sched.
   id JOINID(sched.id),
   -- Start.
@@ -313,13 +361,6 @@ CREATE PERFETTO TABLE _cpu_run(
   -- CPU.
   ucpu LONG
 ) AS
-WITH
-  cpus AS MATERIALIZED (
-    SELECT DISTINCT
-      ucpu
-    FROM _kernel_state
-    WHERE kind IN ('preempted', 'runnable')
-  )
 SELECT
   id,
   ts,
@@ -331,9 +372,4 @@ SELECT
   utid,
   ucpu
 FROM sched AS s
--- Not CPU by CPU, as without the plus.
-WHERE dur != 0 AND +ucpu IN (SELECT ucpu FROM cpus)
-ORDER BY ts;
-
--- As of _kernel_state.
-CREATE PERFETTO INDEX _cpu_run_id ON _cpu_run(id);
+WHERE dur != 0;

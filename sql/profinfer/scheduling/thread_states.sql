@@ -34,33 +34,75 @@ WITH
       AND dur > 0
       AND coalesce(next_ucpu = ucpu, ucpu IS NOT NULL)
   ),
-  pieces AS MATERIALIZED (
+  idle AS MATERIALIZED (
+    SELECT
+      id_0 AS state_id,
+      ts,
+      ts + dur AS end_ts
+    FROM _interval_intersect!(
+      (
+        waits,
+        (SELECT id, ts, dur, ucpu FROM _cpu_run WHERE utid IN (SELECT utid FROM thread WHERE tid = 0))
+      ),
+      (ucpu)
+    )
+  ),
+  own AS MATERIALIZED (
     SELECT
       i.id_0 AS state_id,
       i.ts,
-      i.ts + i.dur AS end_ts,
-      t.tid = 0 AS is_idle
-    FROM _interval_intersect!((waits, _cpu_run), (ucpu)) AS i
+      i.ts + i.dur AS end_ts
+    FROM _interval_intersect!(
+      (
+        (SELECT * FROM waits WHERE +id IN (SELECT state_id FROM idle)),
+        (
+          SELECT
+            id,
+            ts,
+            dur,
+            ucpu
+          FROM _cpu_run
+          WHERE
+            EXISTS(SELECT 1 FROM idle)
+            AND utid IN (
+              SELECT
+                utid
+              FROM thread
+              WHERE
+                upid IN (
+                  SELECT
+                    upid
+                  FROM _recorded_process
+                )
+            )
+        )
+      ),
+      (ucpu)
+    ) AS i
     JOIN _kernel_state AS s
       ON s.id = i.id_0
-    JOIN _cpu_run AS r
+    JOIN sched AS r
       ON r.id = i.id_1
     JOIN thread AS t
       ON t.utid = r.utid
-    WHERE t.tid = 0 OR t.upid = s.upid
+    WHERE t.upid = s.upid
+  ),
+  pieces AS (
+    SELECT
+      *,
+      TRUE AS is_idle
+    FROM idle
+    UNION ALL
+    SELECT
+      *,
+      FALSE AS is_idle
+    FROM own
   ),
   turns AS (
     SELECT
       *,
       sum(NOT is_idle) OVER (PARTITION BY state_id ORDER BY ts) AS turn
     FROM pieces
-    WHERE
-      +state_id IN (
-        SELECT
-          state_id
-        FROM pieces
-        WHERE is_idle
-      )
   ),
   grouped AS (
     SELECT
