@@ -16,9 +16,11 @@ INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
 INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
+INCLUDE PERFETTO MODULE profinfer.scheduling.late_parts;
 INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
+INCLUDE PERFETTO MODULE profinfer.scheduling.waits;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: In short
@@ -43,7 +45,7 @@ WITH
       upid,
       sum(dur) AS dur,
       sum(iif(is_own, dur, 0)) AS own_dur
-    FROM profinfer_preemption
+    FROM _taker
     GROUP BY upid
   ),
   throttled AS (
@@ -85,51 +87,41 @@ FROM throttled;
 -- title: Who took the CPU (the first 20)
 -- rows: 10
 WITH
-  work AS MATERIALIZED (
-    SELECT
-      preemption_id,
-      sum(dur) AS dur
-    FROM _hindrance_in_part
-    WHERE kind = 'cpu'
-    GROUP BY preemption_id
-  ),
   delays AS MATERIALIZED (
     SELECT
       p.upid,
-      p.taker_tid,
-      p.taker_name,
+      p.tid AS taker_tid,
+      p.name AS taker_name,
       sum(d.dur) AS dur,
-      count(DISTINCT d.graph_id * 16777216 + d.arg_set_id) AS operators,
-      count(DISTINCT iif(u.phase = 'decode', u.ubatch_id, NULL)) AS tokens
-    FROM profinfer_delay AS d
-    JOIN profinfer_preemption AS p
-      ON p.id = d.preemption_id
-    JOIN profinfer_graph AS g
-      USING (graph_id)
+      sum(d.work_dur) AS work,
+      count(DISTINCT iif(d.dur > 0, d.run, NULL)) AS operators,
+      count(DISTINCT iif(d.dur > 0 AND u.phase = 'decode', u.ubatch_id, NULL)) AS tokens
+    FROM _run_delay AS d
+    CROSS JOIN _taker AS p
+      USING (taker)
+    LEFT JOIN profinfer_graph AS g
+      ON g.graph_id = d.run >> 32
     LEFT JOIN profinfer_ubatch AS u
       USING (ubatch_id)
-    WHERE d.dur > 0
-    GROUP BY p.upid, p.taker_tid, p.taker_name
+    GROUP BY p.upid, p.tid, p.name
   ),
   taken AS MATERIALIZED (
     SELECT
-      p.upid,
-      p.taker_name,
-      p.taker_tid,
-      p.taker_process,
-      p.is_own,
-      count() AS times,
-      sum(p.dur) AS dur,
-      max(p.dur) AS max_dur,
-      coalesce(sum(w.dur), 0) AS work
-    FROM profinfer_preemption AS p
-    LEFT JOIN work AS w
-      ON w.preemption_id = p.id
-    GROUP BY p.upid, p.taker_tid, p.taker_name
+      upid,
+      name AS taker_name,
+      tid AS taker_tid,
+      process AS taker_process,
+      is_own,
+      sum(times) AS times,
+      sum(dur) AS dur,
+      max(max_dur) AS max_dur
+    FROM _taker
+    GROUP BY upid, tid, name
   ),
   takers AS (
     SELECT
       t.*,
+      coalesce(d.work, 0) AS work,
       coalesce(d.dur, 0) AS delay,
       coalesce(d.operators, 0) AS operators,
       coalesce(d.tokens, 0) AS tokens,
@@ -173,21 +165,26 @@ ORDER BY upid, rank;
 WITH
   causes AS MATERIALIZED (
     SELECT
-      d.arg_set_id,
-      p.taker_name,
-      sum(d.dur) AS dur
-    FROM profinfer_delay AS d
-    JOIN profinfer_preemption AS p
-      ON p.id = d.preemption_id
-    GROUP BY d.arg_set_id, p.taker_name
+      k.operator_id,
+      p.name AS taker_name,
+      row_number() OVER (
+        PARTITION BY k.operator_id ORDER BY sum(d.dur) DESC, p.name
+      ) AS rank
+    FROM _run_delay AS d
+    CROSS JOIN _taker AS p
+      USING (taker)
+    CROSS JOIN _operator_kind AS k
+      ON k.arg_set_id = d.run & 0xFFFFFFFF
+    WHERE d.dur IS NOT NULL
+    GROUP BY k.operator_id, p.name
   ),
   runs AS MATERIALIZED (
     SELECT
-      arg_set_id,
-      graph_id,
+      cast_int!(run & 0xFFFFFFFF) AS arg_set_id,
       sum(dur) AS dur
-    FROM profinfer_delay
-    GROUP BY arg_set_id, graph_id
+    FROM _run_delay
+    WHERE dur IS NOT NULL
+    GROUP BY run
   ),
   late AS (
     SELECT
@@ -239,19 +236,11 @@ SELECT
   round(r.dur / 1e6, 3) AS delay_ms,
   round(r.max_dur / 1e6, 3) AS longest_ms,
   round(r.throttled_dur / 1e6, 3) AS throttled_ms,
-  (
-    SELECT
-      coalesce(c.taker_name, '(not recorded)')
-    FROM causes AS c
-    JOIN _operator_kind AS x
-      USING (arg_set_id)
-    WHERE x.operator_id = r.operator_id
-    GROUP BY c.taker_name
-    ORDER BY sum(c.dur) DESC, c.taker_name
-    LIMIT 1
-  ) AS mostly_by,
+  iif(c.rank IS NULL, NULL, coalesce(c.taker_name, '(not recorded)')) AS mostly_by,
   profinfer_scheduling_doubts(r.upid) AS incomplete
 FROM ranked AS r
+LEFT JOIN causes AS c
+  ON c.operator_id = r.operator_id AND c.rank = 1
 WHERE r.rank <= 30
 ORDER BY r.upid, r.rank;
 
@@ -285,7 +274,7 @@ WITH
       i.id_0 AS id,
       sum(i.dur) AS dur
     FROM _interval_intersect!(
-      (steps, (SELECT id, ts, dur, utid FROM profinfer_preemption)),
+      (steps, (SELECT state_id AS id, ts, dur, utid FROM _cpu_wait)),
       (utid)
     ) AS i
     GROUP BY i.id_0
@@ -304,7 +293,7 @@ WITH
       g.ubatch_id,
       sum(i.dur) AS dur
     FROM _interval_intersect!(
-      (graphs, (SELECT id, ts, dur, utid FROM profinfer_preemption)),
+      (graphs, (SELECT state_id AS id, ts, dur, utid FROM _cpu_wait)),
       (utid)
     ) AS i
     JOIN profinfer_graph AS g
@@ -348,14 +337,15 @@ WITH
   causes AS MATERIALIZED (
     SELECT
       g.ubatch_id,
-      p.taker_name,
+      p.name AS taker_name,
       sum(d.dur) AS dur
-    FROM profinfer_delay AS d
-    JOIN profinfer_preemption AS p
-      ON p.id = d.preemption_id
+    FROM _run_delay AS d
+    CROSS JOIN _taker AS p
+      USING (taker)
     JOIN profinfer_graph AS g
-      USING (graph_id)
-    GROUP BY g.ubatch_id, p.taker_name
+      ON g.graph_id = d.run >> 32
+    WHERE d.dur IS NOT NULL
+    GROUP BY g.ubatch_id, p.name
   ),
   doubtful AS MATERIALIZED (
     SELECT DISTINCT

@@ -16,11 +16,21 @@ from profinfer.errors import TraceError
 from profinfer.trace_processor import SQL_DIR, Session, open_trace, query
 from profinfer.trace_processor.session import sql_modules
 from profinfer.ui.links import without_slices
-from tests.captures import BASE, WORKER, convert
+from tests.captures import BASE, MAIN, WORKER, Capture, T, convert
 from tests.converting.recordings import frames
 from tests.merging.android import BOOTED
 from tests.merging.inputs import STEPS, android, engine, merged, write_engine
-from tests.sql.test_scheduling import CPU1, FAULT, RUNS, SPINNER, UNIT, schedule
+from tests.sql.test_scheduling import (
+    CPU0,
+    CPU1,
+    FAULT,
+    FUTEX,
+    RUNS,
+    SLEEPS,
+    SPINNER,
+    UNIT,
+    schedule,
+)
 
 READY = [path.stem for path in query.ready_queries()]
 MODULES = sql_modules(SQL_DIR)
@@ -175,6 +185,35 @@ def test_nothing_is_claimed_of_the_time_between_recordings(
             f" WHERE ts <= {BASE + 1050 * UNIT} AND ts + dur >= {BASE + LATER * UNIT}"
         ).rows()
         assert spans == [(2, 2)]
+
+
+def test_who_took_a_cpu_counts_once(tmp_path: Path) -> None:
+    """A recording of the target's switches knows who took its CPU at first, that of the system who
+    ran there all the time: the one is a part of the other."""
+    other = SPINNER + 1
+    parts = []
+    for mode in ("target", "system"):
+        capture = Capture(scheduler=mode, strangers={SPINNER: "spinner", other: "other"})
+        capture.at_start = {"boot_id": "a"}
+        if mode == "target":
+            shape = capture.structure(10 * UNIT, [T("a", "ADD")])
+            capture.graph(shape, 50 * UNIT, 500 * UNIT, {MAIN: [("a", 60 * UNIT, 400 * UNIT)]})
+        else:
+            capture.at_start |= {"target": {"pid": 300, "name": "idle", "command": ["idle"]}}
+            capture.switch(900 * UNIT, CPU0, 0, other)
+        for at, leaves, comes in (
+            (5, 0, MAIN), (100, MAIN, SPINNER), (140, SPINNER, other), (210, other, MAIN),
+        ):  # fmt: skip
+            capture.switch(at * UNIT, CPU0, leaves, comes, RUNS, FAULT)
+        capture.switch(540 * UNIT, CPU0, MAIN, 0, SLEEPS, FUTEX)
+        parts.append(convert(capture.frames(), tmp_path / f"{mode}.pftrace"))
+    merged(tmp_path / "both.pftrace", *parts)
+    with open_trace(tmp_path / "both.pftrace", trace_processor="wasm") as session:
+        takers = session.query(
+            "INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;"
+            "SELECT taker_tid, sum(dur) FROM profinfer_preemption GROUP BY 1 ORDER BY 1"
+        ).rows()
+    assert takers == [(SPINNER, 40 * UNIT), (other, 70 * UNIT)]
 
 
 def test_a_merged_trace_can_be_merged_again(tmp_path: Path) -> None:

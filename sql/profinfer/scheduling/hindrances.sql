@@ -7,36 +7,15 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
-INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
-
--- Preemptions within operators.
-CREATE PERFETTO TABLE _taken_in_operator(
-  -- The operator's slice.
-  slice_id JOINID(slice.id),
-  -- Preemption, as in profinfer_preemption.
-  preemption_id LONG,
-  -- Start of what they have in common.
-  ts TIMESTAMP,
-  -- Its duration.
-  dur DURATION
-) AS
-SELECT
-  o.slice_id,
-  p.id AS preemption_id,
-  max(o.ts, p.ts) AS ts,
-  min(o.ts + o.dur, p.ts + p.dur) - max(o.ts, p.ts) AS dur
-FROM profinfer_preemption AS p
-CROSS JOIN _off_cpu AS o
-  USING (state_id)
-WHERE o.ts < p.ts + p.dur AND o.ts + o.dur > p.ts AND p.dur > 0;
+INCLUDE PERFETTO MODULE profinfer.scheduling.waits;
 
 -- What kept threads from running within operator slices, other than waiting for each other.
 CREATE PERFETTO TABLE _idle_piece(
   -- The operator's slice.
   slice_id JOINID(slice.id),
-  -- Preemption; NULL for others.
-  preemption_id LONG,
+  -- The state in which it waited for a CPU; NULL for others.
+  state_id LONG,
   -- One of cpu (it waited for one that was taken), throttled, fault, blocked (other sleep, futexes left out),
   -- unknown (a state that is not certain; such a one may be among the others, too).
   kind STRING,
@@ -46,16 +25,19 @@ CREATE PERFETTO TABLE _idle_piece(
   dur DURATION
 ) AS
 SELECT
-  slice_id,
-  preemption_id,
+  o.slice_id,
+  o.state_id,
   'cpu' AS kind,
-  ts,
-  dur
-FROM _taken_in_operator
+  max(o.ts, w.ts) AS ts,
+  min(o.ts + o.dur, w.ts + w.dur) - max(o.ts, w.ts) AS dur
+FROM _cpu_wait AS w
+CROSS JOIN _off_cpu AS o
+  USING (state_id)
+WHERE o.ts < w.ts + w.dur AND o.ts + o.dur > w.ts
 UNION ALL
 SELECT
   p.slice_id,
-  NULL AS preemption_id,
+  NULL AS state_id,
   iif(s.kind IN ('throttled', 'fault'), s.kind, 'blocked') AS kind,
   p.ts,
   p.dur
@@ -66,7 +48,7 @@ WHERE s.kind IN ('throttled', 'fault', 'io', 'sleep')
 UNION ALL
 SELECT
   p.slice_id,
-  NULL AS preemption_id,
+  NULL AS state_id,
   'unknown' AS kind,
   p.ts,
   p.dur
@@ -80,7 +62,7 @@ CREATE PERFETTO TABLE _placed_piece(
   -- The operator's slice.
   slice_id JOINID(slice.id),
   -- As in _idle_piece.
-  preemption_id LONG,
+  state_id LONG,
   -- As in _idle_piece.
   kind STRING,
   -- Start.
@@ -96,7 +78,7 @@ CREATE PERFETTO TABLE _placed_piece(
 ) AS
 SELECT
   p.slice_id,
-  p.preemption_id,
+  p.state_id,
   p.kind,
   p.ts,
   p.ts + p.dur AS end_ts,
@@ -132,7 +114,7 @@ CREATE PERFETTO TABLE _late_start(
   -- The operator's slice that began late.
   slice_id JOINID(slice.id),
   -- As in _idle_piece.
-  preemption_id LONG,
+  state_id LONG,
   -- As in _idle_piece.
   kind STRING,
   -- Start: not before all had arrived.
@@ -152,7 +134,7 @@ WITH
   )
 SELECT
   n.id AS slice_id,
-  p.preemption_id,
+  p.state_id,
   p.kind,
   max(p.ts, m.ts) AS ts,
   p.end_ts - max(p.ts, m.ts) AS dur
@@ -211,7 +193,7 @@ WITH
       ) AS id
     FROM _graph_event AS g
     WHERE
-      EXISTS(SELECT 1 FROM profinfer_preemption)
+      EXISTS(SELECT 1 FROM _cpu_wait)
       OR EXISTS(SELECT 1 FROM _throttled)
       OR EXISTS(SELECT 1 FROM _started_thread)
   )
@@ -233,7 +215,7 @@ CREATE PERFETTO TABLE _late_entry(
   -- Slice of that operator.
   slice_id JOINID(slice.id),
   -- As in _idle_piece.
-  preemption_id LONG,
+  state_id LONG,
   -- As in _idle_piece.
   kind STRING,
   -- Start of what they have in common.
@@ -243,18 +225,18 @@ CREATE PERFETTO TABLE _late_entry(
 ) AS
 SELECT
   id_0 AS slice_id,
-  id_1 AS preemption_id,
+  id_1 AS state_id,
   'cpu' AS kind,
   ts,
   dur
 FROM _interval_intersect!(
-  (_entry, (SELECT id, ts, dur, utid FROM profinfer_preemption)),
+  (_entry, (SELECT state_id AS id, ts, dur, utid FROM _cpu_wait)),
   (utid)
 )
 UNION ALL
 SELECT
   id_0 AS slice_id,
-  NULL AS preemption_id,
+  NULL AS state_id,
   'throttled' AS kind,
   ts,
   dur
@@ -296,8 +278,8 @@ ORDER BY e.id;
 CREATE PERFETTO TABLE _hindrance(
   -- The operator's slice.
   slice_id JOINID(slice.id),
-  -- Preemption; NULL for others.
-  preemption_id LONG,
+  -- As in _idle_piece.
+  state_id LONG,
   -- One of cpu, throttled, fault, blocked, as in _idle_piece, or start: its thread was started within
   -- the graph.
   kind STRING,
@@ -308,7 +290,7 @@ CREATE PERFETTO TABLE _hindrance(
 ) AS
 SELECT
   slice_id,
-  preemption_id,
+  state_id,
   kind,
   ts,
   dur
@@ -317,7 +299,7 @@ WHERE kind != 'unknown'
 UNION ALL
 SELECT
   slice_id,
-  preemption_id,
+  state_id,
   kind,
   ts,
   dur
@@ -326,7 +308,7 @@ WHERE kind != 'unknown'
 UNION ALL
 SELECT
   slice_id,
-  preemption_id,
+  state_id,
   kind,
   ts,
   dur
@@ -334,7 +316,7 @@ FROM _late_entry
 UNION ALL
 SELECT
   slice_id,
-  NULL AS preemption_id,
+  NULL AS state_id,
   'start' AS kind,
   ts,
   dur
@@ -485,19 +467,22 @@ CREATE PERFETTO TABLE _hindrance_in_part(
   run LONG,
   -- Number of the part within the operator.
   number LONG,
-  -- Preemption; NULL for others.
-  preemption_id LONG,
+  -- As in _idle_piece.
+  state_id LONG,
   -- Kind, as in _hindrance.
   kind STRING,
-  -- Duration of what they have in common.
+  -- Start of what they have in common.
+  ts TIMESTAMP,
+  -- Its duration.
   dur DURATION
 ) AS
 SELECT
   p._auto_id AS part_id,
   p.run,
   p.number,
-  h.preemption_id,
+  h.state_id,
   h.kind,
+  max(h.ts, p.ts) AS ts,
   min(h.ts + h.dur, p.arrival) - max(h.ts, p.ts) AS dur
 FROM _hindrance AS h
 CROSS JOIN _hindered_part AS p

@@ -5,10 +5,9 @@ INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
-INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
+INCLUDE PERFETTO MODULE profinfer.scheduling.late_parts;
 INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
-INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Graph runs of which not every thread's states are known.

@@ -1,65 +1,27 @@
 -- Who took the CPU from the threads of the processes that were recorded.
 
-INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
+INCLUDE PERFETTO MODULE profinfer.scheduling.waits;
 
--- Pieces of the time in which a thread waited for a CPU, each with the thread that ran on it.
-CREATE PERFETTO TABLE _occupied(
+-- Pieces of waits state by state: the next row is the next one of the same state.
+CREATE PERFETTO TABLE _occupied_in_order(
   -- The waiting thread's state.
   state_id LONG,
   -- Start.
   ts TIMESTAMP,
   -- Duration.
   dur DURATION,
-  -- Thread that ran there, NULL when only its number is known.
-  utid JOINID(thread.id),
-  -- Then the event that tells it, as in _taker_event.
-  taker_event_id LONG
+  -- As in _taker.
+  taker LONG
 ) AS
-WITH
-  waits AS MATERIALIZED (
-    SELECT
-      id,
-      ts,
-      dur,
-      utid,
-      ucpu
-    FROM profinfer_thread_state
-    WHERE kind IN ('preempted', 'runnable') AND dur > 0 AND ucpu IS NOT NULL
-  ),
-  -- Who else took a CPU from one of them, where only its switches are recorded.
-  takers AS MATERIALIZED (
-    SELECT
-      id,
-      ts,
-      iif(dur < 0, lead(ts, 1, trace_end()) OVER (PARTITION BY utid ORDER BY ts) - ts, dur) AS dur,
-      utid
-    FROM _taker_event
-    WHERE dur != 0
-  )
 SELECT
-  i.id_0 AS state_id,
-  i.ts,
-  i.dur,
-  t.utid,
-  NULL AS taker_event_id
-FROM _interval_intersect!((waits, _cpu_run), (ucpu)) AS i
-JOIN _cpu_run AS s
-  ON s.id = i.id_1
-JOIN thread AS t
-  ON t.utid = s.utid
--- Neither idle CPUs nor those of which it is not known who ran: no thread's number is above 2^22.
-WHERE t.tid BETWEEN 1 AND 0x400000
-UNION ALL
-SELECT
-  i.id_0 AS state_id,
-  i.ts,
-  i.dur,
-  NULL AS utid,
-  i.id_1 AS taker_event_id
-FROM _interval_intersect!((waits, takers), (utid)) AS i;
+  state_id,
+  ts,
+  dur,
+  taker
+FROM _occupied
+ORDER BY state_id, ts;
 
 -- Pieces of the time in which a thread was preempted, and who ran then is not known: of several threads
 -- that take turns in its place only the first one's is, where nobody else's switches are recorded.
@@ -72,15 +34,35 @@ CREATE PERFETTO TABLE _unoccupied(
   dur DURATION
 ) AS
 WITH
+  -- Where a piece does not begin as the one before ends. Most do, so that these are few.
+  seams AS (
+    SELECT
+      n._auto_id AS first,
+      n.state_id,
+      n.ts
+    FROM _occupied_in_order AS n
+    LEFT JOIN _occupied_in_order AS p
+      ON p._auto_id = n._auto_id - 1
+    WHERE p.state_id IS NOT n.state_id OR p.ts + p.dur != n.ts
+  ),
+  joined AS (
+    SELECT
+      state_id,
+      ts,
+      lead(first, 1, (SELECT count() FROM _occupied_in_order)) OVER (ORDER BY first) - 1 AS last
+    FROM seams
+  ),
   bounds AS (
     SELECT
-      o.state_id,
-      o.ts,
+      j.state_id,
+      j.ts,
       o.ts + o.dur AS end_ts,
       s.ts AS begin_ts
-    FROM _occupied AS o
-    JOIN profinfer_thread_state AS s
-      ON s.id = o.state_id
+    FROM joined AS j
+    CROSS JOIN _occupied_in_order AS o
+      ON o._auto_id = j.last
+    CROSS JOIN profinfer_thread_state AS s
+      ON s.id = j.state_id
     WHERE s.kind = 'preempted'
     UNION ALL
     SELECT
@@ -110,7 +92,7 @@ SELECT
 FROM before
 WHERE end_ts > ts;
 
--- Both in order.
+-- Both.
 CREATE PERFETTO TABLE _taken_piece(
   -- The waiting thread's state.
   state_id LONG,
@@ -118,26 +100,84 @@ CREATE PERFETTO TABLE _taken_piece(
   ts TIMESTAMP,
   -- Duration.
   dur DURATION,
-  -- As in _occupied.
-  utid JOINID(thread.id),
-  -- As in _occupied.
-  taker_event_id LONG
+  -- As in _taker.
+  taker LONG
 ) AS
 SELECT
   *
-FROM _occupied
+FROM _occupied_in_order
 UNION ALL
 SELECT
-  state_id,
-  ts,
-  dur,
-  NULL AS utid,
-  NULL AS taker_event_id
-FROM _unoccupied
-ORDER BY ts, state_id;
+  u.state_id,
+  u.ts,
+  u.dur,
+  coalesce(s.upid, 0) << 33 | 0x1FFFFFFFF AS taker
+FROM _unoccupied AS u
+CROSS JOIN profinfer_thread_state AS s
+  ON s.id = u.state_id;
+
+-- As of _occupied.
+CREATE PERFETTO INDEX _taken_piece_state_id ON _taken_piece(state_id);
+
+-- Those who took CPUs from a process.
+CREATE PERFETTO TABLE _taker(
+  -- Number: from bit 33 on the process from which they were taken, in the lower 32 bits the utid, or,
+  -- where bit 32 is set, the id in _taker_event; all of them set where not even that is known.
+  taker LONG,
+  -- As in profinfer_preemption.
+  utid JOINID(thread.id),
+  -- As in profinfer_preemption.
+  tid LONG,
+  -- As in profinfer_preemption.
+  name STRING,
+  -- As in profinfer_preemption.
+  process STRING,
+  -- As in profinfer_preemption.
+  is_own BOOL,
+  -- How many pieces.
+  times LONG,
+  -- Duration of all of them.
+  dur DURATION,
+  -- Of the longest.
+  max_dur DURATION,
+  -- Process from which they were taken.
+  upid JOINID(process.id)
+) AS
+WITH
+  sums AS MATERIALIZED (
+    SELECT
+      taker,
+      taker >> 33 AS upid,
+      iif(taker >> 32 & 1, NULL, taker & 0xFFFFFFFF) AS utid,
+      iif(taker >> 32 & 1, taker & 0xFFFFFFFF, NULL) AS event_id,
+      count() AS times,
+      sum(dur) AS dur,
+      max(dur) AS max_dur
+    FROM _taken_piece
+    GROUP BY taker
+  )
+SELECT
+  s.taker,
+  s.utid,
+  coalesce(t.tid, e.tid) AS tid,
+  iif(s.utid IS NULL, e.name, t.name) AS name,
+  q.name AS process,
+  coalesce(t.upid = s.upid, FALSE) AS is_own,
+  s.times,
+  s.dur,
+  s.max_dur,
+  s.upid
+FROM sums AS s
+LEFT JOIN thread AS t
+  ON t.utid = s.utid
+LEFT JOIN process AS q
+  ON q.upid = t.upid
+LEFT JOIN _taker_event AS e
+  ON e.id = s.event_id
+ORDER BY s.taker;
 
 -- Time in which a thread of the target could have run and another thread ran in its place.
-CREATE PERFETTO TABLE profinfer_preemption(
+CREATE PERFETTO VIEW profinfer_preemption(
   -- Number of the row.
   id LONG,
   -- Start.
@@ -167,25 +207,21 @@ CREATE PERFETTO TABLE profinfer_preemption(
   upid JOINID(process.id)
 ) AS
 SELECT
-  p._auto_id + 1 AS id,
+  p._auto_id AS id,
   p.ts,
   p.dur,
   s.utid,
   p.state_id,
-  p.utid AS taker_utid,
-  coalesce(t.tid, e.tid) AS taker_tid,
-  iif(p.utid IS NULL, e.name, t.name) AS taker_name,
-  q.name AS taker_process,
-  coalesce(t.upid = s.upid, FALSE) AS is_own,
+  t.utid AS taker_utid,
+  t.tid AS taker_tid,
+  t.name AS taker_name,
+  t.process AS taker_process,
+  t.is_own,
   s.ucpu,
   s.complete,
   s.upid
 FROM _taken_piece AS p
-CROSS JOIN profinfer_thread_state AS s
+JOIN profinfer_thread_state AS s
   ON s.id = p.state_id
-LEFT JOIN thread AS t
-  ON t.utid = p.utid
-LEFT JOIN process AS q
-  ON q.upid = t.upid
-LEFT JOIN _taker_event AS e
-  ON e.id = p.taker_event_id;
+JOIN _taker AS t
+  ON t.taker = p.taker;

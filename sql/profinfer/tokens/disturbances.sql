@@ -2,7 +2,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
+INCLUDE PERFETTO MODULE profinfer.scheduling.late_parts;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Micro-batches with operators that were done later than they would have been, had their threads not been

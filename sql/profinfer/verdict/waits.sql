@@ -5,6 +5,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
 INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
+INCLUDE PERFETTO MODULE profinfer.scheduling.late_parts;
 INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
@@ -47,13 +48,14 @@ WITH
     SELECT
       p.upid,
       p.is_own,
-      coalesce(p.taker_name, '(not recorded)') AS name,
-      p.taker_tid AS tid,
+      coalesce(p.name, '(not recorded)') AS name,
+      p.tid,
       sum(d.dur) AS dur
-    FROM profinfer_delay AS d
-    JOIN profinfer_preemption AS p
-      ON p.id = d.preemption_id
-    GROUP BY p.upid, p.taker_tid, p.taker_name
+    FROM _run_delay AS d
+    CROSS JOIN _taker AS p
+      USING (taker)
+    WHERE d.dur IS NOT NULL
+    GROUP BY p.upid, p.tid, p.name
   ),
   ranked AS (
     SELECT
