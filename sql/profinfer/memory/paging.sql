@@ -189,6 +189,37 @@ LEFT JOIN profinfer_operator_slice AS o
   ON o.id = f.operator_slice_id
 ORDER BY f.ts;
 
+-- Pages that came into memory, thread by thread: the next row is the next one of the same thread.
+CREATE PERFETTO TABLE _page_read(
+  -- Slice id.
+  id JOINID(slice.id),
+  -- As in _file_read_event.
+  ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- File.
+  file LONG,
+  -- Place in the file.
+  offset LONG,
+  -- Length.
+  bytes LONG,
+  -- As in _file_read_event.
+  operator_slice_id JOINID(slice.id),
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  id,
+  ts,
+  utid,
+  file,
+  offset,
+  bytes,
+  operator_slice_id,
+  upid
+FROM _file_read_event
+ORDER BY utid, ts, id;
+
 -- Parts of files that came into memory because of the target's threads: by a fault, by a read
 -- call, or ahead of either. The kernel brings pages; those that came one after another, within 1 ms
 -- and during one operator, are one row.
@@ -215,37 +246,35 @@ CREATE PERFETTO TABLE profinfer_file_read(
   upid JOINID(process.id)
 ) AS
 WITH
-  pages AS (
+  firsts AS (
     SELECT
-      *,
-      lag(file) OVER in_order IS file
-      AND lag(offset + bytes) OVER in_order IS offset
-      AND lag(operator_slice_id) OVER in_order IS operator_slice_id
-      AND ts - lag(ts) OVER in_order < 1000000 AS follows
-    FROM _file_read_event
-    WINDOW
-      in_order AS (PARTITION BY utid ORDER BY ts, id)
-  ),
-  numbered AS (
-    SELECT
-      *,
-      sum(NOT coalesce(follows, FALSE)) OVER (
-        PARTITION BY utid ORDER BY ts, id ROWS UNBOUNDED PRECEDING
-      ) AS run
-    FROM pages
+      p._auto_id AS first,
+      lead(p._auto_id, 1, (SELECT count() FROM _page_read)) OVER (ORDER BY p._auto_id) - 1 AS last
+    FROM _page_read AS p
+    LEFT JOIN _page_read AS b
+      ON b._auto_id = p._auto_id - 1
+      AND b.utid = p.utid
+      AND b.file IS p.file
+      AND b.offset + b.bytes = p.offset
+      AND b.operator_slice_id IS p.operator_slice_id
+      AND p.ts - b.ts < 1000000
+    WHERE b.utid IS NULL
   ),
   runs AS MATERIALIZED (
     SELECT
-      min(id) AS id,
-      min(ts) AS ts,
-      utid,
-      upid,
-      file,
-      min(offset) AS offset,
-      sum(bytes) AS bytes,
-      operator_slice_id
-    FROM numbered
-    GROUP BY utid, run
+      b.id,
+      b.ts,
+      b.utid,
+      b.upid,
+      b.file,
+      b.offset,
+      e.offset + e.bytes - b.offset AS bytes,
+      b.operator_slice_id
+    FROM firsts AS f
+    CROSS JOIN _page_read AS b
+      ON b._auto_id = f.first
+    CROSS JOIN _page_read AS e
+      ON e._auto_id = f.last
   )
 SELECT
   r.id,
@@ -354,6 +383,13 @@ CREATE PERFETTO TABLE profinfer_model_read(
   upid JOINID(process.id)
 ) AS
 WITH
+  -- Not read by read.
+  asked AS MATERIALIZED (
+    SELECT
+      upid
+    FROM _recorded_process
+    WHERE profinfer_was_asked(upid, 'faults')
+  ),
   placed AS (
     SELECT
       id,
@@ -413,7 +449,7 @@ SELECT
   p.offset,
   p.bytes,
   iif(
-    profinfer_was_asked(p.upid, 'faults'),
+    p.upid IN (SELECT upid FROM asked),
     coalesce((
       SELECT
         sum(max(min(u.offset + u.bytes, p.offset + p.bytes) - max(u.offset, p.offset), 0))
