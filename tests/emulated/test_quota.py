@@ -7,41 +7,53 @@ from pathlib import Path
 
 import pytest
 
+from profinfer.trace_processor import open_trace
 from tests.emulated.board import Recording, captured
 from tests.emulated.machine import Result, processor
 from tests.emulated.machines import Machines, Task
 from tests.matrix import Matrix
 from tests.recorder.recording import convert
-from tests.recording.helpers import BAD_STATS, number, rows
+from tests.recording.helpers import BAD_STATS
+from tests.recording.quota import within
+from tests.support import as_int
 
 QUOTA, PERIOD = 300_000, 500_000
 """Microseconds: 60 %, throttled for so long at a time that an emulated machine's slow switches are
 little of it."""
 GROUP = "/sys/fs/cgroup/quota"
-# The engine has the second CPU for itself, as far as the kernel's own threads let it.
 MADE = f"""
-taskset -p 1 $$ >/dev/null
 mount -t cgroup2 none /sys/fs/cgroup && echo +cpu >/sys/fs/cgroup/cgroup.subtree_control &&
     mkdir {GROUP} && echo {QUOTA} {PERIOD} >{GROUP}/cpu.max || exit 1
 trap 'cp {GROUP}/cpu.stat stat.after' EXIT"""
 ENTERED = f"""
-taskset -p 2 $engine >/dev/null && echo $engine >{GROUP}/cgroup.procs || exit 1
+echo $engine >{GROUP}/cgroup.procs || exit 1
 cp {GROUP}/cpu.stat stat.before"""
-# One thread: of one that sleeps and is woken it is not told that it is throttled. It works until a
-# time has come, throttled or not.
-SCHEDULE = "--threads 1 --layers 1 --prompt 5 --decode 8 --work-us 10000"
-SPENT = "SELECT coalesce(sum(dur), 0) FROM profinfer_thread_state WHERE kind = "
-
+# It works until a time has come, throttled or not.
+SCHEDULE = "--layers 1 --prompt 5 --decode 8 --work-us 10000 --threads"
+# One thread has the second CPU for itself, as far as the kernel's own threads let it.
+ALONE = "taskset -p 1 $$ >/dev/null\n"
+PINNED = "\ntaskset -p 2 $engine >/dev/null"
+# Three sleep until the last of them has done its part: they are woken on CPUs of which others have
+# used up the group's share.
 TASKS = [
     Task(
         kernel,
         "quota",
-        Recording("--level barrier --scheduler system", SCHEDULE, beside=ENTERED, before=MADE),
+        Recording(
+            "--level barrier --scheduler system",
+            f"{SCHEDULE} {threads}",
+            beside=(PINNED if threads == 1 else "") + ENTERED,
+            before=(ALONE if threads == 1 else "") + MADE,
+        ),
     )
-    for kernel in ("arm64-6.1", "x86-current")
+    for kernel, threads in (("arm64-6.1", 3), ("x86-current", 1))
 ]
 """An older kernel keeps the whole group from a CPU at once, a newer one each thread as it is about
 to go on in user space."""
+WAKES_NS = 150_000_000
+"""As long as an emulated machine's idle CPU may take to wake up, at most; in a period the group is
+throttled for 200 ms and more."""
+ALWAYS = (0, 1 << 62)
 
 
 @pytest.mark.matrix
@@ -54,20 +66,19 @@ def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
            machine=processor(task.kernel).machine, loader="libbpf")  # fmt: skip
     result = machines.result(task)
     capture, _ = captured(result, tmp_path)
-    _, [[throttled]], [[preempted]], stats = rows(
-        convert(capture),
-        "INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states",
-        SPENT + "'throttled'",
-        SPENT + "'preempted'",
-        BAD_STATS,
-    )
-    assert stats == []
-    found, taken = number(throttled), number(preempted)
+    with open_trace(convert(capture)) as session:
+        assert session.query(BAD_STATS).rows() == []
+        found, taken = (within(session, kind, ALWAYS) for kind in ("throttled", "preempted"))
+        [(longest,)] = session.query(
+            "SELECT coalesce(max(end_ts - ts), 0) FROM _woken_to_idle"
+            " WHERE NOT state_id IN (SELECT state_id FROM _throttled)"
+        ).rows()
     truth = counted(result, "after") - counted(result, "before")
     assert truth > 500_000_000
     # While somebody else has the CPU throughout, nobody can tell why a thread does not.
     assert truth - taken - truth // 50 <= found <= truth + truth // 50, (found, taken, truth)
     assert found > truth // 2
+    assert as_int(longest) < WAKES_NS
 
 
 def counted(result: Result, when: str) -> int:

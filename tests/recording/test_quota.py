@@ -1,28 +1,25 @@
 """A cgroup with a quota: the kernel's own count of how long it throttled is the truth."""
 
-# ruff: noqa: S608  SQL is put together here, from words of this file
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 
-from profinfer.trace_processor import Session, open_trace
-from tests.conftest import require
+from profinfer.trace_processor import open_trace
+from tests.recording.quota import cpu_set, group, watched, within
 from tests.recording.scheduling import (
     BARRIER_PROBES,
+    ENDLESS,
     SYSTEM,
     TARGET,
     answer,
     cpus_fixture,
     pinned,
 )
-from tests.support import Engine, as_int, attached, boottime, double_fixture, finish
+from tests.support import Engine, attached, boottime, double_fixture, finish, waiting
 
 __all__ = ["cpus_fixture", "double_fixture"]
 
@@ -30,75 +27,16 @@ QUOTA, PERIOD = 5_000, 50_000
 """Microseconds: so little that its threads use it up on a busy machine, too."""
 
 
-@contextmanager
-def group() -> Iterator[Path]:
-    """A cgroup of the first version with a quota of the CPU."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    at = [Path(where) for _, where, kind, options, *_ in mounts
-          if kind == "cgroup" and "cpu" in options.split(",")]  # fmt: skip
-    require("cgroups with a CPU controller (version 1)", bool(at), hardware=True)
-    folder = at[0] / "profinfer-quota"
-    folder.mkdir()
-    try:
-        (folder / "cpu.cfs_period_us").write_text(str(PERIOD))
-        (folder / "cpu.cfs_quota_us").write_text(str(QUOTA))
-        yield folder
-    finally:
-        (folder / "cpu.cfs_quota_us").write_text("-1")
-        for pid in (folder / "cgroup.procs").read_text().split():
-            (at[0] / "cgroup.procs").write_text(pid)
-        folder.rmdir()
-
-
-def throttled(folder: Path) -> int:
-    """How long its threads have been throttled: of each CPU of which they used up their share, from
-    then until the next period; ns. Counted when that ends."""
-    rows = (line.split() for line in (folder / "cpu.stat").read_text().splitlines())
-    return next(int(value) for name, value in rows if name == "throttled_time")
-
-
-@contextmanager
-def watched(folder: Path) -> Iterator[list[tuple[int, int]]]:
-    """When the count has just grown, and the count."""
-    grown: list[tuple[int, int]] = []
-    over = Event()
-
-    def watch() -> None:
-        last = throttled(folder)
-        while not over.wait(0.002):
-            if (now := throttled(folder)) != last:
-                grown.append((boottime(), now))
-                last = now
-
-    thread = Thread(target=watch)
-    thread.start()
-    try:
-        yield grown
-    finally:
-        over.set()
-        thread.join()
-
-
-def within(session: Session, kind: str, span: tuple[int, int]) -> int:
-    """How much of the time of the threads' states of a kind lies in a span; ns."""
-    common = f"min(ts + dur, {span[1]}) - max(ts, {span[0]})"
-    ((found,),) = session.query(
-        "INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;"
-        f"SELECT coalesce(sum({common}), 0) FROM profinfer_thread_state WHERE kind = '{kind}'"
-        f" AND {common} > 0"
-    ).rows()
-    return as_int(found)
-
-
-@pytest.mark.parametrize("mode", [SYSTEM, TARGET])
+@pytest.mark.parametrize(("mode", "is_above"), [(SYSTEM, False), (TARGET, False), (SYSTEM, True)])
 def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
-    double: Engine, cpus: tuple[int, int], tmp_path: Path, mode: str
+    double: Engine, cpus: tuple[int, int], tmp_path: Path, mode: str, is_above: bool
 ) -> None:
+    """Whether the quota is their group's own, or its parent's, which may save some of it up."""
     trace = tmp_path / "t.pftrace"
     options = ("--level", "barrier", "--scheduler", mode)
     with (
         pinned(double, tmp_path / "go", cpus) as (engine, _),
-        group() as folder,
+        group(QUOTA, PERIOD, is_above=is_above, burst=is_above * QUOTA // 2) as folder,
     ):
         (folder / "cgroup.procs").write_text(str(engine.pid))
         with (
@@ -128,3 +66,26 @@ def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
         assert sum(row["throttled_ms"] for row in stalls) > 0
         cause = next(row["sentence"] for row in verdict if row["kind"] == "bound")
         assert cause.startswith("Its CPU quota: ")
+
+
+def test_threads_that_have_one_cpu_between_them_are_not_throttled(
+    double: Engine, cpus: tuple[int, int], tmp_path: Path
+) -> None:
+    """A CPU set keeps them from the others, and no quota from this one."""
+    trace = tmp_path / "t.pftrace"
+    options = ("--level", "barrier", "--scheduler", SYSTEM)
+    with waiting(double, tmp_path / "go", *ENDLESS) as engine, cpu_set(cpus[0]) as folder:
+        (folder / "cgroup.procs").write_text(str(engine.pid))
+        with attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES) as recorder:
+            engine.go()
+            time.sleep(0.5)
+            code, said = finish(recorder, signal.SIGINT)
+            assert code == 0, said
+    with open_trace(trace) as session:
+        assert within(session, "throttled", (0, boottime())) == 0
+        assert within(session, "preempted", (0, boottime())) > 0
+        verdict = answer(session, "explain")[0]
+    causes = [row["sentence"] for row in verdict if row["kind"] == "bound"]
+    if causes[0].startswith("Somebody else: "):  # a busy machine
+        causes = causes[1:]
+    assert causes[0].startswith("Too many threads: 2 compute threads ran on 1 CPU; ")

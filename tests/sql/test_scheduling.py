@@ -218,7 +218,7 @@ def test_another_thread_of_the_target_is_named_as_its_own(mode: str) -> None:
         (280, WORKER, MAIN),
     ):  # fmt: skip
         capture.switch(at * UNIT, CPU0, leaves, comes, RUNS, FAULT)
-    capture.switch(540 * UNIT, CPU0, MAIN, 0, SLEEPS, FUTEX)
+    capture.switch(540 * UNIT, CPU0, MAIN, WORKER, SLEEPS, FUTEX)
     with opened(capture) as session:
         takers = ready(session, "interference")["Who took the CPU (the first 20)"]
     # The worker waits from 150 on, and once more from 280 to 540.

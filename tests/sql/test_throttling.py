@@ -139,12 +139,23 @@ def test_who_else_runs_meanwhile_takes_nothing() -> None:
         (200, CPU1, 0, SPINNER, RUNS), (210, CPU1, SPINNER, 0, SLEEPS),
         (340, CPU1, 0, SPINNER, RUNS), (350, CPU1, SPINNER, WORKER, SLEEPS),
     )  # fmt: skip
-    with opened(schedule("system", switches)) as session:
-        assert ask(session, STATES.format(WORKER)) == [
+    with opened(schedule("system", (*switches, *AGAIN))) as session:
+        assert ask(session, STATES.format(WORKER))[:3] == [
             (150, "throttled"), (340, "preempted"), (350, "running"),
         ]  # fmt: skip
         (taker,) = ready(session, "interference")["Who took the CPU (the first 20)"]
         assert (taker["tid"], taker["taken_ms"], taker["delay_ms"]) == (SPINNER, 0.1, 0.1)
+
+
+def test_nobody_is_throttled_whose_process_leaves_no_cpu_to_idle() -> None:
+    """A thread that waits may be moved to another CPU, and back: meanwhile the one that it left may
+    idle."""
+    switches = (
+        (150, CPU1, WORKER, SPINNER, PREEMPTED), (200, CPU1, SPINNER, 0, SLEEPS),
+        (350, CPU1, 0, WORKER, RUNS),
+    )  # fmt: skip
+    with opened(schedule("system", switches)) as session:
+        assert ask(session, STATES.format(WORKER)) == [(150, "preempted"), (350, "running")]
 
 
 def test_of_the_targets_switches_alone_it_lasts_until_the_thread_runs_again() -> None:
@@ -195,6 +206,66 @@ def test_a_thread_that_goes_on_elsewhere_may_have_waited_there(mode: str) -> Non
     switches = ((150, CPU1, WORKER, 0, PREEMPTED), (350, 3 - CPU1, 0, WORKER, RUNS))
     with opened(schedule(mode, switches)) as session:
         assert ask(session, STATES.format(WORKER)) == [(150, "preempted"), (350, "running")]
+
+
+KEPT = ((150, CPU0, MAIN, 0, PREEMPTED), (350, CPU0, 0, MAIN, RUNS))
+"""Main is throttled, as the group's other threads may be."""
+WOKEN: dict[str, tuple[int, tuple[Switch, ...], list[tuple[int, str]]]] = {
+    # When the worker is woken, what happens on CPUs, and its states from there on.
+    "before main, and goes on with it": (
+        140, ((120, CPU1, WORKER, 0, SLEEPS), (352, CPU1, 0, WORKER, RUNS), *KEPT),
+        [(140, "throttled"), (352, "running")],
+    ),
+    "after main, and goes on a little earlier": (
+        200, ((120, CPU1, WORKER, 0, SLEEPS), (340, CPU1, 0, WORKER, RUNS), *KEPT),
+        [(200, "throttled"), (340, "running")],
+    ),
+    "while somebody has its CPU for a while": (
+        140, ((120, CPU1, WORKER, SPINNER, SLEEPS), (200, CPU1, SPINNER, 0, SLEEPS),
+              (350, CPU1, 0, WORKER, RUNS), *KEPT),
+        [(140, "throttled"), (350, "running")],
+    ),
+    "on main's CPU, on which it comes second": (
+        200, ((120, CPU1, WORKER, 0, SLEEPS), *KEPT, (360, CPU0, MAIN, WORKER, RUNS)),
+        [(200, "throttled"), (350, "runnable"), (360, "running")],
+    ),
+    "and goes on while main may not": (
+        200, ((120, CPU1, WORKER, 0, SLEEPS), (210, CPU1, 0, WORKER, RUNS), *KEPT),
+        [(200, "runnable"), (210, "running")],
+    ),
+    "just before main goes on, as it does": (
+        348, ((120, CPU1, WORKER, 0, SLEEPS), (351, CPU1, 0, WORKER, RUNS), *KEPT),
+        [(348, "runnable"), (351, "running")],
+    ),
+    "while somebody has its CPU": (
+        140, ((120, CPU1, WORKER, SPINNER, SLEEPS), (350, CPU1, SPINNER, WORKER, SLEEPS), *KEPT),
+        [(140, "runnable"), (350, "running")],
+    ),
+    "and nobody of its group is throttled": (
+        140, ((120, CPU1, WORKER, 0, SLEEPS), (350, CPU1, 0, WORKER, RUNS)),
+        [(140, "runnable"), (350, "running")],
+    ),
+}  # fmt: skip
+
+
+@MODES
+@pytest.mark.parametrize("case", WOKEN)
+def test_a_thread_that_is_woken_to_an_idle_cpu_is_throttled_if_its_group_goes_on_with_it(
+    mode: str, case: str
+) -> None:
+    woken, switches, expected = WOKEN[case]
+    capture = schedule(mode, sorted(switches))
+    capture.waking(woken * UNIT, CPU0, MAIN, WORKER, CPU1)
+    if mode == "target" and (120, CPU1, WORKER, SPINNER, SLEEPS) in switches:
+        # Who came after the spinner is not known then.
+        expected = [(woken, "runnable"), *expected[1:]]
+    with opened(capture) as session:
+        found = ask(session, STATES.format(WORKER))
+        assert found[: 1 + len(expected)] == [(120, "sleep"), *expected]
+        throttled = "SELECT count() FROM profinfer_thread_state JOIN thread USING (utid)"
+        assert ask(session, f"{throttled} WHERE kind = 'throttled' AND tid = {MAIN}") == [
+            (int(len(switches) > 2),)
+        ]
 
 
 @MODES

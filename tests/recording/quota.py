@@ -1,0 +1,119 @@
+"""Cgroups of the first version that limit what threads get of the CPUs, and for how long a quota
+has kept threads from them."""
+
+# ruff: noqa: S608  SQL is put together here, from words of this file
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from profinfer.trace_processor import Session
+from tests.conftest import require
+from tests.support import as_int, boottime
+
+MOST_SHARES = 1 << 18
+Sample = tuple[int, int]
+"""When, and how long threads had been throttled by then; ns."""
+
+
+@contextmanager
+def _made(controller: str, *names: str) -> Iterator[Path]:
+    """A cgroup within the other; at its end threads go back to where all begin."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    at = [Path(where) for _, where, kind, options, *_ in mounts
+          if kind == "cgroup" and controller in options.split(",")]  # fmt: skip
+    require(f"cgroups with a controller {controller} (version 1)", bool(at), hardware=True)
+    folder = at[0]
+    made: list[Path] = []
+    try:
+        for name in names:
+            folder /= name
+            folder.mkdir()
+            made.append(folder)
+        yield folder
+    finally:
+        for folder in reversed(made):
+            for pid in (folder / "cgroup.procs").read_text().split():
+                (at[0] / "cgroup.procs").write_text(pid)
+            folder.rmdir()
+
+
+@contextmanager
+def group(quota: int, period: int, *, is_above: bool = False, burst: int = 0) -> Iterator[Path]:
+    """A group that gets `quota` us in each `period`; with `is_above`, its parent does."""
+    names = (f"profinfer-quota-{os.getpid()}", "inside")
+    with _made("cpu", *names[: 1 + is_above]) as folder:
+        limited = folder.parent if is_above else folder
+        # However busy the machine is, it is the quota that keeps threads from CPUs.
+        for each in (limited, folder):
+            (each / "cpu.shares").write_text(str(MOST_SHARES))
+        (limited / "cpu.cfs_period_us").write_text(str(period))
+        (limited / "cpu.cfs_quota_us").write_text(str(quota))
+        if burst:
+            (limited / "cpu.cfs_burst_us").write_text(str(burst))
+        try:
+            yield folder
+        finally:
+            (limited / "cpu.cfs_quota_us").write_text("-1")
+
+
+@contextmanager
+def cpu_set(cpu: int) -> Iterator[Path]:
+    """A group that has one CPU."""
+    with _made("cpuset", f"profinfer-set-{os.getpid()}") as folder:
+        memory = (folder.parent / "cpuset.effective_mems").read_text()
+        (folder / "cpuset.cpus").write_text(str(cpu))
+        (folder / "cpuset.mems").write_text(memory)
+        yield folder
+
+
+def throttled(folder: Path) -> int:
+    """How long its threads have been throttled: of each CPU of which they used up their share, from
+    then until the next period; ns. Counted when that ends, where the quota is."""
+    counts = {}
+    for each in (folder, folder.parent):
+        if (each / "cpu.cfs_quota_us").is_file():
+            rows = (line.split() for line in (each / "cpu.stat").read_text().splitlines())
+            counts[each] = {name: int(value) for name, value in rows}["throttled_time"]
+    return max(counts.values())
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[list[Sample]]:
+    """When the count has just grown, and the count."""
+    grown: list[Sample] = []
+    over = Event()
+
+    def watch() -> None:
+        last = throttled(folder)
+        while not over.wait(0.002):
+            if (now := throttled(folder)) != last:
+                grown.append((boottime(), now))
+                last = now
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield grown
+    finally:
+        over.set()
+        thread.join()
+
+
+def within(session: Session, kind: str, span: tuple[int, int]) -> int:
+    """For how much of a span a CPU was waited for in states of a kind, all CPUs together; ns. As
+    the kernel counts: two threads that wait for one CPU at the same time wait once."""
+    states = session.query(
+        "INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;"
+        f"SELECT ucpu, max(ts, {span[0]}), min(ts + dur, {span[1]}) FROM profinfer_thread_state"
+        f" WHERE kind = '{kind}' AND ts < {span[1]} AND ts + dur > {span[0]} ORDER BY 1, 2"
+    ).rows()
+    total, ends = 0, dict.fromkeys((cpu for cpu, *_ in states), 0)
+    for cpu, begin, end in states:
+        begin = max(as_int(begin), ends[cpu])
+        total += max(as_int(end) - begin, 0)
+        ends[cpu] = max(as_int(end), ends[cpu])
+    return total
