@@ -6,7 +6,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
-INCLUDE PERFETTO MODULE profinfer.verdict.rules;
+INCLUDE PERFETTO MODULE profinfer.verdict.lines;
 
 -- title: The verdict
 WITH

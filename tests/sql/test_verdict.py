@@ -48,7 +48,7 @@ def bounds(capture: Capture) -> list[str]:
 
 
 def said(session: Session, kind: str) -> list[str]:
-    session.query("INCLUDE PERFETTO MODULE profinfer.verdict.rules")
+    session.query("INCLUDE PERFETTO MODULE profinfer.verdict.lines")
     found = session.query("SELECT rule, kind FROM _verdict_line ORDER BY place")
     return [str(rule) for rule, its in found if its == kind]
 
@@ -99,6 +99,11 @@ def faulting(major: bool) -> Capture:
     return capture
 
 
+def at_operators(why: str = "", later: int = 0) -> Engine:
+    """Recorded without barriers, as is the default."""
+    return Engine(why, later, level="operator", prompt=100 + 50 * PROMPT)
+
+
 SITUATIONS: dict[str, tuple[Callable[[], Capture], Callable[[], Capture], str, str]] = {
     # What is there, what is nearly there, the rule, and the query that has its number.
     "an intruder takes a CPU": (
@@ -110,6 +115,18 @@ SITUATIONS: dict[str, tuple[Callable[[], Capture], Callable[[], Capture], str, s
     "too many threads": (crowded, Engine().capture, "own threads", "interference"),
     "a quota is used up": (
         Engine("throttled", 20).capture, Engine("throttled", 5).capture, "quota", "interference",
+    ),
+    "an intruder, without barriers": (
+        at_operators("other", 80).capture, at_operators("other", 20).capture, "taken",
+        "interference",
+    ),
+    "its own threads, without barriers": (
+        at_operators("own", 80).capture, at_operators("own", 20).capture, "taken by own",
+        "interference",
+    ),
+    "a quota, without barriers": (
+        at_operators("throttled", 80).capture, at_operators("throttled", 20).capture, "throttled",
+        "interference",
     ),
     "page faults": (Engine("fault", 20).capture, Engine("fault", 5).capture, "faults", "stalls"),
     "sleep": (Engine("sleep", 20).capture, Engine("sleep", 5).capture, "sleep", "stalls"),
@@ -194,6 +211,20 @@ def test_an_undisturbed_run_is_bound_by_its_own_work() -> None:
     assert "--counters stalls,memory" in unknown
 
 
+@pytest.mark.parametrize(("release", "expected"), [(90, ["barriers", "work"]), (210, ["barriers"])])
+def test_its_work_is_said_where_it_is_most_of_the_threads_time(
+    release: int, expected: list[str]
+) -> None:
+    """Of what one token takes each further one adds 65 %: neither memory nor arithmetic."""
+    prompt = 100 + (PROMPT - 1) * 65 * (100 + release) // 100
+    assert bounds(Engine(prompt=prompt, release=release).capture()) == expected
+
+
+def test_the_op_is_said_where_work_is_not_told_from_waiting() -> None:
+    assert bounds(at_operators().capture()) == ["operators"]
+    assert bounds(Engine(prompt=100 + 50 * PROMPT).capture()) == ["work"]
+
+
 # ---- The numbers are those of the ready queries
 
 
@@ -268,7 +299,7 @@ def test_without_the_scheduler_it_says_what_to_record() -> None:
 
 
 def test_without_barriers_or_operators_it_says_what_to_record() -> None:
-    found = explain(Engine("other", 60, level="operator", prompt=1100).capture())
+    found = explain(at_operators().capture())
     assert of("bound", found)[0].startswith("Operators: ")
     assert any("record --level barrier" in text for text in of("unknown", found))
     capture = Engine(level="graph", scheduler="").capture()
