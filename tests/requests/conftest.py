@@ -98,7 +98,7 @@ def leaving(dense: Path, tmp_path_factory: Folders) -> Iterator[Served]:
         "--set",
         "n_batch=64",
         "--set",
-        "n_ubatch=32",
+        "n_ubatch=16",
     )
 
 

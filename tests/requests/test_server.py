@@ -6,6 +6,7 @@ import pytest
 
 from tests.requests.conftest import TIMES
 from tests.requests.served import Served, assert_as_told, assert_timed, integer
+from tests.sql.harness import ready
 
 ALONE = (
     *(f"cached {number}" for number in range(3)),
@@ -74,6 +75,19 @@ def test_a_client_goes_away_within_its_prefill(leaving: Served) -> None:
     assert left["sent"] < integer(gone["ts"]) < left["ended"]
     assert (gone["certain"], gone["ttft"], gone["tokens"]) == (1, None, 0)
     assert 0 < integer(gone["prompt_tokens"]) < 1900
+
+
+def test_prompts_in_small_batches_are_what_the_verdict_names(
+    leaving: Served, slots: Served
+) -> None:
+    """And not where 128 tokens are computed at a time."""
+    causes = [
+        [str(row["sentence"]) for row in ready(served.session, "explain")["The verdict"]
+         if row["kind"] == "bound"]
+        for served in (leaving, slots)
+    ]  # fmt: skip
+    assert causes[0][0].startswith("Small batches: prompts were computed by 16.0 tokens at a time")
+    assert not [cause for cause in causes[1] if cause.startswith("Small batches: ")]
 
 
 @pytest.mark.parametrize("name", ["cold", "warm", "hot"])

@@ -26,6 +26,12 @@ def test_the_demo_ends_with_the_verdict_the_summary_and_where_to_look() -> None:
     assert recorded.startswith("== recording")
     assert explained.startswith("profinfer explain")
     assert "\nspeed" in explained
+    # Nothing was done to it.
+    assert not [
+        cause
+        for cause in ("Its CPU quota", "Too many threads", "The KV cache", "Small batches")
+        if f" {cause}: " in explained
+    ]
     assert "\nRequests: " in summary
     assert "MUL_MAT" in summary
     assert last.splitlines()[-1].startswith("out/demo.html: ")
