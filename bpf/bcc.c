@@ -255,6 +255,14 @@ int on_call_22(struct pt_regs *ctx) { return begin_call(ctx, 22); }
 
 int on_call_23(struct pt_regs *ctx) { return begin_call(ctx, 23); }
 
+int on_call_24(struct pt_regs *ctx) { return begin_call(ctx, 24); }
+
+int on_call_25(struct pt_regs *ctx) { return begin_call(ctx, 25); }
+
+int on_call_26(struct pt_regs *ctx) { return begin_call(ctx, 26); }
+
+int on_call_27(struct pt_regs *ctx) { return begin_call(ctx, 27); }
+
 int on_call_return(struct pt_regs *ctx) { return handle_call_return(ctx, PT_REGS_RC(ctx)); }
 
 int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }

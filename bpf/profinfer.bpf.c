@@ -352,6 +352,10 @@ ON_CALL(20);
 ON_CALL(21);
 ON_CALL(22);
 ON_CALL(23);
+ON_CALL(24);
+ON_CALL(25);
+ON_CALL(26);
+ON_CALL(27);
 
 SEC("uprobe") int on_call_return(struct registers *r) { return handle_call_return(r, RESULT(r)); }
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from profinfer.engine.adapter_values import Values, shown
 from profinfer.errors import UsageError
 
-STEPS_MAX, CALLS_MAX = 12, 24
+STEPS_MAX, CALLS_MAX = 12, 28
 """Ways in which steps and calls are called that there is room for: bpf/steps.h."""
 HANDLERS = {
     "backend graph": "on_backend_graph",
@@ -35,6 +35,7 @@ FIELDS = ("n_tokens", "pos", "seq_id", "output")
 sequences (int32), whether logits are asked for (int8)."""
 CALL_ROLES = {
     "context": "address",
+    "model": "address",
     "memory": "address",
     "sampler": "address",
     "sequence": "number",

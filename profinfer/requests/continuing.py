@@ -5,7 +5,7 @@ The rules of docs/requests.md. Where two readings are left, the likelier one has
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profinfer.requests.portions import Context, Portion, Request, Signs, Track
 
@@ -75,6 +75,8 @@ def judge(case: Case) -> Verdict:
         return Verdict(True, "prefill")
     if track.request.kind == "warm-up" and not case.context.is_warming:
         return Verdict(False, "prefill")
+    if signs.restored:
+        return _restored(case, last)
     if signs.is_empty:
         return _first(portion, signs)
     if case.is_lost and portion.position > last.next:
@@ -109,9 +111,19 @@ def _copied(case: Case, source: Request | None, end: int) -> Verdict:
 
 def _first(portion: Portion, signs: Signs) -> Verdict:
     """The first that is seen of a sequence."""
-    if portion.position == 0 or any(at == portion.position for at, _ in signs.opened):
+    opened = (position for position, at in signs.opened if at > signs.restored)
+    if portion.position == 0 or portion.position in opened:
         return Verdict(False, "prefill")
     return Verdict(False, "decode" if portion.is_step else "prefill", MIDDLE)
+
+
+def _restored(case: Case, last: Portion) -> Verdict:
+    """Something else stands in the sequence: a prompt that was kept, or what was before drafts."""
+    portion = case.portion
+    if last.may_verify and portion.is_step and last.position <= portion.position < last.next:
+        return Verdict(True, "decode", MIDDLE)
+    read = _first(portion, case.signs)
+    return replace(read, doubt_before=read.doubt)
 
 
 def _at_end(case: Case, track: Track) -> Verdict:

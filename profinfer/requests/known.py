@@ -32,13 +32,17 @@ class Known:
         """Contexts by the address of their memory."""
         self.ended: list[Request] = []
         """For the caller to take."""
+        self.renewed: dict[int, int] = {}
+        """When a context was made, or freed, by address."""
         self.number = 0
         self.losses: set[tuple[int, int]] = set()
         """First and last time."""
 
     def context(self, address: int) -> Context:
         """A context, which may be new."""
-        return self.contexts.setdefault(address, Context())
+        if address not in self.contexts:
+            self.contexts[address] = Context(began=self.renewed.get(address, 0))
+        return self.contexts[address]
 
     def tracks_of(self, address: int) -> list[Track]:
         """Those of a context."""
@@ -102,6 +106,30 @@ class Known:
         is_pending = set(request.doubts) == {ENCODED} and context.may_encode
         is_pending |= set(request.doubts) == {UNSAMPLED} and not context.uses_sampler
         (context.pending if is_pending else self.ended).append(request)
+
+    def doubt(self, address: int) -> None:
+        """Records were lost: it may be another context by now, at the same address."""
+        context = self.contexts[address]
+        context.requests, context.tests = 0, []
+        context.uses_sampler, context.removes, context.may_encode = False, None, True
+
+    def forget(self, address: int, at: int) -> None:
+        """A context, none of whose sequences is open, is no more: what comes there is another."""
+        self.renewed[address] = at
+        context = self.contexts.pop(address, None)
+        if context is None:
+            return
+        self.ended += context.pending
+        for request in {track.request for track in self.tracks.values()}:
+            if request.kind != "draft":
+                is_between = address in request.between and context.target != request.context
+                request.doubts += [_BETWEEN] * is_between + [_BETWEEN_LOST] * bool(self.losses)
+            request.between.discard(address)
+        for other in self.contexts.values():
+            if other.target == address:
+                other.target, other.target_sequence = 0, {}
+        self.unseen = {key: signs for key, signs in self.unseen.items() if key[0] != address}
+        self.memories = {at: owner for at, owner in self.memories.items() if owner != address}
 
     def lift(self, address: int, lifted: str) -> None:
         """What was seen of a context leaves no room for that doubt."""

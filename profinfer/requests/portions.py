@@ -103,6 +103,8 @@ class Signs:
     opened: list[tuple[int, int]] = field(default_factory=list)
     """(position from which on all was removed, when)"""
     is_empty: bool = False
+    restored: int = 0
+    """When what was computed earlier was put there, of which nothing is known."""
     copied: tuple[Request | None, int] | None = None
     """Of what it is a copy, and the position after that."""
     first_token: int = 0
@@ -129,6 +131,8 @@ class Track:
 class Context:
     """A llama_context."""
 
+    began: int = 0
+    """When it was made, or what was at its address freed: before that nothing can be missing."""
     top: int = 0
     """The highest position after what was computed."""
     requests: int = 0

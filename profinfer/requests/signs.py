@@ -61,6 +61,9 @@ def _change(known: Known, name: str, at: int, arguments: dict[str, int], address
     elif name == "add":
         for signs in known.signs(address, sequence):
             signs.shift -= arguments["delta"]
+    elif name == "restore":
+        for signs in known.signs(address, sequence):
+            signs.restored = at
     elif name == "clear":
         for track in known.tracks_of(address):
             is_removed = track.request.begin < track.last.called

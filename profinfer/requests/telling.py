@@ -54,22 +54,39 @@ class Requests:
 
     def call(self, call: Call) -> None:
         """A call that computes nothing."""
-        follow(self._known, call)
+        if call.name == "free":
+            self._forget(call.arguments["context"], call.begin)
+        elif call.name == "create":
+            # There may have been one whose end was not seen.
+            self._forget(call.result or 0, call.end)
+        else:
+            follow(self._known, call)
 
     def end(self, doubt: str = "") -> None:
         """Recording has ended. `doubt`: of each request that had not."""
-        for track in list(self._known.tracks.values()):
+        for address in list(self._known.contexts):
+            self._close(address, EVER, doubt)
+        for context in self._known.contexts.values():
+            self._known.ended += context.pending
+
+    def _close(self, address: int, at: int, doubt: str = "") -> None:
+        """All that is open in a context has ended by then."""
+        self._first_tokens(address)
+        for track in self._known.tracks_of(address):
             request = track.request
-            self._first_tokens(request.context)
             request.doubts += [doubt] if doubt else []
-            if self._known.is_lost(track.last.begin, EVER):
+            if self._known.is_lost(track.last.begin, at):
                 request.doubts.append(_LOST)
             if self._known.may_be_test(request) and not {"clear", "warmup"} & self._known.probed:
                 request.doubts.append(TEST)
             self._known.close(track)
-        for context in self._known.contexts.values():
-            self._known.ended += context.pending
-        self._known.tracks = {}
+            del self._known.tracks[address, track.last.sequence]
+
+    def _forget(self, address: int, at: int) -> None:
+        """A context that was at this address is no more."""
+        if address in self._known.contexts:
+            self._close(address, at)
+        self._known.forget(address, at)
 
     def batch(self, portions: list[Portion], doubt: str = "", until: int = 0) -> None:
         """What was computed together. Fills in phases and requests. `doubt`: of all of them.
@@ -77,6 +94,8 @@ class Requests:
         addresses = {portion.context for portion in portions}
         for address in addresses:
             self._first_tokens(address)
+            if self._known.is_lost(self._known.contexts[address].last_batch, until):
+                self._known.doubt(address)
         cases = [self._case(portion, until) for portion in portions]
         verdicts = [judge(case) if case else None for case in cases]
         for portion, case, verdict in zip(portions, cases, verdicts, strict=True):
@@ -129,7 +148,7 @@ class Requests:
         track = self._known.tracks.get((address, portion.sequence))
         others = [each for each in self._known.tracks_of(address) if each is not track]
         signs = self._known.signs(address, portion.sequence)[0]
-        since = track.last.begin if track else 0
+        since = track.last.begin if track else context.began
         is_lost = self._known.is_lost(since, max(portion.begin, until))
         return Case(self._known.probed, context, others, track, signs, portion, is_lost)
 

@@ -22,8 +22,9 @@ from profinfer.records.dtypes import TOKEN_RUN
 
 Option = TypeVar("Option")
 CALLS = frozenset(
-    ("decode", "encode", "memory", "remove", "copy", "add", "clear", "sample", "warmup")
-)
+    ("decode", "encode", "memory", "remove", "copy", "add", "clear", "sample", "warmup", "create",
+     "free", "restore")
+)  # fmt: skip
 DRAFTING = 0x100
 """What is added to a context's number for that which drafts for it."""
 
@@ -178,6 +179,20 @@ class Program:
             )  # fmt: skip
         self.events.append(Call(name, self.thread, begin, self._tick(), {"context": context}, 0))
         return begin
+
+    def stand_where(self, before: Program) -> None:
+        """Its context is made, by the same thread, after another's were freed, where one of these
+        was. Either is seen, or both."""
+        self.now, self._ubatches, self.last = before.now, before._ubatches, before.last
+        seen = self.pick(["both", "create", "free"])
+        addresses = [before.context, before.context + DRAFTING]
+        if seen != "create":
+            for address in addresses:
+                self.call("free", context=address)
+        self.context = self.pick(addresses)
+        if seen != "free":
+            for address in addresses:
+                self.call("create", address, model=1)
 
     def begin(self, sequence: int, cached: int = 0, kind: str = "request") -> Truth:
         """A request begins."""
@@ -347,7 +362,8 @@ class Server(Program):
         elif kind == "chat":
             cached = slot.content
         elif kind == "restored":
-            cached = 3  # from a file: no call tells
+            cached = 3
+            self.call("restore", context=self.context, sequence=slot.number)
         elif kind == "edit":
             cached = self.pick([1, slot.content - 1])
         sizes = {"new": 3, "long": 19, "two": 2, "tiny": 1, "full": 36}
@@ -371,11 +387,10 @@ class Server(Program):
             slot.children = [child]
             slot.cancel = -1
 
-    @staticmethod
-    def _can_be(kind: str, slot: Slot) -> bool:
+    def _can_be(self, kind: str, slot: Slot) -> bool:
         """Whether nothing is taken up exactly where it was left (docs/requests.md)."""
         if kind == "restored":
-            return not slot.content
+            return self.has_calls or not slot.content
         least = {"same": 1, "chat": 1, "edit": 3}.get(kind, 0)
         return not least or (slot.content >= least and not slot.was_cut)
 

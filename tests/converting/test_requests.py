@@ -265,6 +265,54 @@ def test_warming_up_is_said() -> None:
     assert [row[0] for row in told(engine)] == ["warm-up", "request"]
 
 
+def test_a_context_that_is_made_where_another_was() -> None:
+    """It has a test batch of its own, and what the other was asked has ended, computed or not."""
+    engine = Engine()
+    for seen in ("free", "create", ""):
+        engine.compute([(0, 0, 2, 1, 1)])
+        engine.change("clear")
+        engine.compute([(0, 0, 4, 1, 1)])
+        engine.sample()
+        engine.compute([(1, 0, 8, 0, 0)])
+        if seen == "free":
+            engine._calls("free", context=CONTEXT)
+        elif seen:
+            begin = engine._tick()
+            engine.call("create", begin, engine._tick(), {"model": 7}, result=CONTEXT,
+                        kind="address")  # fmt: skip
+    found = told(engine, "SELECT kind, prompt_tokens, tokens, certain FROM profinfer_request "
+                 "ORDER BY request_id")  # fmt: skip
+    assert found == [("warm-up", 2, None, 1), ("request", 4, 1, 1), ("request", 8, 0, 1)] * 3
+
+
+def test_what_is_in_a_new_context_that_was_not_computed_there_was_restored() -> None:
+    engine = Engine()
+    engine.compute([(0, 0, 8, 0, 0)])
+    engine._calls("free", context=CONTEXT)
+    engine.compute([(0, 8, 4, 1, 1)])
+    engine.sample()
+    found = told(engine, "SELECT prompt_tokens, cached_tokens, certain FROM profinfer_request")
+    assert found == [(8, 0, 1), (4, None, 0)]
+
+
+def test_what_is_put_into_a_sequence_may_go_on_or_begin() -> None:
+    """A server puts a kept prompt into its slot, then begins; or does so while it answers there."""
+    engine = Engine()
+    engine.remove(0, 0)
+    engine.compute([(0, 0, 4, 1, 1)])
+    engine.sample()
+    engine._calls("restore", context=CONTEXT, sequence=0)
+    engine.remove(0, 9)
+    for position, tokens in ((9, 3), (12, 1)):
+        engine.compute([(0, position, tokens, 1, 1)])
+        engine.sample()
+    engine._calls("restore", context=CONTEXT, sequence=0)
+    engine.compute([(0, 5, 1, 1, 1)])
+    found = told(engine, "SELECT prompt_tokens, cached_tokens, tokens, certain "
+                 "FROM profinfer_request")  # fmt: skip
+    assert found == [(4, 0, 1, 1), (3, 9, 2, 0), (0, None, 1, 0)]
+
+
 def test_a_context_that_is_shifted_goes_on() -> None:
     engine = Engine()
     engine.remove(0, 0)

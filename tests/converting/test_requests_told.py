@@ -8,10 +8,12 @@ have it.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import accumulate
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,21 +50,27 @@ EXAMPLES = settings(max_examples=300, deadline=None, derandomize=True)
 def programs(numbers: Sequence[int], has_calls: bool = True) -> list[Program]:
     """One, or two on threads of their own."""
     pick = Picker(numbers)
-    found: list[Program] = []
-    for number in range(pick([1, 1, 1, 2])):
-        kind = pick(["server", "parts", "encoder"])
-        if kind == "server":
-            server = Server(pick, 1 + number, number)
-            server.run(Load(), has_calls)
-            found.append(server)
-        elif kind == "parts":
-            parts = Parts(pick, 1 + number, number)
-            parts.run(pick([1, 2]), has_calls)
-            found.append(parts)
-        else:
-            encoder = Encoder(pick, 1 + number, number)
-            encoder.run(pick([1, 2]))
-            found.append(encoder)
+    return [program(pick, number, None, has_calls) for number in range(pick([1, 1, 1, 2]))]
+
+
+def program(pick: Picker, number: int, before: Program | None, has_calls: bool = True) -> Program:
+    """One, maybe with its context where another's was."""
+    kind = pick(["server", "parts", "encoder"])
+    found: Server | Parts | Encoder
+    if kind == "server":
+        found = Server(pick, 1 + number, number)
+    elif kind == "parts":
+        found = Parts(pick, 1 + number, number)
+    else:
+        found = Encoder(pick, 1 + number, number)
+    if before:
+        found.stand_where(before)
+    if isinstance(found, Server):
+        found.run(Load(), has_calls)
+    elif isinstance(found, Parts):
+        found.run(pick([1, 2]), has_calls)
+    else:
+        found.run(pick([1, 2]))
     return found
 
 
@@ -110,6 +118,26 @@ def test_with_all_calls(numbers: list[int]) -> None:
     assert faults(requests(found), told, has_calls=True) == []
 
 
+def shown(found: Sequence[Read]) -> list[object]:
+    """All that is said of them, but for the numbers of those that they share with."""
+    return [(request.kind, request.cached, request.begin, request.first_token, request.spans,
+             request.tokens, request.certain) for request in found]  # fmt: skip
+
+
+@EXAMPLES
+@given(st.lists(NUMBERS, min_size=2, max_size=3))
+def test_contexts_that_are_freed_and_made_anew(numbers: list[list[int]]) -> None:
+    """What was at an address before changes nothing of what is told, nor how surely."""
+    found: list[Program] = []
+    for each in numbers:
+        found.append(program(Picker(each), 0, found[-1] if found else None))
+    for seen in (list[Event], at_entry):
+        together = read(seen(merged(found)), CALLS)
+        assert faults(requests(found), together, has_calls=True) == []
+        alone = [request for each in found for request in read(seen(merged([each])), CALLS)]
+        assert shown(together) == shown(alone)
+
+
 @EXAMPLES
 @given(NUMBERS)
 def test_without_calls(numbers: list[int]) -> None:
@@ -123,6 +151,8 @@ def test_losses(numbers: list[int], calls: str, data: st.DataObject) -> None:
     """Records of a few events are lost, between two looks at the rings."""
     has_calls = calls != "none"
     found = programs(numbers, has_calls)
+    if has_calls and len(found) == 1 and data.draw(st.booleans()):
+        found.append(program(Picker(data.draw(NUMBERS)), 0, found[0]))
     events: list[Event] = merged(found) if has_calls else without_calls(merged(found))
     places = st.integers(0, len(events) - 1)
     gone = data.draw(st.sets(places, min_size=1, max_size=3))
@@ -139,6 +169,22 @@ def test_losses(numbers: list[int], calls: str, data: st.DataObject) -> None:
     truths = requests(found)
     # Of a request of which a micro-batch is missing the rest is all that can be said to be.
     assert faults(truths, told, has_calls=has_calls) == []
+
+
+def test_a_thousand_requests_take_four_times_as_long_as_a_quarter_of_them() -> None:
+    """And all are told: some from the cache, some cancelled."""
+    took = []
+    for count in (250, 1000):
+        numbers = np.random.default_rng(count).integers(0, 60, 40 * count)
+        server = Server(Picker(numbers.tolist()), most=1 << 20)
+        server.run(Load(tasks=(count,), slots=(4,), drafting=("no",), samplers=(True,)))
+        events = merged([server])
+        begun = time.process_time()
+        told = read(events, CALLS)
+        took.append(time.process_time() - begun)
+        assert faults(server.requests, told, has_calls=True) == []
+        assert sum(request.certain for request in told) == len(server.requests) >= count
+    assert took[1] < 8 * took[0], took
 
 
 # ---- Ambiguity

@@ -17,7 +17,7 @@ from tests.conftest import require
 from tests.dwarf import members
 from tests.probes.conftest import MakePlan, Plan
 from tests.probes.objdump import KINDS, address_of, functions, instructions
-from tests.recording.asked import ROLES
+from tests.recording.asked import LIFE, ROLES
 
 
 def _check_probes(plan: Plan, path: Path) -> int:
@@ -55,7 +55,7 @@ def test_the_double(arm64: Path, sysroot: Path, make_plan: MakePlan) -> None:
     assert plan["machine"] == "aarch64"
     asked = [p for p in plan["probes"] if p["handler"].startswith("on_call_")]
     names = {plan["interface"][int(p["handler"][8:])] for p in asked if not p["at_return"]}
-    assert names == {*ROLES, "decode", "encode"}
+    assert names == {*ROLES, *LIFE, "decode", "encode"}
     calls = [p["handler"] for p in asked]
     assert [p["handler"] for p in plan["probes"]] == [
         "on_ubatch", "on_ubatch_return", *calls, "on_backend_graph", "on_backend_graph_return",

@@ -16,6 +16,7 @@ ROLES = {
     "add": "memory sequence begin end delta",
     "divide": "memory sequence begin end divisor",
     "clear": "memory",
+    "restore": "context sequence",
     "warmup": "context on",
     "process": "context type",
     "sample": "sampler context output",
@@ -32,15 +33,21 @@ WHERE category = 'call'
 ORDER BY ts"""
 
 
-def assert_asked(trace: Path, truth: Truth) -> None:
-    """The trace shows what the engine says that it was asked, and decoding beside."""
+LIFE = ("create", "free")
+"""Of a context: once each."""
+
+
+def assert_asked(trace: Path, truth: Truth, *, is_launched: bool = True) -> None:
+    """The trace shows what the engine says that it was asked, and decoding beside; and, of one that
+    was launched, how its context came."""
     found: dict[object, tuple[object, object, int, int, dict[str, object]]] = {}
     for number, name, tid, begin, end, key, value in rows(trace, _CALLS)[0]:
         assert isinstance(begin, int)
         assert isinstance(end, int)
         _, _, _, _, args = found.setdefault(number, (name, tid, begin, end, {}))
         args[str(key).removeprefix("debug.")] = value
-    calls = [call for call in found.values() if call[0] not in ("decode", "encode")]
+    of_context = {str(call[0]): call[4] for call in found.values() if call[0] in LIFE}
+    calls = [call for call in found.values() if call[0] not in ("decode", "encode", *LIFE)]
     asked = sorted(truth["asked"], key=lambda row: row[2])
     assert [call[:2] for call in calls] == [(name, tid) for name, tid, *_ in asked]
     assert {name for name, *_ in calls} == {*ROLES}
@@ -56,6 +63,9 @@ def assert_asked(trace: Path, truth: Truth) -> None:
         said = dict(zip(roles, values, strict=True))
         said |= {"result": result} if has_result else {}
         assert args == said, name
+    made = of_context.pop("create") if is_launched else {}
+    assert made.get("result", context) == context
+    assert of_context == {"free": {"context": context}}
     # Their returns are not probed: exceptions may pass.
     encoded = [call for call in found.values() if call[0] == "encode"]
     assert len(encoded) == [name for name, *_ in asked].count("memory")

@@ -14,7 +14,7 @@ from bcc import BPF, lib
 
 WHAT = ("operators", "barriers", "graphs")
 """What is counted. A process's graphs are numbered, from 1."""
-CALLS = ("process", "memory", "remove", "clear", "sample")
+CALLS = ("create", "free", "process", "memory", "remove", "clear", "sample")
 """And what an engine is asked."""
 _COUNTED = (*WHAT, *CALLS)
 _PROGRAMS = """

@@ -30,7 +30,9 @@ SELECT slice.category, thread.tid, count()
 FROM slice
 JOIN thread_track ON slice.track_id = thread_track.id
 JOIN thread USING (utid)
+WHERE category != 'call' OR slice.name NOT IN ('create', 'free')
 GROUP BY 1, 2"""
+"""A context may be made before recording begins, and go when it has ended."""
 BAD_STATS = "SELECT name, value FROM stats WHERE severity IN ('error', 'data_loss') AND value > 0"
 KERNELS_OWN = ("blocked", "taken", "fault", "file_read")
 """Categories of what is recorded of the kernel beside the engine's calls."""
@@ -42,11 +44,12 @@ WHERE wait.category = 'barrier' AND operator.name = 'result_output'"""
 
 
 def record(
-    trace: Path, args: Sequence[object], command: Sequence[object], *, timeout: float = TIMEOUT
-) -> subprocess.CompletedProcess[str]:
-    """Records a command; its stdout is the command's."""
+    trace: Path, args: Sequence[object], command: Sequence[object], *, timeout: float = TIMEOUT,
+    within: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """Records a command; its stdout is the command's. `within`: a command that runs commands."""
     done = subprocess.run(
-        [*PROFINFER, "record", *ENGINE_ONLY, "-o", str(trace), *map(str, args), "--",
+        [*within, *PROFINFER, "record", *ENGINE_ONLY, "-o", str(trace), *map(str, args), "--",
          *map(str, command)],
         capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip

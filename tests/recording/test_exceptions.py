@@ -25,4 +25,4 @@ def test_what_decoding_throws_is_caught(built: Path, repo: Path, tmp_path: Path)
         "SELECT name, count() FROM slice WHERE category = 'call' GROUP BY 1",
         "SELECT count() FROM slice WHERE category = 'ubatch' AND dur > 0",
     )
-    assert found == [[("decode", 6)], [(3,)]]
+    assert found == [[("create", 1), ("decode", 6), ("free", 1)], [(3,)]]

@@ -99,6 +99,8 @@ def test_kernel_ran_each_handler_once_per_call_of_the_target_alone(
         "on_ubatch_return": ubatches,
         **dict.fromkeys((handler for handler in runs if handler.startswith("on_call_")), 0),
         "on_call_0": truth["llama_decode"],
+        "on_call_4": 1,  # of its context the end
+        "on_call_return": 1,
     }
     records = np.concatenate(
         [np.frombuffer(f.data, RECORD) for f in frames if f.kind == FrameKind.RECORDS]
