@@ -18,6 +18,7 @@ INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 
 -- title: Time to the first token
+-- rows: 20
 WITH
   parts AS (
     SELECT
@@ -68,6 +69,7 @@ WHERE r.kind = 'request' -- unless --all
 ORDER BY r.upid, r.request_id;
 
 -- title: Time from step to step (means over complete steps)
+-- rows: 20
 WITH
   parts AS (
     SELECT
@@ -126,17 +128,33 @@ LEFT JOIN _disturbance_known AS k
 WHERE r.kind = 'request' -- unless --all
 ORDER BY r.upid, r.request_id;
 
--- title: What cannot be told, and why (of a request: whether it is one, and all of it)
+-- Of a request: whether it is one, and all of it, or why it has no ttft; of several the first is named.
+-- title: What cannot be told, and why
+-- rows: 10
+WITH
+  reasons AS (
+    SELECT upid, NULL AS request_id, reason FROM profinfer_request_part_gap
+    UNION ALL
+    SELECT upid, request_id, reason FROM profinfer_request WHERE NOT certain
+    UNION ALL
+    SELECT
+      r.upid,
+      r.request_id,
+      iif(
+        r.tokens = 0,
+        'no first token: nothing was wanted yet of what was computed (it was given up, or '
+        || 'computed for others)',
+        'no first token is seen: nothing was sampled of what was computed (an embedding, a rank or '
+        || 'logits were asked for, or the program samples by itself)'
+      ) AS reason
+    FROM profinfer_request AS r
+    WHERE r.ttft IS NULL AND r.certain AND r.kind = 'request'
+  )
 SELECT
   profinfer_process_label(upid) AS process,
-  NULL AS request,
+  nullif(count(request_id), 0) AS requests,
+  min(request_id) AS request,
   reason
-FROM profinfer_request_part_gap
-UNION ALL
-SELECT
-  profinfer_process_label(upid) AS process,
-  request_id AS request,
-  reason
-FROM profinfer_request
-WHERE NOT certain
+FROM reasons
+GROUP BY upid, reason
 ORDER BY process, request, reason;

@@ -10,6 +10,7 @@ INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
 -- title: Decoding steps
+-- rows: 40
 WITH
   graphs AS MATERIALIZED (
     SELECT
