@@ -7,9 +7,11 @@ requests, side by side. A request is what /completion takes, and may have
     name    a word that is printed with the answer
     at      seconds after the round has begun at which it is sent
     leave   seconds after which its client goes away
+    path    where it is posted, if not to /completion: what is answered there comes as a whole
 
 Prints "ready", then one line of JSON per request: when it was sent, when its first token came and
-when its last (CLOCK_BOOTTIME, ns), and of each answer the engine's own timings, slot and text.
+when its last (CLOCK_BOOTTIME, ns), and of each answer the engine's own timings, slot and text; of
+what was posted elsewhere its "usage".
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class Client:
         self.name = request.pop("name", None)
         self._at = request.pop("at", 0)
         self._leave = request.pop("leave", None)
-        self._request = DEFAULTS | request
+        self._path = request.pop("path", None)
+        self._request = request if self._path else DEFAULTS | request
         url = urllib.parse.urlsplit(address)
         self._link = http.client.HTTPConnection(str(url.hostname), url.port)
         self._has_left = False
@@ -54,12 +57,14 @@ class Client:
         texts: dict[int, str] = {}
         try:
             self._link.request(
-                "POST", "/completion", json.dumps(self._request),
+                "POST", self._path or "/completion", json.dumps(self._request),
                 {"Content-Type": "application/json"},
             )  # fmt: skip
             reply = self._link.getresponse()
             if reply.status != http.client.OK:
                 told["error"] = reply.read().decode()
+            elif self._path:
+                told["usage"] = json.load(reply)["usage"]
             for line in reply:
                 if not line.startswith(b"data: {"):
                     continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.commands.command import (
     start,
     written,
 )
+from tests.conftest import require
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -38,6 +41,17 @@ def test_a_process_that_computes_nothing_is_named_at_the_end(engine: Path, tmp_p
     assert f"process {process.pid} (known)" in said
     assert "ggml_graph_compute" in said
     assert f"process {process.pid} (known) {_IDLE}" in _summary(tmp_path)
+
+
+def test_a_process_that_only_imports_a_real_engine_is_named(tmp_path: Path) -> None:
+    require("the xllamacpp wheel", importlib.util.find_spec("xllamacpp"))
+    script = "import xllamacpp; print(flush=True); input()"
+    with running(sys.executable, "-c", script) as process:
+        options = ("--duration", 0.3, "-o", "t.pftrace", "--pid", process.pid)
+        ran = profinfer("record", *options, cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    assert ran.err.count(f"process {process.pid} (python) {_IDLE}") == 1
+    assert f"process {process.pid} (python) {_IDLE}" in _summary(tmp_path)
 
 
 def test_a_process_that_computes_is_not(engine: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ GRAMMAR: list[Round] = [
 LONG: list[Round] = [[{"name": "long", "prompt": prompt(200), "n_predict": 100}]] * TIMES
 """Past the end of its context, after which the server forgets half of it and goes on."""
 
+EMBEDDED: Round = [{"name": "embedded", "path": "/v1/embeddings", "input": "the cat sat on it"}]
+RANKED: Round = [{"name": "ranked", "path": "/v1/rerank", "query": "what is a panda", "documents": [
+    "the panda is a bear", "it is a bear that eats bamboo", "hi"]}]  # fmt: skip
+SEVERAL: Round = [
+    {"name": "several", "path": "/v1/embeddings", "input": ["one two three", "the dog " * 9, "x"]}
+]
+RANKS = [EMBEDDED, RANKED, SEVERAL, EMBEDDED, [*RANKED, *SEVERAL]]
+
 
 @pytest.fixture(scope="session")
 def dense(tmp_path_factory: Folders) -> Path:
@@ -72,8 +81,12 @@ def dense(tmp_path_factory: Folders) -> Path:
     return make_dense(tmp_path_factory.mktemp("dense"))
 
 
-def _served(model: Path, folders: Folders, rounds: list[Round], *options: Any) -> Iterator[Served]:
-    served = Served(model, folders.mktemp("served"), rounds, *options)
+def _served(
+    model: Path, folders: Folders, rounds: list[Round], *options: Any,
+    record_options: Sequence[object] = ("--level", "token"),
+) -> Iterator[Served]:  # fmt: skip
+    folder = folders.mktemp("served")
+    served = Served(model, folder, rounds, *options, record_options=record_options)
     with served.session:
         yield served
 
@@ -110,13 +123,30 @@ def drafts(dense: Path, tmp_path_factory: Folders) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def shifted(dense: Path, tmp_path_factory: Folders) -> Iterator[Served]:
-    """An answer longer than its context."""
+    """An answer longer than its context; with the graphs that shift it."""
     settings = ("--slots", 1, "--context", 256, "--set", "ctx_shift=true")
-    yield from _served(dense, tmp_path_factory, LONG, *settings)
+    yield from _served(
+        dense, tmp_path_factory, LONG, *settings, record_options=("--level", "graph")
+    )
+
+
+@pytest.fixture(scope="session")
+def ranking(dense: Path, tmp_path_factory: Folders) -> Iterator[Served]:
+    """Embeddings and ranks; with weights like these any model has some. Computed by twice as many
+    threads as there are CPUs, whose turns are recorded."""
+    options = ("--threads", 2 * len(os.sched_getaffinity(0)), "--set", "embedding=true",
+               "--set", "pooling_type=4")  # fmt: skip
+    yield from _served(
+        dense, tmp_path_factory, RANKS, *options,
+        record_options=("--level", "barrier", "--scheduler", "target"),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def constrained(gemma: Path, tmp_path_factory: Folders) -> Iterator[Served]:
-    """A model that knows many tokens, and a grammar."""
+    """A model that knows many tokens, and a grammar; with all that may hinder it."""
     require_recording()
-    yield from _served(gemma, tmp_path_factory, GRAMMAR, "--slots", 1)
+    yield from _served(
+        gemma, tmp_path_factory, GRAMMAR, "--slots", 1,
+        record_options=("--level", "barrier", "--scheduler", "target", "--faults"),
+    )  # fmt: skip

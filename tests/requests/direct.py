@@ -1,6 +1,7 @@
 """direct.py MODEL (all-logits PROMPT | encode TOKENS) PREDICT: asks an engine by its C interface.
 
-    all-logits  decodes a prompt in micro-batches of 64, with the logits of every token
+    all-logits  decodes a prompt in micro-batches of 64, with the logits of every token, each time
+                in a context that is made for it
     encode      encodes tokens, then decodes with what came of them
 
 and predicts so many tokens; three times. Prints how long it was until the first, and until each
@@ -57,12 +58,10 @@ class Engine:
         parameters = self.call(Parameters, "llama_model_default_params")
         loaded = self.call(c_void_p, "llama_model_load_from_file", model.encode(), parameters)
         assert loaded
-        parameters = self.call(Parameters, "llama_context_default_params")
-        parameters.words[0:3] = [512, 512, ubatch]  # n_ctx, n_batch, n_ubatch
-        self._context = c_void_p(
-            self.call(c_void_p, "llama_init_from_model", c_void_p(loaded), parameters)
-        )
-        self.call(None, "llama_set_n_threads", self._context, 1, 1)
+        self._model = c_void_p(loaded)
+        self._parameters = self.call(Parameters, "llama_context_default_params")
+        self._parameters.words[0:3] = [512, 512, ubatch]  # n_ctx, n_batch, n_ubatch
+        self._make()
         self._sampler = c_void_p(self.call(c_void_p, "llama_sampler_init_greedy"))
         self._batch = self.call(Batch, "llama_batch_init", 512, 0, 1)
 
@@ -84,6 +83,16 @@ class Engine:
             batch.logits[index] = outputs or index == len(tokens) - 1
         assert not self.call(c_int, name, self._context, batch)
 
+    def _make(self) -> None:
+        made = self.call(c_void_p, "llama_init_from_model", self._model, self._parameters)
+        self._context = c_void_p(made)
+        self.call(None, "llama_set_n_threads", self._context, 1, 1)
+
+    def renew(self) -> None:
+        """The context."""
+        self.call(None, "llama_free", self._context)
+        self._make()
+
     def forget(self) -> None:
         """All that was computed."""
         memory = c_void_p(self.call(c_void_p, "llama_get_memory", self._context))
@@ -102,7 +111,7 @@ def main() -> None:
     engine = Engine(model, UBATCH[kind])
     for _ in range(TIMES):
         ask(engine, kind, int(count), int(predict))
-        engine.forget()
+        engine.forget() if kind == "encode" else engine.renew()
 
 
 def ask(engine: Engine, kind: str, count: int, predict: int) -> None:

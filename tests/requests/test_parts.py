@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 
 from tests.requests.served import Request, Served, integer
+from tests.sql.harness import ready
 
 PARTS = "profinfer.tokens.parts"
 
@@ -16,13 +17,29 @@ def parts(served: Served, request: Request) -> list[Request]:
     return [row for row in rows if row["request_id"] == request["request_id"]]
 
 
-def test_parts_add_up_to_the_nanosecond(slots: Served) -> None:
-    wholes = served_wholes(slots)
-    sums = slots.rows(
-        PARTS, "SELECT request_id, step, sum(dur) AS dur FROM profinfer_request_part GROUP BY 1, 2"
-    )
-    assert len(wholes) > 250
-    assert {(row["request_id"], row["step"]): row["dur"] for row in sums} == wholes
+def test_parts_add_up_to_the_nanosecond(slots: Served, constrained: Served) -> None:
+    for served, most in ((slots, 250), (constrained, 40)):
+        wholes = served_wholes(served)
+        sums = served.rows(
+            PARTS,
+            "SELECT request_id, step, sum(dur) AS dur FROM profinfer_request_part GROUP BY 1, 2",
+        )
+        assert len(wholes) > most
+        assert {(row["request_id"], row["step"]): row["dur"] for row in sums} == wholes
+
+
+def test_what_hindered_a_request_is_known_where_it_was_recorded(constrained: Served) -> None:
+    """Of one that computed by itself nothing is estimated."""
+    tables = ready(constrained.session, "requests")
+    reasons = [str(row["reason"]) for row in tables["What cannot be told, and why"]]
+    # The kernel does not trace every switch of a virtual machine's idle CPU.
+    assert [reason for reason in reasons if not reason.startswith("records of the sched")] == []
+    for table in (tables["Time to the first token"], list(tables.values())[1]):
+        assert len(table) == len(constrained.told)
+        for row in table:
+            for part in ("preempted_ms", "throttled_ms", "faults_ms"):
+                assert isinstance(row[part], float), part
+            assert row["estimated"] == 0
 
 
 def served_wholes(served: Served) -> dict[tuple[object, object], object]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from tests.recording.helpers import number
 from tests.requests.conftest import TIMES
 from tests.requests.served import Served, assert_as_told, assert_timed, integer
 from tests.sql.harness import ready
@@ -110,7 +113,70 @@ def test_of_its_own_drafts_a_model_accepts_fewer_the_more_is_left_to_chance(
     assert warm.drafted > warm.accepted
 
 
+def test_what_drafts_gave_is_what_the_server_says(drafts: Served) -> None:
+    table = ready(drafts.session, "speculative")["Requests with drafts"]
+    rows = {row["request"]: row for row in table}
+    taken = []
+    for name in ("cold", "warm", "hot"):
+        for answer in drafts.answers(name):
+            row = rows[drafts.request_of(answer)["request_id"]]
+            # Of the last step, which has no next one, four may be drafts.
+            for what, told in (("drafted", answer.drafted), ("accepted", answer.accepted)):
+                assert told - 4 <= number(row[what]) <= told
+            taken.append((row["token_ms"], answer.predicted_ms / (answer.predicted - 1)))
+    assert any(ours == pytest.approx(told, rel=0.02) for ours, told in taken), taken
+
+
+def test_what_shifts_a_context_is_outside_and_in_nobodys_tokens(shifted: Served) -> None:
+    phases = {row["phase"]: row for row in ready(shifted.session, "summary")["Time by phase"]}
+    outside = phases.pop("outside")
+    assert number(outside["graphs"]) >= len(shifted.told)
+    assert outside["tokens"] is None
+    tokens = sum(number(row["tokens"]) for row in phases.values())
+    computed = [
+        integer(row["prompt_tokens"]) + integer(row["verified_tokens"]) for row in shifted.requests
+    ]
+    assert tokens == sum(computed)
+
+
+def test_threads_that_wait_for_each_others_cpu_are_said(ranking: Served) -> None:
+    cpus = len(os.sched_getaffinity(0))
+    said = str(ready(ranking.session, "interference")["In short"][0]["what"])
+    assert said.startswith(f"{2 * cpus} compute threads on {cpus} CPU")
+    assert said.endswith("of waiting were CPU taken by the engine's own threads")
+
+
 def test_what_goes_on_after_a_context_shift_is_one_request(shifted: Served) -> None:
     answers = shifted.answers("long")
     assert all(answer.prompt + answer.predicted > 256 for answer in answers)
     assert_as_told(shifted, answers)
+
+
+ANSWERS = {"embedded": 1, "ranked": 3, "several": 3}
+"""What is computed for each: a text, or a document with what was asked of it."""
+
+
+def test_an_embedding_or_a_rank_is_a_request_without_a_first_token(ranking: Served) -> None:
+    requests = [row for row in ranking.requests if row["kind"] == "request"]
+    assert len(requests) == sum(ANSWERS[told["name"]] for told in ranking.told)
+    for row in requests:
+        assert (row["certain"], row["complete"], row["cached_tokens"], row["steps"]) == (1, 1, 0, 0)
+        assert (row["tokens"], row["ttft"], row["first_token_ts"]) == (None, None, None)
+        assert 0 < integer(row["prefill_dur"]) <= integer(row["dur"])
+    # Of those that are asked for at the same time, who asked for which is not seen.
+    for told in ranking.told[:4]:
+        mine = [row for row in requests
+                if told["sent"] <= integer(row["ts"]) < told["ended"]]  # fmt: skip
+        assert len(mine) == ANSWERS[told["name"]]
+        assert sum(integer(row["prompt_tokens"]) for row in mine) == told["usage"]["prompt_tokens"]
+    tokens = sum(told["usage"]["prompt_tokens"] for told in ranking.told)
+    assert sum(integer(row["prompt_tokens"]) for row in requests) == tokens
+
+
+def test_why_there_is_no_first_token_is_said(ranking: Served, leaving: Served) -> None:
+    gaps = ready(ranking.session, "requests")["What cannot be told, and why"]
+    [asked] = [row for row in gaps if "an embedding, a rank" in str(row["reason"])]
+    assert asked["requests"] == sum(ANSWERS[told["name"]] for told in ranking.told)
+    gaps = ready(leaving.session, "requests")["What cannot be told, and why"]
+    [gone] = [row for row in gaps if "it was given up" in str(row["reason"])]
+    assert gone["requests"] == 1
