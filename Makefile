@@ -35,6 +35,7 @@ test-matrix: build/.setup-test ## programs and recordings on emulated machines (
 
 test-engines: build/.setup-test ## record all engines that docs/engines.md has, and write it anew
 	tools/build_engines.sh
+	$(VENV)/pytest tests/engines/completions.py
 	PYTHONPATH=tools $(VENV)/python -m tests.engines > docs/engines.md.part
 	mv docs/engines.md.part docs/engines.md
 

@@ -54,12 +54,19 @@ def static(name: str, program: str, _model: Path) -> Engine:
     return Engine("ggml", "0.13.1", kind, "static", command, places, None, known)
 
 
-def llama_cpp_python(which: str, model: Path) -> Engine:
-    """llama.cpp in Python, built from its sources; `which`: older or newer."""
+def llama_cpp_python_folder(which: str) -> Path:
+    """Where one of them is."""
     pinned = (_HERE / f"llama_cpp_python/{which}.txt").read_text()
     [version] = re.findall(r"^llama-cpp-python==(\S+)", pinned, re.MULTILINE)
     folder = REPO / f"build/engines/x86_64/llama-cpp-python-{version}"
     require(str(folder.relative_to(REPO)), folder.is_dir())
+    return folder
+
+
+def llama_cpp_python(which: str, model: Path) -> Engine:
+    """llama.cpp in Python, built from its sources; `which`: older or newer."""
+    folder = llama_cpp_python_folder(which)
+    version = folder.name.rpartition("-")[2]
     words = (
         sys.executable,
         _HERE / "llama_cpp_python/infer.py",
