@@ -118,7 +118,8 @@ def test_the_known_schedule_is_recorded_there_and_converted_here(
     assert start["scheduler"]["mode"] == "system"
     trace = convert(capture)
     assert_matches(trace, truth, "barrier", beside=KERNELS_OWN)
-    assert_asked(trace, truth, is_launched=cell.is_launched)
+    # The engine is killed before its context goes.
+    assert_asked(trace, truth, ["create"] if cell.is_launched else [])
     check_threads(trace, counted(result), {thread["tid"] for thread in truth["threads"]})
     check_reads(capture, counted(result).read_bytes, start["page_size"])
     check_sleeper(capture, result)

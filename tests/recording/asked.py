@@ -4,6 +4,7 @@ does not return is whole."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.recording.helpers import Truth, rows
@@ -37,9 +38,9 @@ LIFE = ("create", "free")
 """Of a context: once each."""
 
 
-def assert_asked(trace: Path, truth: Truth, *, is_launched: bool = True) -> None:
-    """The trace shows what the engine says that it was asked, and decoding beside; and, of one that
-    was launched, how its context came."""
+def assert_asked(trace: Path, truth: Truth, life: Collection[str] = LIFE) -> None:
+    """The trace shows what the engine says that it was asked, and decoding beside; and of its
+    context those of LIFE that were within the recording."""
     found: dict[object, tuple[object, object, int, int, dict[str, object]]] = {}
     for number, name, tid, begin, end, key, value in rows(trace, _CALLS)[0]:
         assert isinstance(begin, int)
@@ -63,9 +64,9 @@ def assert_asked(trace: Path, truth: Truth, *, is_launched: bool = True) -> None
         said = dict(zip(roles, values, strict=True))
         said |= {"result": result} if has_result else {}
         assert args == said, name
-    made = of_context.pop("create") if is_launched else {}
-    assert made.get("result", context) == context
-    assert of_context == {"free": {"context": context}}
+    assert {*of_context} == {*life}
+    assert of_context.get("create", {}).get("result", context) == context
+    assert of_context.get("free", {"context": context}) == {"context": context}
     # Their returns are not probed: exceptions may pass.
     encoded = [call for call in found.values() if call[0] == "encode"]
     assert len(encoded) == [name for name, *_ in asked].count("memory")
