@@ -9,7 +9,7 @@ INCLUDE PERFETTO MODULE profinfer.operators.threads;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
-INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
+INCLUDE PERFETTO MODULE profinfer.scheduling.stalls;
 
 -- title: Imbalance by operator (the first 30 by idle time)
 -- rows: 10

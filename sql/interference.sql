@@ -19,6 +19,7 @@ INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
 INCLUDE PERFETTO MODULE profinfer.scheduling.late_parts;
 INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
+INCLUDE PERFETTO MODULE profinfer.scheduling.stalls;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 INCLUDE PERFETTO MODULE profinfer.scheduling.waits;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;

@@ -13,25 +13,19 @@
 
 INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
-INCLUDE PERFETTO MODULE profinfer.operators.totals;
+INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
-INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
+INCLUDE PERFETTO MODULE profinfer.scheduling.stalls;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- title: Stalls by op (ms, summed over threads)
 WITH
-  incomplete AS MATERIALIZED (
-    SELECT
-      graph_id << 32 | arg_set_id AS run
-    FROM _operator_seen
-    WHERE NOT complete
-  ),
   waits AS MATERIALIZED (
     SELECT
       run & 0xFFFFFFFF AS arg_set_id,
       sum(wait_dur) AS wait_dur
     FROM _inside_run
-    WHERE NOT run IN (SELECT run FROM incomplete)
+    WHERE NOT run IN (SELECT run FROM _incomplete_run)
     GROUP BY 1
   ),
   inside AS MATERIALIZED (
@@ -74,7 +68,7 @@ SELECT
   ) AS release_ms,
   round(i.wait_dur / 1e6, 2) AS inside_wait_min_ms,
   sum(t.incomplete + coalesce(s.uncertain, 0)) AS incomplete
-FROM profinfer_operator_total AS t
+FROM _operator_total AS t
 LEFT JOIN profinfer_operator_stall AS s
   ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
 LEFT JOIN inside AS i
@@ -104,7 +98,7 @@ WITH
       sum(s.interference_dur + s.late_dur) AS interference_dur,
       sum(t.incomplete + coalesce(s.uncertain, 0)) AS incomplete,
       row_number() OVER (PARTITION BY t.upid ORDER BY sum(t.wait_dur) DESC) AS rank
-    FROM profinfer_operator_total AS t
+    FROM _operator_total AS t
     LEFT JOIN profinfer_operator_stall AS s
       ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
     GROUP BY t.upid, t.operator_id

@@ -3,7 +3,7 @@
 -- what may be in a row only in part, or be missing from it.
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.operators.totals;
+INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
@@ -134,7 +134,7 @@ SELECT
   round(sum(throttled_dur) / 1e6, 2) AS throttled_ms,
   round(sum(wait_dur) / 1e6, 2) AS barrier_wait_ms,
   sum(incomplete) AS incomplete
-FROM profinfer_operator_total
+FROM _operator_total
 GROUP BY upid, op
 ORDER BY upid, sum(busy_dur) DESC;
 

@@ -335,7 +335,8 @@ SELECT
   s.name,
   s.category = 'operator' AS complete
 FROM slice AS s
-WHERE s.category IN ('operator', 'operator.incomplete');
+-- Not one by one, as with IN, where they are looked up.
+WHERE s.category GLOB 'operator*';
 
 -- Those of which a record may have been lost.
 CREATE PERFETTO VIEW _incomplete_event(
@@ -365,6 +366,33 @@ SELECT
   dur
 FROM slice
 WHERE category = 'barrier' AND parent_id IS NOT NULL;
+
+-- Operators with that wait, of those that have one and of which the end was recorded.
+CREATE PERFETTO VIEW _waited_event(
+  -- The operator's slice.
+  id ID(slice.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- When the thread had done its part and began to wait.
+  arrival TIMESTAMP,
+  -- End of the wait, and of the operator.
+  end_ts TIMESTAMP,
+  -- The thread's graph slice.
+  parent_id JOINID(slice.id),
+  -- Arguments, one set per operator description.
+  arg_set_id ARGSETID
+) AS
+SELECT
+  o.id,
+  o.ts,
+  w.ts AS arrival,
+  w.ts + w.dur AS end_ts,
+  o.parent_id,
+  o.arg_set_id
+FROM slice AS w
+CROSS JOIN slice AS o
+  ON o.id = w.parent_id
+WHERE w.category = 'barrier' AND w.dur >= 0;
 
 -- Barriers inside operators (MUL_MAT waits there for its quantised input).
 CREATE PERFETTO VIEW _inside_event(

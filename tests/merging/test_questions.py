@@ -98,6 +98,7 @@ def test_there_is_something_to_compare(alone: Session) -> None:
         "profinfer.scheduling.preemptions",
         "profinfer.scheduling.delays",
         "profinfer.scheduling.interference",
+        "profinfer.scheduling.stalls",
         "profinfer.tokens.disturbances",
         "profinfer.memory.files",
         "profinfer.memory.paging",

@@ -237,6 +237,7 @@ def test_columns_have_the_declared_types(
         "profinfer.scheduling.hindrances",
         "profinfer.scheduling.delays",
         "profinfer.scheduling.interference",
+        "profinfer.scheduling.stalls",
         "profinfer.tokens.disturbances",
     ) - {"profinfer_scheduling_gap"}:
         session = scheduled
@@ -253,7 +254,9 @@ def test_columns_have_the_declared_types(
     query = f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608
     found = ask(session, query)
     assert found
-    if table in tables_of("profinfer.operators.runs", "profinfer.operators.totals"):
+    if table in tables_of(
+        "profinfer.operators.work", "profinfer.operators.runs", "profinfer.operators.totals"
+    ):
         found += ask(scheduled, query)  # throttled_dur
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
         present = [value for value in values if value is not None]

@@ -2,33 +2,24 @@
 -- input and multiplying. There only the arrival is recorded.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.work;
 
 -- Arrivals at barriers inside operators.
 CREATE PERFETTO TABLE _inside_work(
   -- The operator's slice.
   id JOINID(slice.id),
-  -- The thread's graph slice, as in _graph_event.
-  parent_id JOINID(slice.id),
   -- As in _operator_work.
   run LONG,
-  -- Arguments of the operator's slices.
-  arg_set_id ARGSETID,
   -- When the thread arrived.
   ts TIMESTAMP
 ) AS
 SELECT
-  o.id,
-  o.parent_id,
-  g.graph_id << 32 | o.arg_set_id AS run,
-  o.arg_set_id,
+  w.id,
+  w.run,
   i.ts
 FROM _inside_event AS i
-CROSS JOIN _operator_event AS o
-  ON o.id = i.operator_slice_id
-CROSS JOIN _graph_event AS g
-  ON g.id = o.parent_id;
+CROSS JOIN _operator_work AS w
+  ON w.id = i.operator_slice_id;
 
 -- Without it a join by id reads all of them, for each row.
 CREATE PERFETTO INDEX _inside_work_id ON _inside_work(id);
@@ -69,8 +60,8 @@ SELECT
   count() AS thread_count,
   count() * max(ts) - sum(ts) AS wait_dur
 FROM _inside_work
-WHERE NOT run IN (SELECT run FROM _much_inside)
 GROUP BY run
+HAVING NOT run IN (SELECT run FROM _much_inside)
 UNION ALL
 SELECT
   run,
@@ -109,15 +100,15 @@ CREATE PERFETTO VIEW profinfer_inside_barrier(
   upid JOINID(process.id)
 ) AS
 SELECT
-  r.graph_id,
-  r.arg_set_id,
+  i.run >> 32 AS graph_id,
+  i.run & 0xFFFFFFFF AS arg_set_id,
   i.number,
   i.ts,
   i.thread_count,
   i.wait_dur,
   -- A thread whose arrival was lost is not in these rows, but its operator is incomplete.
-  r.complete,
-  r.upid
+  NOT i.run IN (SELECT run FROM _incomplete_run) AS complete,
+  g.upid
 FROM _inside_run AS i
-JOIN _operator_seen AS r
-  ON r.graph_id = i.run >> 32 AND r.arg_set_id = i.run & 0xFFFFFFFF;
+JOIN _graph_context AS g
+  ON g.graph_id = i.run >> 32;

@@ -1,6 +1,10 @@
 -- Sums over the runs of every distinct operator, by phase: what totals and phases are made of.
 
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.kinds;
+INCLUDE PERFETTO MODULE profinfer.operators.work;
+INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- One row per distinct tensor that is computed (another size is another) and phase. Runs that may be
 -- incomplete are counted, and are in none of the sums.
@@ -29,10 +33,6 @@ CREATE PERFETTO TABLE _operator_sum(
   wait_dur DURATION,
   -- Part of the wait during which some thread was still at work.
   imbalance_dur DURATION,
-  -- Work of the thread that worked longest in each run.
-  slowest_dur DURATION,
-  -- Work of the thread that worked least in each run.
-  fastest_dur DURATION,
   -- Runs that may be incomplete.
   incomplete LONG,
   -- Process.
@@ -45,45 +45,85 @@ WITH
       phase
     FROM _graph_context
   ),
-  -- Each of one table and by one column: Trace Processor then needs no sorting of its own.
+  -- Durations are differences of sums: each column that is read takes its time. The wait until the last
+  -- thread's arrival is what passed until then, or, after operators without a barrier, nothing.
+  runs AS (
+    SELECT
+      run,
+      thread_count,
+      dur,
+      arrivals - starts AS busy_dur,
+      ends - arrivals AS wait_dur,
+      min(thread_count * arrival, ends) - arrivals AS imbalance_dur
+    FROM (
+      SELECT
+        run,
+        count() AS thread_count,
+        max(end_ts) - min(ts) AS dur,
+        max(arrival) AS arrival,
+        sum(ts) AS starts,
+        sum(arrival) AS arrivals,
+        sum(end_ts) AS ends
+      FROM _operator_work
+      GROUP BY run
+    )
+    WHERE NOT run IN (SELECT run FROM _incomplete_run)
+  ),
   sums AS (
     SELECT
-      summand,
+      (r.run & 0xFFFFFFFF) << 16 | g.phase_id AS summand,
       count() AS runs,
-      sum(thread_count) AS slices,
-      max(thread_count) AS thread_count,
-      sum(dur) AS dur,
-      max(dur) AS max_dur,
-      sum(busy_dur) AS busy_dur,
-      sum(throttled_dur) AS throttled_dur,
-      sum(wait_dur) AS wait_dur,
-      sum(min(arrival_dur, wait_dur)) AS imbalance_dur,
-      sum(slowest_dur) AS slowest_dur,
-      sum(fastest_dur) AS fastest_dur,
+      sum(r.thread_count) AS slices,
+      max(r.thread_count) AS thread_count,
+      sum(r.dur) AS dur,
+      max(r.dur) AS max_dur,
+      sum(r.busy_dur) AS busy_dur,
+      0 AS throttled_dur,
+      sum(r.wait_dur) AS wait_dur,
+      sum(r.imbalance_dur) AS imbalance_dur,
       0 AS incomplete,
-      upid
-    FROM _operator_seen
-    WHERE complete
+      g.upid
+    FROM runs AS r
+    CROSS JOIN _graph_context AS g
+      ON g.graph_id = r.run >> 32
     GROUP BY summand
     UNION ALL
     SELECT
-      summand,
+      (w.run & 0xFFFFFFFF) << 16 | g.phase_id AS summand,
       0 AS runs,
       0 AS slices,
-      max(thread_count) AS thread_count,
+      0 AS thread_count,
+      0 AS dur,
+      NULL AS max_dur,
+      -t.dur AS busy_dur,
+      t.dur AS throttled_dur,
+      NULL AS wait_dur,
+      NULL AS imbalance_dur,
+      0 AS incomplete,
+      g.upid
+    FROM _throttled_work AS t
+    CROSS JOIN _operator_work AS w
+      ON w.id = t.slice_id
+    CROSS JOIN _graph_context AS g
+      ON g.graph_id = w.run >> 32
+    WHERE NOT w.run IN (SELECT run FROM _incomplete_run)
+    UNION ALL
+    SELECT
+      (r.run & 0xFFFFFFFF) << 16 | g.phase_id AS summand,
+      0 AS runs,
+      0 AS slices,
+      r.thread_count,
       0 AS dur,
       NULL AS max_dur,
       0 AS busy_dur,
       NULL AS throttled_dur,
       NULL AS wait_dur,
       NULL AS imbalance_dur,
-      0 AS slowest_dur,
-      0 AS fastest_dur,
-      count() AS incomplete,
-      upid
-    FROM _operator_seen
-    WHERE NOT complete
-    GROUP BY summand
+      1 AS incomplete,
+      g.upid
+    FROM _incomplete_run AS r
+    CROSS JOIN _graph_context AS g
+      ON g.graph_id = r.run >> 32
     UNION ALL
     SELECT
       n.arg_set_id << 16 | g.phase_id AS summand,
@@ -96,8 +136,6 @@ WITH
       NULL AS throttled_dur,
       NULL AS wait_dur,
       NULL AS imbalance_dur,
-      0 AS slowest_dur,
-      0 AS fastest_dur,
       1 AS incomplete,
       n.upid
     FROM _operator_unseen AS n
@@ -114,14 +152,92 @@ SELECT
   sum(s.dur) AS dur,
   max(s.max_dur) AS max_dur,
   sum(s.busy_dur) AS busy_dur,
-  sum(s.throttled_dur) AS throttled_dur,
-  sum(s.wait_dur) AS wait_dur,
-  sum(s.imbalance_dur) AS imbalance_dur,
-  sum(s.slowest_dur) AS slowest_dur,
-  sum(s.fastest_dur) AS fastest_dur,
+  iif(s.upid IN (SELECT upid FROM _scheduler), sum(s.throttled_dur), NULL) AS throttled_dur,
+  iif(coalesce(r.has_barriers, TRUE), sum(s.wait_dur), NULL) AS wait_dur,
+  iif(coalesce(r.has_barriers, TRUE), sum(s.imbalance_dur), NULL) AS imbalance_dur,
   sum(s.incomplete) AS incomplete,
   s.upid
 FROM sums AS s
 CROSS JOIN phases AS p
   ON p.phase_id = s.summand & 0xFFFF
+LEFT JOIN _recorded_process AS r
+  ON r.upid = s.upid
 GROUP BY s.summand;
+
+-- One row per distinct tensor that is computed (another size is another) of a process. Runs that may be incomplete are counted,
+-- and are in none of the sums.
+CREATE PERFETTO TABLE _operator_total(
+  -- Arguments of its slices, with the description.
+  arg_set_id ARGSETID,
+  -- Name of the tensor that is computed.
+  name STRING,
+  -- Which operator it is, at any size.
+  operator_id LONG,
+  -- That operator's name for people.
+  label STRING,
+  -- Operator; both joined by a plus sign when fused.
+  op STRING,
+  -- Layer number.
+  layer LONG,
+  -- Part of the model, as in profinfer_tensor.
+  module STRING,
+  -- Complete runs.
+  runs LONG,
+  -- Threads that ran it, at most.
+  thread_count LONG,
+  -- From the first thread's start to the last thread's end.
+  dur DURATION,
+  -- The longest of these.
+  max_dur DURATION,
+  -- Work, summed over threads.
+  busy_dur DURATION,
+  -- Time throttled meanwhile, summed over threads; NULL where the scheduler was not recorded.
+  throttled_dur DURATION,
+  -- Wait at the barrier after it, summed over threads; NULL when barriers were not recorded.
+  wait_dur DURATION,
+  -- Part of the wait during which some thread was still at work.
+  imbalance_dur DURATION,
+  -- Runs that are in none of the sums, at most: those that may be incomplete, and one per graph
+  -- of which it is not known what ran in it.
+  incomplete LONG,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+WITH
+  sums AS MATERIALIZED (
+    SELECT
+      upid,
+      arg_set_id,
+      max(thread_count) AS thread_count,
+      sum(runs) AS runs,
+      sum(dur) AS dur,
+      max(max_dur) AS max_dur,
+      sum(busy_dur) AS busy_dur,
+      sum(throttled_dur) AS throttled_dur,
+      sum(wait_dur) AS wait_dur,
+      sum(imbalance_dur) AS imbalance_dur,
+      sum(incomplete) AS incomplete
+    FROM _operator_sum
+    GROUP BY arg_set_id
+  )
+SELECT
+  s.arg_set_id,
+  k.name,
+  k.operator_id,
+  coalesce(k.label, k.name) AS label,
+  k.op,
+  k.layer,
+  k.module,
+  s.runs,
+  s.thread_count,
+  s.dur,
+  s.max_dur,
+  s.busy_dur,
+  s.throttled_dur,
+  s.wait_dur,
+  s.imbalance_dur,
+  s.incomplete + iif(k.tensor_id IS NULL, 0, profinfer_unknown_graphs(s.upid)) AS incomplete,
+  s.upid
+FROM sums AS s
+LEFT JOIN _operator_kind AS k
+  USING (arg_set_id);

@@ -1,7 +1,7 @@
 -- What each thread did of a graph, all its operators together.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.work;
 
 -- One row per graph run and thread.
 CREATE PERFETTO TABLE _thread_work(

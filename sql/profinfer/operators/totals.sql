@@ -1,13 +1,11 @@
--- Totals of every distinct operator: what the ready queries add up.
+-- Totals of every distinct operator.
 
-INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
-INCLUDE PERFETTO MODULE profinfer.operators.kinds;
+INCLUDE PERFETTO MODULE profinfer.operators.spread;
 INCLUDE PERFETTO MODULE profinfer.operators.sums;
 
 -- One row per distinct tensor that is computed (another size is another) of a process. Runs that may be incomplete are counted,
 -- and are in none of the sums.
-CREATE PERFETTO TABLE profinfer_operator_total(
+CREATE PERFETTO VIEW profinfer_operator_total(
   -- Arguments of its slices, with the description.
   arg_set_id ARGSETID,
   -- Name of the tensor that is computed.
@@ -48,45 +46,26 @@ CREATE PERFETTO TABLE profinfer_operator_total(
   -- Process.
   upid JOINID(process.id)
 ) AS
-WITH
-  sums AS MATERIALIZED (
-    SELECT
-      upid,
-      arg_set_id,
-      max(thread_count) AS thread_count,
-      sum(runs) AS runs,
-      sum(dur) AS dur,
-      max(max_dur) AS max_dur,
-      sum(busy_dur) AS busy_dur,
-      sum(throttled_dur) AS throttled_dur,
-      sum(wait_dur) AS wait_dur,
-      sum(imbalance_dur) AS imbalance_dur,
-      sum(slowest_dur) AS slowest_dur,
-      sum(fastest_dur) AS fastest_dur,
-      sum(incomplete) AS incomplete
-    FROM _operator_sum
-    GROUP BY arg_set_id
-  )
 SELECT
-  s.arg_set_id,
-  k.name,
-  k.operator_id,
-  coalesce(k.label, k.name) AS label,
-  k.op,
-  k.layer,
-  k.module,
-  s.runs,
-  s.thread_count,
-  s.dur,
-  s.max_dur,
-  s.busy_dur,
-  s.throttled_dur,
-  s.wait_dur,
-  s.imbalance_dur,
-  s.slowest_dur,
-  s.fastest_dur,
-  s.incomplete + iif(k.tensor_id IS NULL, 0, profinfer_unknown_graphs(s.upid)) AS incomplete,
-  s.upid
-FROM sums AS s
-LEFT JOIN _operator_kind AS k
+  t.arg_set_id,
+  t.name,
+  t.operator_id,
+  t.label,
+  t.op,
+  t.layer,
+  t.module,
+  t.runs,
+  t.thread_count,
+  t.dur,
+  t.max_dur,
+  t.busy_dur,
+  t.throttled_dur,
+  t.wait_dur,
+  t.imbalance_dur,
+  coalesce(s.slowest_dur, 0) AS slowest_dur,
+  coalesce(s.fastest_dur, 0) AS fastest_dur,
+  t.incomplete,
+  t.upid
+FROM _operator_total AS t
+LEFT JOIN _operator_spread AS s
   USING (arg_set_id);

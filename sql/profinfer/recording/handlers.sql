@@ -6,9 +6,7 @@
 -- would be computed from it: in traces of older recorders, and where the end is missing.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
 
 -- Handlers, and what their hits cost.
 CREATE PERFETTO TABLE profinfer_handler(
@@ -278,8 +276,8 @@ WITH
   seen AS MATERIALIZED (
     SELECT
       arg_set_id,
-      sum(thread_count) AS slices
-    FROM _operator_seen
+      count() AS slices
+    FROM _operator_event
     GROUP BY arg_set_id
   ),
   runs AS MATERIALIZED (
@@ -292,11 +290,13 @@ WITH
   ),
   inside AS MATERIALIZED (
     SELECT
-      arg_set_id,
+      o.arg_set_id,
       count() AS barriers
-    FROM _inside_work
-    WHERE NOT id IN (SELECT id FROM incomplete)
-    GROUP BY arg_set_id
+    FROM _inside_event AS i
+    CROSS JOIN _operator_event AS o
+      ON o.id = i.operator_slice_id
+    WHERE o.complete
+    GROUP BY o.arg_set_id
   ),
   rates AS (
     SELECT

@@ -2,7 +2,6 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.threads;
 INCLUDE PERFETTO MODULE profinfer.recording.handlers;
@@ -50,10 +49,12 @@ WITH
   ),
   inside AS MATERIALIZED (
     SELECT
-      parent_id,
+      o.parent_id,
       count() AS hits
-    FROM _inside_work
-    GROUP BY parent_id
+    FROM _inside_event AS i
+    CROSS JOIN _operator_event AS o
+      ON o.id = i.operator_slice_id
+    GROUP BY o.parent_id
   ),
   filtered AS (
     SELECT

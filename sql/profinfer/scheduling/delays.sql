@@ -1,7 +1,7 @@
 -- By how much operators came later since other threads had their threads' CPUs, and who these were.
 
 INCLUDE PERFETTO MODULE intervals.intersect;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.work;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
 INCLUDE PERFETTO MODULE profinfer.scheduling.late_parts;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;

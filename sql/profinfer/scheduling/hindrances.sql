@@ -5,8 +5,8 @@ INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.inside_barriers;
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
-INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
+INCLUDE PERFETTO MODULE profinfer.operators.work;
+INCLUDE PERFETTO MODULE profinfer.scheduling.off_cpu;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 INCLUDE PERFETTO MODULE profinfer.scheduling.waits;
 
@@ -73,6 +73,8 @@ CREATE PERFETTO TABLE _placed_piece(
   run LONG,
   -- As in _operator_work.
   parent_id JOINID(slice.id),
+  -- End of the operator, its wait included.
+  left_ts TIMESTAMP,
   -- Whether the operator ended with a wait.
   has_waited BOOL
 ) AS
@@ -84,29 +86,13 @@ SELECT
   p.ts + p.dur AS end_ts,
   w.run,
   w.parent_id,
+  w.end_ts AS left_ts,
   w.end_ts > w.arrival AND g.has_barriers AS has_waited
 FROM _idle_piece AS p
 CROSS JOIN _operator_work AS w
   ON w.id = p.slice_id
 CROSS JOIN _graph_event AS g
   ON g.id = w.parent_id;
-
--- The operators of their graphs, thread by thread: the next row is the thread's next one.
-CREATE PERFETTO TABLE _work_in_order(
-  -- Slice id.
-  id JOINID(slice.id),
-  -- The thread's graph slice.
-  parent_id JOINID(slice.id)
-) AS
-SELECT
-  id,
-  parent_id
-FROM _operator_work
-WHERE +parent_id IN (SELECT parent_id FROM _placed_piece)
-ORDER BY parent_id, id;
-
--- Without it a join by id reads all of them, for each row.
-CREATE PERFETTO INDEX _work_in_order_id ON _work_in_order(id);
 
 -- The same of slices that began late: what kept their thread in the barrier before when all had
 -- arrived there. It delays what comes after.
@@ -133,18 +119,37 @@ WITH
     GROUP BY i.run
   )
 SELECT
-  n.id AS slice_id,
+  n.slice_id,
   p.state_id,
   p.kind,
-  max(p.ts, m.ts) AS ts,
-  p.end_ts - max(p.ts, m.ts) AS dur
-FROM _placed_piece AS p
-CROSS JOIN met AS m
-  ON m.run = p.run AND p.end_ts > m.ts
-CROSS JOIN _work_in_order AS o
-  ON o.id = p.slice_id
-CROSS JOIN _work_in_order AS n
-  ON n._auto_id = o._auto_id + 1 AND n.parent_id = o.parent_id;
+  max(p.ts, n.met_ts) AS ts,
+  p.end_ts - max(p.ts, n.met_ts) AS dur
+FROM (
+  SELECT
+    p._auto_id AS piece_id,
+    m.ts AS met_ts,
+    -- The thread's next operator begins when it leaves this one, unless a record was lost.
+    coalesce(
+      min(n.id),
+      (
+        SELECT
+          x.id
+        FROM _operator_work AS x
+        WHERE x.parent_id = p.parent_id AND x.ts > p.left_ts
+        ORDER BY x.id
+        LIMIT 1
+      )
+    ) AS slice_id
+  FROM _placed_piece AS p
+  CROSS JOIN met AS m
+    ON m.run = p.run AND p.end_ts > m.ts
+  LEFT JOIN _operator_work AS n
+    ON n.parent_id = p.parent_id AND n.ts = p.left_ts AND n.id > p.slice_id
+  GROUP BY p._auto_id
+) AS n
+CROSS JOIN _placed_piece AS p
+  ON p._auto_id = n.piece_id
+WHERE n.slice_id IS NOT NULL;
 
 -- Threads that began while they were recorded, and computed graphs.
 CREATE PERFETTO TABLE _started_thread(

@@ -1,6 +1,6 @@
 -- By how much operators came later since their threads could not run.
 
-INCLUDE PERFETTO MODULE profinfer.operators.runs;
+INCLUDE PERFETTO MODULE profinfer.operators.work;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
 
 -- By how much operator runs came later than they would have. A part of a run is over when its last

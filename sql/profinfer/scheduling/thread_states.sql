@@ -7,6 +7,47 @@ INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
 INCLUDE PERFETTO MODULE profinfer.scheduling.throttling;
 
+-- States and their parts, in order.
+CREATE PERFETTO TABLE _state_part(
+  -- The state, as in _kernel_state.
+  state_id LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration.
+  dur DURATION,
+  -- As in profinfer_thread_state.
+  kind STRING
+) AS
+SELECT
+  id AS state_id,
+  ts,
+  dur,
+  kind
+FROM _kernel_state
+WHERE
+  NOT id IN (
+    SELECT
+      state_id
+    FROM _throttled
+  )
+UNION ALL
+SELECT
+  state_id,
+  ts,
+  end_ts - ts AS dur,
+  'throttled' AS kind
+FROM _throttled
+UNION ALL
+SELECT
+  n.state_id,
+  n.ts,
+  n.end_ts - n.ts AS dur,
+  s.kind
+FROM _not_throttled AS n
+JOIN _kernel_state AS s
+  ON s.id = n.state_id
+ORDER BY ts, state_id;
+
 -- States of the threads that computed graphs, one after another without a gap.
 CREATE PERFETTO TABLE profinfer_thread_state(
   -- Number of the row.
@@ -37,39 +78,8 @@ CREATE PERFETTO TABLE profinfer_thread_state(
   -- Process.
   upid JOINID(process.id)
 ) AS
-WITH
-  parts AS (
-    SELECT
-      id AS state_id,
-      ts,
-      dur,
-      kind
-    FROM _kernel_state
-    WHERE
-      NOT id IN (
-        SELECT
-          state_id
-        FROM _throttled
-      )
-    UNION ALL
-    SELECT
-      state_id,
-      ts,
-      end_ts - ts AS dur,
-      'throttled' AS kind
-    FROM _throttled
-    UNION ALL
-    SELECT
-      n.state_id,
-      n.ts,
-      n.end_ts - n.ts AS dur,
-      s.kind
-    FROM _not_throttled AS n
-    JOIN _kernel_state AS s
-      ON s.id = n.state_id
-  )
 SELECT
-  row_number() OVER (ORDER BY p.ts, p.state_id) AS id,
+  p._auto_id + 1 AS id,
   p.state_id,
   p.ts,
   p.dur,
@@ -79,10 +89,9 @@ SELECT
   s.blocked_in,
   s.complete,
   s.upid
-FROM parts AS p
-JOIN _kernel_state AS s
-  ON s.id = p.state_id
-ORDER BY p.ts, p.state_id;
+FROM _state_part AS p
+CROSS JOIN _kernel_state AS s
+  ON s.id = p.state_id;
 
 -- How the scheduler was recorded: one row for each process of whose threads there are states.
 CREATE PERFETTO TABLE _scheduler(

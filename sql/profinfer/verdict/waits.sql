@@ -2,12 +2,12 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.operators.totals;
+INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
-INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
 INCLUDE PERFETTO MODULE profinfer.scheduling.late_parts;
 INCLUDE PERFETTO MODULE profinfer.scheduling.operators;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
+INCLUDE PERFETTO MODULE profinfer.scheduling.stalls;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- By how much operators of a process were done later since threads could not run, summed over them.
@@ -85,7 +85,13 @@ WITH
     GROUP BY upid
   ),
   runs AS MATERIALIZED (
-    SELECT upid, count() AS runs FROM _operator_seen GROUP BY upid
+    SELECT
+      g.upid,
+      count() AS runs
+    FROM (SELECT run FROM _operator_work GROUP BY run) AS r
+    CROSS JOIN _graph_context AS g
+      ON g.graph_id = r.run >> 32
+    GROUP BY g.upid
   ),
   doubts AS MATERIALIZED (
     SELECT upid, count() AS runs FROM _uncertain_run GROUP BY upid
@@ -181,7 +187,7 @@ WITH
       s.start_dur,
       t.operator_id,
       t.incomplete
-    FROM profinfer_operator_total AS t
+    FROM _operator_total AS t
     LEFT JOIN profinfer_operator_stall AS s
       ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
   ),

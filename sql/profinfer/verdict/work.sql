@@ -7,7 +7,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.memory.kv_cache;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
-INCLUDE PERFETTO MODULE profinfer.operators.totals;
+INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.operators.traffic;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 
@@ -42,7 +42,7 @@ WITH
       sum(t.runs) AS runs,
       1.0 * sum(t.dur) / sum(t.runs) AS dur,
       max(f.weight_bytes) AS weight_bytes
-    FROM profinfer_operator_total AS t
+    FROM _operator_total AS t
     JOIN _operator_kind AS k
       USING (arg_set_id)
     JOIN profinfer_tensor AS x
@@ -108,7 +108,7 @@ CREATE PERFETTO TABLE _verdict_traffic(
 SELECT
   t.upid,
   1.0 * sum(t.runs * (f.read_bytes + f.written_bytes)) / sum(t.dur) AS rate
-FROM profinfer_operator_total AS t
+FROM _operator_total AS t
 JOIN profinfer_operator_traffic AS f
   USING (arg_set_id)
 GROUP BY t.upid
