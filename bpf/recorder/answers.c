@@ -27,7 +27,8 @@ static void answer_means(int socket, json_object *request) {
 }
 
 static void answer_hit_costs(int socket, json_object *request) {
-  json_object *said = hit_costs(!strcmp(message_text(request, "attach"), "uprobe_multi"));
+  json_object *said = hit_costs(!strcmp(message_text(request, "attach"), "uprobe_multi"),
+                                message_list(request, "kinds"));
   message_set_text(said, "answer", "hit_costs");
   message_send(socket, said);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hit_cost.h"
 #include "failure.h"
+#include "hit_pairs.h"
 #include "hit_sites.h"
 #include "hit_stub.h"
 #include "programs.h"
@@ -13,19 +14,8 @@
 #include <unistd.h>
 
 #define CALLS 1000
-#define LOOPS 5
+#define LOOPS 5 /* of a stub, the fastest: whatever else the machine does only adds to it */
 #define WARM 100
-
-/* ns per call, of the fastest loop: whatever else the machine does only adds to it. */
-static double least(void (*function)(void)) {
-  uint64_t fastest = UINT64_MAX;
-  for (int i = 0; i < LOOPS; i++) {
-    uint64_t took = hit_loop(function, CALLS);
-    if (took < fastest)
-      fastest = took;
-  }
-  return (double)fastest / CALLS;
-}
 
 /* ns that a stub takes for its record. */
 static json_object *stub_cost(void) {
@@ -56,46 +46,70 @@ static int attach(int program, void (*function)(void), bool by_link) {
 }
 
 /* By the kernel's own count, which two readings of the clock are most of. */
-static double empty_handler_ns(int program) {
+static double empty_handler_ns(int program, void (*function)(void)) {
   int stats = bpf_enable_stats(BPF_STATS_RUN_TIME);
   if (stats < 0)
     fail(EXIT_KERNEL, "", "this kernel does not count the runs of BPF programs: %s",
          strerror(errno));
   struct program_stats before = programs_stats(program);
-  hit_loop(hit_stepped, CALLS);
+  hits_among_work(function, CALLS);
   struct program_stats after = programs_stats(program);
   close(stats);
   uint64_t runs = after.runs - before.runs;
   return (double)(after.run_ns - before.run_ns) / (runs ? runs : 1);
 }
 
-json_object *hit_costs(bool by_link) {
-  json_object *costs = json_object_new_object(), *sites = json_object_new_object();
+static json_object *positive(double ns) { return json_object_new_double(ns > 0 ? ns : 0); }
+
+static bool is_wanted(const char *kind, json_object *kinds) {
+  size_t count = kinds ? json_object_array_length(kinds) : 0;
+  for (size_t i = 0; i < count; i++) {
+    const char *wanted = json_object_get_string(json_object_array_get_idx(kinds, i));
+    if (wanted && !strcmp(kind, wanted))
+      return true;
+  }
+  return !kinds;
+}
+
+json_object *hit_costs(bool by_link, json_object *kinds) {
+  json_object *costs = json_object_new_object(), *sites = json_object_new_object(),
+              *intervals = json_object_new_object();
   int program = uprobe_nothing(by_link);
   if (program < 0)
     fail(EXIT_KERNEL, "", "cannot load a BPF program: %s", strerror(errno));
   int *fds = allocate(hit_site_count, sizeof(*fds));
   size_t count = 0;
+  bool is_settled = true;
+  void (*probed)(void) = 0;
   for (size_t i = 0; i < hit_site_count; i++) {
     const struct hit_site *site = &hit_sites[i];
-    double bare = least(site->function);
+    if (!is_wanted(site->kind, kinds))
+      continue;
     int fd = attach(program, site->function, by_link);
     json_object *cost = 0;
     if (fd >= 0) {
       fds[count++] = fd;
+      probed = site->function;
       hit_loop(site->function, WARM); /* kernels rewrite a NOP after its first hits */
-      double more = least(site->function) - bare;
-      cost = json_object_new_double(more > 0 ? more : 0);
+      struct hit_pairs found = hit_pairs(site->function);
+      cost = positive(found.ns);
+      json_object *interval = json_object_new_array();
+      json_object_array_add(interval, positive(found.low));
+      json_object_array_add(interval, positive(found.high));
+      json_object_object_add(intervals, site->kind, interval);
+      is_settled &= found.is_settled;
     }
     json_object_object_add(sites, site->kind, cost);
   }
   if (!count)
     fail(EXIT_KERNEL, "", "this kernel took none of the self-test's probes");
-  if (hit_stub)
+  if (hit_stub && is_wanted("recording", kinds))
     json_object_object_add(sites, "recording", stub_cost());
   json_object_object_add(costs, "sites", sites);
+  json_object_object_add(costs, "intervals", intervals);
+  json_object_object_add(costs, "settled", json_object_new_boolean(is_settled));
   json_object_object_add(costs, "empty_handler_ns",
-                         json_object_new_double(empty_handler_ns(program)));
+                         json_object_new_double(empty_handler_ns(program, probed)));
   uprobe_close(fds, count);
   close(program);
   free(fds);

@@ -10,8 +10,8 @@
  *   means       loader, transport, attach
  *                 -> transport, attach, attach_reason, boot_clock, task_registers: what a recording
  *                 is made with here
- *   hit_costs   attach
- *                 -> sites, empty_handler_ns (hit_cost.h)
+ *   hit_costs   attach, kinds (all without)
+ *                 -> sites, intervals, settled, empty_handler_ns (hit_cost.h)
  *   counters    events, notes (as in a plan)
  *                 -> events, notes: those that can be counted here
  *   scheduler   transport

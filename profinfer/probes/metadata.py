@@ -36,8 +36,11 @@ def start_json(
     objects: list[EngineObject], layout: Layout, plan: Plan, config: Config, cost: HitCost
 ) -> dict[str, Any]:
     """What of it is known before a process is recorded: the recorder knows the process and the
-    machine."""
-    return known_json(objects, layout, plan, config) | {
+    machine. Probes bear the `cost` of this recording, not the one by which they were placed."""
+    known = known_json(objects, layout, plan, config)
+    for probe in known["plan"]["probes"]:
+        probe["hit_ns"] = cost.sites.get(probe["site"], probe["hit_ns"])
+    return known | {
         "hit_cost": dataclasses.asdict(cost),
         "python": platform.python_version(),
     }

@@ -61,12 +61,14 @@ class Abilities:
         """What each kind of instruction costs."""
         cost = self.hit_cost(again=True)
         lines = [
-            "measured now, kept until the next boot (look again when the machine is idle)",
+            "measured now among work, with 95 % intervals, "
+            + ("kept until the next boot" if cost.settled else "the machine is busy: not kept"),
             f"a handler that does nothing runs {cost.empty_handler_ns:.0f} ns by the kernel's"
             " count",
         ]
-        known = sorted((ns, kind) for kind, ns in cost.sites.items() if ns is not None)
-        lines += [f"{kind:12} {ns / 1000:6.2f} us" for ns, kind in known]
+        for ns, kind in sorted((ns, kind) for kind, ns in cost.sites.items() if ns is not None):
+            low, high = cost.intervals.get(kind, (ns, ns))
+            lines += [f"{kind:12} {ns / 1000:6.2f} us ({low / 1000:.2f}..{high / 1000:.2f})"]
         lines += [
             f"{kind:12} refused by this kernel" for kind, ns in cost.sites.items() if ns is None
         ]

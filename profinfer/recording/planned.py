@@ -14,12 +14,15 @@ from profinfer.engine import target
 from profinfer.engine.stubs import read_redirection
 from profinfer.engine.target import EngineObject, ObjectFinder
 from profinfer.errors import ProbeError, TargetError
-from profinfer.probes.hitcost import hit_cost
+from profinfer.probes.hitcost import hit_cost, hit_cost_now
 from profinfer.probes.metadata import start_json
-from profinfer.probes.placement import Placer
+from profinfer.probes.placement import DIRECT, STUB, Placer
 from profinfer.probes.plan import check, make_plan
 from profinfer.probes.plan_file import live_plan
 from profinfer.recording.recorder import Message, Server
+
+HOT_LEVELS = ("operator", "barrier")
+"""Of whose probes the cost of a hit matters: it is measured for each recording."""
 
 
 @contextlib.contextmanager
@@ -72,6 +75,12 @@ class Planned:
         self._clock_problem = self._ask_clock(server)
         with _unless_it_ends(pid):
             self._place()
+        hot = {
+            p.place.site
+            for p in self.plan.probes
+            if p.level in HOT_LEVELS and p.place.via in (STUB, DIRECT)
+        }
+        self._cost = hit_cost_now(server.ask, self.means["attach"], hot, self._cost)
         self.left_out = check(self.plan, strict=config.strict, needed=config.needed_levels())
         self.left_out += self._say_probed()
         """What to say of levels that this engine does not have, and of what stubs cannot record."""

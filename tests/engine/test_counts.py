@@ -19,7 +19,7 @@ from profinfer import built
 from profinfer.binaries.elf import Elf
 from profinfer.binaries.sites import entry_sites
 from profinfer.errors import KernelError
-from profinfer.probes.hitcost import Ask, hit_cost
+from profinfer.probes.hitcost import Ask, HitCost, hit_cost, hit_cost_now
 from profinfer.recording.recorder import Server
 from tests.conftest import require
 from tests.recording.own_probes import EVENT, LINK, Refused, build_sites, counters
@@ -93,6 +93,12 @@ def test_the_recorder_measures_every_kind_that_the_kernel_takes(
     costs = [ns for ns in measured["sites"].values() if ns is not None]
     assert all(50 < ns < 1e6 for ns in costs)
     assert 5 < measured["empty_handler_ns"] < 1e5
+    found = {kind: ns for kind, ns in measured["sites"].items() if ns is not None}
+    assert measured["intervals"].keys() == found.keys()
+    for kind, (low, high) in measured["intervals"].items():
+        assert low <= found[kind] <= high
+        # Of each narrow one half the width is a 25th, or what the clock can tell.
+        assert not measured["settled"] or high - low <= max(0.08 * found[kind], 16)
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
@@ -124,10 +130,11 @@ def test_it_is_measured_once_per_boot(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = []
+    is_settled = True
 
     def counted(verb: str, **members: object) -> dict[str, Any]:
         asked.append((verb, members))
-        return ask(verb, **members)
+        return ask(verb, **members) | {"settled": is_settled}
 
     first = hit_cost(counted, EVENT)
     assert asked == [("hit_costs", {"attach": EVENT})]
@@ -138,8 +145,19 @@ def test_it_is_measured_once_per_boot(
     again = hit_cost(counted, EVENT)
     assert set(again.sites) == set(first.sites)
     assert len(asked) == 2
+    is_settled = False
     hit_cost(counted, EVENT, again=True)
-    assert len(asked) == 3
+    assert len(asked) == 4, "a busy machine is asked once more"
+    assert hit_cost(counted, EVENT) == again, "and what it says is not kept"
+
+
+def test_kinds_that_are_asked_for_are_measured_again(ask: Ask, best_way: str) -> None:
+    known = HitCost({"stepped": 1.0, "a": 2.0, "b": None}, {"stepped": (0.0, 3.0)}, False, 4.0)
+    now = hit_cost_now(ask, best_way, {"stepped", "b", "nothing"}, known)
+    assert now.sites["stepped"] not in (None, 1.0)
+    assert now.intervals["stepped"] != (0.0, 3.0)
+    assert (now.sites["a"], now.sites["b"], len(now.sites)) == (2.0, None, 3)
+    assert hit_cost_now(ask, best_way, {"b"}, known) is known
 
 
 def test_without_the_recorder_it_says_what_builds_it(
