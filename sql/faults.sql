@@ -11,7 +11,7 @@ INCLUDE PERFETTO MODULE profinfer.memory.files;
 INCLUDE PERFETTO MODULE profinfer.memory.paging;
 INCLUDE PERFETTO MODULE profinfer.memory.weights;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
-INCLUDE PERFETTO MODULE profinfer.operators.work;
+INCLUDE PERFETTO MODULE profinfer.operators.slices;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 

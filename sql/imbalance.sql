@@ -1,13 +1,16 @@
 -- How evenly is the work of each operator spread over the threads?
 -- The idle share is the part of the threads' time in the operator during which they waited for
 -- one that was still at work; not for one whose cgroup had used up its quota, nor for one that was
--- started within the graph. Needs level barrier. Operators that may be incomplete are not in it;
+-- started within the graph. Needs level barrier. The recording's own
+-- hits are in the means but those called net, which are NULL where hits cost nobody knows what; threads bear
+-- the same, so that the difference is the engine's. Operators that may be incomplete are not in it;
 -- the last column counts them and those that may be missing.
 
 INCLUDE PERFETTO MODULE profinfer.graphs.threads;
 INCLUDE PERFETTO MODULE profinfer.operators.threads;
 INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.net;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.scheduling.stalls;
 
@@ -23,6 +26,8 @@ WITH
       sum(t.runs) AS runs,
       sum(t.slowest_dur) AS slowest_dur,
       sum(t.fastest_dur) AS fastest_dur,
+      _whole!(t.slowest_net_dur) AS slowest_net_dur,
+      _whole!(t.fastest_net_dur) AS fastest_net_dur,
       sum(t.imbalance_dur - coalesce(s.throttled_dur + s.start_dur, 0)) AS idle_dur,
       sum(t.busy_dur + t.wait_dur
         - coalesce(s.throttled_dur + s.late_throttled_dur + s.start_dur, 0)) AS dur,
@@ -47,6 +52,8 @@ SELECT
   runs,
   round(slowest_dur / 1e3 / nullif(runs, 0), 1) AS slowest_mean_us,
   round(fastest_dur / 1e3 / nullif(runs, 0), 1) AS fastest_mean_us,
+  round(slowest_net_dur / 1e3 / nullif(runs, 0), 1) AS slowest_net_us,
+  round(fastest_net_dur / 1e3 / nullif(runs, 0), 1) AS fastest_net_us,
   round(idle_dur / 1e6, 2) AS idle_ms,
   round(1.0 * idle_dur / nullif(dur, 0), 3) AS idle_share,
   incomplete

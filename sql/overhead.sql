@@ -10,6 +10,7 @@ INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.recording.handlers;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.metadata;
+INCLUDE PERFETTO MODULE profinfer.recording.net;
 INCLUDE PERFETTO MODULE profinfer.recording.overhead;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.recording.slowdown;

@@ -3,13 +3,15 @@
 -- first thread's start to the last one's end. gflop_per_s and gb_per_s are of the same time; bytes are
 -- what a product has to read and write (profinfer_operator_traffic). flop_per_byte says how often a byte
 -- is used: where many products of few flop_per_byte come to the same gb_per_s, memory holds them up.
--- Products that may be incomplete are not in the sums; the last column counts them.
+-- probes_percent of it is the recording's own hits: net_us and the speeds, in all three tables, are without, where
+-- what hits cost is known. Products that may be incomplete are not in the sums; the last column counts them.
 
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.phases;
 INCLUDE PERFETTO MODULE profinfer.operators.products;
 INCLUDE PERFETTO MODULE profinfer.operators.traffic;
 INCLUDE PERFETTO MODULE profinfer.operators.unseen;
+INCLUDE PERFETTO MODULE profinfer.recording.net;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
 -- title: Products by size (the first 300 by time)
@@ -25,6 +27,8 @@ WITH
       p.k,
       sum(s.runs) AS runs,
       sum(s.dur) AS dur,
+      _whole!(s.net_dur) AS net_dur,
+      coalesce(_whole!(s.net_dur), sum(s.dur)) AS told_dur,
       sum(s.runs * (t.read_bytes + t.written_bytes)) AS bytes,
       1.0 * p.m * p.n * p.k AS mnk,
       sum(s.incomplete)
@@ -50,8 +54,10 @@ SELECT
   round(mnk / 1e6, 4) AS mnk_millions,
   runs,
   round(dur / 1e3 / nullif(runs, 0), 2) AS mean_us,
-  round(2.0 * mnk * runs / nullif(dur, 0), 2) AS gflop_per_s,
-  round(1.0 * bytes / nullif(dur, 0), 2) AS gb_per_s,
+  round(net_dur / 1e3 / nullif(runs, 0), 2) AS net_us,
+  _probes_percent!(dur, net_dur) AS probes_percent,
+  round(2.0 * mnk * runs / nullif(told_dur, 0), 2) AS gflop_per_s,
+  round(1.0 * bytes / nullif(told_dur, 0), 2) AS gb_per_s,
   round(2.0 * mnk * runs / nullif(bytes, 0), 2) AS flop_per_byte,
   round(dur / 1e6, 2) AS time_ms,
   incomplete
@@ -71,10 +77,10 @@ WITH
       k.op,
       p.type,
       sum(s.runs) AS runs,
-      sum(s.dur) AS dur,
+      coalesce(_whole!(s.net_dur), sum(s.dur)) AS dur,
       sum(s.runs) * 1.0 * p.m * p.n * p.k AS mnk,
-      iif(sum(s.dur) > 0, ln(1.0 * p.m * p.n * p.k), NULL) AS x,
-      iif(sum(s.dur) > 0, ln(1.0 * sum(s.dur) / sum(s.runs)), NULL) AS y,
+      iif(coalesce(_whole!(s.net_dur), sum(s.dur)) > 0, ln(1.0 * p.m * p.n * p.k), NULL) AS x,
+      iif(coalesce(_whole!(s.net_dur), sum(s.dur)) > 0, ln(1.0 * coalesce(_whole!(s.net_dur), sum(s.dur)) / sum(s.runs)), NULL) AS y,
       sum(s.incomplete)
       + _doubtful_operators(s.upid) AS incomplete
     FROM profinfer_operator_phase AS s
@@ -132,8 +138,8 @@ WITH
       s.upid,
       2.0 * p.m * p.n * p.k * sum(s.runs) AS flop,
       1.0 * sum(s.runs * (t.read_bytes + t.written_bytes)) AS bytes,
-      sum(s.dur) AS dur,
-      sum(sum(s.dur)) OVER (PARTITION BY s.upid, s.phase) AS all_dur,
+      coalesce(_whole!(s.net_dur), sum(s.dur)) AS dur,
+      sum(coalesce(_whole!(s.net_dur), sum(s.dur))) OVER (PARTITION BY s.upid, s.phase) AS all_dur,
       sum(s.incomplete)
       + _doubtful_operators(s.upid) AS incomplete
     FROM profinfer_operator_phase AS s

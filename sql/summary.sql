@@ -5,6 +5,7 @@
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
+INCLUDE PERFETTO MODULE profinfer.recording.net;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
@@ -123,20 +124,44 @@ SELECT
 FROM phases
 ORDER BY upid, time_ms DESC;
 
+-- net_ms is without the recording's own hits, which are probes_percent of work_ms; NULL where their cost is not
+-- known. percent is of net work, where all of it is known.
+
 -- title: Time by op (work summed over threads; incomplete operators are not in it)
 -- rows: 3
+WITH
+  ops AS (
+    SELECT
+      upid,
+      op,
+      sum(runs) AS runs,
+      sum(busy_dur) AS busy_dur,
+      _whole!(busy_net_dur) AS net_dur,
+      sum(throttled_dur) AS throttled_dur,
+      sum(wait_dur) AS wait_dur,
+      sum(incomplete) AS incomplete
+    FROM _operator_total
+    GROUP BY upid, op
+  ),
+  told AS (
+    SELECT
+      *,
+      iif(min(net_dur IS NOT NULL) OVER (PARTITION BY upid), net_dur, busy_dur) AS told_dur
+    FROM ops
+  )
 SELECT
   profinfer_process_label(upid) AS process,
   op,
-  sum(runs) AS runs,
-  round(sum(busy_dur) / 1e6, 2) AS work_ms,
-  round(100.0 * sum(busy_dur) / sum(sum(busy_dur)) OVER (PARTITION BY upid), 1) AS percent,
-  round(sum(throttled_dur) / 1e6, 2) AS throttled_ms,
-  round(sum(wait_dur) / 1e6, 2) AS barrier_wait_ms,
-  sum(incomplete) AS incomplete
-FROM _operator_total
-GROUP BY upid, op
-ORDER BY upid, sum(busy_dur) DESC;
+  runs,
+  round(busy_dur / 1e6, 2) AS work_ms,
+  round(net_dur / 1e6, 2) AS net_ms,
+  _probes_percent!(busy_dur, net_dur) AS probes_percent,
+  round(100.0 * told_dur / nullif(sum(told_dur) OVER (PARTITION BY upid), 0), 1) AS percent,
+  round(throttled_dur / 1e6, 2) AS throttled_ms,
+  round(wait_dur / 1e6, 2) AS barrier_wait_ms,
+  incomplete
+FROM told
+ORDER BY upid, told_dur DESC;
 
 -- title: Losses (none when empty)
 SELECT

@@ -50,7 +50,7 @@ void llama_model_free(struct llama_model *model);
 
 struct known_config {
   int threads, layers, work_us, sleep, rebuild, no_fused, backend2, final_barrier, samples, touch,
-      loop, experts, used, rows, no_pool, recur;
+      loop, experts, used, rows, no_pool, recur, mixed;
   void (*fail)(void); // called by llama_decode, which it need not return to
 };
 #define KNOWN_DEFAULTS                                                                             \
@@ -59,4 +59,5 @@ struct known_config *known_config(void);
 long known_ubatches(void);                           // micro-batches run so far
 void known_ask(struct llama_context *, int step);    // all but decoding
 void known_asked(FILE *out);                         // what it has asked, likewise
+void known_calibrate(void);                          // how fast --mixed works here
 void known_truth(FILE *out, struct llama_context *); // JSON members, without the braces

@@ -30,7 +30,7 @@ static void *engine_symbol(const char *name) {
 #endif
 
 static int prompt = 13, decode = 11, sequences = 1, ubatch = 5, start_delay, hold, exit_code, forks,
-           ask;
+           ask, again;
 static long n_decodes;
 
 static void sleep_ms(int ms) { usleep(1000u * ms); }
@@ -106,6 +106,8 @@ int main(int argc, char **argv) {
               {"rows", 1, &c.rows},
               {"no-pool", 0, &c.no_pool},
               {"recur", 0, &c.recur},
+              {"mixed", 0, &c.mixed},
+              {"again", 1, &again},
               {"exit-code", 1, &exit_code},
               {"fork", 0, &forks},
               {"ask", 0, &ask},
@@ -125,6 +127,8 @@ int main(int argc, char **argv) {
   }
   sleep_ms(start_delay);
   *API(known_config)() = c;
+  if (c.mixed)
+    API(known_calibrate)();
 
   API(llama_backend_init)();
   struct llama_model *model =
@@ -145,6 +149,8 @@ int main(int argc, char **argv) {
     decode_batch(ctx, s, 1, prompt, 0);
   const long n_prefill = API(known_ubatches)();
   for (int i = 0; i < decode; i++) {
+    if (again && i && i % again == 0)
+      wait_for(wait_what);
     decode_batch(ctx, 0, sequences, 1, prompt + i);
     if (ask)
       API(known_ask)(ctx, i);

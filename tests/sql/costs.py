@@ -19,6 +19,7 @@ PROBES: list[dict[str, Any]] = [
      "via": "stub", "site": "nop5", "hit_ns": 450.0},
 ]  # fmt: skip
 EMPTY_NS = 60.0
+INTERVALS = {"push": [690.0, 710.0], "stepped": [9700.0, 9900.0], "nop5": [445.0, 455.0]}
 HANDLERS: list[dict[str, Any]] = [
     # Run times of 260, 240 and 310 ns: 200, 180 and 250 over the empty handler.
     {"handler": "on_operator", "runs": 24_000_000, "timed_runs": 100, "timed_ns": 26_000},
@@ -34,7 +35,7 @@ def measure(capture: Capture) -> Capture:
     handlers = [h for h in HANDLERS if h["handler"] in {p["handler"] for p in probes}]
     capture.at_start = {
         "plan": {"level": capture.level, "probes": probes, "missing": {}},
-        "hit_cost": {"empty_handler_ns": EMPTY_NS},
+        "hit_cost": {"empty_handler_ns": EMPTY_NS, "intervals": INTERVALS},
     }
     # Of the recorder's 2 us per record the threads can have waited for 0.5.
     capture.at_end = {

@@ -12,7 +12,7 @@ from profinfer.records.capture import FrameKind, json_frame
 from profinfer.records.dtypes import Kind
 from profinfer.trace_processor import Session, open_trace, query
 from tests.captures import BASE, CONTEXT, Capture, T
-from tests.sql.costs import measure
+from tests.sql.costs import decoding, measure
 from tests.sql.harness import MODULES, READY, ask, foreign_trace, opened, ready, rows
 from tests.sql.schedules import small
 from tests.sql.test_counters import counted
@@ -255,9 +255,12 @@ def test_columns_have_the_declared_types(
     found = ask(session, query)
     assert found
     if table in tables_of(
-        "profinfer.operators.work", "profinfer.operators.runs", "profinfer.operators.totals"
+        "profinfer.operators.slices", "profinfer.operators.runs", "profinfer.operators.totals"
     ):
         found += ask(scheduled, query)  # throttled_dur
+    if table in tables_of("profinfer.recording.share"):
+        with opened(measure(decoding())) as known:
+            found += ask(known, query)  # net of all operators
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
         present = [value for value in values if value is not None]
         assert present, f"{table}.{name} is always NULL"

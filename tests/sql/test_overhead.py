@@ -113,12 +113,12 @@ def test_overhead_in_the_work_of_each_operator() -> None:
 def test_hotspots_say_how_much_of_the_work_is_the_recordings() -> None:
     with opened(measure(decoding())) as session:
         table, _ = ready(session, "hotspots").values()
-    found = rows(table, "phase", "name", "work_ms", "overhead_ms")
+    found = rows(table, "phase", "name", "work_ms", "net_ms", "probes_percent")
     assert [row for row in found if row[0] == "decode"] == [
-        ("decode", "result", 1.77, 0.01),
-        ("decode", "Qcur-0", 1.13, 0.01),
-        ("decode", "ffn_silu-1", 0.2, 0.01),
-        ("decode", "attn_norm-0", 0.14, 0.06),
+        ("decode", "result", 1.77, 1.76, 0.3),
+        ("decode", "Qcur-0", 1.13, 1.12, 0.8),
+        ("decode", "ffn_silu-1", 0.2, 0.19, 2.8),
+        ("decode", "attn_norm-0", 0.14, 0.08, 44.4),
     ]
 
 
@@ -174,7 +174,7 @@ def test_an_old_recording_counts_hits_and_knows_no_cost() -> None:
         assert {row["overhead_ms"] for row in tables[BY_OPERATOR]} == {None}
         assert rows(tables[LOAD], "seconds", "threads", "cpu_load_percent") == [(None, 2, None)]
         hotspots, _ = ready(session, "hotspots").values()
-        assert {row["overhead_ms"] for row in hotspots} == {None}
+        assert {row["net_ms"] for row in hotspots} == {None}
 
 
 def test_without_the_end_traps_are_known_and_handlers_are_not(tmp_path: Path) -> None:
@@ -205,6 +205,15 @@ def test_null_in_what_the_recorder_says_is_null() -> None:
             ("stub", None, None, None, None, None),
         }
         assert rows(ready(session, "overhead")[LOAD], "run_ms", "left_out") == [(None, 4)]
+
+
+def test_the_cost_of_the_way_to_a_handler_has_an_interval() -> None:
+    sql = "SELECT handler, trap_low_ns, trap_high_ns FROM profinfer_handler"
+    with opened(measure(decoding())) as session:
+        assert ask(session, sql) == [
+            ("on_barrier", 445.0, 455.0), ("on_fused", 9700.0, 9900.0),
+            ("on_operator", 690.0, 710.0), ("on_ubatch", 690.0, 710.0),
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("second", "trap"), [(1250.0, 850.0), (None, None)])

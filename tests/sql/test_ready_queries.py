@@ -55,9 +55,9 @@ def test_summary_tells_latency_phases_ops_and_losses(whole: Session) -> None:
         ("decode", 3, 3, 3.0, 2.55, 3, 0),
     ]
     assert ops.rows == [
-        ("ADD", 4, 4.16, 47.3, None, 2.0, 0),
-        ("MUL_MAT", 4, 3.44, 39.1, None, 0.99, 0),
-        (FUSED_OP, 4, 1.2, 13.6, None, 0.4, 0),
+        ("ADD", 4, 4.16, None, None, 47.3, None, 2.0, 0),
+        ("MUL_MAT", 4, 3.44, None, None, 39.1, None, 0.99, 0),
+        (FUSED_OP, 4, 1.2, None, None, 13.6, None, 0.4, 0),
     ]
     assert losses.rows == []
     assert losses.columns == ["kind", "cpu", "lost", "gaps", "gaps_ms"]
@@ -129,13 +129,13 @@ def test_stalls_divides_waiting_into_imbalance_and_release(whole: Session) -> No
 def test_imbalance_compares_the_slowest_with_the_fastest_thread(whole: Session) -> None:
     by_operator, by_thread = answer(whole, "imbalance")
     assert by_operator.columns == [
-        "name", "op", "threads", "runs", "slowest_mean_us", "fastest_mean_us", "idle_ms",
-        "idle_share", "incomplete",
+        "name", "op", "threads", "runs", "slowest_mean_us", "fastest_mean_us",
+        "slowest_net_us", "fastest_net_us", "idle_ms", "idle_share", "incomplete",
     ]  # fmt: skip
     assert by_operator.rows == [
-        (SUM, "ADD", 2, 4, 597.5, 442.5, 0.6, 0.097, 0),
-        (MATRIX, "MUL_MAT", 2, 4, 487.5, 373.5, 0.45, 0.101, 0),
-        (FUSED, FUSED_OP, 2, 4, 187.5, 112.5, 0.31, 0.194, 0),
+        (SUM, "ADD", 2, 4, 597.5, 442.5, None, None, 0.6, 0.097, 0),
+        (MATRIX, "MUL_MAT", 2, 4, 487.5, 373.5, None, None, 0.45, 0.101, 0),
+        (FUSED, FUSED_OP, 2, 4, 187.5, 112.5, None, None, 0.31, 0.194, 0),
     ]
     assert by_thread.rows == [
         (WORKER, "compute 1", 12, 4.45, 1.64, 0.269, 0),
@@ -146,23 +146,25 @@ def test_imbalance_compares_the_slowest_with_the_fastest_thread(whole: Session) 
 def test_hotspots_orders_operators_by_work_within_phases(whole: Session) -> None:
     table, modules = answer(whole, "hotspots")
     assert table.columns == [
-        "phase", "name", "op", "layer", "runs", "work_ms", "overhead_ms", "percent", "mean_us",
-        "max_us", "incomplete",
+        "phase", "name", "op", "layer", "runs", "work_ms", "net_ms", "probes_percent", "percent",
+        "mean_us", "max_us", "incomplete",
     ]  # fmt: skip
     assert table.rows == [
-        ("prefill", SUM, "ADD", 0, 1, 3.29, None, 37.4, 1900.0, 1900.0, 0),
-        ("prefill", MATRIX, "MUL_MAT", 0, 1, 2.09, None, 23.8, 1310.0, 1310.0, 0),
-        ("decode", MATRIX, "MUL_MAT", 0, 3, 1.35, None, 15.3, 310.0, 310.0, 0),
-        ("decode", SUM, "ADD", 0, 3, 0.87, None, 9.9, 400.0, 400.0, 0),
-        ("prefill", FUSED, FUSED_OP, 0, 1, 0.78, None, 8.9, 506.0, 506.0, 0),
-        ("decode", FUSED, FUSED_OP, 0, 3, 0.42, None, 4.8, 100.0, 100.0, 0),
+        ("prefill", SUM, "ADD", 0, 1, 3.29, None, None, 37.4, 1900.0, 1900.0, 0),
+        ("prefill", MATRIX, "MUL_MAT", 0, 1, 2.09, None, None, 23.8, 1310.0, 1310.0, 0),
+        ("decode", MATRIX, "MUL_MAT", 0, 3, 1.35, None, None, 15.3, 310.0, 310.0, 0),
+        ("decode", SUM, "ADD", 0, 3, 0.87, None, None, 9.9, 400.0, 400.0, 0),
+        ("prefill", FUSED, FUSED_OP, 0, 1, 0.78, None, None, 8.9, 506.0, 506.0, 0),
+        ("decode", FUSED, FUSED_OP, 0, 3, 0.42, None, None, 4.8, 100.0, 100.0, 0),
     ]
-    assert modules.columns == ["phase", "module", "runs", "work_ms", "percent", "incomplete"]
+    assert modules.columns == [
+        "phase", "module", "runs", "work_ms", "net_ms", "probes_percent", "percent", "incomplete",
+    ]  # fmt: skip
     assert modules.rows == [
-        ("decode", "attention", 6, 1.77, 67.0, 0),
-        ("decode", None, 3, 0.87, 33.0, 0),
-        ("prefill", None, 1, 3.29, 53.4, 0),
-        ("prefill", "attention", 2, 2.87, 46.6, 0),
+        ("decode", "attention", 6, 1.77, None, None, 67.0, 0),
+        ("decode", None, 3, 0.87, None, None, 33.0, 0),
+        ("prefill", None, 1, 3.29, None, None, 53.4, 0),
+        ("prefill", "attention", 2, 2.87, None, None, 46.6, 0),
     ]
 
 
@@ -210,17 +212,18 @@ def _decoded(table: Table, name: object) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     ("name", "index", "find", "expected"),
     [
-        ("summary", 2, lambda t: _named(t, FUSED_OP), (FUSED_OP, 3, 1.06, 12.2, None, 0.34, 1)),
+        ("summary", 2, lambda t: _named(t, FUSED_OP),
+         (FUSED_OP, 3, 1.06, None, None, 12.2, None, 0.34, 1)),
         ("stalls", 0, lambda t: _named(t, FUSED_OP),
          (FUSED_OP, 3, 1.06, 0.34, 0.241, 0.27, None, None, None, None, None, 0.07, None, 1)),
         ("stalls", 1, lambda t: _named(t, FUSED),
          (FUSED, FUSED_OP, 3, 353.3, 112.0, 0.241, 0.804, None, 1)),
         ("imbalance", 0, lambda t: _named(t, FUSED),
-         (FUSED, FUSED_OP, 2, 3, 220.0, 133.3, 0.27, 0.193, 1)),
+         (FUSED, FUSED_OP, 2, 3, 220.0, 133.3, None, None, 0.27, 0.193, 1)),
         ("imbalance", 1, lambda t: _named(t, WORKER),
          (WORKER, "compute 1", 11, 4.36, 1.63, 0.271, 1)),
         ("hotspots", 0, lambda t: _decoded(t, FUSED),
-         ("decode", FUSED, FUSED_OP, 0, 2, 0.28, None, 3.2, 100.0, 100.0, 1)),
+         ("decode", FUSED, FUSED_OP, 0, 2, 0.28, None, None, 3.2, 100.0, 100.0, 1)),
         ("dag", 0, lambda t: _named(t, FUSED),
          (1, FUSED, FUSED_OP, "f32", "256 x 3 x 1 x 1", "operator", 0,
           "norm-0, blk.0.attn_norm.weight (weight)", 3, 235.3, 1)),

@@ -206,9 +206,12 @@ def test_an_undisturbed_run_is_bound_by_its_own_work() -> None:
         " 0.0 %, barriers 1.3 % of threads' time.",
     ]
     assert of("try", found) == []
-    [unknown] = of("unknown", found)
+    unknown, cost = of("unknown", found)
     assert unknown.startswith("Whether memory or arithmetic bounds its operators")
     assert "--counters stalls,memory" in unknown
+    assert cost == (
+        "What of its operators' work is the probes' own: what a hit costs there was not measured."
+    )
 
 
 @pytest.mark.parametrize(("release", "expected"), [(90, ["barriers", "work"]), (210, ["barriers"])])
@@ -281,10 +284,20 @@ def test_the_recordings_own_cost_is_said_from_a_twentieth_on() -> None:
             title = "Predicted slowdown of decoding (per token and thread)"
             [row] = ready(session, "overhead")[title]
             said_of[row["slowdown_percent"]] = of("speed", explained(session))[1:]
+    of_work = "Of its operators' work, 4.31 ms, the probes took 2.5 %: net times are without."
     assert said_of == {
-        2.35: [],
-        4.75: [],
+        2.35: [of_work],
+        4.75: [of_work],
     }
+
+
+def test_the_probes_share_of_the_work_is_said_from_a_fiftieth_on() -> None:
+    capture = measure(decoding())
+    capture.at_start["plan"]["probes"] = [
+        p | {"hit_ns": p["hit_ns"] / 2} for p in capture.at_start["plan"]["probes"]
+    ]
+    with opened(capture) as session:
+        assert of("speed", explained(session))[1:] == []
 
 
 # ---- What is not known

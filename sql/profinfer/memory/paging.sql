@@ -3,7 +3,7 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.memory.files;
 INCLUDE PERFETTO MODULE profinfer.memory.weights;
-INCLUDE PERFETTO MODULE profinfer.operators.work;
+INCLUDE PERFETTO MODULE profinfer.operators.slices;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 
 -- Whether something was to be recorded of a process.

@@ -2,7 +2,9 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
+INCLUDE PERFETTO MODULE profinfer.operators.slices;
 INCLUDE PERFETTO MODULE profinfer.operators.work;
+INCLUDE PERFETTO MODULE profinfer.recording.net;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Operator runs of which something was recorded, by their numbers alone.
@@ -165,6 +167,8 @@ CREATE PERFETTO VIEW profinfer_operator(
   ts TIMESTAMP,
   -- From the first thread's start to the last thread's end.
   dur DURATION,
+  -- The same without the probes' time on the thread that ended last; NULL where it is not known.
+  net_dur DURATION,
   -- Name of the tensor that is computed.
   name STRING,
   -- Which operator it is, at any size.
@@ -185,6 +189,9 @@ CREATE PERFETTO VIEW profinfer_operator(
   thread_count LONG,
   -- Work, summed over threads: dur without the wait at the barrier, and without throttled_dur.
   busy_dur DURATION,
+  -- Of that, what the engine would have taken without the probes; NULL where their cost is not known
+  -- (profinfer_operator_cost says why).
+  busy_net_dur DURATION,
   -- Time throttled meanwhile, summed over threads; NULL where the scheduler was not recorded.
   throttled_dur DURATION,
   -- Wait at the barrier after it, summed over threads; NULL when barriers were not recorded.
@@ -194,8 +201,12 @@ CREATE PERFETTO VIEW profinfer_operator(
   imbalance_dur DURATION,
   -- Work of the thread that worked longest.
   slowest_dur DURATION,
+  -- The same without the probes.
+  slowest_net_dur DURATION,
   -- Work of the thread that worked least.
   fastest_dur DURATION,
+  -- The same without the probes.
+  fastest_net_dur DURATION,
   -- Arguments of its slices, with the description.
   arg_set_id ARGSETID,
   -- False when a record of it may have been lost, or when the structure of its graph is unknown:
@@ -207,6 +218,7 @@ CREATE PERFETTO VIEW profinfer_operator(
 SELECT
   r.ts,
   r.dur,
+  _net!(r.dur, _run_hits!(r.arg_set_id, r.upid)) AS net_dur,
   k.name,
   k.operator_id,
   coalesce(k.label, k.name) AS label,
@@ -217,11 +229,14 @@ SELECT
   k.tensor_id,
   r.thread_count,
   r.busy_dur,
+  _net!(r.busy_dur, r.thread_count * _work_hits!(r.arg_set_id, r.upid)) AS busy_net_dur,
   r.throttled_dur,
   r.wait_dur,
   min(r.arrival_dur, r.wait_dur) AS imbalance_dur,
   r.slowest_dur,
+  _net!(r.slowest_dur, _work_hits!(r.arg_set_id, r.upid)) AS slowest_net_dur,
   r.fastest_dur,
+  _net!(r.fastest_dur, _work_hits!(r.arg_set_id, r.upid)) AS fastest_net_dur,
   r.arg_set_id,
   r.complete,
   r.upid

@@ -4,6 +4,7 @@ INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.work;
+INCLUDE PERFETTO MODULE profinfer.recording.net;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- One row per distinct tensor that is computed (another size is another) and phase. Runs that may be
@@ -183,14 +184,21 @@ CREATE PERFETTO TABLE _operator_total(
   module STRING,
   -- Complete runs.
   runs LONG,
+  -- Slices of these: one per run and thread.
+  slices LONG,
   -- Threads that ran it, at most.
   thread_count LONG,
   -- From the first thread's start to the last thread's end.
   dur DURATION,
+  -- The same without the probes' time on the thread that ended last; NULL where it is not known.
+  net_dur DURATION,
   -- The longest of these.
   max_dur DURATION,
   -- Work, summed over threads.
   busy_dur DURATION,
+  -- Of that, what the engine would have taken without the probes; NULL where their cost is not known
+  -- (profinfer_operator_cost says why).
+  busy_net_dur DURATION,
   -- Time throttled meanwhile, summed over threads; NULL where the scheduler was not recorded.
   throttled_dur DURATION,
   -- Wait at the barrier after it, summed over threads; NULL when barriers were not recorded.
@@ -210,6 +218,7 @@ WITH
       arg_set_id,
       max(thread_count) AS thread_count,
       sum(runs) AS runs,
+      sum(slices) AS slices,
       sum(dur) AS dur,
       max(max_dur) AS max_dur,
       sum(busy_dur) AS busy_dur,
@@ -229,10 +238,13 @@ SELECT
   k.layer,
   k.module,
   s.runs,
+  s.slices,
   s.thread_count,
   s.dur,
+  iif(s.runs = 0, 0, _net!(s.dur, s.runs * c.run_ns)) AS net_dur,
   s.max_dur,
   s.busy_dur,
+  iif(s.runs = 0, 0, _net!(s.busy_dur, s.slices * c.hits_ns)) AS busy_net_dur,
   s.throttled_dur,
   s.wait_dur,
   s.imbalance_dur,
@@ -240,4 +252,6 @@ SELECT
   s.upid
 FROM sums AS s
 LEFT JOIN _operator_kind AS k
-  USING (arg_set_id);
+  USING (arg_set_id)
+LEFT JOIN profinfer_operator_cost AS c
+  ON c.arg_set_id = s.arg_set_id AND c.upid = s.upid;

@@ -2,6 +2,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.operators.spread;
 INCLUDE PERFETTO MODULE profinfer.operators.sums;
+INCLUDE PERFETTO MODULE profinfer.recording.net;
 
 -- One row per distinct tensor that is computed (another size is another) of a process. Runs that may be incomplete are counted,
 -- and are in none of the sums.
@@ -26,10 +27,15 @@ CREATE PERFETTO VIEW profinfer_operator_total(
   thread_count LONG,
   -- From the first thread's start to the last thread's end.
   dur DURATION,
+  -- The same without the probes' time on the thread that ended last; NULL where it is not known.
+  net_dur DURATION,
   -- The longest of these.
   max_dur DURATION,
   -- Work, summed over threads.
   busy_dur DURATION,
+  -- Of that, what the engine would have taken without the probes; NULL where their cost is not known
+  -- (profinfer_operator_cost says why).
+  busy_net_dur DURATION,
   -- Time throttled meanwhile, summed over threads; NULL where the scheduler was not recorded.
   throttled_dur DURATION,
   -- Wait at the barrier after it, summed over threads; NULL when barriers were not recorded.
@@ -38,8 +44,12 @@ CREATE PERFETTO VIEW profinfer_operator_total(
   imbalance_dur DURATION,
   -- Work of the thread that worked longest in each run.
   slowest_dur DURATION,
+  -- The same without the probes.
+  slowest_net_dur DURATION,
   -- Work of the thread that worked least in each run.
   fastest_dur DURATION,
+  -- The same without the probes.
+  fastest_net_dur DURATION,
   -- Runs that are in none of the sums, at most: those that may be incomplete, and one per graph
   -- of which it is not known what ran in it.
   incomplete LONG,
@@ -57,15 +67,21 @@ SELECT
   t.runs,
   t.thread_count,
   t.dur,
+  t.net_dur,
   t.max_dur,
   t.busy_dur,
+  t.busy_net_dur,
   t.throttled_dur,
   t.wait_dur,
   t.imbalance_dur,
   coalesce(s.slowest_dur, 0) AS slowest_dur,
+  iif(t.runs = 0, 0, _net!(s.slowest_dur, t.runs * c.hits_ns)) AS slowest_net_dur,
   coalesce(s.fastest_dur, 0) AS fastest_dur,
+  iif(t.runs = 0, 0, _net!(s.fastest_dur, t.runs * c.hits_ns)) AS fastest_net_dur,
   t.incomplete,
   t.upid
 FROM _operator_total AS t
 LEFT JOIN _operator_spread AS s
-  USING (arg_set_id);
+  USING (arg_set_id)
+LEFT JOIN profinfer_operator_cost AS c
+  ON c.arg_set_id = t.arg_set_id AND c.upid = t.upid;

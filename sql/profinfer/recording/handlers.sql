@@ -6,7 +6,6 @@
 -- would be computed from it: in traces of older recorders, and where the end is missing.
 
 INCLUDE PERFETTO MODULE profinfer.events;
-INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 
 -- Handlers, and what their hits cost.
 CREATE PERFETTO TABLE profinfer_handler(
@@ -29,6 +28,10 @@ CREATE PERFETTO TABLE profinfer_handler(
   -- A hit of an empty handler at such an instruction, in ns; of a stub that records, what its
   -- record takes. Where a handler has several probes, the mean of theirs.
   trap_ns DOUBLE,
+  -- That is with 95 % at least so much, by the spread of its measurement; NULL in traces of older recorders.
+  trap_low_ns DOUBLE,
+  -- And at most so much.
+  trap_high_ns DOUBLE,
   -- A whole hit in ns: both of these.
   hit_ns DOUBLE,
   -- All hits, summed over threads.
@@ -50,6 +53,16 @@ WITH
       (key GLOB 'plan.probes[[]*' OR key GLOB 'handlers[[]*')
       AND upid IN (SELECT upid FROM _recorded_process WHERE recordings = 1)
   ),
+  intervals AS (
+    SELECT
+      upid,
+      substr(key, 20, instr(key, '[') - 20) AS site,
+      CAST(max(iif(key GLOB '*[[]0]', value, NULL)) AS REAL) AS low_ns,
+      CAST(max(iif(key GLOB '*[[]1]', value, NULL)) AS REAL) AS high_ns
+    FROM _recording_arg
+    WHERE event = 'recording started' AND key GLOB 'hit_cost.intervals.*'
+    GROUP BY upid, site
+  ),
   probes AS (
     SELECT
       upid,
@@ -70,8 +83,12 @@ WITH
       group_concat(DISTINCT via) AS via,
       group_concat(DISTINCT site) AS site,
       -- One probe that was not measured makes the mean unknown.
-      iif(count() = count(hit_ns), avg(hit_ns), NULL) AS trap_ns
+      iif(count() = count(hit_ns), avg(hit_ns), NULL) AS trap_ns,
+      iif(count() = count(low_ns), avg(low_ns), NULL) AS trap_low_ns,
+      iif(count() = count(high_ns), avg(high_ns), NULL) AS trap_high_ns
     FROM probes
+    LEFT JOIN intervals
+      USING (upid, site)
     GROUP BY upid, handler
   ),
   counted AS (
@@ -109,6 +126,8 @@ WITH
       -- A stub that records has no handler.
       iif(p.via = 'recording', 0.0, c.run_ns - f.ns) AS handler_ns,
       p.trap_ns,
+      p.trap_low_ns,
+      p.trap_high_ns,
       p.trap_ns + iif(p.via = 'recording', 0.0, c.run_ns - f.ns) AS hit_ns
     FROM named AS n
     LEFT JOIN floor AS f
@@ -128,6 +147,8 @@ SELECT
   run_ns,
   handler_ns,
   trap_ns,
+  trap_low_ns,
+  trap_high_ns,
   hit_ns,
   CAST(round(iif(hits = 0, 0, hits * hit_ns)) AS INTEGER) AS total_ns,
   upid
@@ -241,82 +262,3 @@ SELECT
     )
     AS INTEGER
   );
-
--- What the work of each distinct operator holds that is not the engine's: per run and thread,
--- one hit at the operator and one for each barrier inside it.
---
--- Of the hit that begins an operator the part before its stamp lies before the slice. The same
--- part of the hit that ends the work (at the barrier after it or, without barriers, at the
--- thread's next operator) lies within, and is taken to be as long. The rest of the hit at the
--- barrier after the operator lies in the wait, not in the work.
-CREATE PERFETTO TABLE profinfer_operator_cost(
-  -- Arguments of its slices, with the description.
-  arg_set_id ARGSETID,
-  -- Barriers inside it, per run and thread: the mean over its complete slices.
-  inside DOUBLE,
-  -- Time of these hits in ns, per run and thread; NULL where a cost was not measured.
-  hits_ns DOUBLE,
-  -- Process.
-  upid JOINID(process.id)
-) AS
-WITH
-  incomplete AS MATERIALIZED (
-    SELECT
-      id,
-      arg_set_id
-    FROM _incomplete_event
-  ),
-  missing AS MATERIALIZED (
-    SELECT
-      arg_set_id,
-      count() AS slices
-    FROM incomplete
-    GROUP BY arg_set_id
-  ),
-  seen AS MATERIALIZED (
-    SELECT
-      arg_set_id,
-      count() AS slices
-    FROM _operator_event
-    GROUP BY arg_set_id
-  ),
-  runs AS MATERIALIZED (
-    SELECT
-      s.arg_set_id,
-      s.slices - coalesce(m.slices, 0) AS slices
-    FROM seen AS s
-    LEFT JOIN missing AS m
-      USING (arg_set_id)
-  ),
-  inside AS MATERIALIZED (
-    SELECT
-      o.arg_set_id,
-      count() AS barriers
-    FROM _inside_event AS i
-    CROSS JOIN _operator_event AS o
-      ON o.id = i.operator_slice_id
-    WHERE o.complete
-    GROUP BY o.arg_set_id
-  ),
-  rates AS (
-    SELECT
-      k.upid,
-      s.arg_set_id,
-      k.fused_tensor_id IS NOT NULL AS is_fused,
-      coalesce(1.0 * i.barriers / nullif(s.slices, 0), 0.0) AS inside
-    FROM runs AS s
-    LEFT JOIN inside AS i
-      USING (arg_set_id)
-    LEFT JOIN _operator_kind AS k
-      USING (arg_set_id)
-  )
-SELECT
-  r.arg_set_id,
-  r.inside,
-  iif(r.is_fused, c.fused_trap + c.fused_handler, c.operator_trap + c.operator_handler)
-  + iif(r.inside = 0, 0.0, r.inside * (c.barrier_trap + c.barrier_handler)) AS hits_ns,
-  coalesce(r.upid, c.upid) AS upid
-FROM rates AS r
-LEFT JOIN _hit_cost AS c
-  ON coalesce(c.upid = r.upid, TRUE)
-ORDER BY r.arg_set_id;

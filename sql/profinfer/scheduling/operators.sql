@@ -4,7 +4,7 @@
 INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
-INCLUDE PERFETTO MODULE profinfer.operators.work;
+INCLUDE PERFETTO MODULE profinfer.operators.slices;
 INCLUDE PERFETTO MODULE profinfer.scheduling.off_cpu;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 

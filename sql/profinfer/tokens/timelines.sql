@@ -5,7 +5,7 @@ INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.threads;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
-INCLUDE PERFETTO MODULE profinfer.operators.work;
+INCLUDE PERFETTO MODULE profinfer.operators.slices;
 INCLUDE PERFETTO MODULE profinfer.scheduling.preemptions;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 INCLUDE PERFETTO MODULE profinfer.tokens.typical;

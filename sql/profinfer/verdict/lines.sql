@@ -1,5 +1,6 @@
 -- The verdict in words: how fast, bound by what, what to try first, what it is not, what is not known.
 
+INCLUDE PERFETTO MODULE profinfer.recording.share;
 INCLUDE PERFETTO MODULE profinfer.recording.slowdown;
 INCLUDE PERFETTO MODULE profinfer.scheduling.interference;
 INCLUDE PERFETTO MODULE profinfer.verdict.requests;
@@ -124,6 +125,19 @@ WITH
     UNION ALL
     SELECT
       upid,
+      'speed' AS kind,
+      3 AS place,
+      'probes' AS rule,
+      'Of its operators'' work, ' || _ms!(busy_dur) || ', the probes took ' || _in_percent(share)
+      || ': net times are without.' AS sentence,
+      100.0 * share AS value,
+      'work' AS query
+    FROM profinfer_probes_share
+    -- Below that nobody would decide otherwise.
+    WHERE share > 0.02
+    UNION ALL
+    SELECT
+      upid,
       'bound' AS kind,
       place,
       rule,
@@ -183,7 +197,7 @@ CREATE PERFETTO TABLE profinfer_verdict(
 ) AS
 WITH
   kinds(kind, number, most) AS (
-    VALUES ('speed', 1, 2), ('bound', 2, 3), ('try', 3, 2), ('ruled_out', 4, 2), ('unknown', 5, 3)
+    VALUES ('speed', 1, 3), ('bound', 2, 3), ('try', 3, 2), ('ruled_out', 4, 2), ('unknown', 5, 3)
   ),
   placed AS (
     SELECT

@@ -1,6 +1,7 @@
 -- What a recording cannot say, and how to record it.
 
 INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.recording.share;
 INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
 INCLUDE PERFETTO MODULE profinfer.verdict.requests;
@@ -142,4 +143,15 @@ SELECT
 FROM profinfer_request
 WHERE kind = 'request'
 GROUP BY upid
-HAVING sum(NOT certain) > 0;
+HAVING sum(NOT certain) > 0
+UNION ALL
+SELECT
+  upid,
+  'unknown' AS kind,
+  9 AS place,
+  'probes' AS rule,
+  'What of its operators'' work is the probes'' own: ' || reason || '.' AS sentence,
+  NULL AS value,
+  'overhead' AS query
+FROM profinfer_probes_share
+WHERE reason IS NOT NULL;
