@@ -192,6 +192,13 @@ def test_each_situation_is_named_first_and_only_where_it_is(name: str) -> None:
     assert rule not in bounds(nearly())
 
 
+def test_what_other_backends_compute_is_not_taken_for_sampling() -> None:
+    found = explain(Engine(gap=200, offloaded=20).capture())
+    [line] = [line for line in found if line["kind"] == "bound" and line["query"] == "requests"]
+    assert line["sentence"].endswith("; what other backends were given is awaited there.")
+    assert any(advice.startswith("See backends:") for advice in of("try", found))
+
+
 def test_an_undisturbed_run_is_bound_by_its_own_work() -> None:
     found = explain(Engine(prompt=100 + 50 * PROMPT).capture())
     assert [line["rank"] for line in found] == list(range(1, len(found) + 1))

@@ -1,5 +1,6 @@
 -- What speaks for each rule on steps, and what they are made of.
 
+INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.verdict.requests;
 INCLUDE PERFETTO MODULE profinfer.verdict.waits;
 INCLUDE PERFETTO MODULE profinfer.verdict.words;
@@ -43,14 +44,23 @@ SELECT
   incomplete,
   'Between micro-batches: ' || _ms!(outside_dur) || ' of the ' || _ms!(step_dur)
   || ' from step to step (' || _in_percent(1.0 * outside_dur / step_dur) || ') passed in none'
-  || coalesce(', ' || _ms!(sample_dur) || ' of that in the sampler', '') || '.' AS sentence,
-  iif(
-    sample_dur * 2 > outside_dur,
-    'Make sampling cheaper: top-k first, fewer samplers, no grammar, no log-probabilities.',
-    'Look at what the engine does between steps: sampling, grammar, detokenising, copies, sending.'
-  ) AS advice,
+  || coalesce(', ' || _ms!(sample_dur) || ' of that in the sampler', '')
+  || iif(is_elsewhere, '; what other backends were given is awaited there', '') || '.' AS sentence,
+  CASE
+    WHEN is_elsewhere
+      THEN 'See backends: how long other backends compute is not known, but they may be what is awaited.'
+    WHEN sample_dur * 2 > outside_dur
+      THEN 'Make sampling cheaper: top-k first, fewer samplers, no grammar, no log-probabilities.'
+    ELSE 'Look at what the engine does between steps: sampling, grammar, detokenising, copies, sending.'
+  END AS advice,
   'time between micro-batches' AS name
-FROM _verdict_step
+FROM (
+  SELECT
+    *,
+    -- Their graphs are submitted, and whoever reads the results first waits: most often the sampler.
+    upid IN (SELECT upid FROM profinfer_graph WHERE backend != 'CPU') AS is_elsewhere
+  FROM _verdict_step
+)
 WHERE step_dur > 0
 UNION ALL
 SELECT
