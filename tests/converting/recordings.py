@@ -102,6 +102,7 @@ def counts(session: Session, sql: str) -> dict[str, Any]:
         f"INCLUDE PERFETTO MODULE {name};"
         for name in (
             "profinfer.operators.inside_barriers",
+            "profinfer.operators.runs",
             "profinfer.operators.totals",
             "profinfer.tokens.requests",
         )

@@ -266,7 +266,7 @@ def _with(value: object, *path: str | int) -> Change:
         (_with(7, "probes", 0, "object"), 8, "probes[0].object is none of the objects"),
         (_with("on_nothing", "probes", 0, "handler"), 8, "this recorder has no handler on_nothing"),
         (_with("zz", "probes", 0, "code"), 8, "probes[0].code is no hex of at most 16 bytes"),
-        (_with("00" * 16, "probes", 9, "code"), 6, "its code at llama_kv_self_seq_rm (offset 0x"),
+        (_with("00" * 16, "probes", 13, "code"), 6, "its code at llama_kv_self_seq_rm (offset 0x"),
         (_with(9, "backends", 0, "object"), 8, "backends[0].object is none of the objects"),
         (_without("parameters", "T_NE"), 8, "parameters.T_NE is missing or no int"),
         (_with(1 << 40, "parameters", "T_NE"), 8, "parameters.T_NE is out of range"),

@@ -24,7 +24,6 @@ from tests.support import (
 )
 
 ENDLESS = ("--threads", 2, "--layers", 2, "--decode", 1_000_000, "--work-us", 40)
-BARRIER_PROBES = 35
 MEANS = [(name, transport) for name in ("libbpf", "bcc") for transport in ("ring", "perf")]
 SYSTEM, TARGET = "system", "target"
 """Ways to record the scheduler."""

@@ -22,8 +22,9 @@ from profinfer.trace_processor import Session, open_trace
 from tests.conftest import require
 from tests.recording.helpers import PROFINFER
 from tests.recording.quota import group, watched, within
-from tests.recording.scheduling import BARRIER_PROBES, SYSTEM, answer, cpus_fixture
+from tests.recording.scheduling import SYSTEM, answer, cpus_fixture
 from tests.support import (
+    PLACED,
     Engine,
     attached,
     boottime,
@@ -168,7 +169,7 @@ def test_threads_of_unequal_work_are_named(double: Engine, tmp_path: Path) -> No
     options = ("--level", "barrier", "--scheduler", SYSTEM)
     with waiting(double, tmp_path / "go", *UNEVEN) as engine, group(NONE, PERIOD) as folder:
         (folder / "cgroup.procs").write_text(str(engine.pid))
-        with attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES) as recorder:
+        with attached(double, engine.pid, trace, *options, probes=PLACED) as recorder:
             engine.go()
             engine.truth()
             code, said = finish(recorder)

@@ -11,7 +11,6 @@ import pytest
 from profinfer.trace_processor import open_trace
 from tests.recording.quota import cpu_set, group, watched, within
 from tests.recording.scheduling import (
-    BARRIER_PROBES,
     ENDLESS,
     SYSTEM,
     TARGET,
@@ -19,7 +18,7 @@ from tests.recording.scheduling import (
     cpus_fixture,
     pinned,
 )
-from tests.support import Engine, attached, boottime, double_fixture, finish, waiting
+from tests.support import PLACED, Engine, attached, boottime, double_fixture, finish, waiting
 
 __all__ = ["cpus_fixture", "double_fixture"]
 
@@ -40,7 +39,7 @@ def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
     ):
         (folder / "cgroup.procs").write_text(str(engine.pid))
         with (
-            attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES) as recorder,
+            attached(double, engine.pid, trace, *options, probes=PLACED) as recorder,
             watched(folder) as grown,
         ):
             time.sleep(2.5)
@@ -76,7 +75,7 @@ def test_threads_that_have_one_cpu_between_them_are_not_throttled(
     options = ("--level", "barrier", "--scheduler", SYSTEM)
     with waiting(double, tmp_path / "go", *ENDLESS) as engine, cpu_set(cpus[0]) as folder:
         (folder / "cgroup.procs").write_text(str(engine.pid))
-        with attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES) as recorder:
+        with attached(double, engine.pid, trace, *options, probes=PLACED) as recorder:
             engine.go()
             time.sleep(0.5)
             code, said = finish(recorder, signal.SIGINT)

@@ -16,7 +16,6 @@ import pytest
 from profinfer.records.capture import FrameKind, read_capture
 from profinfer.trace_processor import open_trace
 from tests.recording.scheduling import (
-    BARRIER_PROBES,
     ENDLESS,
     MEANS,
     SPINNER,
@@ -30,6 +29,7 @@ from tests.recording.scheduling import (
     stop,
 )
 from tests.support import (
+    PLACED,
     Engine,
     as_int,
     attached,
@@ -79,7 +79,7 @@ def test_the_spinner_and_the_operators_that_it_delays_are_named(
     with (
         pinned(double, tmp_path / "go", cpus) as (engine, tids),
         spinning(double, spinner, cpus[1]) as intruder,
-        attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES) as recorder,
+        attached(double, engine.pid, trace, *options, probes=PLACED) as recorder,
     ):
         time.sleep(2.5)
         code, said = finish(recorder, signal.SIGINT)
@@ -137,7 +137,7 @@ def test_tokens_without_their_delay_are_as_long_as_those_without_any(
     with (
         pinned(double, tmp_path / "go", cpus, COUNTED_WORK) as (engine, _),
         spinning(double, spinner, cpus[1]),
-        attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES) as recorder,
+        attached(double, engine.pid, trace, *options, probes=PLACED) as recorder,
     ):
         code, said = finish(recorder)
         assert code == 0, said
@@ -157,9 +157,7 @@ def test_a_stopped_target_takes_no_page_faults(double: Engine, tmp_path: Path) -
     trace = tmp_path / "t.pftrace"
     with (
         waiting(double, tmp_path / "go", *ENDLESS) as engine,
-        attached(
-            double, engine.pid, trace, "--scheduler", SYSTEM, probes=BARRIER_PROBES - 1
-        ) as recorder,
+        attached(double, engine.pid, trace, "--scheduler", SYSTEM, probes=PLACED - 1) as recorder,
     ):
         engine.go()
         time.sleep(0.1)
@@ -189,7 +187,7 @@ def test_a_short_lived_process_has_its_name_its_states_and_its_end(
     options = ("--scheduler", SYSTEM, "--poll", 5)
     with (
         waiting(double, tmp_path / "go", *ENDLESS) as engine,
-        attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES - 1) as recorder,
+        attached(double, engine.pid, trace, *options, probes=PLACED - 1) as recorder,
     ):
         done = subprocess.Popen([program])
         assert done.wait(20) == 0
@@ -210,7 +208,7 @@ def test_off_records_nothing_of_it_and_the_trace_says_so(double: Engine, tmp_pat
     options = ("--scheduler", "off")
     with (
         waiting(double, tmp_path / "go") as engine,
-        attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES - 1) as recorder,
+        attached(double, engine.pid, trace, *options, probes=PLACED - 1) as recorder,
     ):
         engine.go()
         engine.truth()

@@ -18,7 +18,6 @@ from profinfer.records.capture import FrameKind, read_capture
 from profinfer.records.dtypes import RECORD, SchedulerKind, join
 from profinfer.trace_processor import Session, open_trace
 from tests.recording.scheduling import (
-    BARRIER_PROBES,
     MEANS,
     SPINNER,
     SYSTEM,
@@ -30,6 +29,7 @@ from tests.recording.scheduling import (
 )
 from tests.recording.tracefs import Counts, Switch, Tracefs, counts, stolen_ns
 from tests.support import (
+    PLACED,
     Engine,
     as_int,
     attached,
@@ -77,7 +77,7 @@ def compared(
         Tracefs() as books,
         pinned(double, folder / "go", cpus) as (engine, tids),
         spinning(double, spinner, cpus[1]) as intruder,
-        attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES - 1) as recorder,
+        attached(double, engine.pid, trace, *options, probes=PLACED - 1) as recorder,
     ):
         stop(engine.pid)
         before, begin = {tid: counts(engine.pid, tid) for tid in tids}, boottime()

@@ -17,7 +17,6 @@ from profinfer.records.dtypes import FIRST_SCHEDULER_KIND, RECORD, SchedulerKind
 from profinfer.trace_processor import open_trace
 from tests.recording.own_probes import enable_stats
 from tests.recording.scheduling import (
-    BARRIER_PROBES,
     MEANS,
     SYSTEM,
     answer,
@@ -27,6 +26,7 @@ from tests.recording.scheduling import (
     spinning,
 )
 from tests.support import (
+    PLACED,
     Engine,
     attached,
     double_fixture,
@@ -85,7 +85,7 @@ def test_what_was_recorded_and_what_was_lost_is_how_often_the_programs_ran(
         with (
             waiting(double, tmp_path / "go") as engine,
             attached(
-                double, engine.pid, tmp_path / "t.pftrace", *options, probes=BARRIER_PROBES - 1
+                double, engine.pid, tmp_path / "t.pftrace", *options, probes=PLACED - 1
             ) as recorder,
         ):
             for _ in range(60):
@@ -113,7 +113,7 @@ def test_small_rings_say_what_they_lost_and_claim_nothing_around_it(
     with (
         pinned(double, tmp_path / "go", cpus) as (engine, _),
         spinning(double, spinner, cpus[1]),
-        attached(double, engine.pid, trace, *options, probes=BARRIER_PROBES - 1) as recorder,
+        attached(double, engine.pid, trace, *options, probes=PLACED - 1) as recorder,
     ):
         for _ in range(200):
             subprocess.run(["/bin/true"], check=True, timeout=20)
