@@ -9,8 +9,10 @@ have it.
 from __future__ import annotations
 
 import time
+import timeit
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -179,9 +181,10 @@ def test_a_thousand_requests_take_four_times_as_long_as_a_quarter_of_them() -> N
         server = Server(Picker(numbers.tolist()), most=1 << 20)
         server.run(Load(tasks=(count,), slots=(4,), drafting=("no",), samplers=(True,)))
         events = merged([server])
-        begun = time.process_time()
+        # At its best: the processor may be shared, and the collector have its turn.
+        work = partial(read, events, CALLS)
+        took.append(min(timeit.repeat(work, timer=time.process_time, repeat=3, number=1)))
         told = read(events, CALLS)
-        took.append(time.process_time() - begun)
         assert faults(server.requests, told, has_calls=True) == []
         assert sum(request.certain for request in told) == len(server.requests) >= count
     assert took[1] < 8 * took[0], took
