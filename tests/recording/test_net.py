@@ -33,7 +33,7 @@ JOIN _operator_kind AS k USING (arg_set_id)
 JOIN profinfer_operator_cost AS c USING (arg_set_id)
 """
 LONGEST = ("MUL_MAT", "result_output")
-TRIES = 5
+TRIES = 10
 """Until the machine was as fast with probes as without, and nobody took it within."""
 Times: TypeAlias = dict[tuple[str, str], list[float]]
 Medians: TypeAlias = dict[tuple[str, str], float]
