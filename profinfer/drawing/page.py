@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from defusedxml.ElementTree import fromstring
+
 from profinfer.drawing.charts import INK, Row
 from profinfer.drawing.shades import LINE
 from profinfer.trace_processor.query import escape
@@ -167,8 +169,7 @@ def inline(picture: str, name: str) -> str:
     end: Vega makes such a chart where it is given nothing but NULL."""
     if not picture.startswith("<svg"):
         raise ValueError("a picture has something before its <svg>")
-    # Entities, with which XML can grow, are declared before the root or not at all.
-    root = ET.fromstring(_NOT_XML.sub("\ufffd", picture))  # noqa: S314
+    root = fromstring(_NOT_XML.sub("\ufffd", picture))
     _clean(root, name)
     return ET.tostring(root, encoding="unicode")
 

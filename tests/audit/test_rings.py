@@ -16,7 +16,7 @@ from profinfer.engine.audit_library import FUNCTIONS
 from profinfer.engine.stubs import read_redirection
 from tests.audit.conftest import Compile
 from tests.audit.process import Driver, driver
-from tests.conftest import REPO
+from tests.conftest import REPO, require
 
 OPERATOR, _, BARRIER = FUNCTIONS
 ROOM, RINGS = 1 << 12, 8
@@ -25,7 +25,10 @@ _HEAD, _RING_HEAD = 128, 128
 _WORD = 0x1234567800000001
 """On, by a recorder that has PID 1."""
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="stubs record on x86_64")
+
+@pytest.fixture(autouse=True)
+def _processor() -> None:
+    require("stubs that record (x86_64)", platform.machine() == "x86_64", hardware=True)
 
 
 class Rings:

@@ -1,7 +1,6 @@
 """Cgroups of the first version that limit what threads get of the CPUs, and for how long a quota
 has kept threads from them."""
 
-# ruff: noqa: S608  SQL is put together here, from words of this file
 from __future__ import annotations
 
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from profinfer.trace_processor import Session
+from profinfer.trace_processor.result import Value
 from tests.conftest import require
 from tests.support import as_int, boottime
 
@@ -108,12 +108,14 @@ def within(session: Session, kind: str, span: tuple[int, int]) -> int:
     the kernel counts: two threads that wait for one CPU at the same time wait once."""
     states = session.query(
         "INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;"
-        f"SELECT ucpu, max(ts, {span[0]}), min(ts + dur, {span[1]}) FROM profinfer_thread_state"
-        f" WHERE kind = '{kind}' AND ts < {span[1]} AND ts + dur > {span[0]} ORDER BY 1, 2"
-    ).rows()
-    total, ends = 0, dict.fromkeys((cpu for cpu, *_ in states), 0)
-    for cpu, begin, end in states:
-        begin = max(as_int(begin), ends[cpu])
-        total += max(as_int(end) - begin, 0)
-        ends[cpu] = max(as_int(end), ends[cpu])
+        "SELECT kind, ucpu, ts, ts + dur FROM profinfer_thread_state ORDER BY ts"
+    )
+    total, (first, last) = 0, span
+    ends: dict[Value, int] = {}
+    for found, cpu, ts, end_ts in states:
+        if found == kind:
+            begin = max(as_int(ts), ends.get(cpu, first))
+            end = min(as_int(end_ts), last)
+            total += max(end - begin, 0)
+            ends[cpu] = max(end, begin)
     return total
