@@ -43,7 +43,7 @@ WITH
   told AS (
     SELECT
       *,
-      iif(min(net_dur IS NOT NULL) OVER (PARTITION BY upid), net_dur, busy_dur) AS told_dur
+      _told!(net_dur, busy_dur) AS told_dur
     FROM summed
   ),
   ranked AS (
@@ -93,7 +93,7 @@ WITH
   told AS (
     SELECT
       *,
-      iif(min(net_dur IS NOT NULL) OVER (PARTITION BY upid), net_dur, busy_dur) AS told_dur
+      _told!(net_dur, busy_dur) AS told_dur
     FROM modules
   )
 SELECT

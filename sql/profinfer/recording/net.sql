@@ -215,6 +215,16 @@ CREATE PERFETTO MACRO _whole(
 RETURNS Expr AS
 iif(count() = count($part), sum($part), NULL);
 
+-- What rows are ordered and divided by: net time where that of each row of a process is known.
+CREATE PERFETTO MACRO _told(
+  -- Net time of a row, NULL for unknown.
+  net_dur Expr,
+  -- The same gross.
+  dur Expr
+)
+RETURNS Expr AS
+iif(min($net_dur IS NOT NULL) OVER (PARTITION BY upid), $net_dur, $dur);
+
 -- How much of a time is the probes'.
 CREATE PERFETTO MACRO _probes_percent(
   -- Time.
