@@ -195,7 +195,9 @@ class Picture:
     def _number(self, node: SimpleNamespace, scale: Scale) -> str:
         """A number of the layer, or the median of those that are folded, the least and the most."""
         if not node.runs:
-            return "no run seen"
+            # As ends of a prompt's part, of which no output is wanted: ggml leaves it out.
+            is_empty = 0 in (node.ne0, node.ne1, node.ne2, node.ne3)
+            return "nothing to compute" if is_empty else "no run seen"
         if self._layer is not None or node.types is None:
             value = getattr(node, scale.column)
             return "not known" if value is None else scale.text(value)

@@ -151,6 +151,20 @@ def test_of_what_is_in_no_layer_a_hundred_nodes_are_drawn() -> None:
     assert "not drawn: 1 node of which no run was seen" in found.title
 
 
+def test_what_has_no_elements_is_not_missing() -> None:
+    capture = Capture()
+    weight = T("blk.0.ffn_up.weight", ne=(256, 256, 1, 1))
+    nodes = [weight, T("inp", ne=WIDE), T("ffn_up-0", "MUL_MAT", (weight.name, "inp"), ne=WIDE)]
+    nodes += [T("ffn_out-0", "MUL", ("ffn_up-0", "ffn_up-0"), ne=(256, 0, 1, 1))]
+    nodes += [T("l_out-0", "ADD", ("ffn_up-0", "ffn_up-0"), ne=WIDE)]
+    capture.graph(capture.structure(0, nodes), 10_000, 20_000, {MAIN: [("ffn_up-0", 10_100)]})
+    with opened(capture) as session:
+        found = read(layer_dot(session))
+    said = {lines[0]: lines[-1] for lines in found.nodes.values()}
+    assert said["MUL  ffn_out"] == "nothing to compute"
+    assert said["ADD  l_out"] == "no run seen"
+
+
 # ---- Names
 
 
