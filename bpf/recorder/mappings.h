@@ -17,7 +17,7 @@ struct mappings {
   uint64_t pages; /* of address space, as of the last look */
   uint64_t open;  /* files, as open_files_count has them, as of the last look */
   double changed; /* when there was more or less at last, CLOCK_MONOTONIC in seconds */
-  double took;    /* seconds, the last look */
+  double took;    /* seconds of CPU, the last look */
 };
 
 /* Nothing is known yet. */

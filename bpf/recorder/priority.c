@@ -7,8 +7,11 @@
 #define NICE 10
 
 void priority_give_way(bool is_hurried) {
-  static int usual = -1, nice = 0;
+  static int usual = -1, nice = 0, as_is = -1;
   struct sched_param none = {0};
+  if (is_hurried == as_is)
+    return;
+  as_is = is_hurried;
   if (usual < 0) {
     usual = sched_getscheduler(0);
     nice = getpriority(PRIO_PROCESS, 0);

@@ -259,24 +259,23 @@ static void warn_of_silence(struct recording *recording) {
 static const char *record(struct recording *recording) {
   struct pace pace = pace_begin(recording->options->poll, recording->began, boot_ns());
   bool has_checked_calls = false;
-  priority_give_way(false);
   for (;;) {
     int target = recording->is_off ? -1 : recording->target.pidfd;
-    double nap = pace_nap(&pace, recording->drain.stubs);
+    double usual = pace_nap(&pace, recording->drain.stubs), nap = usual;
     /* A model may be mapped for a moment; once tokens come, it is there. */
     if (!recording->is_off && !handlers_control(&recording->handlers).tokens)
-      nap = memory_nap(recording->memory, nap);
+      nap = memory_nap(recording->memory, usual);
+    bool is_loading = nap < usual; /* nobody's token waits for us yet */
+    priority_give_way(pace.is_hurried || is_loading);
     listener_wait(&recording->listener, target, nap);
     memory_glance(recording->memory); /* of a target that ends soon nothing is left */
     if (recording->listener.wants_more)
       attach_more(recording, listener_take_plan(&recording->listener));
     double now = clock_s(CLOCK_MONOTONIC);
     const char *over = why_over(recording, now - recording->began);
-    bool was_hurried = pace.is_hurried;
     if (!pace_is_due(&pace, now, fill(recording), over))
       continue;
-    if (pace.is_hurried != was_hurried)
-      priority_give_way(pace.is_hurried);
+    priority_give_way(pace.is_hurried || is_loading);
     take(recording);
     show(recording, now - recording->began);
     if (!over && !recording->is_off)
