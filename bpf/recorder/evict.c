@@ -25,8 +25,42 @@
 
 struct evicted {
   json_object *files, *notes;
-  struct set done; /* files, however they are named */
+  const struct target *target;
+  struct models *models; /* that it has mapped; or 0 */
+  struct set done;       /* files, however they are named */
 };
+
+/* ---- Files that are mapped */
+
+/* The next region of a listing; false after the last. */
+static bool next_region(struct listing *listing, struct region *region) {
+  size_t length;
+  char *line;
+  while ((line = listing_next(listing, &length)))
+    if (region_parse(line, length, region))
+      return true;
+  listing_close(listing);
+  return false;
+}
+
+/* Takes pages out of a process's page tables, without which they could not be dropped. What the
+ * kernel refuses stays, and is counted. */
+static void page_out(const struct target *target, const struct region *region) {
+  for (uint64_t at = region->start; at < region->end; at += STEP) {
+    uint64_t length = region->end - at < STEP ? region->end - at : STEP;
+    struct iovec part = {(void *)(uintptr_t)at, length};
+    syscall(PROCESS_MADVISE, target->pidfd, &part, 1ul, PAGEOUT, 0u);
+  }
+}
+
+static void page_out_models(const struct evicted *evicted) {
+  static struct listing listing;
+  struct region region;
+  if (evicted->models && evicted->models->held && listing_open(&listing, evicted->target))
+    while (next_region(&listing, &region))
+      if (models_have(evicted->models, &region))
+        page_out(evicted->target, &region);
+}
 
 /* ---- One file */
 
@@ -66,8 +100,10 @@ static void evict_file(struct evicted *evicted, int fd, const char *path) {
   write_through(fd);
   int64_t left = -1;
   for (int try = 0; try < TRIES && left; try++) {
-    if (try)
-      usleep(BETWEEN_US); /* pages that another CPU had in its hands stay the first time */
+    if (try) { /* pages that another CPU had in its hands stay the first time, mapped or not */
+      usleep(BETWEEN_US);
+      page_out_models(evicted);
+    }
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     left = resident(fd, status.st_size);
     if (left < 0)
@@ -88,34 +124,13 @@ static void evict_file(struct evicted *evicted, int fd, const char *path) {
   free(note);
 }
 
-/* ---- Files that are mapped */
-
-/* The next region of a listing; false after the last. */
-static bool next_region(struct listing *listing, struct region *region) {
-  size_t length;
-  char *line;
-  while ((line = listing_next(listing, &length)))
-    if (region_parse(line, length, region))
-      return true;
-  listing_close(listing);
-  return false;
-}
-
-/* Takes pages out of a process's page tables, without which they could not be dropped. What the
- * kernel refuses stays, and is counted. */
-static void page_out(const struct target *target, const struct region *region) {
-  for (uint64_t at = region->start; at < region->end; at += STEP) {
-    uint64_t length = region->end - at < STEP ? region->end - at : STEP;
-    struct iovec part = {(void *)(uintptr_t)at, length};
-    syscall(PROCESS_MADVISE, target->pidfd, &part, 1ul, PAGEOUT, 0u);
-  }
-}
-
-static void evict_mapped(struct evicted *evicted, const struct target *target) {
+static void evict_mapped(struct evicted *evicted) {
+  const struct target *target = evicted->target;
   static struct listing listing;
   struct models models = {.may_read = true};
   struct region region;
   struct set files = {0};
+  evicted->models = &models;
   if (listing_open(&listing, target))
     while (next_region(&listing, &region))
       models_examine(&models, target, &region, &files);
@@ -123,14 +138,12 @@ static void evict_mapped(struct evicted *evicted, const struct target *target) {
   for (size_t i = 0; i < models.count; i++)
     if (models.list[i].fd >= 0)
       write_through(models.list[i].fd);
-  if (models.held && listing_open(&listing, target))
-    while (next_region(&listing, &region))
-      if (models_have(&models, &region))
-        page_out(target, &region);
+  page_out_models(evicted);
   for (size_t i = 0; i < models.count; i++)
     if (models.list[i].fd >= 0)
       evict_file(evicted, models.list[i].fd, models.list[i].path);
   models_close(&models);
+  evicted->models = 0;
 }
 
 static void evict_named(void *evicted, int fd, const char *path) {
@@ -140,8 +153,8 @@ static void evict_named(void *evicted, int fd, const char *path) {
 }
 
 json_object *evict(const struct target *target, json_object *notes) {
-  struct evicted evicted = {.files = json_object_new_array(), .notes = notes};
-  evict_mapped(&evicted, target);
+  struct evicted evicted = {.files = json_object_new_array(), .notes = notes, .target = target};
+  evict_mapped(&evicted);
   if (!json_object_array_length(evicted.files))
     named_models(target, evict_named, &evicted);
   free(evicted.done.slots);
