@@ -34,6 +34,9 @@ KERNELS = (
 CONSOLE_LINES = 60
 PATCHED = re.compile(r"RIP: 0010:(__schedule|try_to_wake_up)\+")
 """Where the scheduler's tracepoints are."""
+STARVED = re.compile(r"rcu: \w+ kthread starved for (\d+) jiffies!")
+HUNG_JIFFIES = 15_000
+"""A minute, as kernels of Debian count: what a busy emulator is late by is far less."""
 BOOTS = 3
 BOOT_TIMEOUT = 120
 BEGUN = "running /command"
@@ -155,11 +158,13 @@ def boot(
             arguments += ["-smp", str(cpus)]
         # qemu's processors do not bear all that kernels do while they boot (code that one of them
         # patches while another runs it): once in a while one fails before our turn comes, or in the
-        # scheduler when its tracepoints are switched on.
+        # scheduler when its tracepoints are switched on; or one sleeps on while it has work.
         for _ in range(BOOTS):
             problem = _run(arguments, folder / "console", timeout, stop or Event())
             console = _text(folder / "console")
-            has_crashed = "Kernel panic" in console and PATCHED.search(console)
+            has_crashed = hangs(console) or bool(
+                "Kernel panic" in console and PATCHED.search(console)
+            )
             if (BEGUN in console and not has_crashed) or (stop and stop.is_set()):
                 break
         return _result(folder, problem)
@@ -192,12 +197,19 @@ def _run(arguments: Sequence[str], console: Path, timeout: float, stop: Event) -
                     until = time.monotonic() + timeout
                 if stop.wait(0.1):
                     return "nobody waits for it any more"
+                if hangs(_text(console)):
+                    return "a processor of it does nothing any more"
                 if time.monotonic() > until:
                     return f"it had not {phases[0][1]} after {phases[0][0]} s"
             _, said = machine.communicate()
         finally:
             machine.kill()
     return f"qemu: {said.strip()}" if machine.returncode else ""
+
+
+def hangs(console: str) -> bool:
+    """Whether the kernel has said of itself that threads of its own have not run for long."""
+    return any(int(jiffies) >= HUNG_JIFFIES for jiffies in STARVED.findall(console))
 
 
 def _has_begun(console: Path) -> bool:

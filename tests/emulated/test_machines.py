@@ -9,7 +9,7 @@ import pytest
 
 from tests.emulated.board import DISK_BYTES, disk
 from tests.emulated.guest import build
-from tests.emulated.machine import KERNELS, MachineError, kernel_version, processor
+from tests.emulated.machine import KERNELS, MachineError, hangs, kernel_version, processor
 from tests.emulated.machines import COUNTING, Machines, Setting, Task, Work, Workshop
 from tests.matrix import Matrix
 
@@ -75,6 +75,12 @@ def test_a_crash_is_an_error_with_the_console(task: Task, machines: Machines) ->
 def test_a_hang_is_an_error_with_the_output(task: Task, machines: Machines) -> None:
     with pytest.raises(MachineError, match=r"(?s)not finished after 8 s.*still here"):
         machines.result(task)
+
+
+@pytest.mark.parametrize(("jiffies", "is_hung"), [(5_250, False), (14_999, False), (21_003, True)])
+def test_a_kernel_says_when_it_hangs(jiffies: int, is_hung: bool) -> None:
+    stall = f"rcu: rcu_preempt kthread starved for {jiffies} jiffies! g-1131 f0x0 RCU_GP_WAIT"
+    assert hangs(f"a line before\n[   84.1] {stall}\n") == is_hung
 
 
 def copy_disk(workshop: Workshop, _: Task) -> Work:

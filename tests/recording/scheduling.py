@@ -58,6 +58,8 @@ def pinned(
         tids = threads(engine.pid)
         for tid, cpu in zip(tids, cpus, strict=True):
             os.sched_setaffinity(tid, {cpu})
+            # Whatever else this machine does at the time is to take little of it.
+            os.setpriority(os.PRIO_PROCESS, tid, -20)
         yield engine, tids
 
 

