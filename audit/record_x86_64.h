@@ -53,16 +53,27 @@
   ".balign 256, 0xcc\n"                                                                            \
   ".set stub, stub + 1\n"
 
-#define RECORDS(kind, a, b) ".rept " EXPANDED(COPIES) "\n" RECORD(kind, a, b) ".endr\n"
+#define RECORDS(first, kind, a, b) ".rept " EXPANDED(COPIES) "\n" first RECORD(kind, a, b) ".endr\n"
+
+/* An operator of certain ops goes by the NOPs of its stub, where a probe sits (audit.c). */
+#define SEND_ON                                                                                    \
+  "mov stub_page + 416(%rip), %r10\n"                                                              \
+  "test %r10, %r10\n"                                                                              \
+  "je 1f\n"                                                                                        \
+  "mov (%rsi, %r10), %r10d\n"                                                                      \
+  "cmp stub_page + 424(%rip), %r10d\n"                                                             \
+  "je stubs + 64 * stub + 18\n"                                                                    \
+  "cmp stub_page + 428(%rip), %r10d\n"                                                             \
+  "je stubs + 64 * stub + 18\n"
 
 /* As the handlers of bpf/handlers.h have it: which argument is what. */
 #define RECORDERS                                                                                  \
   ".balign 256\n"                                                                                  \
   "recorders:\n"                                                                                   \
   ".cfi_startproc\n"                                                                               \
-  ".set stub, 0\n" RECORDS(1, "mov %rsi, 8(%r11)\n", "movq $0, 16(%r11)\n")                        \
-      RECORDS(2, "mov %rdx, 8(%r11)\n", "mov %rsi, 16(%r11)\n")                                    \
-          RECORDS(3, "mov %rdi, 8(%r11)\n", "movq $0, 16(%r11)\n") ".cfi_endproc\n" RECORDER_MISS
+  ".set stub, 0\n" RECORDS(SEND_ON, 1, "mov %rsi, 8(%r11)\n", "movq $0, 16(%r11)\n")               \
+      RECORDS("", 2, "mov %rdx, 8(%r11)\n", "mov %rsi, 16(%r11)\n") RECORDS(                       \
+          "", 3, "mov %rdi, 8(%r11)\n", "movq $0, 16(%r11)\n") ".cfi_endproc\n" RECORDER_MISS
 
 /* stub_miss(), of which the compiler is told not to use other registers than these, with every
  * argument as it was. */

@@ -29,8 +29,13 @@ struct stub_page {
   uint64_t rings;           /* the recorder sets both, once, before it switches anything on */
   uint64_t file;            /* where the file is mapped */
   uint64_t state;           /* enum page_state */
+  uint64_t op_at;           /* where a tensor has its op; 0: all operators are recorded here */
+  uint32_t ops[2];          /* those of these ops are sent on to the NOPs, where a probe sits */
 };
-#define PAGE_MASK 384 /* offset, for the stubs */
+/* Offsets, for the stubs. */
+#define PAGE_MASK 384
+#define PAGE_OP_AT 416
+#define PAGE_OPS 424
 
 /* A word that switches on has the recorder's PID in its lower half. No two recordings have the same
  * one: a thread whose word is another's asks for a ring first. */
@@ -80,7 +85,9 @@ static inline uint64_t ring_offset(uint64_t ring, uint64_t mask) {
 
 _Static_assert(STUBS == HOT * COPIES && sizeof(struct stub_ring) == RING_HEAD &&
                    sizeof(struct file_head) == 128 && sizeof(struct stub_record) == 32 &&
-                   __builtin_offsetof(struct stub_page, mask) == PAGE_MASK,
+                   __builtin_offsetof(struct stub_page, mask) == PAGE_MASK &&
+                   __builtin_offsetof(struct stub_page, op_at) == PAGE_OP_AT &&
+                   __builtin_offsetof(struct stub_page, ops) == PAGE_OPS,
                "the stubs count on it");
 
 #endif

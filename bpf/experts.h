@@ -133,9 +133,9 @@ BODY void begin_rows(void *ctx, struct walk *w, __u8 kind, __u64 node, __u64 sou
 /* An operator begins. Its graph reads each ids tensor once: gate, up and down share it. */
 BODY void begin_experts(void *ctx, __u64 tensor) {
   __u64 source;
-  int is_ids = (int)read_u32(tensor + T_OP) == E_MUL_MAT_ID;
+  int op = read_u32(tensor + T_OP), is_ids = op == E_MUL_MAT_ID;
   if (!is_ids) {
-    if (!EXPERT_WEIGHTS || read_u64(tensor + T_NAME) != WEIGHTED_LOW ||
+    if (!EXPERT_WEIGHTS || op != E_MUL || read_u64(tensor + T_NAME) != WEIGHTED_LOW ||
         read_u64(tensor + T_NAME + 8) != WEIGHTED_HIGH)
       return;
   }

@@ -33,7 +33,8 @@
   X(U_POS)                                                                                         \
   X(U_SEQ_ID)                                                                                      \
   X(U_OUTPUT)                                                                                      \
-  X(E_MUL_MAT_ID) /* the number of that op */
+  X(E_MUL_MAT_ID) /* the number of that op, */                                                     \
+  X(E_MUL)        /* and of that one */
 
 /* The programs of memory.h: whose faults, and where the fields of a tracepoint stand in its record
  * (-1: this kernel lacks it). */

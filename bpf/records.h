@@ -215,6 +215,10 @@ struct control {
   __u64 finished;    /* the range is complete */
   __u64 boot_offset; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC in ns, for kernels that hide the former */
   __u64 tokens;      /* in ubatches that have ended while recording was on */
+  /* Of a range: when recording was switched on and off, all ones before. Stubs that record (audit/)
+   * know nothing of it: what they have recorded at another time is left out. */
+  __u64 active_from;
+  __u64 active_until;
 };
 
 /* The same for the programs of the scheduler. */

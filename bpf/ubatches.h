@@ -106,13 +106,21 @@ BODY int all_tokens(void *ctx) {
 }
 #endif
 
+BODY void set_active(struct control *c, __u64 active) {
+  if (active && !c->active)
+    c->active_from = boot_ns();
+  else if (!active && c->active)
+    c->active_until = boot_ns();
+  c->active = active;
+}
+
 /* Counts a ubatch; whether it is recorded. */
 BODY int enter_ubatch(struct control *c, struct thread_state *t) {
   if (c->last_ubatch) {
     /* Target iterations: recording is on only inside the asked range. */
     __u64 index = c->ubatches;
     __sync_fetch_and_add(&c->ubatches, 1);
-    c->active = index >= c->first_ubatch && index < c->last_ubatch;
+    set_active(c, index >= c->first_ubatch && index < c->last_ubatch);
   }
   t->entry = ENTRY_NONE;
   t->ubatch_ts = 0;
@@ -222,7 +230,7 @@ BODY int handle_ubatch_end(void *ctx) {
     __sync_fetch_and_add(&c->tokens, t->tokens);
   }
   if (c->last_ubatch && c->ubatches >= c->last_ubatch) {
-    c->active = 0;
+    set_active(c, 0);
     c->finished = 1;
   }
   return 0;

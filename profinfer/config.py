@@ -63,8 +63,8 @@ class Config:
     same times), "memory"."""
     probes: str = "auto"
     """How calls of the hot functions are seen: "recording", by stubs of the audit library that
-    write the records themselves; "stub", by probes on these stubs; "direct", by probes in the
-    functions; "auto": by probes on stubs where every call passes one."""
+    write the records themselves where they can, else by probes; "stub", by probes on these stubs
+    where every call passes one; "direct", by probes in the functions; "auto": as "stub"."""
     empty_handlers: bool = False
     """Probe, but do nothing for operators and barriers (to see what probing alone costs)."""
     loader: str = "auto"
@@ -116,7 +116,7 @@ class Config:
         _one_of("attach", self.attach, WAYS)
         _one_of("probes", self.probes, PROBES)
         if self.probes == "recording" and (why := self._why_not_by_stubs()):
-            raise UsageError(f"stubs cannot record: {why}", "--probes auto")
+            raise UsageError(f"stubs cannot record: {why}", "--probes stub")
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         self.experts |= self.expert_weights
         if self.experts and self.level not in ("operator", "barrier"):
@@ -136,11 +136,7 @@ class Config:
         """What is asked for that only probes have."""
         if LEVELS.index(self.level) < LEVELS.index("operator"):
             return f"level {self.level} has no operators"
-        asked = {
-            "--counters": self.counters, "--experts": self.experts or self.expert_weights,
-            "--iterations": self.iterations is not None, "--empty-handlers": self.empty_handlers,
-        }  # fmt: skip
-        return next((f"{option} needs probes" for option, is_on in asked.items() if is_on), "")
+        return "--empty-handlers needs probes" if self.empty_handlers else ""
 
     def needed_levels(self) -> dict[str, str]:
         """Levels without which something else that is asked for cannot be had, and what that is."""

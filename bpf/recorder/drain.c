@@ -128,13 +128,13 @@ static void report_losses(struct drain *drain) {
 }
 
 /* What belongs to threads belongs to no CPU. */
-static void report_stub_losses(struct drain *drain) {
+static void report_stub_losses(struct drain *drain, bool is_wanted) {
   uint64_t time = boot_ns();
   struct loss now[KIND_COUNT];
   struct loss_entry entries[KIND_COUNT];
   if (!drain->stubs)
     return;
-  stub_rings_losses(drain->stubs, now, time);
+  stub_rings_losses(drain->stubs, now, time, is_wanted);
   size_t count = losses_take(&drain->stub_losses, now, time, (struct look[]){{0}}, entries);
   for (size_t i = 0; i < count; i++)
     entries[i].cpu = ANY_CPU;
@@ -147,6 +147,18 @@ double drain_fill(const struct drain *drain) {
   return rings > stubs ? rings : stubs;
 }
 
+/* Whether what they record was to be recorded at any time so far. Of what had been written at the
+ * look, the handlers have said by now whether it was. */
+static bool take_stubs(struct drain *drain, struct look *look) {
+  if (!drain->stubs)
+    return false;
+  stub_rings_look(drain->stubs);
+  struct control control = handlers_control(drain->handlers);
+  *look = stub_rings_drain(drain->stubs, drain->horizon.at, control.active_from,
+                           control.active_until, take_stub_records, drain);
+  return control.active_from != UINT64_MAX;
+}
+
 void drain_take(struct drain *drain, uint64_t limit) {
   struct rings *rings = &drain->rings;
   uint64_t now = boot_ns() - HOLD_NS;
@@ -154,12 +166,10 @@ void drain_take(struct drain *drain, uint64_t limit) {
   for (unsigned cpu = 0; cpu < rings->cpus; cpu++)
     drain->looks[cpu].seen = rings_drain(rings, cpu, take_records, drain);
   drain->looks[rings->cpus].seen = rings_drain_wide(rings, take_wide, drain);
-  if (drain->stubs)
-    drain->looks[rings->cpus + 1] =
-        stub_rings_drain(drain->stubs, drain->horizon.at, take_stub_records, drain);
+  bool has_begun = take_stubs(drain, &drain->looks[rings->cpus + 1]);
   name_threads(drain);
   report_losses(drain);
-  report_stub_losses(drain);
+  report_stub_losses(drain, has_begun);
   horizon_move(&drain->horizon, limit < now ? limit : now, drain->looks, rings->cpus + 2);
   capture_frame(FRAME_RECORDS, drain->horizon.at, 0, 0);
   run_delay_look(&drain->delay, drain->objects->target);
@@ -171,4 +181,8 @@ uint64_t drain_lost_of(const struct drain *drain, unsigned kind) {
 
 uint64_t drain_lost(const struct drain *drain) {
   return losses_total(&drain->losses) + losses_total(&drain->stub_losses);
+}
+
+uint64_t drain_by_stubs(const struct drain *drain, unsigned kind) {
+  return stub_rings_records(drain->stubs, kind) + losses_of(&drain->stub_losses, kind);
 }

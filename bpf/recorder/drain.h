@@ -46,4 +46,7 @@ void drain_take(struct drain *drain, uint64_t limit);
 uint64_t drain_lost_of(const struct drain *drain, unsigned kind);
 uint64_t drain_lost(const struct drain *drain);
 
+/* What stubs have recorded of a kind, and could not. */
+uint64_t drain_by_stubs(const struct drain *drain, unsigned kind);
+
 #endif

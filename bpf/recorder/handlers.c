@@ -223,6 +223,8 @@ void handlers_activate(const struct handlers *handlers, const struct options *op
                             .active = options->first_ubatch == 0,
                             .first_ubatch = options->first_ubatch,
                             .last_ubatch = options->last_ubatch,
+                            .active_from = options->first_ubatch ? UINT64_MAX : 0,
+                            .active_until = UINT64_MAX,
                         });
 }
 

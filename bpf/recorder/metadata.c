@@ -234,7 +234,8 @@ static void set_timed(json_object *said, int program) {
   set(said, "timed_ns", number(stats.run_ns));
 }
 
-/* Of a handler; with all its runs while recording was on, where each makes one record. */
+/* Of a handler; with all its runs while recording was on, where each makes one record. What stubs
+ * have recorded is not among them. */
 static json_object *handler(const struct handler_program *of, const struct drain *drain) {
   json_object *said = json_object_new_object();
   set(said, "handler", string(of->handler));
@@ -242,9 +243,21 @@ static json_object *handler(const struct handler_program *of, const struct drain
   for (size_t i = 0; !of->is_empty && i < sizeof(record_of) / sizeof(*record_of); i++)
     if (!strcmp(record_of[i].handler, of->handler)) {
       unsigned kind = record_of[i].kind;
-      set(said, "runs", number(drain->drained[kind] + drain_lost_of(drain, kind)));
+      uint64_t all = drain->drained[kind] + drain_lost_of(drain, kind);
+      set(said, "runs", number(all - drain_by_stubs(drain, kind)));
     }
   set_timed(said, of->program);
+  return said;
+}
+
+/* Of stubs that have recorded in its place: what that takes has not been timed. */
+static json_object *stubs(const char *handler, uint64_t records) {
+  json_object *said = json_object_new_object();
+  set(said, "handler", string(handler));
+  set(said, "via", string("recording"));
+  set(said, "runs", number(records));
+  set(said, "timed_runs", number(0));
+  set(said, "timed_ns", number(0));
   return said;
 }
 
@@ -255,14 +268,11 @@ static json_object *scheduler_totals(const struct scheduler *scheduler) {
   return said;
 }
 
-/* Whether stubs have recorded in the place of a handler: what that takes has not been timed. */
-static bool is_by_stubs(const struct metadata_totals *totals, const char *handler) {
-  const struct plan *plan = totals->drain->objects->plan;
+/* Whether stubs have recorded in the place of a handler. */
+static bool is_by_stubs(const struct plan *plan, const char *handler) {
   bool is_found = false;
   for (size_t i = 0; i < plan->probe_count; i++)
     is_found |= plan->probes[i].by_stub && !strcmp(plan->probes[i].handler, handler);
-  for (size_t i = 0; i < totals->uprobes->handler_count; i++)
-    is_found &= strcmp(totals->uprobes->handlers[i].handler, handler) != 0;
   return is_found;
 }
 
@@ -274,9 +284,9 @@ void metadata_end(const struct metadata_totals *totals) {
   for (size_t i = 0; i < uprobes->handler_count; i++)
     json_object_array_add(handlers, handler(&uprobes->handlers[i], drain));
   for (size_t i = 0; i < sizeof(record_of) / sizeof(*record_of); i++)
-    if (is_by_stubs(totals, record_of[i].handler))
-      json_object_array_add(
-          handlers, handler(&(struct handler_program){record_of[i].handler, -1, false}, drain));
+    if (is_by_stubs(drain->objects->plan, record_of[i].handler))
+      json_object_array_add(handlers,
+                            stubs(record_of[i].handler, drain_by_stubs(drain, record_of[i].kind)));
   if (totals->scheduler)
     scheduler_event_programs(totals->scheduler, events);
   memory_event_programs(totals->programs_of_memory, drain->handlers->programs, events);

@@ -115,11 +115,17 @@ static void load(struct recording *recording) {
 /* Those of the plan that record, once it has any. Whoever has none yet may get some with what is
  * loaded later. */
 static void switch_stubs(struct recording *recording) {
+  const struct options *options = recording->options;
+  const struct plan *plan = &recording->plan;
   struct drain *drain = &recording->drain;
+  const int32_t ops[2] = {plan_parameter(plan, "E_MUL_MAT_ID"),
+                          options->expert_weights ? plan_parameter(plan, "E_MUL") : -1};
   if (!drain->stubs)
-    drain->stubs = stub_rings_open(&recording->plan, &recording->target, handlers_cpus());
-  if (drain->stubs)
-    stub_rings_switch(drain->stubs, &recording->plan);
+    drain->stubs = stub_rings_open(plan, &recording->target, handlers_cpus());
+  if (!drain->stubs)
+    return;
+  stub_rings_leave(drain->stubs, options->experts ? plan_parameter(plan, "T_OP") : 0, ops);
+  stub_rings_switch(drain->stubs, plan);
 }
 
 static void attach(struct recording *recording) {

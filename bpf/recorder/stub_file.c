@@ -136,6 +136,14 @@ bool stub_file_switch(const struct stub_file *file, const bool *on, uint64_t wor
   return pwrite(file->memory, switches, sizeof(switches), file->page) == sizeof(switches);
 }
 
+bool stub_file_leave(const struct stub_file *file, uint64_t op_at, const int32_t ops[2]) {
+  const struct {
+    uint64_t op_at;
+    int32_t ops[2];
+  } left = {op_at, {ops[0], ops[1]}};
+  return pwrite(file->memory, &left, sizeof(left), file->page + PAGE_OP_AT) == sizeof(left);
+}
+
 /* ---- The file */
 
 static bool read_at(const struct stub_file *file, void *to, size_t size, uint64_t offset) {

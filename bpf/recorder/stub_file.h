@@ -26,6 +26,10 @@ bool stub_file_open(struct stub_file *file, const struct target *target, uint64_
  * nothing is to be switched. */
 bool stub_file_switch(const struct stub_file *file, const bool *on, uint64_t word);
 
+/* Whether it could: which operators they leave to a probe, those with one of two ops, where tensors
+ * have that `op_at`; 0: none. */
+bool stub_file_leave(const struct stub_file *file, uint64_t op_at, const int32_t ops[2]);
+
 /* A ring's head, as far as it can be read; nothing of it is to be believed. */
 bool stub_file_head(const struct stub_file *file, unsigned ring, struct stub_ring *head);
 

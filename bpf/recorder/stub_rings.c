@@ -32,11 +32,15 @@ struct stub_rings {
   uint64_t word;
   bool on[STUBS];
   struct ring rings[RINGS_MAX];
-  unsigned used; /* that a thread has had */
+  struct stub_ring heads[RINGS_MAX]; /* as they were at the last look */
+  unsigned used;                     /* that a thread has had */
+  uint64_t looked;                   /* when that was */
   struct ticks ticks;
   struct tids known, strangers; /* threads that are the target's, and that are not */
   uint64_t complete;            /* time before which nothing may come any more */
-  uint64_t records, refused, unfinished, forbidden;
+  uint64_t from, until;         /* between which there is to be anything */
+  uint64_t records[HOT + 1];    /* by kind */
+  uint64_t refused, unfinished, forbidden;
   uint64_t lost[HOT + 1]; /* of threads without a ring, as in the beginning */
   uint64_t sum;           /* of what was lost so far */
 };
@@ -51,7 +55,7 @@ struct stub_rings *stub_rings_open(const struct plan *plan, const struct target 
   if (!is_there && target_has_ended(target))
     return 0;
   if (!is_there)
-    fail(EXIT_PROBES, "--probes auto records by probes", "process %d cannot record by stubs: %s",
+    fail(EXIT_PROBES, "--probes stub records by probes", "process %d cannot record by stubs: %s",
          target->pid, why);
   rings->target = target;
   rings->cpus = cpus;
@@ -61,6 +65,29 @@ struct stub_rings *stub_rings_open(const struct plan *plan, const struct target 
   return rings;
 }
 
+static void check_written(const struct stub_rings *rings, bool is_written) {
+  if (!is_written && !target_has_ended(rings->target))
+    fail(EXIT_PROBES, "--probes stub records by probes",
+         "the stubs of process %d cannot be switched: %s", rings->target->pid, strerror(errno));
+}
+
+void stub_rings_leave(struct stub_rings *rings, uint64_t op_at, const int32_t ops[2]) {
+  check_written(rings, stub_file_leave(&rings->file, op_at, ops));
+}
+
+/* What was lost so far is not ours to tell. */
+static void forget_lost(struct stub_rings *rings) {
+  struct file_head file;
+  for (unsigned i = 0; i < rings->file.rings; i++) {
+    struct stub_ring head;
+    if (stub_file_head(&rings->file, i, &head))
+      memcpy(rings->rings[i].lost, head.lost, sizeof(head.lost));
+  }
+  if (stub_file_lost(&rings->file, &file))
+    memcpy(rings->lost, file.lost, sizeof(file.lost));
+  rings->sum = 0;
+}
+
 /* What a recording before has left is not ours. */
 static void begin(struct stub_rings *rings) {
   for (unsigned i = 0; i < rings->file.rings; i++) {
@@ -68,14 +95,12 @@ static void begin(struct stub_rings *rings) {
     if (!stub_file_head(&rings->file, i, &head))
       continue;
     rings->rings[i].taken = rings->rings[i].until = head.next;
-    memcpy(rings->rings[i].lost, head.lost, sizeof(head.lost));
     stub_file_taken(&rings->file, i, head.next);
   }
   struct file_head head;
-  if (stub_file_lost(&rings->file, &head)) {
-    memcpy(rings->lost, head.lost, sizeof(head.lost));
+  if (stub_file_lost(&rings->file, &head))
     rings->forbidden = head.forbidden;
-  }
+  forget_lost(rings);
   ticks_add(&rings->ticks, ticks_look());
   rings->complete = rings->ticks.pairs[0].boot;
 }
@@ -85,9 +110,7 @@ void stub_rings_switch(struct stub_rings *rings, const struct plan *plan) {
     begin(rings);
   for (unsigned i = 0; i < STUBS; i++)
     rings->on[i] = plan->stubs[i];
-  if (!stub_file_switch(&rings->file, rings->on, rings->word) && !target_has_ended(rings->target))
-    fail(EXIT_PROBES, "--probes auto records by probes",
-         "the stubs of process %d cannot be switched: %s", rings->target->pid, strerror(errno));
+  check_written(rings, stub_file_switch(&rings->file, rings->on, rings->word));
 }
 
 void stub_rings_off(struct stub_rings *rings) {
@@ -161,10 +184,13 @@ static size_t take_window(struct stub_rings *rings, unsigned number, uint64_t co
   size_t kept = 0, whole = count < WINDOW ? count : WINDOW;
   whole = finished(window, stub_file_read(file, number, from, whole, window), from);
   whole = stub_file_read(file, number, from, whole, window);
-  for (size_t i = 0; i < whole; i++)
-    kept += convert(rings, &window[i], &records[kept]);
-  rings->refused += whole - kept;
-  rings->records += kept;
+  for (size_t i = 0; i < whole; i++) {
+    const struct record *record = &records[kept];
+    if (!convert(rings, &window[i], &records[kept]))
+      rings->refused++;
+    else if (record->ts >= rings->from && record->ts < rings->until)
+      rings->records[records[kept++].kind]++;
+  }
   if (kept)
     take(context, records, kept);
   return whole;
@@ -203,19 +229,24 @@ static enum seen drain_one(struct stub_rings *rings, unsigned number, uint64_t u
 }
 
 /* All heads first, then both clocks: whatever was written by then is older than that pair. */
-struct look stub_rings_drain(struct stub_rings *rings, uint64_t complete, records_fn *take,
-                             void *context) {
-  struct look look = {0, SEEN_ALL};
-  struct stub_ring heads[RINGS_MAX];
-  rings->complete = complete > rings->complete ? complete : rings->complete;
+void stub_rings_look(struct stub_rings *rings) {
+  struct stub_ring *heads = rings->heads;
   for (rings->used = 0; rings->used < rings->file.rings; rings->used++)
     if (!look_at(rings, rings->used, &heads[rings->used]) ||
         (!heads[rings->used].owner && heads[rings->used].next == rings->rings[rings->used].taken))
       break;
   ticks_add(&rings->ticks, ticks_look());
-  uint64_t now = boot_ns();
+  rings->looked = boot_ns();
+}
+
+struct look stub_rings_drain(struct stub_rings *rings, uint64_t complete, uint64_t from,
+                             uint64_t until, records_fn *take, void *context) {
+  struct look look = {0, SEEN_ALL};
+  rings->complete = complete > rings->complete ? complete : rings->complete;
+  rings->from = from;
+  rings->until = until;
   for (unsigned i = 0; i < rings->used; i++) {
-    enum seen seen = drain_one(rings, i, heads[i].next, now, take, context);
+    enum seen seen = drain_one(rings, i, rings->heads[i].next, rings->looked, take, context);
     look.seen = seen > look.seen ? seen : look.seen;
   }
   return look;
@@ -232,6 +263,10 @@ double stub_rings_fill(const struct stub_rings *rings) {
   return most;
 }
 
+uint64_t stub_rings_records(const struct stub_rings *rings, unsigned kind) {
+  return rings && kind <= HOT ? rings->records[kind] : 0;
+}
+
 /* ---- What is missing */
 
 /* A count that has gone back, or up by more than can be, is the target's lie: nothing is lost. */
@@ -244,7 +279,8 @@ static void add_lost(const uint64_t now[HOT + 1], const uint64_t first[HOT + 1],
     }
 }
 
-void stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT], uint64_t time) {
+void stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT], uint64_t time,
+                       bool is_wanted) {
   struct file_head file;
   uint64_t sum = 0;
   memset(losses, 0, KIND_COUNT * sizeof(*losses));
@@ -261,13 +297,20 @@ void stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT],
   if (sum != rings->sum)
     stub_file_switch(&rings->file, rings->on, rings->word);
   rings->sum = sum;
+  if (is_wanted)
+    return;
+  forget_lost(rings);
+  memset(losses, 0, KIND_COUNT * sizeof(*losses));
 }
 
 json_object *stub_rings_json(const struct stub_rings *rings) {
   if (!rings)
     return 0;
   json_object *said = json_object_new_object();
-  json_object_object_add(said, "records", json_object_new_int64(rings->records));
+  uint64_t records = 0;
+  for (unsigned kind = 1; kind <= HOT; kind++)
+    records += rings->records[kind];
+  json_object_object_add(said, "records", json_object_new_int64(records));
   json_object_object_add(said, "bound_ns", json_object_new_double(rings->ticks.worst));
   json_object_object_add(said, "refused", json_object_new_int64(rings->refused));
   json_object_object_add(said, "unfinished", json_object_new_int64(rings->unfinished));

@@ -22,6 +22,10 @@ struct stub_rings;
 struct stub_rings *stub_rings_open(const struct plan *plan, const struct target *target,
                                    unsigned cpus);
 
+/* Before they are switched on: which operators they leave to a probe, those with one of two ops,
+ * which tensors have at `op_at`; 0: none. */
+void stub_rings_leave(struct stub_rings *rings, uint64_t op_at, const int32_t ops[2]);
+
 /* Switches on the stubs of a plan, and others off; EXIT_PROBES when it cannot. Times count from the
  * first time on. */
 void stub_rings_switch(struct stub_rings *rings, const struct plan *plan);
@@ -32,13 +36,21 @@ void stub_rings_off(struct stub_rings *rings);
 /* How full the fullest is, between 0 and 1. */
 double stub_rings_fill(const struct stub_rings *rings);
 
-/* Takes everything out that had been written before the call, thread by thread, its times in
- * CLOCK_BOOTTIME. What cannot be true is left out, and what is older than `complete`. */
-struct look stub_rings_drain(struct stub_rings *rings, uint64_t complete, records_fn *take,
-                             void *context);
+/* Looks how far they have been written by now. */
+void stub_rings_look(struct stub_rings *rings);
 
-/* By kind, what did not fit, as seen at `time`. */
-void stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT], uint64_t time);
+/* Takes everything out that had been written at the last look, thread by thread, its times in
+ * CLOCK_BOOTTIME. What cannot be true is left out, and what is older than `complete`; and what was
+ * not to be recorded, outside of [from, until). */
+struct look stub_rings_drain(struct stub_rings *rings, uint64_t complete, uint64_t from,
+                             uint64_t until, records_fn *take, void *context);
+
+/* How many there were of a kind. */
+uint64_t stub_rings_records(const struct stub_rings *rings, unsigned kind);
+
+/* By kind, what did not fit, as seen at `time`; not `is_wanted`: nothing of it so far. */
+void stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT], uint64_t time,
+                       bool is_wanted);
 
 /* END's "stub_rings": how many records, how far wrong a time may be, how many were left out, and
  * how many were begun and never finished; 0 for none. */

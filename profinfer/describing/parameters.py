@@ -9,8 +9,8 @@ from profinfer.records.limits import SOURCES
 TENSOR_MAX = 512
 """The longest struct ggml_tensor that bpf/ has room for, in bytes."""
 
-_ROUTED = "MUL_MAT_ID"
-"""The op that multiplies by the experts' weights."""
+_OPS = ("MUL_MAT_ID", "MUL")
+"""The ops that multiply by the experts' weights, and what they gave by the router's."""
 
 
 def layout_parameters(layout: Layout) -> dict[str, int]:
@@ -32,5 +32,5 @@ def layout_parameters(layout: Layout) -> dict[str, int]:
         **fields("G", layout.cgraph, "n_nodes", "nodes", "uid"),
         **fields("B", layout.backend, "guid", "get_name"),
         **fields("U", layout.ubatch, "n_tokens", "pos", "seq_id", "output"),
-        "E_MUL_MAT_ID": layout.ops.index(_ROUTED) if _ROUTED in layout.ops else -1,
+        **{f"E_{op}": layout.ops.index(op) if op in layout.ops else -1 for op in _OPS},
     }

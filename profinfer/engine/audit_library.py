@@ -18,6 +18,8 @@ FUNCTIONS = (
     "ggml_barrier",
 )
 """What it redirects, in the order of its stubs."""
+OPERATORS = FUNCTIONS[0]
+"""That which is called for each operator; of certain ops its stubs send calls on to a probe."""
 
 STUBS_SYMBOL = "profinfer_stubs"
 SLOTS_SYMBOL = "profinfer_slots"
@@ -29,6 +31,8 @@ STUB_SIZE = 64
 SLOT = struct.Struct("<QQQQ")
 """Where the stub leads to; the function itself; load address and handle of its object."""
 _PAGE_SIZES = {"x86-64": 4096, "aarch64": 65536}
+NOPS_AT = {"x86-64": 18, "aarch64": 0}
+"""Bytes from a stub's first one to where a probe may sit: a stub that records leads past that."""
 _MAX_LIBRARY = 1 << 20
 
 
@@ -79,12 +83,12 @@ def _no_code(address: int, slot: int, switch: int) -> dict[int, bytes]:
 
 
 def _x86_64_code(address: int, slot: int, switch: int) -> dict[int, bytes]:
-    """endbr64, the NOPs of 1, 5 and 10 bytes, cmpq $0, switch(%rip), jne (to where it records),
+    """endbr64, cmpq $0, switch(%rip), jne (to where it records), the NOPs of 1, 5 and 10 bytes,
     jmp *slot(%rip)."""
-    nops = bytes.fromhex("f30f1efa 90 0f1f440000 662e0f1f840000000000")
-    test = b"\x48\x83\x3d" + struct.pack("<I", switch - (address + 28) & 0xFFFFFFFF) + b"\0"
+    test = b"\x48\x83\x3d" + struct.pack("<I", switch - (address + 12) & 0xFFFFFFFF) + b"\0"
+    nops = bytes.fromhex("90 0f1f440000 662e0f1f840000000000")
     jump = b"\xff\x25" + struct.pack("<I", slot - (address + 40) & 0xFFFFFFFF)
-    return {0: nops + test + b"\x0f\x85", 34: jump}
+    return {0: bytes.fromhex("f30f1efa") + test + b"\x0f\x85", NOPS_AT["x86-64"]: nops + jump}
 
 
 def _aarch64_code(address: int, slot: int, switch: int) -> dict[int, bytes]:

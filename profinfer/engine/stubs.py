@@ -31,8 +31,8 @@ from profinfer.engine.audit_library import (
 from profinfer.engine.target import Mapping, executable_mappings
 from profinfer.errors import KernelError, TargetError
 
-_PAGE = struct.Struct("<48Q4Q")
-"""audit/rings.h: switches; mask, rings, file, state."""
+_PAGE = struct.Struct("<48Q24xQ")
+"""audit/rings.h: switches; state."""
 _PAGE_STATES = {
     0: "it has been forked from the process that loaded the engine",
     2: "it runs under a system call filter (seccomp), or /proc does not tell",
@@ -42,6 +42,8 @@ _PAGE_STATES = {
 }
 """Why not, by what the library says of itself."""
 _READY, _FILTERED = 1, 2
+_RECORDER = "profinfer-rec\n"
+"""What the kernel calls who records (bpf/recorder/serve.c)."""
 _MAX_ENVIRON = 8 << 20
 _AT_SECURE = 23
 
@@ -82,6 +84,8 @@ class Redirection:
     """Address of the page that switches stubs on to record by themselves (audit/rings.h)."""
     cannot_record: str = ""
     """Why they cannot; empty when they can."""
+    user: int = 0
+    """A recorder that has switched them on; 0: nobody has."""
 
 
 def with_audit(others: str) -> str:
@@ -115,7 +119,7 @@ def read_redirection(pid: int) -> Redirection:
             return _unused(pid, mapping, reason)
         try:
             stubs, changing = _read_tables(pid, mapping, elf)
-            page, cannot_record = _read_page(pid, mapping, elf)
+            page, cannot_record, user = _read_page(pid, mapping, elf)
         except (OSError, TargetError) as error:
             why = error.message if isinstance(error, TargetError) else error.strerror
             reason = f"the audit library's table cannot be read: {why}"
@@ -123,7 +127,7 @@ def read_redirection(pid: int) -> Redirection:
         reason = "" if stubs else "no loaded object exports a function that is redirected"
         return Redirection(
             _access(pid, mapping), mapping.path, mapping.identity, stubs, reason, changing,
-            page, cannot_record,
+            page, cannot_record, user,
         )  # fmt: skip
     finally:
         for _, elf in found:
@@ -191,14 +195,27 @@ def _read_tables(pid: int, mapping: Mapping, elf: Elf) -> tuple[dict[tuple[int, 
     return found, is_changing
 
 
-def _read_page(pid: int, mapping: Mapping, elf: Elf) -> tuple[int, str]:
-    """Where the page is, and why nothing can be recorded by it."""
+def _read_page(pid: int, mapping: Mapping, elf: Elf) -> tuple[int, str, int]:
+    """Where the page is, why nothing can be recorded by it, and who records by it."""
     [page] = elf.dynamic_named(PAGE_SYMBOL).values()
     address = mapping.start - elf.vaddr_of(mapping.offset) + page.value
-    state = _PAGE.unpack(_read_memory(pid, address, _PAGE.size))[-1]
+    *switches, state = _PAGE.unpack(_read_memory(pid, address, _PAGE.size))
+    user = next((x for word in switches if _is_recorder(x := word & 0xFFFFFFFF)), 0)
     if state == _READY and _is_filtered(pid):
         state = _FILTERED
-    return address, "" if state == _READY else _PAGE_STATES.get(state, "its page is damaged")
+    if state != _READY:
+        return address, _PAGE_STATES.get(state, "its page is damaged"), user
+    if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+        return address, "it is in another PID namespace", user
+    return address, "", user
+
+
+def _is_recorder(pid: int) -> bool:
+    """Whether it lives: words of one that was killed stay."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == _RECORDER
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _is_filtered(pid: int) -> bool:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profinfer.binaries.elf import Elf
 from profinfer.binaries.sites import Site, cheapest, entry_sites
 from profinfer.engine.adapter import adapters
-from profinfer.engine.audit_library import STUBS_SYMBOL
+from profinfer.engine.audit_library import NOPS_AT, OPERATORS, STUB_SIZE, STUBS_SYMBOL
 from profinfer.engine.description import Function
 from profinfer.engine.stubs import Redirection, Stub, bypasses
 from profinfer.engine.target import EngineObject
 from profinfer.probes.hitcost import HitCost
 
 STUB, DIRECT, RECORDING = "stub", "direct", "recording"
+SENT_ON = "operators that choose or weigh experts: these are read in the kernel"
+"""Why a stub that records is probed as well."""
 _ENDBR = 4
 """Bytes of the one instruction that may stand before a function's first."""
 
@@ -73,12 +75,14 @@ class Placer:
         pid: int,
         *,
         ranks: Mapping[str, float] | None = None,
+        sends_on: bool = False,
     ) -> None:
         """`cost`: None before it is known, or where it cannot be: then `ranks` (ranks.py) stand
-        for it."""
+        for it. `sends_on`: stubs that record leave some operators to a probe (SENT_ON)."""
         self._cost = cost
         self._ranks = ranks
         self._pid = pid
+        self._sends_on = sends_on
         self.why_probed: str | None = ""
         """Why stubs are probed and do not record by themselves, where that is to be said; None:
         they do record."""
@@ -112,7 +116,7 @@ class Placer:
                 stubs, why = self._find_stubs(item, function)
             if stubs:
                 self._stubs.append((item, function, stubs))
-                self._places[key] = tuple(self._at_stub(stub) for stub in stubs.values())
+                self._places[key] = tuple(x for stub in stubs.values() for x in self._at_stub(stub))
             else:
                 self._places[key] = self._direct(item, function, why)
         return self._places[key]
@@ -137,22 +141,31 @@ class Placer:
             return {}, f"called without the linkage table, at {function.direct:#x} for one"
         return found, ""
 
-    def _at_stub(self, stub: Stub) -> Place:
+    def _at_stub(self, stub: Stub) -> tuple[Place, ...]:
         library = self.redirection.library
         if library is None:
             raise ValueError("a stub without its library")
-        if self.why_probed is None:
-            self._recording[stub.offset] = stub.index
-            path, cost = self.redirection.path, self._ns(RECORDING)
-            return Place(path, library, stub.offset, RECORDING, hit_ns=cost)
+        if self.why_probed is not None:
+            return (self._on_stub(library, stub, self.why_probed),)
+        self._recording[stub.offset] = stub.index
+        path, cost = self.redirection.path, self._ns(RECORDING)
+        recording = Place(path, library, stub.offset, RECORDING, hit_ns=cost)
+        if not self._sends_on or stub.function != OPERATORS:
+            return (recording,)
+        return recording, self._on_stub(library, stub, SENT_ON)
+
+    def _on_stub(self, library: Path, stub: Stub, why: str) -> Place:
         if self._stub_site is None:
             elf = Elf(library)
-            sites = entry_sites(elf, elf.symbols[STUBS_SYMBOL])
-            self._stub_site = cheapest(sites, self._costs())
+            start = NOPS_AT[elf.machine]
+            stubs = elf.symbols[STUBS_SYMBOL]
+            stubs = stubs._replace(value=stubs.value + start, size=STUB_SIZE - start)
+            site = cheapest(entry_sites(elf, stubs), self._costs())
+            self._stub_site = replace(site, offset=start + site.offset)
         site = self._stub_site
         offset = stub.offset + site.offset
         path, cost = self.redirection.path, self._ns(site.kind)
-        return Place(path, library, offset, STUB, site.kind, cost, self.why_probed)
+        return Place(path, library, offset, STUB, site.kind, cost, why)
 
     def stubs_of(self, places: Iterable[Place]) -> list[int]:
         """The numbers of the stubs that are to record at a plan's places."""

@@ -16,7 +16,7 @@ from profinfer.engine.target import EngineObject, ObjectFinder
 from profinfer.errors import ProbeError, TargetError
 from profinfer.probes.hitcost import hit_cost, hit_cost_now
 from profinfer.probes.metadata import start_json
-from profinfer.probes.placement import DIRECT, STUB, Placer
+from profinfer.probes.placement import DIRECT, SENT_ON, STUB, Placer
 from profinfer.probes.plan import check, make_plan
 from profinfer.probes.plan_file import live_plan
 from profinfer.recording.recorder import Message, Server
@@ -34,14 +34,6 @@ def _unless_it_ends(pid: int) -> Iterator[None]:
         if target.is_ending(pid):
             raise TargetError(f"process {pid} ended before it was probed") from None
         raise
-
-
-def _pid_namespace(pid: int | str) -> str:
-    """Nothing of one that has ended."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return ""
 
 
 class Planned:
@@ -71,8 +63,8 @@ class Planned:
             ) from None
         self.means = means()
         self._cost = hit_cost(server.ask, self.means["attach"])
-        self._placer = Placer(self._cost, pid)
-        self._clock_problem = self._ask_clock(server)
+        self._placer = Placer(self._cost, pid, sends_on=config.experts)
+        self._cannot_record = self._ask_stubs(server)
         with _unless_it_ends(pid):
             self._place()
         hot = {
@@ -89,24 +81,25 @@ class Planned:
         if self._config.probes != "direct":
             self._placer.redirection = read_redirection(self.pid)
         if self._config.probes == "recording":
-            self._placer.why_probed = self._why_not_by_stubs() or None
+            cannot = self._placer.redirection.cannot_record or self._cannot_record
+            self._placer.why_probed = f"its stubs cannot record: {cannot}" if cannot else None
         self.plan = make_plan(self.objects, self._config.level, self._placer, self._silent)
 
-    def _ask_clock(self, server: Server) -> str:
-        """Why stubs cannot tell times on this machine."""
-        return str(server.ask("ticks")["problem"]) if self._config.probes == "recording" else ""
-
-    def _why_not_by_stubs(self) -> str:
-        """Of this process, or this machine; empty where they can record."""
-        if cannot := self._placer.redirection.cannot_record or self._clock_problem:
-            return f"its stubs cannot record: {cannot}"
-        if _pid_namespace(self.pid) != _pid_namespace("self"):
-            return "its stubs cannot record: it is in another PID namespace"
-        return ""
+    def _ask_stubs(self, server: Server) -> str:
+        """Why stubs cannot record what is wanted, or on this machine; of the process itself its
+        redirection tells."""
+        if self._config.probes != "recording":
+            return ""
+        if self._config.counters:
+            return "counters are read in the kernel"
+        with contextlib.suppress(TargetError):  # it is noticed soon enough
+            if read_redirection(self.pid).user:
+                return "another recording uses them"
+        return str(server.ask("ticks")["problem"])
 
     def _say_probed(self) -> list[str]:
         """What is probed although stubs were to record it. ProbeError where that is not to be."""
-        whys = {x.place.why: x.symbol for x in self.plan.probes if x.place.why}
+        whys = {x.place.why: x.symbol for x in self.plan.probes if x.place.why not in ("", SENT_ON)}
         if self._config.probes != "recording":
             return []
         said = [f"process {self.pid}: {symbol} is probed: {why}" for why, symbol in whys.items()]
@@ -147,7 +140,8 @@ class Planned:
         start["recording"] = self._recording
         calls = self._placer.calls(self.objects)
         plan = live_plan(self.objects, self.plan, self._layout, start, redirection, calls)
-        if stubs := self._placer.stubs_of(x.place for x in self.plan.probes):
+        if redirection.page and not self._cannot_record and self._config.probes == "recording":
+            stubs = self._placer.stubs_of(x.place for x in self.plan.probes)
             plan |= {"stub_page": redirection.page, "stubs": stubs}
         if self._counters:
             plan["counters"] = self._counters

@@ -39,6 +39,7 @@ from tests.support import (
 EXPERTS = "INCLUDE PERFETTO MODULE profinfer.experts.activations"
 PRIME = 61
 MEANS: tuple[list[str], ...] = (
+    ["--probes", "recording"],
     ["--transport", "perf"],
     ["--loader", "bcc"],
     ["--loader", "bcc", "--transport", "perf"],
@@ -146,6 +147,44 @@ def test_weights_are_those_the_engine_sees(
     assert {tuple(row[:4]): row[4] for row in found} == truth.ids
     # JSON has more digits than a float: both are exactly its value.
     assert {tuple(row[:4]): row[5] for row in found} == truth.weights
+
+
+def test_stubs_that_record_leave_these_operators_to_a_probe(
+    weighted: tuple[Path, Path], tmp_path: Path, truths: dict[str, Truth]
+) -> None:
+    """And begin and end with the iterations asked for: the second batch, which takes two, and three
+    more."""
+    trace, first, last = tmp_path / "t.pftrace", 1, 5
+    options = ["--expert-weights", "--iterations", f"{first}-{last}", "--probes", "recording"]
+    record(trace, options, command("60x4", BATCHES))
+    within = {(sequence, p) for batch in BATCHES[1:5] for _, p, sequence in batch}
+    truth = truth_of(truths, "60x4")
+    ids = {place: expert for place, expert in truth.ids.items() if place[:2] in within}
+    weights = {place: weight for place, weight in truth.weights.items() if place[:2] in within}
+    assert activations(trace) == (ids, [])
+    operators = (
+        "INCLUDE PERFETTO MODULE profinfer.operators.slices;"
+        " SELECT k.name, k.op, count() FROM profinfer_operator_slice AS s JOIN _operator_kind AS k"
+        " USING (arg_set_id) WHERE s.ts BETWEEN {} AND {} GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    spans = f"SELECT min(ts), max(ts + dur) FROM (SELECT * FROM slice WHERE category = 'ubatch'" \
+            f" ORDER BY ts LIMIT {last - first + 1} OFFSET {{}})"  # fmt: skip
+    found = []
+    for each, skipped in ((trace, 0), (weighted[0], first)):
+        [[span]] = rows(each, spans.format(skipped))
+        found += rows(each, operators.format(*span))
+    assert found[0] == found[1]
+    everything, _, values, hits = rows(
+        trace, "SELECT count() FROM slice WHERE category = 'operator'", EXPERTS,
+        "SELECT sequence, position, layer, rank, weight FROM profinfer_expert_activation"
+        " JOIN profinfer_expert_token USING (token_id)",
+        "INCLUDE PERFETTO MODULE profinfer.recording.handlers;"
+        " SELECT via, hits FROM profinfer_handler WHERE handler = 'on_operator' ORDER BY via",
+    )  # fmt: skip
+    assert everything == [(sum(number(count) for _, _, count in found[0]),)]
+    assert {tuple(row[:4]): row[4] for row in values} == weights
+    probed = sum(number(count) for _, op, count in found[0] if op in ("MUL_MAT_ID", "MUL"))
+    assert dict(hits)["stub"] == probed > 0
 
 
 def test_each_layer_is_read_once_per_graph(

@@ -66,9 +66,14 @@ static void take_next(void *context, const struct record *records, size_t count)
     CHECK_EQUAL(records[i].a, expected++);
 }
 
+static struct look drained(struct stub_rings *from, uint64_t complete, records_fn *take) {
+  stub_rings_look(from);
+  return stub_rings_drain(from, complete, 0, UINT64_MAX, take, 0);
+}
+
 static enum seen drains(uint64_t wanted) {
   came = 0;
-  enum seen seen = stub_rings_drain(rings, 0, take_next, 0).seen;
+  enum seen seen = drained(rings, 0, take_next).seen;
   CHECK_EQUAL(came, wanted);
   return seen;
 }
@@ -153,6 +158,32 @@ static void what_was_there_before_is_not_taken(void) {
   CHECK_EQUAL(drains(1), SEEN_ALL);
 }
 
+static void what_was_not_to_be_recorded(void) {
+  struct loss lost[KIND_COUNT];
+  uint64_t stamps[6];
+  start();
+  for (int i = 0; i < 6; i++) {
+    struct tick_pair now = ticks_look();
+    stamps[i] = now.boot;
+    put_as(0, getpid(), KIND_FUSED, 0, now.ticks);
+    usleep(2000);
+  }
+  came = 0;
+  expected = 2;
+  stub_rings_look(rings);
+  stub_rings_drain(rings, 0, stamps[2] - 1000000, stamps[4] - 1000000, take_next, 0);
+  CHECK_EQUAL(came, 2);
+  CHECK_EQUAL(stub_rings_records(rings, KIND_FUSED), 2);
+  CHECK_EQUAL(rings->refused, 0);
+  CHECK_EQUAL(head(0)->taken, 6);
+  head(0)->lost[KIND_OPERATOR] = 3;
+  stub_rings_losses(rings, lost, 77, false);
+  CHECK_EQUAL(lost[KIND_OPERATOR].lost, 0);
+  head(0)->lost[KIND_OPERATOR] = 5;
+  stub_rings_losses(rings, lost, 78, true);
+  CHECK_EQUAL(lost[KIND_OPERATOR].lost, 2);
+}
+
 static void losses(void) {
   struct loss lost[KIND_COUNT];
   start();
@@ -160,7 +191,7 @@ static void losses(void) {
   head(1)->lost[KIND_OPERATOR] = 4;
   ((struct file_head *)file)->lost[KIND_BARRIER] = 5;
   page.switches[33] = 0; /* as the library has it when nobody comes */
-  stub_rings_losses(rings, lost, 77);
+  stub_rings_losses(rings, lost, 77, true);
   CHECK_EQUAL(lost[KIND_OPERATOR].lost, 7);
   CHECK_EQUAL(lost[KIND_OPERATOR].last_ts, 77);
   CHECK_EQUAL(lost[KIND_BARRIER].lost, 5);
@@ -259,10 +290,10 @@ static void ten_thousand_lies(void) {
     if (any(4))
       continue;
     came = 0;
-    struct look look = stub_rings_drain(rings, began, take_any, 0);
+    struct look look = drained(rings, began, take_any);
     CHECK(look.seen <= SEEN_UNTIL_OLD && came <= RECORDS_MAX);
     CHECK(stub_rings_fill(rings) <= 1);
-    stub_rings_losses(rings, lost, began);
+    stub_rings_losses(rings, lost, began, true);
     CHECK(lost[0].lost == 0 && lost[KIND_GRAPH_BEGIN].lost == 0);
     all += came;
   }
@@ -275,6 +306,7 @@ int main(void) {
   RUN(times_are_those_of_the_clock);
   RUN(an_unfinished_one_stops_the_drain);
   RUN(what_was_there_before_is_not_taken);
+  RUN(what_was_not_to_be_recorded);
   RUN(losses);
   RUN(what_cannot_be_true);
   RUN(files_that_are_refused);

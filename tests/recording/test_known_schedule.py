@@ -212,12 +212,15 @@ def test_slices_begin_and_last_as_the_engine_measured(built: Path, tmp_path: Pat
         assert all(a <= number(t) <= b for t, (a, b) in zip(stamps, spans, strict=True))
 
 
-def test_iterations_records_these_micro_batches_and_ends(built: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("probes", ["recording", "stub"])
+def test_iterations_records_these_micro_batches_and_ends(
+    built: Path, tmp_path: Path, probes: str
+) -> None:
     trace = tmp_path / "t.pftrace"
     options = ("--prompt", 13, "--decode", 101, "--hold", 20_000)
     record(
         trace,
-        ["--level", "barrier", "--iterations", "5-11"],
+        ["--level", "barrier", "--iterations", "5-11", "--probes", probes],
         [built / "known", "--threads", THREADS, "--layers", LAYERS, *options],
     )
     _, positions, counts, stats = rows(

@@ -7,7 +7,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.events;
 
--- Handlers, and what their hits cost.
+-- Handlers, and what their hits cost. One in whose place stubs record some of the calls has two rows.
 CREATE PERFETTO TABLE profinfer_handler(
   -- Handler.
   handler STRING,
@@ -79,6 +79,7 @@ WITH
     SELECT
       upid,
       handler,
+      via = 'recording' AS is_by_stubs,
       group_concat(DISTINCT symbol) AS symbol,
       group_concat(DISTINCT via) AS via,
       group_concat(DISTINCT site) AS site,
@@ -89,12 +90,13 @@ WITH
     FROM probes
     LEFT JOIN intervals
       USING (upid, site)
-    GROUP BY upid, handler
+    GROUP BY upid, handler, is_by_stubs
   ),
   counted AS (
     SELECT
       upid,
       max(iif(field = 'handler', value, NULL)) AS handler,
+      coalesce(max(iif(field = 'via', value, NULL)), '') = 'recording' AS is_by_stubs,
       CAST(max(iif(field = 'runs', value, NULL)) AS INTEGER) AS hits,
       CAST(max(iif(field = 'timed_ns', value, NULL)) AS REAL)
       / nullif(CAST(max(iif(field = 'timed_runs', value, NULL)) AS INTEGER), 0) AS run_ns
@@ -110,9 +112,9 @@ WITH
     WHERE event = 'recording started' AND key = 'hit_cost.empty_handler_ns'
   ),
   named AS (
-    SELECT upid, handler FROM planned
+    SELECT upid, handler, is_by_stubs FROM planned
     UNION
-    SELECT upid, handler FROM counted
+    SELECT upid, handler, is_by_stubs FROM counted
   ),
   costs AS (
     SELECT
@@ -124,18 +126,18 @@ WITH
       c.hits,
       c.run_ns,
       -- A stub that records has no handler.
-      iif(p.via = 'recording', 0.0, c.run_ns - f.ns) AS handler_ns,
+      iif(n.is_by_stubs, 0.0, c.run_ns - f.ns) AS handler_ns,
       p.trap_ns,
       p.trap_low_ns,
       p.trap_high_ns,
-      p.trap_ns + iif(p.via = 'recording', 0.0, c.run_ns - f.ns) AS hit_ns
+      p.trap_ns + iif(n.is_by_stubs, 0.0, c.run_ns - f.ns) AS hit_ns
     FROM named AS n
     LEFT JOIN floor AS f
       USING (upid)
     LEFT JOIN planned AS p
-      USING (upid, handler)
+      USING (upid, handler, is_by_stubs)
     LEFT JOIN counted AS c
-      USING (upid, handler)
+      USING (upid, handler, is_by_stubs)
     WHERE n.handler IS NOT NULL
   )
 SELECT
@@ -153,7 +155,7 @@ SELECT
   CAST(round(iif(hits = 0, 0, hits * hit_ns)) AS INTEGER) AS total_ns,
   upid
 FROM costs
-ORDER BY upid, handler;
+ORDER BY upid, handler, via;
 
 -- Programs at events of the kernel's own (context switches, page faults, reads), which run in
 -- whatever process brings them about. What the way to them costs was not measured.
@@ -205,7 +207,8 @@ SELECT
 FROM programs
 ORDER BY upid, program;
 
--- What a hit of the handlers costs that run for every operator and barrier: a row per process.
+-- What a hit of the handlers costs that run for every operator and barrier: a row per process. Where stubs record
+-- some of the calls, the mean.
 CREATE PERFETTO TABLE _hit_cost(
   -- Way to the handler and back, operator, in ns.
   operator_trap DOUBLE,
@@ -222,6 +225,32 @@ CREATE PERFETTO TABLE _hit_cost(
   -- Process.
   upid JOINID(process.id)
 ) AS
+WITH
+  totals AS (
+    SELECT
+      upid,
+      handler,
+      -- One row's mean does without the number of hits.
+      iif(count() OVER (PARTITION BY upid, handler) = 1, 1, hits) AS hits,
+      trap_ns,
+      handler_ns
+    FROM profinfer_handler
+  ),
+  means AS (
+    SELECT
+      upid,
+      handler,
+      -- What is not known of some hits is not known of their mean.
+      iif(max(hits != 0 AND trap_ns IS NULL), NULL, sum(hits * trap_ns) / nullif(sum(hits), 0))
+        AS trap_ns,
+      iif(
+        max(hits != 0 AND handler_ns IS NULL),
+        NULL,
+        sum(hits * handler_ns) / nullif(sum(hits), 0)
+      ) AS handler_ns
+    FROM totals
+    GROUP BY upid, handler
+  )
 SELECT
   max(iif(handler = 'on_operator', trap_ns, NULL)) AS operator_trap,
   max(iif(handler = 'on_operator', handler_ns, NULL)) AS operator_handler,
@@ -231,7 +260,7 @@ SELECT
   max(iif(handler = 'on_barrier', handler_ns, NULL)) AS barrier_handler,
   p.upid
 FROM _recorded_process AS p
-LEFT JOIN profinfer_handler AS h
+LEFT JOIN means AS h
   USING (upid)
 GROUP BY p.upid
 ORDER BY p.upid;
