@@ -50,19 +50,20 @@ extern EXPORT struct slot profinfer_slots[STUBS] __attribute__((alias("slots")))
  */
 EXPORT uint64_t profinfer_changing;
 
-/* Each stub has 64 bytes. Which of its NOPs is the cheapest to probe depends on the kernel; a stub
- * that records leads past them. No register that carries an argument is touched, nor stack and
- * return address; flags, r10, r11 and rax are nobody's where a function begins.
+/* Each stub has 64 bytes. Which of its NOPs is the cheapest to probe depends on the kernel; behind
+ * it stand as many for what a stub that records leaves to a probe (record_x86_64.h). No register
+ * that carries an argument is touched, nor stack and return address; flags, r10, r11 and rax are
+ * nobody's where a function begins.
  */
 #if defined(__x86_64__)
-#define STUB                                                                                       \
-  "endbr64\n"                                                                                      \
-  "cmpq $0, stub_page + 8 * stub(%rip)\n"                                                          \
-  "jne recorders + 256 * stub\n"                                                                   \
+#define NOPS                                                                                       \
   ".byte 0x90\n"                                                                                   \
   ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00\n"                                                           \
-  ".byte 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00\n"                             \
-  "jmp *slots + 32 * stub(%rip)\n"                                                                 \
+  ".byte 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00\n"
+#define STUB                                                                                       \
+  "endbr64\n" NOPS "cmpq $0, stub_page + 8 * stub(%rip)\n"                                         \
+  "jne recorders + 256 * stub\n"                                                                   \
+  "jmp *slots + 32 * stub(%rip)\n" NOPS "jmp *slots + 32 * stub(%rip)\n"                           \
   ".p2align 6, 0xcc\n"
 #include "record_x86_64.h"
 #elif defined(__aarch64__)

@@ -55,16 +55,16 @@
 
 #define RECORDS(first, kind, a, b) ".rept " EXPANDED(COPIES) "\n" first RECORD(kind, a, b) ".endr\n"
 
-/* An operator of certain ops goes by the NOPs of its stub, where a probe sits (audit.c). */
+/* An operator of certain ops goes by the NOPs behind its stub, where a probe sits (audit.c). */
 #define SEND_ON                                                                                    \
   "mov stub_page + 416(%rip), %r10\n"                                                              \
   "test %r10, %r10\n"                                                                              \
   "je 1f\n"                                                                                        \
   "mov (%rsi, %r10), %r10d\n"                                                                      \
   "cmp stub_page + 424(%rip), %r10d\n"                                                             \
-  "je stubs + 64 * stub + 18\n"                                                                    \
+  "je stubs + 64 * stub + 40\n"                                                                    \
   "cmp stub_page + 428(%rip), %r10d\n"                                                             \
-  "je stubs + 64 * stub + 18\n"
+  "je stubs + 64 * stub + 40\n"
 
 /* As the handlers of bpf/handlers.h have it: which argument is what. */
 #define RECORDERS                                                                                  \

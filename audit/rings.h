@@ -30,7 +30,7 @@ struct stub_page {
   uint64_t file;            /* where the file is mapped */
   uint64_t state;           /* enum page_state */
   uint64_t op_at;           /* where a tensor has its op; 0: all operators are recorded here */
-  uint32_t ops[2];          /* those of these ops are sent on to the NOPs, where a probe sits */
+  uint32_t ops[2];          /* those of these ops are sent on to NOPs, where a probe sits */
 };
 /* Offsets, for the stubs. */
 #define PAGE_MASK 384

@@ -132,6 +132,11 @@ class Config:
         self.structure_ring_bytes()
         self.iteration_range()
 
+    @property
+    def by_stubs(self) -> bool:
+        """Whether stubs are to record, where they can."""
+        return self.probes == "recording" and not self._why_not_by_stubs()
+
     def _why_not_by_stubs(self) -> str:
         """What is asked for that only probes have."""
         if LEVELS.index(self.level) < LEVELS.index("operator"):

@@ -46,8 +46,9 @@ WITH
       (13, 'recorder', 'attach', 'probes attached by'),
       (14, 'recorder', 'transport', 'records sent through'),
       (15, 'recorder', 'redirection', 'stubs of the audit library'),
-      (16, 'recorder', 'scheduler.mode', 'scheduler'),
-      (17, 'recorder', 'hit_cost.empty_handler_ns', 'empty handler (ns)')
+      (16, 'recorder', 'recording_stubs', 'stubs that record'),
+      (17, 'recorder', 'scheduler.mode', 'scheduler'),
+      (18, 'recorder', 'hit_cost.empty_handler_ns', 'empty handler (ns)')
   ),
   facts AS (
     SELECT
@@ -63,7 +64,7 @@ WITH
     -- Threads that compute are named by what they do; these are their own names.
     SELECT
       upid,
-      18 AS number,
+      19 AS number,
       'threads' AS about,
       substr(key, length('threads.') + 1) AS what,
       value

@@ -15,13 +15,13 @@ from profinfer.describing.describe import describe_process
 from profinfer.describing.layout import Layout
 from profinfer.engine import target
 from profinfer.engine.adapter import use_adapter
-from profinfer.engine.stubs import Redirection, read_redirection, with_audit
+from profinfer.engine.stubs import read_redirection, with_audit
 from profinfer.engine.surroundings import surroundings
 from profinfer.engine.target import EngineObject
 from profinfer.errors import GraphNeeded, PrivilegeError, ProbeError, TargetError, UsageError
 from profinfer.kernel import features
 from profinfer.probes.files import FileTarget, variants
-from profinfer.probes.placement import Placer
+from profinfer.probes.placement import COUNTED, Placer
 from profinfer.probes.plan import Plan, make_plan
 from profinfer.probes.ranks import describe_ranks
 from profinfer.recording.abilities import Abilities
@@ -185,16 +185,13 @@ def _files(paths: list[Path], files: list[FileTarget]) -> Finding:
 def _plan(objects: list[EngineObject], pid: int, here: Abilities) -> tuple[str, Plan]:
     placer = Placer(here.hit_cost(), pid)
     placer.redirection = read_redirection(pid)
+    if placer.redirection.library:
+        placer.record_by_stubs(here.stub_clock())
     plan = make_plan(objects, LEVELS[-1], placer)
-    return f"stubs: {_stubs(placer.redirection, here)}\n", plan
-
-
-def _stubs(redirection: Redirection, here: Abilities) -> str:
-    """What they can do in a process."""
-    if redirection.reason:
-        return redirection.reason
-    why = redirection.cannot_record or here.stub_clock()
-    return "on; " + (f"they cannot record: {why}" if why else "they can record themselves")
+    said = placer.say_stubs().replace("its stubs", "on; they")
+    if said == "on":
+        said = f"on; they can record themselves, without --counters: {COUNTED}"
+    return f"stubs: {said}\n", plan
 
 
 def _file_plan(engine: FileTarget, here: Abilities) -> tuple[str, Plan]:

@@ -15,6 +15,7 @@ from profinfer.engine.identity import identify
 from profinfer.engine.target import EngineObject
 from profinfer.errors import GraphNeeded, ProbeError
 from profinfer.probes.measuring import measure
+from profinfer.probes.placement import RECORDING
 from profinfer.probes.plan import Plan, Probe
 from profinfer.probes.slowdown import BARRIERS, FUSED, OPERATORS, Slowdown, expected
 
@@ -133,6 +134,7 @@ def _line(probes: list[Probe]) -> str:
     place = first.place
     returns = " and its return" if any(probe.at_return for probe in probes) else ""
     kind = f", {place.via}: {place.site}" if place.site else ""
+    kind = kind or f", {place.via}" * (place.via == RECORDING)
     cost = f", {place.hit_ns / 1000:.2f} us" if place.hit_ns is not None else ""
     found_by = f" [{first.found_by}]" if first.found_by != "symbol" else ""
     call = adapters().call_of(first.handler)

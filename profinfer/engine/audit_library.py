@@ -31,8 +31,8 @@ STUB_SIZE = 64
 SLOT = struct.Struct("<QQQQ")
 """Where the stub leads to; the function itself; load address and handle of its object."""
 _PAGE_SIZES = {"x86-64": 4096, "aarch64": 65536}
-NOPS_AT = {"x86-64": 18, "aarch64": 0}
-"""Bytes from a stub's first one to where a probe may sit: a stub that records leads past that."""
+SENT_ON_AT = 40
+"""Bytes from a stub's first one to where it leads operators that it leaves to a probe."""
 _MAX_LIBRARY = 1 << 20
 
 
@@ -83,12 +83,15 @@ def _no_code(address: int, slot: int, switch: int) -> dict[int, bytes]:
 
 
 def _x86_64_code(address: int, slot: int, switch: int) -> dict[int, bytes]:
-    """endbr64, cmpq $0, switch(%rip), jne (to where it records), the NOPs of 1, 5 and 10 bytes,
-    jmp *slot(%rip)."""
-    test = b"\x48\x83\x3d" + struct.pack("<I", switch - (address + 12) & 0xFFFFFFFF) + b"\0"
+    """endbr64, the NOPs of 1, 5 and 10 bytes, cmpq $0, switch(%rip), jne (to where it records),
+    jmp *slot(%rip); these NOPs and jmp *slot(%rip)."""
     nops = bytes.fromhex("90 0f1f440000 662e0f1f840000000000")
-    jump = b"\xff\x25" + struct.pack("<I", slot - (address + 40) & 0xFFFFFFFF)
-    return {0: bytes.fromhex("f30f1efa") + test + b"\x0f\x85", NOPS_AT["x86-64"]: nops + jump}
+    test = b"\x48\x83\x3d" + struct.pack("<I", switch - (address + 28) & 0xFFFFFFFF) + b"\0"
+    first, second = (
+        b"\xff\x25" + struct.pack("<I", slot - (address + end) & 0xFFFFFFFF) for end in (40, 62)
+    )
+    begin = bytes.fromhex("f30f1efa") + nops + test + b"\x0f\x85"
+    return {0: begin, 34: first + nops + second}
 
 
 def _aarch64_code(address: int, slot: int, switch: int) -> dict[int, bytes]:

@@ -8,6 +8,7 @@ is checked, and whether a call really leads through a stub is read from the call
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,8 +32,8 @@ from profinfer.engine.audit_library import (
 from profinfer.engine.target import Mapping, executable_mappings
 from profinfer.errors import KernelError, TargetError
 
-_PAGE = struct.Struct("<48Q24xQ")
-"""audit/rings.h: switches; state."""
+_PAGE = struct.Struct("<48Q16x2Q")
+"""audit/rings.h: switches; file, state."""
 _PAGE_STATES = {
     0: "it has been forked from the process that loaded the engine",
     2: "it runs under a system call filter (seccomp), or /proc does not tell",
@@ -199,7 +200,7 @@ def _read_page(pid: int, mapping: Mapping, elf: Elf) -> tuple[int, str, int]:
     """Where the page is, why nothing can be recorded by it, and who records by it."""
     [page] = elf.dynamic_named(PAGE_SYMBOL).values()
     address = mapping.start - elf.vaddr_of(mapping.offset) + page.value
-    *switches, state = _PAGE.unpack(_read_memory(pid, address, _PAGE.size))
+    *switches, file, state = _PAGE.unpack(_read_memory(pid, address, _PAGE.size))
     user = next((x for word in switches if _is_recorder(x := word & 0xFFFFFFFF)), 0)
     if state == _READY and _is_filtered(pid):
         state = _FILTERED
@@ -207,7 +208,20 @@ def _read_page(pid: int, mapping: Mapping, elf: Elf) -> tuple[int, str, int]:
         return address, _PAGE_STATES.get(state, "its page is damaged"), user
     if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
         return address, "it is in another PID namespace", user
-    return address, "", user
+    return address, _why_closed(pid, file), user
+
+
+def _why_closed(pid: int, file: int) -> str:
+    """Why we cannot switch them, or reach the file of their rings, which is mapped there."""
+    try:
+        os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC))
+        [place] = Path(f"/proc/{pid}/map_files").glob(f"{file:x}-*")
+        if not stat.S_ISREG(place.stat().st_mode):
+            return "the file of its rings is not the library's own"
+        os.close(os.open(place, os.O_RDWR | os.O_CLOEXEC))
+    except (OSError, ValueError) as error:
+        return f"its memory cannot be reached: {error}"
+    return ""
 
 
 def _is_recorder(pid: int) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from profinfer.binaries.elf import Elf
 from profinfer.binaries.sites import Site, cheapest, entry_sites
 from profinfer.engine.adapter import adapters
-from profinfer.engine.audit_library import NOPS_AT, OPERATORS, STUB_SIZE, STUBS_SYMBOL
+from profinfer.engine.audit_library import OPERATORS, SENT_ON_AT, STUB_SIZE, STUBS_SYMBOL
 from profinfer.engine.description import Function
 from profinfer.engine.stubs import Redirection, Stub, bypasses
 from profinfer.engine.target import EngineObject
@@ -23,6 +23,8 @@ from profinfer.probes.hitcost import HitCost
 STUB, DIRECT, RECORDING = "stub", "direct", "recording"
 SENT_ON = "operators that choose or weigh experts: these are read in the kernel"
 """Why a stub that records is probed as well."""
+COUNTED = "counters are read in the kernel"
+"""Why none records where some are asked for."""
 _ENDBR = 4
 """Bytes of the one instruction that may stand before a function's first."""
 
@@ -90,10 +92,22 @@ class Placer:
         """Stubs that are to record: their numbers by offset."""
         self.redirection = Redirection(None)
         """What the audit library does in the process; set anew when its objects change."""
-        self._stub_site: Site | None = None
+        self._stub_sites: dict[int, Site] = {}
         # A choice stays: a function probed in two ways would be counted twice.
         self._places: dict[tuple[str, tuple[int, ...], str, int], tuple[Place, ...]] = {}
         self._stubs: list[tuple[EngineObject, Function, dict[int, Stub]]] = []
+
+    def record_by_stubs(self, problem: str) -> None:
+        """Stubs are to record by themselves, unless the process has a reason against it, or there
+        is this one."""
+        cannot = self.redirection.cannot_record or problem
+        self.why_probed = f"its stubs cannot record: {cannot}" if cannot else None
+
+    def say_stubs(self) -> str:
+        """Whether they record, or why not."""
+        if self.redirection.reason or self.why_probed == "":
+            return self.redirection.reason or "they are not to record"
+        return self.why_probed or "on"
 
     def _ns(self, kind: str) -> float | None:
         return self._cost.sites.get(kind) if self._cost else None
@@ -146,24 +160,23 @@ class Placer:
         if library is None:
             raise ValueError("a stub without its library")
         if self.why_probed is not None:
-            return (self._on_stub(library, stub, self.why_probed),)
+            return (self._on_stub(library, stub, 0, self.why_probed),)
         self._recording[stub.offset] = stub.index
         path, cost = self.redirection.path, self._ns(RECORDING)
         recording = Place(path, library, stub.offset, RECORDING, hit_ns=cost)
         if not self._sends_on or stub.function != OPERATORS:
             return (recording,)
-        return recording, self._on_stub(library, stub, SENT_ON)
+        return recording, self._on_stub(library, stub, SENT_ON_AT, SENT_ON)
 
-    def _on_stub(self, library: Path, stub: Stub, why: str) -> Place:
-        if self._stub_site is None:
+    def _on_stub(self, library: Path, stub: Stub, start: int, why: str) -> Place:
+        """On the cheapest NOP from byte `start` of a stub on."""
+        if start not in self._stub_sites:
             elf = Elf(library)
-            start = NOPS_AT[elf.machine]
-            stubs = elf.symbols[STUBS_SYMBOL]
-            stubs = stubs._replace(value=stubs.value + start, size=STUB_SIZE - start)
-            site = cheapest(entry_sites(elf, stubs), self._costs())
-            self._stub_site = replace(site, offset=start + site.offset)
-        site = self._stub_site
-        offset = stub.offset + site.offset
+            code = elf.symbols[STUBS_SYMBOL]
+            code = code._replace(value=code.value + start, size=STUB_SIZE - start)
+            self._stub_sites[start] = cheapest(entry_sites(elf, code), self._costs())
+        site = self._stub_sites[start]
+        offset = stub.offset + start + site.offset
         path, cost = self.redirection.path, self._ns(site.kind)
         return Place(path, library, offset, STUB, site.kind, cost, why)
 

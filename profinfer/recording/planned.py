@@ -16,7 +16,7 @@ from profinfer.engine.target import EngineObject, ObjectFinder
 from profinfer.errors import ProbeError, TargetError
 from profinfer.probes.hitcost import hit_cost, hit_cost_now
 from profinfer.probes.metadata import start_json
-from profinfer.probes.placement import DIRECT, SENT_ON, STUB, Placer
+from profinfer.probes.placement import COUNTED, DIRECT, SENT_ON, STUB, Placer
 from profinfer.probes.plan import check, make_plan
 from profinfer.probes.plan_file import live_plan
 from profinfer.recording.recorder import Message, Server
@@ -80,22 +80,22 @@ class Planned:
     def _place(self) -> None:
         if self._config.probes != "direct":
             self._placer.redirection = read_redirection(self.pid)
-        if self._config.probes == "recording":
-            cannot = self._placer.redirection.cannot_record or self._cannot_record
-            self._placer.why_probed = f"its stubs cannot record: {cannot}" if cannot else None
+        if self._config.by_stubs:
+            self._placer.record_by_stubs(self._cannot_record)
         self.plan = make_plan(self.objects, self._config.level, self._placer, self._silent)
 
     def _ask_stubs(self, server: Server) -> str:
         """Why stubs cannot record what is wanted, or on this machine; of the process itself its
         redirection tells."""
-        if self._config.probes != "recording":
+        if not self._config.by_stubs:
             return ""
         if self._config.counters:
-            return "counters are read in the kernel"
-        with contextlib.suppress(TargetError):  # it is noticed soon enough
-            if read_redirection(self.pid).user:
-                return "another recording uses them"
-        return str(server.ask("ticks")["problem"])
+            return COUNTED
+        with _unless_it_ends(self.pid):
+            redirection = read_redirection(self.pid)
+        if redirection.user:
+            return "another recording uses them"
+        return str(server.ask("ticks")["problem"]) if redirection.library else ""
 
     def _say_probed(self) -> list[str]:
         """What is probed although stubs were to record it. ProbeError where that is not to be."""
@@ -137,11 +137,11 @@ class Planned:
         redirection = self._placer.redirection
         start = start_json(self.objects, self._layout, self.plan, self._config, self._cost)
         start["redirection"] = redirection.reason or "on"
+        start["recording_stubs"] = self._placer.say_stubs()
         start["recording"] = self._recording
         calls = self._placer.calls(self.objects)
         plan = live_plan(self.objects, self.plan, self._layout, start, redirection, calls)
-        if redirection.page and not self._cannot_record and self._config.probes == "recording":
-            stubs = self._placer.stubs_of(x.place for x in self.plan.probes)
+        if stubs := self._placer.stubs_of(x.place for x in self.plan.probes):
             plan |= {"stub_page": redirection.page, "stubs": stubs}
         if self._counters:
             plan["counters"] = self._counters

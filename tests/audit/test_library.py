@@ -100,12 +100,15 @@ def test_stubs_of_both_machines(libraries: dict[str, Path]) -> None:
                 assert (hint, nop, branch, jump) == (0xD503245F, 0xD503201F, 0x14000001, 0xD61F0200)
                 assert data[24:] == bytes(40)
             else:
-                nops = [data[start:end].hex() for start, end in ((4, 5), (5, 10), (10, 20))]
-                assert nops == ["90", "0f1f440000", "662e0f1f840000000000"]
+                nops = ["90", "0f1f440000", "662e0f1f840000000000"]
+                assert [data[start:end].hex() for start, end in ((4, 5), (5, 10), (10, 20))] == nops
                 assert data[:4] == bytes.fromhex("f30f1efa")
                 parts = [data[start:end].hex() for start, end in ((20, 23), (27, 30), (34, 36))]
                 assert parts == ["48833d", "000f85", "ff25"], "cmpq, jne, jmp"
-                assert data[40:] == b"\xcc" * 24
+                assert data[40:58].hex() == "".join(nops) + "ff25"
+                jumps = [struct.unpack_from("<i", data, at)[0] + at for at in (36, 58)]
+                assert jumps[0] == jumps[1]
+                assert data[62:] == b"\xcc" * 2
         # Their code is also what profinfer expects of a stranger's library.
         assert audit_library.open_library(path)
     assert set(SITES) == {"x86_64", "aarch64"}

@@ -32,6 +32,7 @@ from tests.support import (
     family,
     first_line,
     is_running,
+    pairs,
     require_recording,
     wait_for,
 )
@@ -167,12 +168,13 @@ def test_stubs_that_record_leave_these_operators_to_a_probe(
         " SELECT k.name, k.op, count() FROM profinfer_operator_slice AS s JOIN _operator_kind AS k"
         " USING (arg_set_id) WHERE s.ts BETWEEN {} AND {} GROUP BY 1, 2 ORDER BY 1, 2"
     )
-    spans = f"SELECT min(ts), max(ts + dur) FROM (SELECT * FROM slice WHERE category = 'ubatch'" \
-            f" ORDER BY ts LIMIT {last - first + 1} OFFSET {{}})"  # fmt: skip
     found = []
     for each, skipped in ((trace, 0), (weighted[0], first)):
-        [[span]] = rows(each, spans.format(skipped))
-        found += rows(each, operators.format(*span))
+        [ubatches] = rows(
+            each, "SELECT ts, ts + dur FROM slice WHERE category = 'ubatch' ORDER BY ts"
+        )
+        asked = ubatches[skipped : skipped + last - first + 1]
+        found += rows(each, operators.format(asked[0][0], asked[-1][1]))
     assert found[0] == found[1]
     everything, _, values, hits = rows(
         trace, "SELECT count() FROM slice WHERE category = 'operator'", EXPERTS,
@@ -184,7 +186,7 @@ def test_stubs_that_record_leave_these_operators_to_a_probe(
     assert everything == [(sum(number(count) for _, _, count in found[0]),)]
     assert {tuple(row[:4]): row[4] for row in values} == weights
     probed = sum(number(count) for _, op, count in found[0] if op in ("MUL_MAT_ID", "MUL"))
-    assert dict(hits)["stub"] == probed > 0
+    assert pairs(hits)["stub"] == probed > 0
 
 
 def test_each_layer_is_read_once_per_graph(
