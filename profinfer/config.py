@@ -64,7 +64,7 @@ class Config:
     probes: str = "auto"
     """How calls of the hot functions are seen: "recording", by stubs of the audit library that
     write the records themselves where they can, else by probes; "stub", by probes on these stubs
-    where every call passes one; "direct", by probes in the functions; "auto": as "stub"."""
+    where every call passes one; "direct", by probes in the functions; "auto": as "recording"."""
     empty_handlers: bool = False
     """Probe, but do nothing for operators and barriers (to see what probing alone costs)."""
     loader: str = "auto"
@@ -135,7 +135,7 @@ class Config:
     @property
     def by_stubs(self) -> bool:
         """Whether stubs are to record, where they can."""
-        return self.probes == "recording" and not self._why_not_by_stubs()
+        return self.probes in ("auto", "recording") and not self._why_not_by_stubs()
 
     def _why_not_by_stubs(self) -> str:
         """What is asked for that only probes have."""

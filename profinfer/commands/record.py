@@ -138,8 +138,8 @@ def _add_settings(add: Callable[..., object]) -> None:
     add("--raw", metavar="FILE", help="keep the raw capture as well (for convert)")
     probes = (
         "how operators and barriers are seen: by stubs of the audit library that write the records"
-        " themselves, by probes on these stubs, or by probes in the functions (default: on stubs,"
-        " where every call passes one)"
+        " themselves, by probes on these stubs, or by probes in the functions (default: by the"
+        " first of these that can serve; the trace says why)"
     )
     add("--probes", choices=PROBES, help=probes)
     nothing = "probe operators and barriers but record none, to see what probing costs"

@@ -165,6 +165,10 @@ def emitted(truth: Truth) -> dict[str, int]:
     }
 
 
+PROBED_STUBS = ("--probes", "stub")
+"""Their records go through the rings of CPUs."""
+
+
 # With the first every ring overflows between two drains; with the second some do, on some drains.
 @pytest.mark.parametrize(
     ("poll", "options"), [(1, ("--decode", 499)), (0.05, ("--decode", 31, "--work-us", 907))]
@@ -175,7 +179,7 @@ def test_every_record_that_does_not_fit_is_counted_and_no_slice_pretends_otherwi
     trace, raw = tmp_path / "t.pftrace", tmp_path / "t.raw"
     done = record(
         trace,
-        ["--level", "barrier", "--ring-size", "4K", "--poll", poll, "--raw", raw],
+        ["--level", "barrier", "--ring-size", "4K", "--poll", poll, "--raw", raw, *PROBED_STUBS],
         [built / "known", "--threads", 2, "--layers", 1, *options],
     )
     [truth] = truths(done.stdout)

@@ -67,8 +67,8 @@ def lossy(
     folder = tmp_path_factory.mktemp("lossy")
     raw = folder / "t.raw"
     size, poll, loader, transport = request.param
-    options = ("--level", "barrier", "--ring-size", size, "--poll", poll, "--raw", raw,
-               "--loader", loader, "--transport", transport)  # fmt: skip
+    options = ("--level", "barrier", "--probes", "stub", "--ring-size", size, "--poll", poll,
+               "--raw", raw, "--loader", loader, "--transport", transport)  # fmt: skip
     with record(double, folder / "t.pftrace", *options, target=TARGET) as recording:
         yield Lossy(recording, raw)
 

@@ -55,11 +55,11 @@ def said(trace: Path, key: str) -> str:
 @pytest.mark.parametrize(
     ("options", "via"),
     [
-        ((), "stub"),
-        (("--probes", "recording"), "recording"),
+        ((), "recording"),
+        (("--probes", "stub"), "stub"),
         (("--probes", "direct"), "direct"),
     ],
-    ids=["stubs", "recording stubs", "chosen instructions"],
+    ids=["recording stubs", "probed stubs", "chosen instructions"],
 )
 def test_counts_are_the_schedules_wherever_the_probes_are(
     double: Engine, tmp_path: Path, program: str, options: tuple[str, ...], via: str
@@ -89,7 +89,7 @@ def test_an_engine_started_with_the_environment_is_attached_later_on_its_stubs(
             stdout, _ = known.communicate(timeout=60)
             code, said_by_recorder = finish(recorder)
     assert code == 0, said_by_recorder
-    assert {probes(trace)[handler][0] for handler in HOT} == {"stub"}
+    assert {probes(trace)[handler][0] for handler in HOT} == {"recording"}
     assert_matches(trace, truths(stdout)[0], "barrier")
 
 
@@ -141,7 +141,7 @@ def test_an_audit_library_that_is_already_set_stays(double: Engine, tmp_path: Pa
     )  # fmt: skip
     assert done.returncode == 0
     assert "/nonexistent/other.so" in done.stderr, "the loader complains about it, as before"
-    assert {probes(trace)[handler][0] for handler in HOT} == {"stub"}
+    assert {probes(trace)[handler][0] for handler in HOT} == {"recording"}
     assert_matches(trace, truths(done.stdout)[0], "barrier")
 
 
@@ -158,7 +158,9 @@ def test_empty_handlers_record_no_operator_but_everything_above(
 
 def test_the_trace_counts_the_runs_of_each_hot_handler(double: Engine, tmp_path: Path) -> None:
     trace = tmp_path / "t.pftrace"
-    with record(double, trace, "--level", "barrier", target=("known", *SCHEDULE)) as recording:
+    with record(
+        double, trace, "--level", "barrier", "--probes", "stub", target=("known", *SCHEDULE)
+    ) as recording:
         calls = recording.truth["calls"]
     _, found = trace_rows(
         trace,

@@ -88,7 +88,9 @@ def test_the_last_record_before_a_kill_is_in_the_trace(double: Engine, tmp_path:
         assert known.stderr is not None
         assert known.stdout is not None
         assert known.stderr.readline().startswith("ready ")
-        assert "stubs: on; they can record" in run(double, "doctor", "--pid", known.pid).stdout
+        looked = run(double, "doctor", "--pid", known.pid).stdout
+        assert "stubs: on; they can record themselves" in looked
+        assert "ggml_barrier, recording, 0.0" in looked
         options = (*BY_STUBS, "--poll", 10)  # nobody has looked before
         with attached(double, known.pid, trace, *options, probes=PLACED) as recorder:
             gate.touch()
@@ -173,6 +175,17 @@ def test_what_cannot_record_is_probed_and_says_why(double: Engine, tmp_path: Pat
             assert (via, "RLIMIT_FSIZE" in why) == ("stub", True)
 
 
+def test_with_counters_they_are_probed(double: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "t.pftrace"
+    with record(
+        double, trace, "--level", "barrier", "--counters", "faults", target=("known", *SCHEDULE)
+    ) as recording:
+        assert_matches(trace, recording.truth, "barrier")
+    why = "its stubs cannot record: counters are read in the kernel"
+    assert {probes(trace)[handler][::2] for handler in HOT} == {("stub", why)}
+    assert f" stubs that record  {why}\n" in run(double, "query", "recording", trace).stdout
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"empty_handlers": True}, {"level": "graph"}],
@@ -198,11 +211,12 @@ def test_the_next_recording_takes_over_what_a_killed_recorder_has_left_on(
             assert recorder.wait(30) != 0
         options = (*BY_STUBS, "--force")
         with attached(double, known.pid, trace, *options, probes=PLACED) as recorder:
-            refused = run(double, "record", "--pid", known.pid, *BY_STUBS, "-o", tmp_path / "2")
+            strictly = (*BY_STUBS, "--strict", "-o", tmp_path / "2")
+            refused = run(double, "record", "--pid", known.pid, *strictly)
             gate.touch()
             stdout, _ = known.communicate(timeout=60)
             code, heard = finish(recorder)
     assert code == 0, heard
     assert refused.returncode == 6
-    assert "another recording uses its stubs" in refused.stderr
+    assert "its stubs cannot record: another recording uses them" in refused.stderr
     assert_matches(trace, truths(stdout)[0], "barrier")

@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[object, ...]] = {
     "all": ("--scheduler", "system", "--faults", "--block-io", "--counters", "faults", "--experts"),
     "a few iterations": ("--scheduler", "system", "--iterations", "50-100"),
     "small rings": ("--scheduler", "system", "--ring-size", "16K", "--structure-ring-size", "16K",
-                    "--poll", 0.4),
+                    "--poll", 0.4, "--probes", "stub"),
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_a_storm_of_records_is_recorded_or_counted(
     transport: str, double: Engine, tmp_path: Path, capfd: Any, record_property: Any
 ) -> None:
     raw = tmp_path / "storm.raw"
-    options = ("--level", "barrier", "--transport", transport, "--raw", raw)
+    options = ("--level", "barrier", "--probes", "stub", "--transport", transport, "--raw", raw)
     target = ("known", *STORM, "--decode", DECODE[transport])
     with record(double, tmp_path / "t", *options, target=target, timeout=120) as recording:
         truth = recording.truth

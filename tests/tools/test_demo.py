@@ -22,8 +22,14 @@ def test_the_demo_ends_with_the_verdict_the_summary_and_where_to_look() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert re.search(r" 0 lost \(the target ended\)", done.stdout), done.stdout
-    recorded, explained, summary, last = done.stdout.split("\n== ")
+    recorded, counted, explained, summary, last = done.stdout.split("\n== ")
     assert recorded.startswith("== recording")
+    slowdown = re.search(
+        r"^Predicted slowdown .* slowdown_percent ([\d.]+)$", recorded, re.MULTILINE
+    )
+    assert slowdown is not None, recorded
+    assert float(slowdown[1]) < 1
+    assert "its stubs cannot record: counters are read in the kernel" in counted
     assert explained.startswith("profinfer explain")
     assert "\nspeed" in explained
     # Nothing was done to it.
