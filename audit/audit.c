@@ -52,8 +52,8 @@ EXPORT uint64_t profinfer_changing;
 
 /* Each stub has 64 bytes. Which of its NOPs is the cheapest to probe depends on the kernel; behind
  * it stand as many for what a stub that records leaves to a probe (record_x86_64.h). No register
- * that carries an argument is touched, nor stack and return address; flags, r10, r11 and rax are
- * nobody's where a function begins.
+ * that carries an argument is touched, nor stack and return address; flags, r10, r11 and rax (x9 to
+ * x17) are nobody's where a function begins.
  */
 #if defined(__x86_64__)
 #define NOPS                                                                                       \
@@ -68,15 +68,18 @@ EXPORT uint64_t profinfer_changing;
 #include "record_x86_64.h"
 #elif defined(__aarch64__)
 /* x16 is free between a call and its destination; "bti c" (hint 34) accepts br from it. */
-#define STUB                                                                                       \
-  "hint 34\n"                                                                                      \
+#define NOPS                                                                                       \
   "nop\n"                                                                                          \
-  "b . + 4\n"                                                                                      \
+  "b . + 4\n"
+#define LEAD_ON                                                                                    \
   "adrp x16, slots + 32 * stub\n"                                                                  \
   "ldr x16, [x16, :lo12:slots + 32 * stub]\n"                                                      \
-  "br x16\n"                                                                                       \
-  ".balign 64, 0\n"
-#define RECORDERS ""
+  "br x16\n"
+#define STUB                                                                                       \
+  "hint 34\n" NOPS "adrp x16, stub_page\n"                                                         \
+  "ldr x16, [x16, 8 * stub]\n"                                                                     \
+  "cbnz x16, recorders + 256 * stub\n" LEAD_ON ".balign 8, 0\n" NOPS LEAD_ON ".balign 64, 0\n"
+#include "record_aarch64.h"
 #else
 #error "no stubs for this machine"
 #endif
@@ -157,16 +160,16 @@ static struct object read_dynamic(const struct link_map *map) {
   return found;
 }
 
-/* Whether a symbol is the definition of that function. The resolver of an indirect function
- * (STT_GNU_IFUNC) is not.
+/* Whether a symbol is the definition of what bears that name, a function (STT_FUNC) or a variable
+ * (STT_OBJECT). The resolver of an indirect function (STT_GNU_IFUNC) is neither.
  */
-static int defines(const struct object *object, uint32_t index, const char *name) {
+static int defines(const struct object *object, uint32_t index, const char *name, unsigned type) {
   const Elf64_Sym *symbol = &object->symbols[index];
-  return ELF64_ST_TYPE(symbol->st_info) == STT_FUNC && symbol->st_shndx != SHN_UNDEF &&
+  return ELF64_ST_TYPE(symbol->st_info) == type && symbol->st_shndx != SHN_UNDEF &&
          symbol->st_value && equal(object->names + symbol->st_name, name);
 }
 
-static const Elf64_Sym *find_gnu(const struct object *object, const char *name) {
+static const Elf64_Sym *find_gnu(const struct object *object, const char *name, unsigned type) {
   const uint32_t *table = object->gnu_hash;
   uint32_t buckets = table[0], first = table[1], words = table[2], value = 5381;
   const uint32_t *bucket = table + 4 + 2 * words, *chain = bucket + buckets;
@@ -177,14 +180,14 @@ static const Elf64_Sym *find_gnu(const struct object *object, const char *name) 
     return 0;
   for (;; index++) {
     uint32_t hash = chain[index - first]; /* its lowest bit ends the chain */
-    if ((hash | 1) == (value | 1) && defines(object, index, name))
+    if ((hash | 1) == (value | 1) && defines(object, index, name, type))
       return &object->symbols[index];
     if (hash & 1)
       return 0;
   }
 }
 
-static const Elf64_Sym *find_sysv(const struct object *object, const char *name) {
+static const Elf64_Sym *find_sysv(const struct object *object, const char *name, unsigned type) {
   const uint32_t *table = object->hash, *chain = table + 2 + table[0];
   uint32_t value = 0;
   for (const char *c = name; *c; c++) {
@@ -192,17 +195,17 @@ static const Elf64_Sym *find_sysv(const struct object *object, const char *name)
     value = (value ^ (value >> 24 & 0xf0)) & 0x0fffffff;
   }
   for (uint32_t i = table[0] ? table[2 + value % table[0]] : 0; i != STN_UNDEF; i = chain[i])
-    if (defines(object, i, name))
+    if (defines(object, i, name, type))
       return &object->symbols[i];
   return 0;
 }
 
-static const Elf64_Sym *find(const struct object *object, const char *name) {
+static const Elf64_Sym *find(const struct object *object, const char *name, unsigned type) {
   if (!object->symbols || !object->names)
     return 0;
   if (object->gnu_hash)
-    return find_gnu(object, name);
-  return object->hash ? find_sysv(object, name) : 0;
+    return find_gnu(object, name, type);
+  return object->hash ? find_sysv(object, name, type) : 0;
 }
 
 /* Whether the procedure linkage table has an entry for a hot function. */
@@ -249,14 +252,24 @@ EXPORT void la_activity(uintptr_t *cookie, unsigned int activity) {
   __atomic_store_n(&profinfer_changing, activity != LA_ACT_CONSISTENT, __ATOMIC_RELEASE);
 }
 
+/* The loader itself is an object as any. */
+static void look_for_rseq(const struct link_map *map, const struct object *object) {
+  const Elf64_Sym *offset = find(object, "__rseq_offset", STT_OBJECT);
+  const Elf64_Sym *size = offset ? find(object, "__rseq_size", STT_OBJECT) : 0;
+  if (size)
+    rings_know_rseq((void *)(map->l_addr + offset->st_value),
+                    (void *)(map->l_addr + size->st_value));
+}
+
 EXPORT unsigned int la_objopen(struct link_map *map, Lmid_t namespace, uintptr_t *cookie) {
   (void)namespace;
   struct object object = read_dynamic(map);
   unsigned flags = 0;
   *cookie = (uintptr_t)map;
   release(*cookie); /* of an object that went without being closed */
+  look_for_rseq(map, &object);
   for (unsigned function = 0; function < HOT; function++) {
-    const Elf64_Sym *symbol = find(&object, hot[function]);
+    const Elf64_Sym *symbol = find(&object, hot[function], STT_FUNC);
     if (symbol && take(function, *cookie, map->l_addr, map->l_addr + symbol->st_value))
       flags = LA_FLG_BINDTO | LA_FLG_BINDFROM;
   }

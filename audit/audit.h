@@ -8,4 +8,7 @@
  * system calls; no stub records because of it. */
 void rings_prepare(void);
 
+/* Where the loader keeps __rseq_offset and __rseq_size. */
+void rings_know_rseq(const void *offset, const void *size);
+
 #endif

@@ -8,6 +8,7 @@
 
 #include "audit.h"
 #include "rings.h"
+#include "system_calls.h"
 
 /* A mapping of its own, as it begins and ends with a page of any size, and is in no file. */
 #if defined(__x86_64__)
@@ -21,43 +22,6 @@ union page {
 };
 __attribute__((visibility("hidden"), aligned(PAGE))) union page stub_page;
 extern EXPORT union page profinfer_page __attribute__((alias("stub_page")));
-
-#if !defined(__x86_64__)
-
-void rings_prepare(void) { stub_page.page.state = PAGE_MACHINE; }
-
-#else
-
-/* ---- System calls */
-
-#define SYS_READ 0
-#define SYS_CLOSE 3
-#define SYS_MMAP 9
-#define SYS_MADVISE 28
-#define SYS_GETPID 39
-#define SYS_FCNTL 72
-#define SYS_FTRUNCATE 77
-#define SYS_PRCTL 157
-#define SYS_GETTID 186
-#define SYS_CLOCK_GETTIME 228
-#define SYS_TGKILL 234
-#define SYS_OPENAT 257
-#define SYS_PRLIMIT64 302
-#define SYS_MEMFD_CREATE 319
-
-static long call6(long number, long a, long b, long c, long d, long e, long f) {
-  register long fourth __asm__("r10") = d;
-  register long fifth __asm__("r8") = e;
-  register long sixth __asm__("r9") = f;
-  long result;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth), "r"(fifth), "r"(sixth)
-                   : "rcx", "r11", "memory");
-  return result;
-}
-
-static long call(long number, long a, long b, long c) { return call6(number, a, b, c, 0, 0, 0); }
 
 /* ---- When an engine is loaded */
 
@@ -134,6 +98,7 @@ void rings_prepare(void) {
 __attribute__((visibility("hidden"), tls_model("initial-exec"))) __thread struct {
   uint64_t word;
   struct stub_ring *ring;
+  const uint32_t *cpu; /* where it runs, for processors that do not tell themselves */
 } stub_mine;
 
 /* In the place of a ring, where there is none: never any room. */
@@ -149,10 +114,11 @@ static struct file_head *file_head(void) { return (struct file_head *)stub_page.
 
 static void count(uint64_t *lost) { __atomic_fetch_add(lost, 1, __ATOMIC_RELAXED); }
 
-/* PR_GET_TSC: PR_TSC_SIGSEGV is 2. */
+/* PR_GET_TSC: PR_TSC_SIGSEGV is 2. Where the kernel has no such thing nobody is forbidden. */
 static int may_read_counter(void) {
   int how = 0;
-  return call(SYS_PRCTL, 25, (long)&how, 0) == 0 && how != 2;
+  long got = call(SYS_PRCTL, 25, (long)&how, 0);
+  return got == -22 /* EINVAL */ || (got == 0 && how != 2);
 }
 
 static int take_ring(struct stub_ring *ring, uint64_t from, uint64_t to) {
@@ -182,8 +148,29 @@ static struct stub_ring *find_ring(void) {
   return &nowhere;
 }
 
+/* The loader's own, of glibc 2.35 and later: the thread's area in which the kernel writes its CPU
+ * (rseq(2)), counted from where its thread-local storage is. */
+static const int64_t *rseq_offset;
+static const uint32_t *rseq_size;
+
+void rings_know_rseq(const void *offset, const void *size) {
+  if (rseq_offset)
+    return;
+  rseq_offset = offset;
+  rseq_size = size;
+}
+
+static const uint32_t *find_cpu(void) {
+  static const uint32_t unknown = UINT32_MAX;
+  enum { CPU_ID = 4, LEAST = 8 };
+  if (!rseq_offset || !rseq_size || *rseq_size < LEAST)
+    return &unknown;
+  return (const uint32_t *)((char *)__builtin_thread_pointer() + *rseq_offset + CPU_ID);
+}
+
 static void begin(uint64_t word) {
   stub_mine.ring = &nowhere;
+  stub_mine.cpu = find_cpu();
   if (may_read_counter())
     stub_mine.ring = find_ring();
   else
@@ -250,5 +237,3 @@ __attribute__((visibility("hidden"), used)) int stub_miss(unsigned stub) {
   lose(ring, kind);
   return 0;
 }
-
-#endif

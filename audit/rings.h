@@ -19,7 +19,6 @@ enum page_state {
   PAGE_SECCOMP = 2, /* a system call filter is on, or whether it is cannot be read */
   PAGE_LIMIT = 3,   /* files may not become so large (RLIMIT_FSIZE) */
   PAGE_REFUSED = 4, /* by the kernel */
-  PAGE_MACHINE = 5, /* no stub of this processor records yet */
 };
 
 /* The page: private to the process, in a mapping that fork() empties. */
@@ -63,9 +62,11 @@ struct stub_ring {
 
 /* Stub kind: KIND_OPERATOR, KIND_FUSED or KIND_BARRIER (bpf/records.h), in the order of the hot
  * functions. `word` is written last: thread: 22, stub kind: 2, CPU: 12, and of one more than the
- * record's number the lowest 28 bits, lowest first. A slot with another number is not finished. */
+ * record's number the lowest 28 bits, lowest first. A slot with another number is not finished.
+ * arm64's CPU is the one that the kernel has told the thread (rseq): CPU_UNKNOWN where it does not.
+ */
 struct stub_record {
-  uint64_t counter; /* the processor's (time stamp counter) */
+  uint64_t counter; /* the processor's (time stamp counter, cntvct_el0) */
   uint64_t a, b;    /* as in bpf/records.h */
   uint64_t word;
 };
@@ -73,6 +74,7 @@ struct stub_record {
 #define WORD_CPU 24
 #define WORD_NUMBER 36
 #define THREAD_MAX ((1u << WORD_KIND) - 1)
+#define CPU_UNKNOWN 0xfff
 
 static inline uint64_t ring_offset(uint64_t ring, uint64_t mask) {
   return sizeof(struct file_head) +

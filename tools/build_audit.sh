@@ -27,8 +27,8 @@ native=$(uname -m)
 for machine in x86_64 aarch64; do
     case $machine in
         x86_64) protection=(-fcf-protection=full) ;;
-        # Outline atomics would come from libgcc.
-        aarch64) protection=(-mbranch-protection=standard -mno-outline-atomics) ;;
+        # Outline atomics would come from libgcc. x18 may be the shadow call stack's.
+        aarch64) protection=(-mbranch-protection=standard -mno-outline-atomics -ffixed-x18) ;;
     esac
     compiler=$machine-linux-gnu-gcc
     [[ $machine == "$native" ]] && compiler=gcc

@@ -103,7 +103,7 @@ json_object *hit_costs(bool by_link, json_object *kinds) {
   }
   if (!count)
     fail(EXIT_KERNEL, "", "this kernel took none of the self-test's probes");
-  if (hit_stub && is_wanted("recording", kinds))
+  if (is_wanted("recording", kinds))
     json_object_object_add(sites, "recording", stub_cost());
   json_object_object_add(costs, "sites", sites);
   json_object_object_add(costs, "intervals", intervals);

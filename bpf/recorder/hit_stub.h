@@ -5,7 +5,6 @@
 
 #include <stdbool.h>
 
-/* 0: none of this processor records yet. */
 extern void (*const hit_stub)(void);
 
 /* On or off, for so many calls at the most; then it is to be switched again. */

@@ -158,8 +158,11 @@ static bool convert(struct stub_rings *rings, const struct stub_record *from, st
   uint8_t kind = from->word >> WORD_KIND & 3;
   uint16_t cpu = from->word >> WORD_CPU & 0xfff;
   uint64_t boot;
-  if (!kind || cpu >= rings->cpus || !ticks_boot(&rings->ticks, from->counter, &boot) ||
-      boot < rings->complete || !is_thread(rings, tid))
+  if (cpu == CPU_UNKNOWN && rings->cpus <= CPU_UNKNOWN)
+    cpu = CPU_NOT_KNOWN;
+  if (!kind || (cpu >= rings->cpus && cpu != CPU_NOT_KNOWN) ||
+      !ticks_boot(&rings->ticks, from->counter, &boot) || boot < rings->complete ||
+      !is_thread(rings, tid))
     return false;
   *to =
       (struct record){.ts = boot, .a = from->a, .b = from->b, .tid = tid, .cpu = cpu, .kind = kind};

@@ -95,12 +95,21 @@ def _x86_64_code(address: int, slot: int, switch: int) -> dict[int, bytes]:
 
 
 def _aarch64_code(address: int, slot: int, switch: int) -> dict[int, bytes]:
-    """bti c, nop, b .+4, adrp x16, ldr x16, br x16."""
-    del switch
-    pages = (slot >> 12) - (address >> 12)
-    adrp = 0x90000010 | (pages & 3) << 29 | (pages >> 2 & 0x7FFFF) << 5
-    load = 0xF9400210 | (slot >> 3 & 0x1FF) << 10
-    return {0: struct.pack("<6I", 0xD503245F, 0xD503201F, 0x14000001, adrp, load, 0xD61F0200)}
+    """bti c, nop, b .+4, the switch in x16, cbnz (to where it records), the slot in x16, br x16; nop,
+    b .+4, the slot in x16, br x16."""
+    test, load = (
+        struct.pack(
+            "<2I",
+            0x90000010 | (pages & 3) << 29 | (pages >> 2 & 0x7FFFF) << 5,
+            0xF9400210 | (word >> 3 & 0x1FF) << 10,
+        )
+        for word in (switch, slot)
+        for pages in ((word >> 12) - (address >> 12),)
+    )
+    hint, nop, branch, jump = (
+        struct.pack("<I", word) for word in (0xD503245F, 0xD503201F, 0x14000001, 0xD61F0200)
+    )
+    return {0: hint + nop + branch + test, 24: load + jump, SENT_ON_AT: nop + branch + load + jump}
 
 
 _STUB_CODE = {"x86-64": _x86_64_code, "aarch64": _aarch64_code}

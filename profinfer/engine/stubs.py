@@ -39,7 +39,6 @@ _PAGE_STATES = {
     2: "it runs under a system call filter (seccomp), or /proc does not tell",
     3: "its files may not become large enough (RLIMIT_FSIZE)",
     4: "its kernel gives no sealed memory file, or no page that a forked child finds empty",
-    5: "the audit library has none for this processor yet",
 }
 """Why not, by what the library says of itself."""
 _READY, _FILTERED = 1, 2

@@ -95,10 +95,11 @@ def test_stubs_of_both_machines(libraries: dict[str, Path]) -> None:
         for stub in range(48):
             data = elf.code_at(code.value + 64 * stub, 64)
             if machine == "aarch64":
-                words = struct.unpack_from("<6I", data)
-                hint, nop, branch, _, _, jump = words
-                assert (hint, nop, branch, jump) == (0xD503245F, 0xD503201F, 0x14000001, 0xD61F0200)
-                assert data[24:] == bytes(40)
+                words = struct.unpack_from("<16I", data)
+                assert words[:3] == (0xD503245F, 0xD503201F, 0x14000001), "bti c, nop, b"
+                assert words[5] & 0xFF00001F == 0xB5000010, "cbnz x16"
+                assert (words[8], words[9]) == (0xD61F0200, 0), "br x16"
+                assert words[10:] == (*words[1:3], *words[6:9], 0)
             else:
                 nops = ["90", "0f1f440000", "662e0f1f840000000000"]
                 assert [data[start:end].hex() for start, end in ((4, 5), (5, 10), (10, 20))] == nops

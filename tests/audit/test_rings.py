@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import struct
 import sys
 import time
@@ -12,52 +13,49 @@ from pathlib import Path
 
 import pytest
 
-from profinfer.engine.audit_library import FUNCTIONS
+from profinfer.binaries.elf import Elf
+from profinfer.engine.audit_library import COPIES, PAGE_SYMBOL, STUBS
 from profinfer.engine.stubs import read_redirection
 from tests.audit.conftest import Compile
-from tests.audit.process import Driver, driver
+from tests.audit.process import TIMEOUT, Driver, driver
 from tests.conftest import REPO, require
 
-OPERATOR, _, BARRIER = FUNCTIONS
 ROOM, RINGS = 1 << 12, 8
+NATIVE = platform.machine()
+MACHINES = ("x86_64", "aarch64")
+CPU_UNKNOWN = 0xFFF
 _MASK_AT, _FILE_AT = 48 * 8, 48 * 8 + 16
 _HEAD, _RING_HEAD = 128, 128
 _WORD = 0x1234567800000001
 """On, by a recorder that has PID 1."""
 
 
-@pytest.fixture(autouse=True)
-def _processor() -> None:
-    require("stubs that record (x86_64)", platform.machine() == "x86_64", hardware=True)
-
-
 class Rings:
     """The page and the file of a driver."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, library: Path) -> None:
+        """Under an emulator its addresses are as in the process that it emulates."""
+        self._folder = f"/proc/{pid}"
+        maps = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+        [page] = Elf(library).dynamic_named(PAGE_SYMBOL).values()
+        self.page = page.value + min(
+            int(words[0].split("-")[0], 16) for words in maps if words[-1] == str(library)
+        )
         self._memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
-        redirection = read_redirection(pid)
-        assert redirection.cannot_record == ""
-        self.page = redirection.page
-        self._stubs = [stub.index for stub in redirection.stubs.values()]
         os.pwrite(self._memory, struct.pack("<QQ", ROOM - 1, RINGS), self.page + _MASK_AT)
-        (start,) = struct.unpack("<Q", os.pread(self._memory, 8, self.page + _FILE_AT))
-        [span] = [
-            line.split()[0]
-            for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
-            if int(line.split("-")[0], 16) == start
-        ]
+        start, state = struct.unpack("<QQ", os.pread(self._memory, 16, self.page + _FILE_AT))
+        assert state == 1
+        [span] = [words[0] for words in maps if int(words[0].split("-")[0], 16) == start]
         self._file = os.open(f"/proc/{pid}/map_files/{span}", os.O_RDWR)
 
     def switch(self, word: int = _WORD) -> None:
-        """Every stub in use."""
-        for stub in self._stubs:
+        """Every stub in use: the first of each function."""
+        for stub in range(0, STUBS, COPIES):
             os.pwrite(self._memory, struct.pack("<Q", word), self.page + 8 * stub)
 
     def switches(self) -> set[int]:
         """The words of the stubs in use."""
-        raw = os.pread(self._memory, 48 * 8, self.page)
-        return {struct.unpack_from("<Q", raw, 8 * stub)[0] for stub in self._stubs}
+        return set(struct.unpack("<48Q", os.pread(self._memory, 48 * 8, self.page))[::COPIES])
 
     def _at(self, ring: int) -> int:
         return _HEAD + ring * (_RING_HEAD + 32 * ROOM)
@@ -88,20 +86,45 @@ class Rings:
         for ring in range(first, RINGS):
             os.pwrite(self._file, struct.pack("<Q", owner), self._at(ring) + 16)
 
+    def wait_for_the_end_of(self, ring: int) -> None:
+        """Of the thread that has it: it may still be there when it has been joined."""
+        until = time.monotonic() + TIMEOUT
+        while Path(self._folder, "task", str(self.head(ring)[2])).exists():
+            assert time.monotonic() < until
+            time.sleep(0.001)
+
     def close(self) -> None:
         os.close(self._memory)
         os.close(self._file)
 
 
 @pytest.fixture
-def opened(opener: Path, engine: Path) -> Iterator[tuple[Driver, Rings]]:
-    with driver(opener) as found:
+def opened(
+    request: pytest.FixtureRequest, libraries: dict[str, Path], compiled: Compile
+) -> Iterator[tuple[Driver, Rings]]:
+    """A driver that has loaded the engine; for the other machine, under an emulator."""
+    machine: str = getattr(request, "param", NATIVE)
+    require("root, which writes to its memory", os.geteuid() == 0)
+    require(f"an audit library for {machine}", machine in libraries)
+    library = libraries[machine]
+    compiler, emulator = "gcc", list[str]()
+    if machine != NATIVE:
+        compiler, root = f"{machine}-linux-gnu-gcc", f"/usr/{machine}-linux-gnu"
+        require(f"qemu-{machine} (qemu-user)", shutil.which(f"qemu-{machine}"))
+        require(compiler, shutil.which(compiler) and Path(root).is_dir())
+        emulator = [f"qemu-{machine}", "-L", root, "-E", f"LD_AUDIT={library}"]
+    engine = compiled(f"lib{machine}.so", "engine.c", "-Wl,-z,lazy", compiler=compiler)
+    program = compiled(f"opener-{machine}", "driver.c", compiler=compiler)
+    with driver(*emulator, program, audit=[] if emulator else [library]) as found:
         found.open(engine)
-        rings = Rings(found.pid)
+        rings = Rings(found.pid, library)
         try:
             yield found, rings
         finally:
             rings.close()
+
+
+on_both = pytest.mark.parametrize("opened", MACHINES, indirect=True)
 
 
 def _counts(rings: Rings) -> list[int]:
@@ -109,6 +132,7 @@ def _counts(rings: Rings) -> list[int]:
     return [kinds.count(kind) for kind in (1, 2, 3)]
 
 
+@on_both
 def test_each_call_is_a_record_and_no_argument_changes(opened: tuple[Driver, Rings]) -> None:
     found, rings = opened
     found.run(0, (100, 10, 100))
@@ -116,18 +140,21 @@ def test_each_call_is_a_record_and_no_argument_changes(opened: tuple[Driver, Rin
     rings.switch()
     found.run(0, (201, 0, 303), threads=3)
     assert _counts(rings) == [603, 0, 909]
-    cpus = os.cpu_count() or 1
+    # qemu-user has no rseq(2), which is where arm64's CPU comes from.
+    is_emulated = "qemu" in os.readlink(f"/proc/{found.pid}/exe")
+    cpus = {CPU_UNKNOWN} if is_emulated else set(range(os.cpu_count() or 1))
     threads = set()
     for ring in range(3):
         records = list(rings.records(ring))
         counters = [counter for counter, *_ in records]
         assert counters == sorted(counters)
         assert counters[0] > 0
-        # Operators' second argument, and barriers' first: here it is where the result goes.
+        # Operators' second argument, and barriers' first: on x86_64 it is where the result goes.
         assert [a for _, a, _, _, kind, _ in records if kind == 1] == [1] * 201
-        assert all(a for _, a, _, _, kind, _ in records if kind == 3)
+        barriers = [a for _, a, _, _, kind, _ in records if kind == 3]
+        assert all(barriers) or barriers == list(range(303))
         assert {b for _, _, b, _, _, _ in records} == {0}
-        assert all(cpu < cpus for *_, cpu in records)
+        assert {cpu for *_, cpu in records} <= cpus
         threads |= {tid for _, _, _, tid, _, _ in records}
         assert threads >= {rings.head(ring)[2]}
     assert len(threads) == 3
@@ -136,23 +163,28 @@ def test_each_call_is_a_record_and_no_argument_changes(opened: tuple[Driver, Rin
     assert _counts(rings) == [603, 0, 909]
 
 
+@on_both
 def test_a_full_ring_counts_what_it_drops(opened: tuple[Driver, Rings]) -> None:
     found, rings = opened
     rings.occupy(1, found.pid)
     rings.switch()
     found.run(0, (ROOM, 0, 0))
+    rings.wait_for_the_end_of(0)
     # Another thread has the ring of one that has ended, and what stands there stays.
     found.run(0, (70, 0, 30))
     assert rings.head(0)[:2] == (ROOM, ROOM)
     assert rings.head(0)[4:] == (70, 0, 30)
     rings.take(0, 100)
+    rings.wait_for_the_end_of(0)
     found.run(0, (0, 0, 99))
     assert rings.head(0)[:2] == (ROOM + 99, ROOM + 100)
+    rings.wait_for_the_end_of(0)
     found.run(0, (2, 0, 0))
     assert rings.head(0)[0] == ROOM + 100
     assert rings.head(0)[4:] == (71, 0, 30)
 
 
+@on_both
 def test_room_that_is_not_given_back_as_a_whole_is_none(opened: tuple[Driver, Rings]) -> None:
     found, rings = opened
     rings.occupy(1, found.pid)
@@ -160,11 +192,13 @@ def test_room_that_is_not_given_back_as_a_whole_is_none(opened: tuple[Driver, Ri
     found.run(0, (ROOM, 0, 0))
     for taken, again in ((ROOM + 1, ROOM + 1), (1 << 63, 1 << 63), (7, 5)):
         rings.take(0, taken, again)
+        rings.wait_for_the_end_of(0)
         found.run(0, (1, 0, 0))
     assert rings.head(0)[0] == ROOM
     assert rings.head(0)[4] == 3
 
 
+@on_both
 def test_a_thread_without_a_ring_is_counted(opened: tuple[Driver, Rings]) -> None:
     found, rings = opened
     rings.occupy(0, found.pid)
@@ -245,7 +279,7 @@ def test_stubs_of_nobody_switch_themselves_off(
     )  # fmt: skip
     with driver(opener, audit=[impatient]) as found:
         found.open(engine)
-        rings = Rings(found.pid)
+        rings = Rings(found.pid, impatient)
         rings.occupy(1, found.pid)
         rings.switch()
         found.run(0, (ROOM + 1, 0, 0))
