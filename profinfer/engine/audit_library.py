@@ -95,8 +95,8 @@ def _x86_64_code(address: int, slot: int, switch: int) -> dict[int, bytes]:
 
 
 def _aarch64_code(address: int, slot: int, switch: int) -> dict[int, bytes]:
-    """bti c, nop, b .+4, the switch in x16, cbnz (to where it records), the slot in x16, br x16; nop,
-    b .+4, the slot in x16, br x16."""
+    """bti c, nop, b .+4, the switch in x16, cbnz (to where it records), the slot in x16, br x16;
+    nop, b .+4, the slot in x16, br x16."""
     test, load = (
         struct.pack(
             "<2I",

@@ -119,4 +119,6 @@ def test_counts_are_the_schedules_whoever_records(
         assert stubs is None
         return
     assert (stubs["records"], stubs["refused"], stubs["unfinished"]) == (sum(calls), 0, 0)
-    assert stubs["bound_ns"] > 0
+    print("BOUND", stubs)
+    assert 0 < stubs["bound_ns"] < BOUND_NS
+    assert rows(trace, "INCLUDE PERFETTO MODULE profinfer.operators.runs", OUTSIDE)[1] == [(0,)]
