@@ -33,12 +33,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
     def build(output: str, source: str, *flags: str, compiler: str = "gcc") -> Path:
         place, path = folder / output, SOURCES / source
-        if not source.endswith(".c"):
+        if not source.endswith((".c", ".cpp")):
             path = folder / f"{output}.c"
             path.write_text(source)
         kind = ["-shared", "-fPIC"] if output.endswith(".so") else []
         subprocess.run(
-            [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", f"-I{SOURCES}", *kind,
+            [compiler, "-std=gnu++11" if compiler == "g++" else "-std=gnu11", "-O2", "-Wall", "-Wextra", f"-I{SOURCES}", *kind,
              "-o", place, path, *flags, "-pthread", "-ldl"],
             check=True, timeout=60,
         )  # fmt: skip
