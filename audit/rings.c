@@ -63,7 +63,8 @@ static long make_file(void) {
 
 /* Its address; 0 where the kernel gives none. A child has neither it nor what is in the page. */
 static uint64_t map_file(long fd) {
-  enum { ADD_SEALS = 1033, SEAL = 1, SHRINK = 2, GROW = 4, WIPE_ON_FORK = 18, DONT_FORK = 10 };
+  enum { ADD_SEALS = 1033, SEAL = 1, SHRINK = 2, GROW = 4 };
+  enum { WIPE_ON_FORK = 18, DONT_FORK = 10, DONT_DUMP = 16 };
   if (call(SYS_FTRUNCATE, fd, FILE_SIZE, 0) || call(SYS_FCNTL, fd, ADD_SEALS, SEAL | SHRINK | GROW))
     return 0;
   if (call(SYS_MADVISE, (long)&stub_page, sizeof(stub_page), WIPE_ON_FORK))
@@ -71,6 +72,7 @@ static uint64_t map_file(long fd) {
   long at = call6(SYS_MMAP, 0, FILE_SIZE, 3 /* read, write */, 1 /* shared */, fd, 0);
   if (at < 0 || call(SYS_MADVISE, at, FILE_SIZE, DONT_FORK))
     return 0;
+  call(SYS_MADVISE, at, FILE_SIZE, DONT_DUMP);
   return at;
 }
 

@@ -40,7 +40,7 @@ struct stub_page {
  * one: a thread whose word is another's asks for a ring first. */
 
 /* The file: its head, then rings, each a head and its records. */
-#define RECORDS_MAX (1 << 17) /* of all rings together: 4 MiB */
+#define RECORDS_MAX (1 << 21) /* of all rings together, in 64 MiB: who records says how many */
 #define RINGS_MAX 128
 struct file_head {
   uint64_t lost[HOT + 1]; /* by stub kind: of threads that had no ring */

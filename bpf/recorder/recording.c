@@ -121,7 +121,7 @@ static void switch_stubs(struct recording *recording) {
   const int32_t ops[2] = {plan_parameter(plan, "E_MUL_MAT_ID"),
                           options->expert_weights ? plan_parameter(plan, "E_MUL") : -1};
   if (!drain->stubs)
-    drain->stubs = stub_rings_open(plan, &recording->target, handlers_cpus());
+    drain->stubs = stub_rings_open(plan, &recording->target, handlers_cpus(), options->ring_size);
   if (!drain->stubs)
     return;
   stub_rings_leave(drain->stubs, options->experts ? plan_parameter(plan, "T_OP") : 0, ops);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define RINGS_LEAST 8
+#define RECORDS_LEAST 16 /* of a ring */
 
 /* ---- Which file it is */
 
@@ -100,20 +101,29 @@ static bool is_used(const struct stub_page *page) {
   return false;
 }
 
-/* As many rings as there may be threads that compute, and some more: the fewer, the larger. */
-static bool divide(struct stub_file *file, const struct stub_page *page) {
+static bool is_power(uint64_t value) { return value && !(value & (value - 1)); }
+
+/* As many rings as there may be threads that compute, and some more: the fewer, the larger. In a
+ * process that has been recorded before they stay as they are: a thread may be writing. */
+static bool divide(struct stub_file *file, const struct stub_page *page, size_t size) {
   long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+  file->rings = page->rings;
+  file->mask = page->mask;
+  if (page->rings)
+    return page->rings <= RINGS_MAX && page->mask < RECORDS_MAX && is_power(page->mask + 1) &&
+           page->rings * (page->mask + 1) <= RECORDS_MAX;
   file->rings = RINGS_LEAST;
   while (file->rings < 2 * cpus && file->rings < RINGS_MAX)
     file->rings *= 2;
-  file->mask = RECORDS_MAX / file->rings - 1;
-  if (!page->rings)
-    return write_page(file, offsetof(struct stub_page, mask), file->mask) &&
-           write_page(file, offsetof(struct stub_page, rings), file->rings);
-  return page->rings == file->rings && page->mask == file->mask;
+  uint64_t records = size / sizeof(struct stub_record);
+  records = records < RECORDS_MAX ? records : RECORDS_MAX;
+  records = records > RECORDS_LEAST * file->rings ? records : RECORDS_LEAST * file->rings;
+  file->mask = records / file->rings - 1;
+  return write_page(file, offsetof(struct stub_page, mask), file->mask) &&
+         write_page(file, offsetof(struct stub_page, rings), file->rings);
 }
 
-bool stub_file_open(struct stub_file *file, const struct target *target, uint64_t page,
+bool stub_file_open(struct stub_file *file, const struct target *target, uint64_t page, size_t size,
                     const char **why) {
   struct stub_page found;
   *file = (struct stub_file){.memory = -1, .file = -1, .page = page};
@@ -124,8 +134,8 @@ bool stub_file_open(struct stub_file *file, const struct target *target, uint64_
     *why = "the audit library has no rings there";
   else if (is_used(&found))
     *why = "another recording uses its stubs";
-  else if (!(*why = open_file(file, target, found.file)) && !divide(file, &found))
-    *why = "its rings are divided otherwise";
+  else if (!(*why = open_file(file, target, found.file)) && !divide(file, &found, size))
+    *why = "its rings are damaged";
   return !*why;
 }
 

@@ -18,8 +18,9 @@ struct stub_file {
   unsigned rings;
 };
 
-/* By the page's address. Where they cannot be had: false, and in `why` the reason. */
-bool stub_file_open(struct stub_file *file, const struct target *target, uint64_t page,
+/* By the page's address; `size`: bytes of the records in all rings, where nobody has divided them
+ * yet. Where they cannot be had: false, and in `why` the reason. */
+bool stub_file_open(struct stub_file *file, const struct target *target, uint64_t page, size_t size,
                     const char **why);
 
 /* Whether it could: on or off, by stub. `word`: of this recording. Of a process that has ended

@@ -46,12 +46,12 @@ struct stub_rings {
 };
 
 struct stub_rings *stub_rings_open(const struct plan *plan, const struct target *target,
-                                   unsigned cpus) {
+                                   unsigned cpus, size_t size) {
   if (!plan->stub_count)
     return 0;
   struct stub_rings *rings = allocate(1, sizeof(*rings));
   const char *why = ticks_problem();
-  bool is_there = !why && stub_file_open(&rings->file, target, plan->stub_page, &why);
+  bool is_there = !why && stub_file_open(&rings->file, target, plan->stub_page, size, &why);
   if (!is_there && target_has_ended(target))
     return 0;
   if (!is_there)

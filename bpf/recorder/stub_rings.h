@@ -18,9 +18,9 @@
 struct stub_rings;
 
 /* Those of a plan, switched off; 0 where it has none, or the target has ended. EXIT_PROBES, saying
- * why, where they cannot be had. `cpus`: that a record may be of. */
+ * why, where they cannot be had. `cpus`: that a record may be of; `size`: bytes of all rings. */
 struct stub_rings *stub_rings_open(const struct plan *plan, const struct target *target,
-                                   unsigned cpus);
+                                   unsigned cpus, size_t size);
 
 /* Before they are switched on: which operators they leave to a probe, those with one of two ops,
  * which tensors have at `op_at`; 0: none. */

@@ -154,7 +154,8 @@ def _add_settings(add: Callable[..., object]) -> None:
     switch("--block-io", help="record what is read from storage, and of which files")
     switch("--evict", help="drop the model's pages from memory first (to compare)")
     size = partial(add, metavar="SIZE")
-    size("--ring-size", help="bytes of each CPU's ring (default: 4M)")
+    ring = "bytes of each CPU's ring; of recording stubs, of all of a process (default: 4M)"
+    size("--ring-size", help=ring)
     size("--structure-ring-size", help="bytes of the ring for graph structure (default: 4M)")
     add("--poll", type=float, metavar="S", help="seconds between drains (default: 1)")
     add("--user", metavar="NAME", help="run the command as this user")

@@ -36,9 +36,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
         if not source.endswith((".c", ".cpp")):
             path = folder / f"{output}.c"
             path.write_text(source)
+        standard = "gnu++11" if source.endswith(".cpp") else "gnu11"
         kind = ["-shared", "-fPIC"] if output.endswith(".so") else []
         subprocess.run(
-            [compiler, "-std=gnu++11" if compiler == "g++" else "-std=gnu11", "-O2", "-Wall", "-Wextra", f"-I{SOURCES}", *kind,
+            [compiler, f"-std={standard}", "-O2", "-Wall", "-Wextra", f"-I{SOURCES}", *kind,
              "-o", place, path, *flags, "-pthread", "-ldl"],
             check=True, timeout=60,
         )  # fmt: skip

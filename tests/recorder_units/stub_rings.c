@@ -9,6 +9,7 @@
 
 #define CPUS 2
 #define ROOM (page.mask + 1) /* of a ring */
+#define SIZE (4u << 20)      /* of all */
 
 static struct stub_page page;
 static unsigned char *file;
@@ -83,7 +84,7 @@ static void start(void) {
     munmap(file, FILE_SIZE);
   map(FILE_SIZE, F_SEAL_SHRINK, PROT_READ | PROT_WRITE, MAP_SHARED);
   plan.stub_page = (uint64_t)&page;
-  rings = stub_rings_open(&plan, &target, CPUS);
+  rings = stub_rings_open(&plan, &target, CPUS, SIZE);
   stub_rings_switch(rings, &plan);
   head(0)->owner = getpid();
   expected = 0;
@@ -150,7 +151,7 @@ static void what_was_there_before_is_not_taken(void) {
   for (int i = 0; i < 10; i++)
     put(0);
   stub_rings_off(rings);
-  rings = stub_rings_open(&plan, &target, CPUS);
+  rings = stub_rings_open(&plan, &target, CPUS, SIZE);
   stub_rings_switch(rings, &plan);
   CHECK_EQUAL(drains(0), SEEN_ALL);
   expected = 10;
@@ -182,6 +183,23 @@ static void what_was_not_to_be_recorded(void) {
   head(0)->lost[KIND_OPERATOR] = 5;
   stub_rings_losses(rings, lost, 78, true);
   CHECK_EQUAL(lost[KIND_OPERATOR].lost, 2);
+}
+
+static void as_large_as_is_asked_for(void) {
+  static const struct {
+    size_t asked, records;
+  } sizes[] = {{4096, 16}, {64 << 10, 256}, {64 << 20, 1 << 18}, {1ul << 40, 1 << 18}};
+  const char *why;
+  struct stub_file found;
+  for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+    map(FILE_SIZE, F_SEAL_SHRINK, PROT_READ | PROT_WRITE, MAP_SHARED);
+    CHECK(stub_file_open(&found, &target, (uint64_t)&page, sizes[i].asked, &why));
+    size_t records = sizes[i].records * 8 / found.rings;
+    CHECK_EQUAL(page.mask + 1, records > 16 ? records : 16);
+    CHECK(ring_offset(page.rings, page.mask) <= FILE_SIZE);
+    munmap(file, FILE_SIZE);
+  }
+  file = 0;
 }
 
 static void losses(void) {
@@ -228,21 +246,29 @@ static void files_that_are_refused(void) {
   const char *why;
   struct stub_file found;
   map(FILE_SIZE, 0, PROT_READ | PROT_WRITE, MAP_SHARED);
-  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, &why));
+  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
   map(FILE_SIZE, F_SEAL_SHRINK, PROT_READ, MAP_SHARED);
-  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, &why));
+  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
   map(FILE_SIZE, F_SEAL_SHRINK, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, &why));
+  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
   map(FILE_SIZE - 1, F_SEAL_SHRINK, PROT_READ | PROT_WRITE, MAP_SHARED);
-  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, &why));
+  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
   map(FILE_SIZE, F_SEAL_SHRINK, PROT_READ | PROT_WRITE, MAP_SHARED);
-  CHECK(stub_file_open(&found, &target, (uint64_t)&page, &why));
-  CHECK(page.rings >= 8 && page.rings * (page.mask + 1) == RECORDS_MAX);
-  page.rings /= 2;
-  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, &why));
+  CHECK(stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
+  CHECK(page.rings >= 8);
+  CHECK_EQUAL(page.rings * ROOM * sizeof(struct stub_record), SIZE);
+  CHECK(stub_file_open(&found, &target, (uint64_t)&page, 2 * SIZE, &why));
+  CHECK_EQUAL(found.rings * (found.mask + 1) * sizeof(struct stub_record), SIZE);
+  page.mask--;
+  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
+  page.mask = RECORDS_MAX / page.rings * 2 - 1;
+  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
+  page.mask = 0;
+  page.rings = RINGS_MAX + 1;
+  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
   page.state = PAGE_SECCOMP;
-  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, &why));
-  CHECK(!stub_file_open(&found, &target, 4096, &why));
+  CHECK(!stub_file_open(&found, &target, (uint64_t)&page, SIZE, &why));
+  CHECK(!stub_file_open(&found, &target, 4096, SIZE, &why));
   file = 0;
 }
 
@@ -307,6 +333,7 @@ int main(void) {
   RUN(an_unfinished_one_stops_the_drain);
   RUN(what_was_there_before_is_not_taken);
   RUN(what_was_not_to_be_recorded);
+  RUN(as_large_as_is_asked_for);
   RUN(losses);
   RUN(what_cannot_be_true);
   RUN(files_that_are_refused);
