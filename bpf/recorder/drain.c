@@ -129,13 +129,13 @@ static void report_losses(struct drain *drain) {
 
 /* What belongs to threads belongs to no CPU. */
 static void report_stub_losses(struct drain *drain, bool is_wanted) {
-  uint64_t time = boot_ns();
   struct loss now[KIND_COUNT];
   struct loss_entry entries[KIND_COUNT];
   if (!drain->stubs)
     return;
-  stub_rings_losses(drain->stubs, now, time, is_wanted);
-  size_t count = losses_take(&drain->stub_losses, now, time, (struct look[]){{0}}, entries);
+  uint64_t time = boot_ns();
+  struct look look = {stub_rings_losses(drain->stubs, now, is_wanted), SEEN_ALL};
+  size_t count = losses_take(&drain->stub_losses, now, time, &look, entries);
   for (size_t i = 0; i < count; i++)
     entries[i].cpu = ANY_CPU;
   if (count)

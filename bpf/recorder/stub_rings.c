@@ -22,7 +22,9 @@ struct ring {
   uint64_t taken;
   uint64_t until;         /* what `next` was at the last drain */
   uint64_t stuck_since;   /* when it first ended at this unfinished one; 0: it does not */
+  uint64_t newest;        /* time of those taken out */
   uint64_t lost[HOT + 1]; /* as in the beginning */
+  uint64_t sum;           /* of what was lost so far, as last read */
 };
 
 struct stub_rings {
@@ -42,7 +44,7 @@ struct stub_rings {
   uint64_t records[HOT + 1];    /* by kind */
   uint64_t refused, unfinished, forbidden;
   uint64_t lost[HOT + 1]; /* of threads without a ring, as in the beginning */
-  uint64_t sum;           /* of what was lost so far */
+  uint64_t sum;           /* of that, as last read */
 };
 
 struct stub_rings *stub_rings_open(const struct plan *plan, const struct target *target,
@@ -82,6 +84,7 @@ static void forget_lost(struct stub_rings *rings) {
     struct stub_ring head;
     if (stub_file_head(&rings->file, i, &head))
       memcpy(rings->rings[i].lost, head.lost, sizeof(head.lost));
+    rings->rings[i].sum = 0;
   }
   if (stub_file_lost(&rings->file, &file))
     memcpy(rings->lost, file.lost, sizeof(file.lost));
@@ -183,15 +186,20 @@ static size_t take_window(struct stub_rings *rings, unsigned number, uint64_t co
   static struct stub_record window[WINDOW];
   static struct record records[WINDOW];
   const struct stub_file *file = &rings->file;
-  uint64_t from = rings->rings[number].taken;
+  struct ring *ring = &rings->rings[number];
+  uint64_t from = ring->taken;
   size_t kept = 0, whole = count < WINDOW ? count : WINDOW;
   whole = finished(window, stub_file_read(file, number, from, whole, window), from);
   whole = stub_file_read(file, number, from, whole, window);
   for (size_t i = 0; i < whole; i++) {
     const struct record *record = &records[kept];
-    if (!convert(rings, &window[i], &records[kept]))
+    if (!convert(rings, &window[i], &records[kept])) {
       rings->refused++;
-    else if (record->ts >= rings->from && record->ts < rings->until)
+      continue;
+    }
+    if (record->ts > ring->newest)
+      ring->newest = record->ts;
+    if (record->ts >= rings->from && record->ts < rings->until)
       rings->records[records[kept++].kind]++;
   }
   if (kept)
@@ -272,38 +280,49 @@ uint64_t stub_rings_records(const struct stub_rings *rings, unsigned kind) {
 
 /* ---- What is missing */
 
-/* A count that has gone back, or up by more than can be, is the target's lie: nothing is lost. */
-static void add_lost(const uint64_t now[HOT + 1], const uint64_t first[HOT + 1],
-                     struct loss losses[KIND_COUNT], uint64_t time) {
+/* A count that has gone back, or up by more than can be, is the target's lie: nothing is lost. The
+ * sum of what has. */
+static uint64_t add_lost(const uint64_t now[HOT + 1], const uint64_t first[HOT + 1],
+                         struct loss losses[KIND_COUNT]) {
+  uint64_t sum = 0;
   for (unsigned kind = 1; kind <= HOT; kind++)
     if (now[kind] > first[kind] && now[kind] - first[kind] < 1ull << 48) {
       losses[kind].lost += now[kind] - first[kind];
-      losses[kind].last_ts = time;
+      sum += now[kind] - first[kind];
     }
+  return sum;
 }
 
-void stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT], uint64_t time,
-                       bool is_wanted) {
+/* As in losses.c: once a ring was full it stayed full until it was drained. */
+uint64_t stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT],
+                           bool is_wanted) {
   struct file_head file;
-  uint64_t sum = 0;
+  uint64_t since = UINT64_MAX;
   memset(losses, 0, KIND_COUNT * sizeof(*losses));
   for (unsigned i = 0; i < rings->file.rings; i++) {
+    struct ring *ring = &rings->rings[i];
     struct stub_ring head;
-    if (stub_file_head(&rings->file, i, &head))
-      add_lost(head.lost, rings->rings[i].lost, losses, time);
+    uint64_t sum = stub_file_head(&rings->file, i, &head) ? add_lost(head.lost, ring->lost, losses)
+                                                          : ring->sum;
+    if (sum != ring->sum && ring->newest < since)
+      since = ring->newest;
+    ring->sum = sum;
   }
-  if (stub_file_lost(&rings->file, &file))
-    add_lost(file.lost, rings->lost, losses, time);
+  if (stub_file_lost(&rings->file, &file)) {
+    uint64_t sum = add_lost(file.lost, rings->lost, losses);
+    since = sum != rings->sum ? 0 : since;
+    rings->sum = sum;
+  }
   for (unsigned kind = 1; kind <= HOT; kind++)
-    sum += losses[kind].lost;
+    losses[kind].last_ts = losses[kind].lost ? boot_ns() : 0;
   /* Where nobody took anything out for long, the library has switched them off. */
-  if (sum != rings->sum)
+  if (since != UINT64_MAX)
     stub_file_switch(&rings->file, rings->on, rings->word);
-  rings->sum = sum;
-  if (is_wanted)
-    return;
-  forget_lost(rings);
-  memset(losses, 0, KIND_COUNT * sizeof(*losses));
+  if (!is_wanted) {
+    forget_lost(rings);
+    memset(losses, 0, KIND_COUNT * sizeof(*losses));
+  }
+  return since;
 }
 
 json_object *stub_rings_json(const struct stub_rings *rings) {

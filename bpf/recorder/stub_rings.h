@@ -48,9 +48,10 @@ struct look stub_rings_drain(struct stub_rings *rings, uint64_t complete, uint64
 /* How many there were of a kind. */
 uint64_t stub_rings_records(const struct stub_rings *rings, unsigned kind);
 
-/* By kind, what did not fit, as seen at `time`; not `is_wanted`: nothing of it so far. */
-void stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT], uint64_t time,
-                       bool is_wanted);
+/* By kind, what did not fit, as seen now; not `is_wanted`: nothing of it so far. What is new of it
+ * is no older than the time returned. */
+uint64_t stub_rings_losses(struct stub_rings *rings, struct loss losses[KIND_COUNT],
+                           bool is_wanted);
 
 /* END's "stub_rings": how many records, how far wrong a time may be, how many were left out, and
  * how many were begun and never finished; 0 for none. */

@@ -178,10 +178,10 @@ static void what_was_not_to_be_recorded(void) {
   CHECK_EQUAL(rings->refused, 0);
   CHECK_EQUAL(head(0)->taken, 6);
   head(0)->lost[KIND_OPERATOR] = 3;
-  stub_rings_losses(rings, lost, 77, false);
+  stub_rings_losses(rings, lost, false);
   CHECK_EQUAL(lost[KIND_OPERATOR].lost, 0);
   head(0)->lost[KIND_OPERATOR] = 5;
-  stub_rings_losses(rings, lost, 78, true);
+  stub_rings_losses(rings, lost, true);
   CHECK_EQUAL(lost[KIND_OPERATOR].lost, 2);
 }
 
@@ -205,13 +205,19 @@ static void as_large_as_is_asked_for(void) {
 static void losses(void) {
   struct loss lost[KIND_COUNT];
   start();
+  CHECK_EQUAL(stub_rings_losses(rings, lost, true), UINT64_MAX);
+  put(0);
+  drains(1);
+  uint64_t newest = rings->rings[0].newest, now = boot_ns();
   head(0)->lost[KIND_OPERATOR] = 3;
+  CHECK_EQUAL(stub_rings_losses(rings, lost, true), newest);
+  CHECK(newest >= began && newest <= now && lost[KIND_OPERATOR].last_ts >= now);
   head(1)->lost[KIND_OPERATOR] = 4;
   ((struct file_head *)file)->lost[KIND_BARRIER] = 5;
   page.switches[33] = 0; /* as the library has it when nobody comes */
-  stub_rings_losses(rings, lost, 77, true);
+  CHECK_EQUAL(stub_rings_losses(rings, lost, true), 0);
+  CHECK_EQUAL(stub_rings_losses(rings, lost, true), UINT64_MAX);
   CHECK_EQUAL(lost[KIND_OPERATOR].lost, 7);
-  CHECK_EQUAL(lost[KIND_OPERATOR].last_ts, 77);
   CHECK_EQUAL(lost[KIND_BARRIER].lost, 5);
   CHECK_EQUAL(lost[KIND_FUSED].lost, 0);
   CHECK_EQUAL(page.switches[33], rings->word);
@@ -319,7 +325,7 @@ static void ten_thousand_lies(void) {
     struct look look = drained(rings, began, take_any);
     CHECK(look.seen <= SEEN_UNTIL_OLD && came <= RECORDS_MAX);
     CHECK(stub_rings_fill(rings) <= 1);
-    stub_rings_losses(rings, lost, began, true);
+    stub_rings_losses(rings, lost, true);
     CHECK(lost[0].lost == 0 && lost[KIND_GRAPH_BEGIN].lost == 0);
     all += came;
   }
