@@ -93,6 +93,12 @@ void listener_silent(struct listener *listener, json_object *symbols) {
   message_send(listener->socket, message);
 }
 
+void listener_probe_instead(struct listener *listener, const char *why) {
+  json_object *message = message_event("stubs");
+  message_set_text(message, "why", why);
+  message_send(listener->socket, message);
+}
+
 json_object *listener_over(struct listener *listener, const char *reason) {
   json_object *message;
   if (listener->socket < 0)

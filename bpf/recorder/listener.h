@@ -40,6 +40,9 @@ void listener_note(struct listener *listener, const char *note);
 /* Functions that are not called, though others of the engine are: something else may be probed. */
 void listener_silent(struct listener *listener, json_object *symbols);
 
+/* Stubs cannot record any longer: probes are to take their place. */
+void listener_probe_instead(struct listener *listener, const char *why);
+
 /* Recording is over and the probes are gone; what is said last (serve.h: finish), 0: nothing. */
 json_object *listener_over(struct listener *listener, const char *reason);
 

@@ -261,6 +261,20 @@ static void warn_of_silence(struct recording *recording) {
     listener_silent(&recording->listener, symbols);
 }
 
+/* What stubs have recorded so far stays; until probes are in their place nothing is seen. */
+static void check_stubs(struct recording *recording) {
+  const char *why = stub_rings_problem(recording->drain.stubs);
+  if (!why)
+    return;
+  const char *note = text("process %d: its stubs cannot record any longer, probes take their place:"
+                          " %s",
+                          recording->target.pid, why);
+  json_object_array_add(recording->notes, json_object_new_string(note));
+  warn_listener(recording, note);
+  if (recording->listener.socket >= 0)
+    listener_probe_instead(&recording->listener, why);
+}
+
 /* Drains until something ends the recording; what that was. */
 static const char *record(struct recording *recording) {
   struct pace pace = pace_begin(recording->options->poll, recording->began, boot_ns());
@@ -284,8 +298,10 @@ static const char *record(struct recording *recording) {
     priority_give_way(pace.is_hurried || is_loading);
     take(recording);
     show(recording, now - recording->began);
-    if (!over && !recording->is_off)
+    if (!over && !recording->is_off) {
+      check_stubs(recording);
       warn_of_silence(recording);
+    }
     const char *outgrown = capture_outgrown();
     if (outgrown)
       warn_listener(recording, outgrown);

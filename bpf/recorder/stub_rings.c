@@ -2,6 +2,7 @@
 #include "stub_rings.h"
 #include "capture.h"
 #include "failure.h"
+#include "filters.h"
 #include "stub_file.h"
 #include "ticks.h"
 #include "tids.h"
@@ -16,6 +17,7 @@
 /* What has not been finished for so long never is: its thread has ended, or left a signal handler
  * by a jump. */
 #define ABANDONED_NS 1000000000ull
+#define FILTERS_NS 250000000ull /* between two looks at the threads */
 
 /* What we know of a ring. */
 struct ring {
@@ -32,7 +34,8 @@ struct stub_rings {
   struct stub_file file;
   unsigned cpus;
   uint64_t word;
-  bool on[STUBS];
+  bool on[STUBS], is_given_up;
+  uint64_t filters_at; /* when it was last looked for them */
   struct ring rings[RINGS_MAX];
   struct stub_ring heads[RINGS_MAX]; /* as they were at the last look */
   unsigned used;                     /* that a thread has had */
@@ -112,13 +115,37 @@ void stub_rings_switch(struct stub_rings *rings, const struct plan *plan) {
   if (!rings->ticks.count)
     begin(rings);
   for (unsigned i = 0; i < STUBS; i++)
-    rings->on[i] = plan->stubs[i];
+    rings->on[i] = plan->stubs[i] && !rings->is_given_up;
   check_written(rings, stub_file_switch(&rings->file, rings->on, rings->word));
 }
 
 void stub_rings_off(struct stub_rings *rings) {
   memset(rings->on, 0, sizeof(rings->on));
   stub_file_switch(&rings->file, rings->on, 0);
+}
+
+static bool are_filtered(struct stub_rings *rings) {
+  uint64_t now = boot_ns();
+  if (now - rings->filters_at < FILTERS_NS)
+    return false;
+  rings->filters_at = now;
+  return filters_are_on(rings->target);
+}
+
+const char *stub_rings_problem(struct stub_rings *rings) {
+  struct file_head file;
+  const char *why = 0;
+  if (!rings || rings->is_given_up || target_has_ended(rings->target))
+    return 0;
+  if (stub_file_lost(&rings->file, &file) && file.forbidden > rings->forbidden)
+    why = "a thread may not read the time stamp counter (PR_SET_TSC)";
+  else if (are_filtered(rings))
+    why = "a thread runs under a system call filter (seccomp), or /proc does not tell";
+  if (!why)
+    return 0;
+  rings->is_given_up = true;
+  stub_rings_off(rings);
+  return why;
 }
 
 /* ---- Draining */

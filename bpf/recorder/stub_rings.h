@@ -30,6 +30,10 @@ void stub_rings_leave(struct stub_rings *rings, uint64_t op_at, const int32_t op
  * first time on. */
 void stub_rings_switch(struct stub_rings *rings, const struct plan *plan);
 
+/* Why they are not to record any longer: a thread may not read the counter, or not make the system
+ * calls for a ring. Said once; they are off then, and stay so. 0: nothing is in the way. */
+const char *stub_rings_problem(struct stub_rings *rings);
+
 /* Switches all of them off. */
 void stub_rings_off(struct stub_rings *rings);
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from profinfer.binaries.elf import Elf
 from profinfer.binaries.sites import Site, cheapest, entry_sites
@@ -68,6 +69,13 @@ class Call:
     """What it may hold."""
 
 
+_Key: TypeAlias = tuple[str, tuple[int, ...], str, int]
+
+
+def _key(item: EngineObject, function: Function) -> _Key:
+    return item.path, item.bases, function.name, function.value
+
+
 class Placer:
     """Chooses places in one process."""
 
@@ -94,7 +102,7 @@ class Placer:
         """What the audit library does in the process; set anew when its objects change."""
         self._stub_sites: dict[int, Site] = {}
         # A choice stays: a function probed in two ways would be counted twice.
-        self._places: dict[tuple[str, tuple[int, ...], str, int], tuple[Place, ...]] = {}
+        self._places: dict[_Key, tuple[Place, ...]] = {}
         self._stubs: list[tuple[EngineObject, Function, dict[int, Stub]]] = []
 
     def record_by_stubs(self, problem: str) -> None:
@@ -122,7 +130,7 @@ class Placer:
     def places(self, item: EngineObject, function: Function) -> tuple[Place, ...]:
         """Where the calls of a function are seen, each once; nowhere if no instruction at its
         entry can bear a probe."""
-        key = (item.path, item.bases, function.name, function.value)
+        key = _key(item, function)
         if key not in self._places:
             stubs: dict[int, Stub] = {}
             why = ""
@@ -183,6 +191,20 @@ class Placer:
     def stubs_of(self, places: Iterable[Place]) -> list[int]:
         """The numbers of the stubs that are to record at a plan's places."""
         return sorted({self._recording[x.offset] for x in places if x.via == RECORDING})
+
+    def give_up_recording(self) -> None:
+        """Stubs that were to record get their places anew."""
+        self._places = {
+            key: places
+            for key, places in self._places.items()
+            if all(place.via != RECORDING for place in places)
+        }
+        self._recording.clear()
+        self._stubs = [
+            (item, function, stubs)
+            for item, function, stubs in self._stubs
+            if _key(item, function) in self._places
+        ]
 
     def _direct(self, item: EngineObject, function: Function, why: str) -> tuple[Place, ...]:
         """The one place in the function itself; none where it has no instruction for a probe."""

@@ -122,6 +122,12 @@ class Planned:
         self._place()
         return self.plan.probes != before
 
+    def probe_instead(self, why: str) -> None:
+        """Plans probes where stubs have recorded so far."""
+        self._clock_problem = why
+        self._placer.give_up_recording()
+        self._place()
+
     def file(self) -> int:
         """The plan, in a file without a name; the caller closes it. TargetError when the process
         has ended."""

@@ -116,6 +116,12 @@ class Recorded:
             if self.planned.replace(silent):
                 self._send_plan()
 
+    def probe_instead(self, why: str) -> None:
+        """Has probed what stubs cannot record any longer."""
+        with contextlib.suppress(TargetError):
+            self.planned.probe_instead(why)
+            self._send_plan()
+
     def _send_plan(self) -> None:
         plan = self.planned.file()
         self.link.tell("more", [plan])

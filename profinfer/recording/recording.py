@@ -172,6 +172,9 @@ class Recording:
         elif event == "silent":
             if not self._reason:
                 recorded.replace(message["symbols"])
+        elif event == "stubs":
+            if not self._reason:
+                recorded.probe_instead(str(message["why"]))
         elif event == "failed":
             error = failure(message)
             self._processes.fail(recorded, error)

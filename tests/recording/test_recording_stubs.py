@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from profinfer.config import Config
 from profinfer.errors import UsageError
 from profinfer.records.capture import FrameKind, read_capture
 from tests.recording.helpers import assert_matches, ending, truths
+from tests.recording.helpers import rows as trace_rows
 from tests.recording.test_probes import HOT, probes
 from tests.support import (
     ENGINE_ONLY,
     PLACED,
     Engine,
+    as_int,
     attached,
     double_fixture,
     family,
@@ -195,6 +198,75 @@ def test_what_only_probes_can_do_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="stubs cannot record: ") as raised:
         Config(pid=1, probes="recording", **settings).validate()
     assert raised.value.hint == "--probes stub"
+
+
+FILTERS = """#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+static void filter(int signal) {
+  struct sock_filter allow = {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
+  struct sock_fprog program = {1, &allow};
+  if (signal && !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+}
+__attribute__((constructor)) static void later(void) {
+  struct itimerval when = {{0, 0}, {0, 300000}};
+  signal(SIGVTALRM, filter);
+  setitimer(ITIMER_VIRTUAL, &when, 0);
+}
+"""
+FORBIDS = """#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *time) {
+  return syscall(SYS_clock_gettime, clock, time); /* not by the counter */
+}
+__attribute__((constructor)) static void forbid(void) { prctl(PR_SET_TSC, PR_TSC_SIGSEGV); }
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [(FILTERS, "system call filter (seccomp)"), (FORBIDS, "may not read the time stamp counter")],
+    ids=["a filter that comes while it is recorded", "a counter that threads may not read"],
+)
+def test_what_cannot_record_any_longer_is_probed(
+    double: Engine, tmp_path: Path, source: str, why: str
+) -> None:
+    gate, trace, preloaded = tmp_path / "gate", tmp_path / "t.pftrace", tmp_path / "preloaded.so"
+    compile_c = ["gcc", "-shared", "-fPIC", "-o", preloaded, "-x", "c", "-"]
+    subprocess.run(compile_c, input=source, text=True, check=True, timeout=60)
+    command = ("env", run(double, "env").stdout.strip(), f"LD_PRELOAD={preloaded}",
+               double.program(), "--wait", gate, "--threads", 2, "--layers", 1, "--decode", 1200,
+               "--work-us", 20)  # fmt: skip
+    with started(double, *command) as known:
+        assert known.stderr is not None
+        assert known.stderr.readline().startswith("ready ")
+        options = (*BY_STUBS, "--poll", 0.1)
+        with attached(double, known.pid, trace, *options, probes=PLACED) as recorder:
+            gate.touch()
+            stdout, _ = known.communicate(timeout=60)
+            code, heard = finish(recorder)
+    assert (code, known.returncode) == (0, 0), heard
+    [note] = {line for line in heard.splitlines() if "cannot record any longer" in line}
+    assert why in note
+    _, last, count = trace_rows(
+        trace,
+        "INCLUDE PERFETTO MODULE profinfer.operators.runs",
+        "SELECT max(graph_id), (SELECT max(graph_id) FROM profinfer_graph)"
+        " FROM profinfer_operator_slice",
+        "SELECT count() FROM slice WHERE category IN ('operator', 'operator.incomplete')",
+    )
+    assert last[0][0] == last[0][1], "operators are recorded to the end"
+    assert any(why in str(value) for value in ending(trace).values())
+    made = sum(each["extra"] + each["fused"] for each in truths(stdout)[0]["threads"])
+    [(found,)] = count
+    assert 0 < as_int(found) <= made
 
 
 def test_the_next_recording_takes_over_what_a_killed_recorder_has_left_on(
