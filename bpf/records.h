@@ -75,8 +75,8 @@ enum scheduler_kind {
 
 /* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a thread's number in the PID
  * namespace of user space. Threads and processes that have none there bear the machine's and
- * STRANGER: no kernel gives out so high ones (PID_MAX_LIMIT is 1 << 22). cpu is CPU_NOT_KNOWN where a
- * stub that records has not been told.
+ * STRANGER: no kernel gives out so high ones (PID_MAX_LIMIT is 1 << 22). cpu is CPU_NOT_KNOWN where
+ * a stub that records has not been told.
  *
  * Ring transport: a ring is an array of 2^n records that user space has mapped. Record number i
  * lies in slot i mod 2^n and bears the mark of its lap, written last: a slot whose mark is

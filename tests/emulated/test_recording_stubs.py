@@ -22,6 +22,7 @@ from profinfer.records.dtypes import Kind
 from tests.audit.process import SITES
 from tests.conftest import REPO, require
 from tests.emulated.board import Recording, captured
+from tests.emulated.initramfs import Content
 from tests.emulated.machine import processor
 from tests.emulated.machines import Machines, Task, Work, Workshop
 from tests.emulated.test_recorder import records_of
@@ -68,7 +69,7 @@ class RecordingBy(Recording):
         command = work.command.replace("/plan.json", "/tmp/plan.json")
         command = command.replace("recorder --pid", find.lstrip("\n"), 1)
         command = command.replace("/engine/known", f"LD_AUDIT={LIBRARY} /engine/known", 1)
-        made = {LIBRARY: library, name: json.dumps(plan).encode()}
+        made: dict[str, Content] = {LIBRARY: library, name: json.dumps(plan).encode()}
         return Work(command, {**work.files, **made}, work.disk)
 
     def _move(self, plan: dict[str, Any], elf: Elf, site: int) -> None:
@@ -124,6 +125,5 @@ def test_counts_are_the_schedules_whoever_records(
         assert stubs is None
         return
     assert (stubs["records"], stubs["refused"], stubs["unfinished"]) == (sum(calls), 0, 0)
-    print("BOUND", stubs)
     assert TICK_NS < stubs["bound_ns"] < 100_000
     assert rows(trace, "INCLUDE PERFETTO MODULE profinfer.operators.runs", OUTSIDE)[1] == [(0,)]

@@ -66,7 +66,7 @@ def counter(cases: dict[str, Case]) -> Iterator[Counter]:
 def launched(case: Case, way: str, trace: Path, counter: Counter) -> dict[int, dict[str, int]]:
     """Records the engine's command; what the second tracer has counted meanwhile."""
     before = set(counter.totals())
-    command = [*RECORD, "--probes", way, "-o", trace, "--", *case.engine.command]
+    command = [*RECORD, "--probes", way, "-o", str(trace), "--", *case.engine.command]
     done = subprocess.run(
         command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         check=False, timeout=TIMEOUT,
@@ -88,7 +88,7 @@ def attached(case: Case, way: str, trace: Path, counter: Counter) -> dict[int, d
             assert any(said.startswith("ready") for said in process.stdout)
             before = counter.totals().get(process.pid, {})
             with subprocess.Popen(
-                [*RECORD, "--probes", way, "-o", trace, "--pid", str(process.pid)],
+                [*RECORD, "--probes", way, "-o", str(trace), "--pid", str(process.pid)],
                 env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             ) as recorder:  # fmt: skip
                 assert f"({process.pid}), " in (said := first_line(recorder)), said

@@ -200,6 +200,22 @@ def test_what_only_probes_can_do_is_refused(settings: dict[str, Any]) -> None:
     assert raised.value.hint == "--probes stub"
 
 
+def test_a_process_in_another_pid_namespace_is_probed(double: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "t.pftrace"
+    done = run(
+        double, "record", *ENGINE_ONLY, *BY_STUBS, "-o", trace, "--", "unshare", "--pid", "--fork",
+        double.program(), "--decode", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    placed = probes(trace)
+    for handler in HOT:
+        via, _, why = placed[handler]
+        assert (via, "another PID namespace" in why) == ("stub", True)
+    [count] = trace_rows(trace, "SELECT count() FROM slice WHERE category = 'barrier'")
+    [known] = truths(done.stdout)
+    assert count == [(sum(thread["barrier_outside"] for thread in known["threads"]),)]
+
+
 FILTERS = """#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -239,7 +255,7 @@ def test_what_cannot_record_any_longer_is_probed(
     double: Engine, tmp_path: Path, source: str, why: str
 ) -> None:
     gate, trace, preloaded = tmp_path / "gate", tmp_path / "t.pftrace", tmp_path / "preloaded.so"
-    compile_c = ["gcc", "-shared", "-fPIC", "-o", preloaded, "-x", "c", "-"]
+    compile_c = ["gcc", "-shared", "-fPIC", "-o", str(preloaded), "-x", "c", "-"]
     subprocess.run(compile_c, input=source, text=True, check=True, timeout=60)
     command = ("env", run(double, "env").stdout.strip(), f"LD_PRELOAD={preloaded}",
                double.program(), "--wait", gate, "--threads", 2, "--layers", 1, "--decode", 1200,
