@@ -124,7 +124,7 @@ class Planned:
 
     def probe_instead(self, why: str) -> None:
         """Plans probes where stubs have recorded so far."""
-        self._clock_problem = why
+        self._cannot_record = why
         self._placer.give_up_recording()
         self._place()
 

@@ -25,6 +25,7 @@ NATIVE = platform.machine()
 MACHINES = ("x86_64", "aarch64")
 CPU_UNKNOWN = 0xFFF
 _MASK_AT, _FILE_AT = 48 * 8, 48 * 8 + 16
+_OPS_AT = _FILE_AT + 16
 _HEAD, _RING_HEAD = 128, 128
 _WORD = 0x1234567800000001
 """On, by a recorder that has PID 1."""
@@ -56,6 +57,10 @@ class Rings:
     def switches(self) -> set[int]:
         """The words of the stubs in use."""
         return set(struct.unpack("<48Q", os.pread(self._memory, 48 * 8, self.page))[::COPIES])
+
+    def leave(self, op_at: int) -> None:
+        """Operators of ops 7 and 8, which stand so many bytes behind where tensors begin."""
+        os.pwrite(self._memory, struct.pack("<QII", op_at, 7, 8), self.page + _OPS_AT)
 
     def _at(self, ring: int) -> int:
         return _HEAD + ring * (_RING_HEAD + 32 * ROOM)
@@ -161,6 +166,19 @@ def test_each_call_is_a_record_and_no_argument_changes(opened: tuple[Driver, Rin
     rings.switch(0)
     found.run(0, (100, 10, 100))
     assert _counts(rings) == [603, 0, 909]
+
+
+@on_both
+def test_operators_of_certain_ops_are_left_to_a_probe(opened: tuple[Driver, Rings]) -> None:
+    found, rings = opened
+    rings.switch()
+    # The engine's tensor is at address 1: its op is what stands in the page itself.
+    ops, tensor = rings.page + _OPS_AT + 8, 1
+    for at, expected in ((ops, 0), (ops + 4, 0), (ops - 8, 20), (0, 40)):
+        rings.leave(at and at - tensor)
+        found.run(0, (20, 0, 10))
+        assert _counts(rings)[0] == expected
+    assert _counts(rings) == [40, 0, 40]
 
 
 @on_both

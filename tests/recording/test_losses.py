@@ -48,7 +48,9 @@ class Lossy:
         return self.recording.truth
 
 
-# The first structure alone takes 57 records: with 4K it has to be walked again and again.
+# The first structure alone takes 57 records: with 4K it has to be walked again and again. Rings are
+# looked at 16 times in the seconds given, 64 times once one has been found filling: too seldom for
+# the slowest machine's records to fit in.
 @pytest.fixture(
     scope="module",
     params=[
