@@ -67,6 +67,9 @@ class Config:
     where every call passes one; "direct", by probes in the functions; "auto": as "recording"."""
     empty_handlers: bool = False
     """Probe, but do nothing for operators and barriers (to see what probing alone costs)."""
+    alternate: float = 0.0
+    """Seconds of recording, and of not recording, in turn (to see what recording costs); 0: it is
+    on all the time."""
     loader: str = "auto"
     """What puts the BPF programs into the kernel: "libbpf", "bcc", or the first that is usable."""
     transport: str = "auto"
@@ -126,6 +129,8 @@ class Config:
             )
         if self.duration is not None and not self.duration > 0:
             raise UsageError("the duration must be positive")
+        if self.alternate and not 0.05 <= self.alternate <= 60:
+            raise UsageError("alternate must be between 0.05 and 60 seconds")
         if not 0.001 <= self.poll <= 10:
             raise UsageError("poll must be between 0.001 and 10 seconds")
         self.ring_bytes()

@@ -37,6 +37,7 @@ const char help[] =
     "  --experts             which experts each token is sent to\n"
     "  --expert-weights      and what the router gave them\n"
     "  --empty-handlers      probe operators and barriers, and record none: what hits cost\n"
+    "  --alternate S         be on and off in turn, so long each: what recording costs\n"
     "  --object FILE         use this BPF object, not the one inside\n"
     "  --version, --help\n"
     "\n"

@@ -172,6 +172,7 @@ static void set_config(json_object *start, const struct options *options, enum l
   set(config, "block_io", json_object_new_boolean(options->block_io));
   set(config, "evict", json_object_new_boolean(options->evict));
   set(config, "empty_handlers", json_object_new_boolean(options->empty_handlers));
+  set(config, "alternate", options->alternate ? json_object_new_double(options->alternate) : 0);
   set(config, "iterations", options->iterations ? string(options->iterations) : 0);
   set(config, "command", words_of(options->command));
   for (size_t i = 0; i < 2; i++)
@@ -294,6 +295,8 @@ void metadata_end(const struct metadata_totals *totals) {
   set(end, "notes", json_object_get(totals->notes));
   if (totals->silent)
     set(end, "silent", string(totals->silent));
+  if (totals->turns)
+    set(end, "turns", json_object_get(totals->turns));
   set(end, "seconds", json_object_new_double(totals->seconds));
   set(end, "handlers", handlers);
   set(end, "event_programs", events);

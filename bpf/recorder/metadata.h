@@ -25,6 +25,7 @@ struct metadata_totals {
   const struct scheduler *scheduler; /* or 0 */
   json_object *notes;
   const char *silent; /* what is to be said of probes that nothing came from, or 0 */
+  json_object *turns; /* when it was on and off (turns.h), or 0 */
   const char *reason;
   double seconds,
       cpu_seconds; /* of the recording, from attaching on: time, and the recorder's own */

@@ -13,6 +13,8 @@
 
 #define LEAST_POLL 1e-3
 #define MOST_POLL 10
+#define LEAST_TURN 0.05
+#define MOST_TURN 60
 
 static _Noreturn void usage(const char *message) {
   fail(EXIT_USAGE, "profinfer-recorder --help lists the options", "%s", message);
@@ -70,6 +72,7 @@ enum {
   EVICT,
   KILL,
   EMPTY,
+  ALTERNATE,
   SERVE
 };
 
@@ -95,6 +98,7 @@ static const struct option known[] = {
     {"evict", 0, 0, EVICT},
     {"kill", 0, 0, KILL},
     {"empty-handlers", 0, 0, EMPTY},
+    {"alternate", 1, 0, ALTERNATE},
     {"serve", 1, 0, SERVE}, /* profinfer's own affair: not in the help */
     {"version", 0, 0, VERSION},
     {"help", 0, 0, 'h'},
@@ -177,6 +181,9 @@ static void take(struct options *options, int option) {
     break;
   case EMPTY:
     options->empty_handlers = true;
+    break;
+  case ALTERNATE:
+    options->alternate = seconds("alternate", optarg, LEAST_TURN, MOST_TURN);
     break;
   case SERVE:
     options->serve = atoi(optarg);
@@ -281,6 +288,9 @@ struct options options_of(json_object *message) {
   options.block_io = message_flag(message, "block_io");
   options.evict = message_flag(message, "evict");
   options.empty_handlers = message_flag(message, "empty_handlers");
+  double turn = message_number(message, "alternate");
+  if (turn >= LEAST_TURN && turn <= MOST_TURN)
+    options.alternate = turn;
   options.by_bcc = !strcmp(message_text(message, "loader"), "bcc");
   if (json_object_object_get_ex(message, "means", &options.means))
     options.means =

@@ -32,6 +32,7 @@ struct options {
   bool faults, block_io;        /* record those */
   bool evict;                   /* drop the model's pages from memory first */
   bool empty_handlers;          /* operators and barriers are probed and not recorded */
+  double alternate;             /* seconds of being on, and off, in turn; 0: on */
 
   /* Where profinfer asks. */
   int socket; /* what is said of this recording; -1 */

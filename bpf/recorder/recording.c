@@ -17,6 +17,7 @@
 #include "run_stats.h"
 #include "scheduler.h"
 #include "silence.h"
+#include "turns.h"
 #include "uprobes.h"
 
 #include <malloc.h>
@@ -56,6 +57,7 @@ struct recording {
   struct drain drain;
   struct listener listener;
   struct silence silence;
+  struct turns turns;
   json_object *notes;
   bool is_off;       /* nothing is probed any more */
   double began, cpu; /* seconds */
@@ -217,6 +219,31 @@ static void attach_more(struct recording *recording, int plan_fd) {
   listener_attached(&recording->listener, recording->uprobes.count);
 }
 
+/* Everything that is done to the target, undone or done once more. What was recorded is taken
+ * before: that is part of what recording costs. */
+static void turn(struct recording *recording) {
+  if (!recording->turns.is_off)
+    take(recording);
+  uint64_t until = boot_ns();
+  if (recording->turns.is_off) {
+    handlers_activate(&recording->handlers, recording->options);
+    /* A target that has ended is noticed soon. */
+    uprobes_attach(&recording->uprobes, &recording->objects, recording->level);
+    if (recording->drain.stubs)
+      stub_rings_switch(recording->drain.stubs, &recording->plan);
+    if (recording->scheduler)
+      scheduler_resume(recording->scheduler);
+  } else {
+    handlers_deactivate(&recording->handlers);
+    if (recording->drain.stubs)
+      stub_rings_off(recording->drain.stubs);
+    uprobes_detach(&recording->uprobes);
+    if (recording->scheduler)
+      scheduler_detach(recording->scheduler);
+  }
+  turns_took(&recording->turns, until, boot_ns(), clock_s(CLOCK_MONOTONIC));
+}
+
 static const char *why_over(struct recording *recording, double seconds) {
   const struct options *options = recording->options;
   bool is_left = recording->listener.is_left;
@@ -287,12 +314,15 @@ static const char *record(struct recording *recording) {
       nap = memory_nap(recording->memory, usual);
     bool is_loading = nap < usual; /* nobody's token waits for us yet */
     priority_give_way(pace.is_hurried || is_loading);
-    listener_wait(&recording->listener, target, nap);
+    listener_wait(&recording->listener, target,
+                  turns_nap(&recording->turns, clock_s(CLOCK_MONOTONIC), nap));
     memory_glance(recording->memory); /* of a target that ends soon nothing is left */
     if (recording->listener.wants_more)
       attach_more(recording, listener_take_plan(&recording->listener));
     double now = clock_s(CLOCK_MONOTONIC);
     const char *over = why_over(recording, now - recording->began);
+    if (!over && turns_is_due(&recording->turns, now))
+      turn(recording);
     if (!pace_is_due(&pace, now, fill(recording), over))
       continue;
     priority_give_way(pace.is_hurried || is_loading);
@@ -381,6 +411,7 @@ void recording_run(const struct options *options) {
   begin(&recording);
   recording.began = clock_s(CLOCK_MONOTONIC);
   recording.cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
+  recording.turns = turns_begin(options->alternate, recording.began);
   if (options->socket < 0 || options->is_alone)
     tell("recording %s (%d), %zu probes, level %s: Ctrl-C ends it", recording.drain.target_name,
          recording.target.pid, recording.uprobes.count, level_names[recording.level]);
@@ -407,6 +438,7 @@ void recording_run(const struct options *options) {
       .scheduler = recording.scheduler,
       .notes = recording.notes,
       .silent = silent,
+      .turns = recording.turns.times,
       .reason = reason,
       .seconds = seconds,
       .cpu_seconds = clock_s(CLOCK_PROCESS_CPUTIME_ID) - recording.cpu,

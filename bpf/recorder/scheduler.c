@@ -146,12 +146,16 @@ static void add_threads(const struct scheduler *scheduler) {
   free(after);
 }
 
-void scheduler_attach(struct scheduler *scheduler) {
-  scheduler_begin(scheduler);
+void scheduler_resume(struct scheduler *scheduler) {
   switch_on(scheduler, scheduler->target);
   for (int i = 0; i < SCHEDULER_PROGRAMS; i++)
     attach(scheduler, i);
   if (!scheduler->is_all)
     add_threads(scheduler);
+}
+
+void scheduler_attach(struct scheduler *scheduler) {
+  scheduler_begin(scheduler);
+  scheduler_resume(scheduler);
   scheduler_begun(scheduler, boot_ns());
 }

@@ -59,6 +59,9 @@ json_object *scheduler_json(const struct scheduler *scheduler);
 /* Starts recording, and writes who there is into the capture. */
 void scheduler_attach(struct scheduler *scheduler);
 
+/* Goes on after scheduler_detach(): what happened meanwhile is missing. */
+void scheduler_resume(struct scheduler *scheduler);
+
 /* Ends it; what is in the rings can still be taken. */
 void scheduler_detach(struct scheduler *scheduler);
 

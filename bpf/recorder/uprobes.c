@@ -208,5 +208,5 @@ void uprobes_drop(struct uprobes *uprobes, const struct objects *objects) {
 
 void uprobes_detach(struct uprobes *uprobes) {
   uprobe_close(uprobes->fds, uprobes->fd_count);
-  uprobes->fd_count = 0;
+  uprobes->fd_count = uprobes->count = 0;
 }

@@ -45,7 +45,7 @@ bool uprobes_attach(struct uprobes *uprobes, const struct objects *objects, enum
  * attached together with them: uprobes_attach() puts back what it does have. */
 void uprobes_drop(struct uprobes *uprobes, const struct objects *objects);
 
-/* Takes every probe away. */
+/* Takes every probe away; uprobes_attach() puts them back. */
 void uprobes_detach(struct uprobes *uprobes);
 
 #endif

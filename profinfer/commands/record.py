@@ -144,6 +144,8 @@ def _add_settings(add: Callable[..., object]) -> None:
     add("--probes", choices=PROBES, help=probes)
     nothing = "probe operators and barriers but record none, to see what probing costs"
     switch("--empty-handlers", help=nothing)
+    turns = "record for so many seconds, then not, in turn, to see what recording costs"
+    add("--alternate", type=float, metavar="S", help=turns)
     loader = "what loads the BPF programs (default: libbpf, else bcc)"
     add("--loader", choices=LOADERS, help=loader)
     transport = "what records travel through (default: ring, where the kernel has it)"

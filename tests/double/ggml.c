@@ -382,7 +382,7 @@ static void counted_work(int ith) {
     munmap(fresh, size);
   }
 }
-// With --mixed each operator's work is so much, however long it takes: turns through memory of the
+// With --mixed, or --even N us, each operator's work is so much, however long it takes: turns through memory of the
 // thread's own.
 enum { MEMORY = 1 << 17, LINE = 64, MIXED_THREADS = 8 };
 static volatile char memory[MIXED_THREADS][MEMORY];
@@ -416,8 +416,8 @@ static double mixed_us(const tensor *t) {
   return t->op == OP_UNARY ? 5 : t->op == OP_ADD ? 2 : 1;
 }
 static void work_on(const tensor *t, double share, int ith) {
-  if (config.mixed)
-    turn(turns_per_us * mixed_us(t) * share, ith);
+  if (config.mixed || config.even)
+    turn(turns_per_us * (config.even ? config.even : mixed_us(t)) * share, ith);
   else
     work(config.work_us * 1000LL * share, ith);
 }
@@ -524,7 +524,7 @@ static void compute_without_pool(threadpool *tp) {
 static threadpool *new_pool(int n) {
   threadpool *tp = calloc(1, sizeof *tp + n * sizeof tp->workers[0]);
   check(tp, "out of memory");
-  check(!config.mixed || n <= MIXED_THREADS, "too many threads for --mixed");
+  check(!(config.mixed || config.even) || n <= MIXED_THREADS, "too many threads for --mixed");
   tp->n_threads = n;
   for (int k = 0; k < n; k++)
     tp->workers[k] = (struct worker){.pool = tp, .ith = k};

@@ -50,7 +50,7 @@ void llama_model_free(struct llama_model *model);
 
 struct known_config {
   int threads, layers, work_us, sleep, rebuild, no_fused, backend2, final_barrier, samples, touch,
-      loop, experts, used, rows, no_pool, recur, mixed;
+      loop, experts, used, rows, no_pool, recur, mixed, even;
   void (*fail)(void); // called by llama_decode, which it need not return to
 };
 #define KNOWN_DEFAULTS                                                                             \

@@ -107,6 +107,7 @@ int main(int argc, char **argv) {
               {"no-pool", 0, &c.no_pool},
               {"recur", 0, &c.recur},
               {"mixed", 0, &c.mixed},
+              {"even", 1, &c.even},
               {"again", 1, &again},
               {"exit-code", 1, &exit_code},
               {"fork", 0, &forks},
@@ -127,7 +128,7 @@ int main(int argc, char **argv) {
   }
   sleep_ms(start_delay);
   *API(known_config)() = c;
-  if (c.mixed)
+  if (c.mixed || c.even)
     API(known_calibrate)();
 
   API(llama_backend_init)();
