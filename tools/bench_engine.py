@@ -56,12 +56,19 @@ class Engine:
             raise SystemExit("the engine has ended: is xllamacpp installed (make setup)?")
         return line
 
-    def start(self, predict: int) -> None:
+    def start(self, predict: int, *, is_timed: bool = False) -> None:
         """Sends a request."""
         stdin = self._process.stdin
         if stdin:
-            stdin.write(json.dumps({"prompt": PROMPT, "predict": predict}) + "\n")
+            request = {"prompt": PROMPT, "predict": predict, "times": is_timed}
+            stdin.write(json.dumps(request) + "\n")
             stdin.flush()
+
+    def token_times(self, predict: int) -> list[int]:
+        """When each token of a request came, in CLOCK_BOOTTIME ns."""
+        self.start(predict, is_timed=True)
+        times: list[int] = json.loads(self._line())["times"]
+        return times
 
     def answer(self) -> dict[str, Any]:
         """Waits for the answer; the engine's timings."""
@@ -156,11 +163,7 @@ class RecorderProcess:
         cpu_s = spent(cpu, self.family.cpu_s())
         ended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         peaks = self.family.peaks_mb()  # before it converts
-        self._process.send_signal(signal.SIGINT)
-        stderr = self._process.stderr.read() if self._process.stderr else ""
-        lost = re.search(r"([\d,]+) lost", stderr)
-        if self._process.wait(_PATIENCE) or lost is None:
-            raise RecorderError(stderr.strip().splitlines()[-1] if stderr.strip() else "no report")
+        lost = self.end()
         written = self._trace.stat().st_size
         return timings, Cost(
             seconds,
@@ -170,8 +173,28 @@ class RecorderProcess:
             cpu_s,
             peaks,
             written,
-            int(lost[1].replace(",", "")),
+            lost,
         )
+
+    def in_turn(self, engine: Engine, predict: int, seconds: float) -> tuple[list[list[int]], int]:
+        """Requests for so many seconds under this recording, which is on and off in turn (record
+        --alternate), and its end: when the tokens of each came, and the records that were lost."""
+        until = time.monotonic() + seconds
+        requests = []
+        while time.monotonic() < until:
+            requests.append(engine.token_times(predict))
+        return requests, self.end()
+
+    def end(self, *, is_over: bool = False) -> int:
+        """Has it end, unless what it records has, and make its trace; the records that were
+        lost."""
+        if not is_over:
+            self._process.send_signal(signal.SIGINT)
+        stderr = self._process.stderr.read() if self._process.stderr else ""
+        lost = re.search(r"([\d,]+) lost", stderr)
+        if self._process.wait(_PATIENCE) or lost is None:
+            raise RecorderError(stderr.strip().splitlines()[-1] if stderr.strip() else "no report")
+        return int(lost[1].replace(",", ""))
 
     def close(self) -> None:
         """Ends it, whatever it does."""

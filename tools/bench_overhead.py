@@ -1,90 +1,52 @@
-"""What recording costs an engine, configuration by configuration: the paper's table of overheads.
+"""What recording costs an engine, with recording on and off in turn within one process.
 
-    python tools/bench_overhead.py            # about 20 minutes on two cores; nothing else running
-    python tools/bench_overhead.py --quick    # one repeat of a few tokens: whether it works
+    python tools/bench_overhead.py                        # until intervals are narrow
+    python tools/bench_overhead.py --minutes 1            # a minute for each row at the most
+    python tools/bench_overhead.py --only "direct probes" hits
 
-The engine is one process per model that answers requests, started with the audit library, so that
-its probes can be redirected or direct; the recorder is `profinfer record`, a fresh process for
-every request. Configurations alternate within each repeat, and every ratio is to the bare speed of
-the same repeat and process: speeds drift, and processes differ by where their memory lies. What the
-audit library costs where nobody records is seen from fresh processes with and without it. Prints a
-table in Markdown for each model.
+The engine is one process per model that answers requests, started with the audit library. While
+`profinfer record --alternate` records it, everything is in place for half a second, and nothing for
+the next: probes detached, stubs off, no scheduler. Each stretch is compared with those around it.
+That goes on until the 95 % interval of the ratio is narrower than a point, or time is over. What
+stubs cost that are off is seen in a loop, and from fresh processes with the audit library and
+without. Prints tables in Markdown; bold is what was not met.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
+import json
+import math
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import make_dense_gguf
 from bench_engine import (
     DENSE,
     GEMMA,
-    Cost,
+    ROOT,
     Engine,
     RecorderError,
     RecorderProcess,
     audit_environment,
-    decode_speed,
 )
+from bench_stubs import Hits, off_stub_ns, process_pairs
+from bench_turns import Interval, durations, logarithms, phases, ratio, tokens
 
 from profinfer.engine import target
-from profinfer.trace_processor import open_trace, query
+from profinfer.trace_processor import open_trace
 
-Figures = dict[str, float | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Configuration:
-    """One row of the table."""
-
-    name: str
-    options: tuple[str, ...] | None = None
-    """Of `profinfer record`; None: nobody records."""
-    redirected: bool = False
-    """Its probes sit on the audit library's stubs."""
-    empty: str = ""
-    """The configuration with empty handlers on the same probes."""
+HOT = ("on_operator", "on_fused", "on_barrier")
 
 
-_BARRIER = ("--level", "barrier")
-BARE = Configuration("bare")
-CONFIGURATIONS = (
-    BARE,
-    Configuration("empty handlers, direct", (*_BARRIER, "--probes", "direct", "--empty-handlers")),
-    Configuration("token", ("--level", "token", "--probes", "direct")),
-    Configuration("graph", ("--level", "graph", "--probes", "direct")),
-    Configuration("operator, direct", ("--level", "operator", "--probes", "direct")),
-    Configuration(
-        "barrier, direct", (*_BARRIER, "--probes", "direct"), empty="empty handlers, direct"
-    ),
-    Configuration("empty handlers, redirected", (*_BARRIER, "--empty-handlers"), redirected=True),
-    Configuration("operator, redirected", ("--level", "operator"), redirected=True),
-    Configuration(
-        "barrier, redirected", _BARRIER, redirected=True, empty="empty handlers, redirected"
-    ),
-    Configuration(
-        "the same, three counters", (*_BARRIER, "--counters", "faults,task-clock"), redirected=True
-    ),
-    Configuration("the same, scheduler", (*_BARRIER, "--scheduler", "system"), redirected=True),
-    Configuration(
-        "the same, target's scheduler", (*_BARRIER, "--scheduler", "target"), redirected=True
-    ),
-    Configuration("the same, perf events", (*_BARRIER, "--attach", "perf_event"), redirected=True),
-    Configuration("the same, perf buffers", (*_BARRIER, "--transport", "perf"), redirected=True),
-    Configuration("the same, BCC", (*_BARRIER, "--loader", "bcc"), redirected=True),
-    Configuration("barrier, recording", (*_BARRIER, "--probes", "recording"), redirected=True),
-)
-
-
-@dataclasses.dataclass
+@dataclass(frozen=True)
 class Model:
     """A model, and how many tokens a request decodes."""
 
@@ -94,97 +56,130 @@ class Model:
 
 
 MODELS = {
-    "gemma": Model("Gemma-3-270M Q4_K_M", GEMMA, 96),
-    "dense": Model("1B-shaped Q4_K_M, random weights", DENSE, 48),
+    "gemma": Model("Gemma-3-270M", GEMMA, 64),
+    "dense": Model("1B-shaped", DENSE, 32),
 }
 
 
-@dataclasses.dataclass
+@dataclass(frozen=True)
+class Row:
+    """A configuration: level barrier, and otherwise the defaults, but for its options."""
+
+    name: str
+    options: tuple[str, ...]
+    wanted: dict[str, float] = field(default_factory=dict)
+    """The least speed against bare, by model."""
+
+
+RECORDING, STUB, DIRECT = (("--probes", via) for via in ("recording", "stub", "direct"))
+COUNTERS = ("--counters", "faults,task-clock")
+BEST = "the place that is chosen here"
+
+
+def rows(best: str) -> list[Row]:
+    """`best`: how hot functions are probed where that is chosen by what was measured."""
+    wanted = {"gemma": 0.93, "dense": 0.985}
+    probed = {
+        via: Row(name + (f" ({BEST})" if via == best else ""), options, wanted if via == best else {})
+        for via, name, options in (("stub", "probed stubs", STUB), ("direct", "direct probes", DIRECT))
+    }  # fmt: skip
+    chosen = ("--probes", best)
+    return [
+        Row("recording stubs", RECORDING, {"gemma": 0.99, "dense": 0.997}),
+        probed[best],
+        Row("the same, three counters", (*chosen, *COUNTERS), {"gemma": 0.9, "dense": 0.98}),
+        probed["direct" if best == "stub" else "stub"],
+        Row("recording stubs, no scheduler", (*RECORDING, "--scheduler", "off")),
+        Row(f"{probed[best].name.split(' (')[0]}, no scheduler", (*chosen, "--scheduler", "off")),
+    ]
+
+
+@dataclass
 class Measured:
-    """All repeats of one configuration."""
+    """All of one row so far."""
 
-    speeds: list[float] = dataclasses.field(default_factory=list)
-    """Decoded tokens per second, by repeat."""
-    costs: list[Cost] = dataclasses.field(default_factory=list)
+    logs: list[float] = field(default_factory=list)
+    off_ns: list[float] = field(default_factory=list)
+    """A token, in each stretch without recording."""
+    lost: int = 0
+    seconds: float = 0.0
     trace: Path | None = None
-    """Of the last repeat."""
-    failure: str = ""
+    """The last one."""
+
+    @property
+    def speed(self) -> Interval:
+        return ratio(self.logs)
 
 
-def measure(
-    configuration: Configuration, engine: Engine, predict: int, into: Measured, trace: Path
-) -> None:
-    """One request in one configuration."""
-    if configuration.options is None:
-        engine.start(predict)
-        timings = engine.answer()
-    else:
-        recorder = RecorderProcess(engine.pid, trace, configuration.options)
+class Bench:
+    """One model, in one process."""
+
+    def __init__(self, model: Model, threads: int, each: float, directory: Path) -> None:
+        self.model = model
+        self._each = each
+        self._directory = directory
+        self._engine = Engine(threads, model.path, audit_environment())
+        self._engine.token_times(8)  # reads the model
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def best(self) -> str:
+        """How hot functions are probed where a place is chosen by what was measured."""
+        command = [sys.executable, "-m", "profinfer", "doctor", "--pid", str(self._engine.pid), "--json"]  # fmt: skip
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        found = [check["plan"]["probes"] for check in json.loads(done.stdout)["checks"] if "plan" in check]  # fmt: skip
+        return str(next(x["via"] for x in found[0] if x["handler"] == "on_operator"))
+
+    def record(self, options: tuple[str, ...], seconds: float, into: Measured) -> None:
+        """Adds a recording of so long."""
+        trace, raw = self._directory / "turns.pftrace", self._directory / "turns.raw"
+        begun = time.monotonic()
+        recorder = RecorderProcess(
+            self._engine.pid, trace,
+            ("--level", "barrier", "--scheduler", "auto", "--alternate", str(self._each),
+             "--raw", str(raw), *options),
+        )  # fmt: skip
         try:
-            timings, cost = recorder.record(engine, predict)
+            requests, lost = recorder.in_turn(self._engine, self.model.predict, seconds)
         finally:
             recorder.close()
-        into.costs.append(cost)
+        found = phases(raw)
+        means = durations(*tokens(requests), found)
+        into.logs += logarithms(means, found)
+        into.off_ns += [m for m, phase in zip(means, found, strict=True) if m and not phase.is_on]
+        into.lost += lost
         into.trace = trace
-    if timings["predicted_n"] != predict:
-        raise SystemExit(f"the engine gave {timings['predicted_n']} tokens instead of {predict}")
-    into.speeds.append(decode_speed(timings))
+        into.seconds += time.monotonic() - begun
+
+    def until_narrow(self, row: Row, width: float, minutes: float, chunk: float) -> Measured:
+        """Recordings of a row until the interval is narrow, or time is over."""
+        measured = Measured()
+        until = time.monotonic() + 60 * minutes
+        while not measured.speed.width < width and (left := until - time.monotonic()) > 0:
+            self.record(row.options, min(chunk, left), measured)
+            note(f"{self.model.title}, {row.name}: {measured.speed.describe(3)}")
+        note("")
+        return measured
 
 
-def run(
-    model: Model, rows: tuple[Configuration, ...], threads: int, repeats: int, directory: Path
-) -> dict[str, Measured]:
-    """Configurations with one model."""
-    results = {c.name: Measured() for c in rows}
-    environment: dict[str, str] = {}
-    try:
-        environment = audit_environment()
-    except RecorderError as error:
-        for configuration in rows:
-            if configuration.redirected:
-                results[configuration.name].failure = str(error)
-    engine = Engine(threads, model.path, environment)
-    try:
-        engine.start(8)  # reads the model
-        engine.answer()
-        for repeat in range(repeats):
-            # Back and forth, so that a drift of the machine's speed favours none of them.
-            for configuration in rows[:: -1 if repeat % 2 else 1]:
-                result = results[configuration.name]
-                if result.failure:
-                    continue
-                trace = directory / f"{configuration.name.replace(' ', '-')}.pftrace"
-                try:
-                    measure(configuration, engine, model.predict, result, trace)
-                except RecorderError as error:
-                    result.failure = str(error)
-                note(f"{model.title}, repeat {repeat + 1}: {configuration.name}")
-    finally:
-        engine.close()
-    note("")
-    return results
+def handlers(trace: Path) -> dict[str, tuple[int, float | None]]:
+    """By handler: hits, and ns a hit over an empty one."""
+    sql = (
+        "INCLUDE PERFETTO MODULE profinfer.recording.handlers;"
+        "SELECT handler, sum(hits), max(handler_ns) FROM profinfer_handler GROUP BY 1"
+    )
+    with open_trace(trace) as session:
+        return {
+            str(handler): (int(str(hits or 0)), None if ns is None else float(str(ns)))
+            for handler, hits, ns in session.query(sql)
+        }
 
 
-def untraced(model: Model, threads: int, repeats: int) -> str:
-    """Speeds of fresh processes that nobody records, with the audit library and without."""
-    speeds: dict[str, list[float]] = {"without": [], "with": []}
-    try:
-        environment = audit_environment()
-    except RecorderError as error:
-        return str(error)
-    for repeat in range(repeats):
-        for name in list(speeds)[:: -1 if repeat % 2 else 1]:
-            engine = Engine(threads, model.path, environment if name == "with" else {})
-            try:
-                engine.start(8)
-                engine.answer()
-                engine.start(model.predict)
-                speeds[name].append(decode_speed(engine.answer()))
-            finally:
-                engine.close()
-            note(f"{model.title}, repeat {repeat + 1}: {name} the audit library")
-    note("")
-    return ", ".join(f"{name} {spread(found)}" for name, found in speeds.items())
+def calls_per_token(trace: Path, threads: int) -> float:
+    """Of the hot functions, on each thread."""
+    found = handlers(trace)
+    return sum(found[name][0] for name in HOT) / threads / found["on_ubatch"][0]
 
 
 def note(text: str) -> None:
@@ -193,124 +188,127 @@ def note(text: str) -> None:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def predict(trace: Path) -> Figures:
-    """What the ready query `overhead` says of a trace; empty where it says nothing."""
-    figures: Figures = {}
-    with open_trace(trace) as session:
-        for table in query.run(session, query.read(query.resolve("overhead"))):
-            for column in ("slowdown_percent", "seconds", "cpu_load_percent", "over_empty_percent"):
-                if column in table.columns and len(table.rows) == 1:
-                    value = table.rows[0][table.columns.index(column)]
-                    figures[column] = value if isinstance(value, int | float) else None
-    return figures
+# ---- The tables
 
 
-# ---- The table
-
-HEAD = (
-    "configuration", "tokens/s", "speed : bare", "predicted", "speed : empty", "CPU load P.",
-    "of it over empty", "recorder CPU", "peak RSS", "written", "lost",
-)  # fmt: skip
+def cell(text: str, *, is_met: bool) -> str:
+    return text if is_met else f"**{text}**"
 
 
-def spread(values: Iterable[float]) -> str:
-    """Median and range."""
-    found = sorted(values)
-    middle = f"{statistics.median(found):.3f}"
-    return middle if len(found) < 2 else f"{middle} ({found[0]:.3f}..{found[-1]:.3f})"
+def print_rows(bench: Bench, name: str, args: argparse.Namespace) -> None:
+    """The configurations of a model."""
+    chosen = [row for row in rows(bench.best()) if is_asked(row.name, args.only)]
+    if not chosen:
+        return
+    print(f"\n| {bench.model.title} | speed : bare | at least | triples | token, bare | lost |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for row in chosen:
+        try:
+            found = bench.until_narrow(row, args.width, args.minutes, args.chunk)
+        except RecorderError as error:
+            print(f"| {row.name} | {error} | | | | |", flush=True)
+            continue
+        wanted = row.wanted.get(name)
+        speed = cell(found.speed.describe(3), is_met=wanted is None or found.speed.middle >= wanted)
+        token_ms = statistics.median(found.off_ns) / 1e6 if found.off_ns else math.nan
+        print(
+            f"| {row.name} | {speed} | {wanted or ''} | {len(found.logs)} | {token_ms:.1f} ms"
+            f" | {cell(str(found.lost), is_met=not found.lost)} |",
+            flush=True,
+        )
 
 
-def ratios(one: Measured, other: Measured) -> str:
-    """Of the speeds of the same repeats."""
-    pairs = list(zip(one.speeds, other.speeds, strict=False))
-    return spread(a / b for a, b in pairs) if pairs else "-"
+def print_handlers(bench: Bench) -> None:
+    """Of a recording with two counters."""
+    measured = Measured()
+    options = ("--probes", bench.best(), "--counters", "faults")
+    bench.record(options, 15, measured)
+    for handler, (hits, ns) in handlers(measured.trace or Path()).items():
+        if handler in HOT and ns is not None:
+            text = cell(f"{ns:.0f} ns", is_met=ns <= 350)
+            print(f"\n{bench.model.title}, {handler} with two counters over an empty one: {text}"
+                  f" ({hits:,} hits; at most 350)", flush=True)  # fmt: skip
 
 
-def load(percent: float | None, figures: Figures, last: Cost) -> str:
-    """A load over the whole recording as one over its requests alone: before them and after them
-    nothing runs, but the recording's time goes on."""
-    seconds = figures.get("seconds")
-    if percent is None or seconds is None:
-        return "-"
-    return f"{percent * seconds / last.busy_s:.2f} %"
+def print_off_stub(bench: Bench, threads: int) -> None:
+    """By calls per token."""
+    measured = Measured()
+    bench.record(RECORDING, 15, measured)
+    ns, calls = off_stub_ns(), calls_per_token(measured.trace or Path(), threads)
+    share = 100 * ns * calls / statistics.median(measured.off_ns)
+    text = cell(f"{ns:.2f} ns, {share:.4f} % of a token", is_met=ns <= 2 and share <= 0.1)
+    print(f"\n{bench.model.title}, an off stub: {text} ({calls:.0f} calls; at most 2 ns, 0.1 %)",
+          flush=True)  # fmt: skip
 
 
-def row(configuration: Configuration, results: dict[str, Measured]) -> list[str]:
-    """The cells of one configuration."""
-    result = results[configuration.name]
-    cells = ["-"] * len(HEAD)
-    cells[0] = configuration.name
-    if not result.speeds:
-        return cells
-    cells[1] = f"{statistics.median(result.speeds):.1f}"
-    cells[2] = "1" if configuration is BARE else ratios(result, results[BARE.name])
-    if configuration.empty in results:
-        cells[4] = ratios(result, results[configuration.empty])
-    if result.trace and result.costs:
-        costs, last = result.costs, result.costs[-1]
-        if "--empty-handlers" not in (configuration.options or ()):
-            figures = predict(result.trace)
-            slowdown = figures.get("slowdown_percent")
-            cells[3] = "-" if slowdown is None else f"{1 - slowdown / 100:.3f}"
-            cells[5] = load(figures.get("cpu_load_percent"), figures, last)
-            cells[6] = load(figures.get("over_empty_percent"), figures, last)
-        cells[7] = f"{100 * statistics.median(c.cpu_s / c.seconds for c in costs):.1f} %"
-        cells[8] = f"{max(max(c.peaks_mb.values()) for c in costs):.0f} MB"
-        cells[9] = f"{statistics.median(c.written / c.busy_s for c in costs) / 1e6:.2f} MB/s"
-        cells[10] = f"{sum(c.lost for c in costs):,}"
-    return cells
+def print_hits(args: argparse.Namespace, directory: Path) -> None:
+    """Until the interval is +-5 ns."""
+    hits = Hits(directory)
+    until = time.monotonic() + 60 * args.minutes
+    found = Interval(math.nan)
+    while not found.width < 10 and time.monotonic() < until:
+        found = hits.measure(args.chunk, args.each)
+        note(f"hits: {found.describe(1)} ns")
+    note("")
+    text = cell(f"{found.describe(1)} ns", is_met=found.middle <= 40)
+    print(f"\nA hit of a recording stub among operators of 1 us: {text} (at most 40), "
+          f"{hits.lost} records lost", flush=True)  # fmt: skip
 
 
-def markdown(rows: list[list[str]]) -> str:
-    """A table whose columns stand below each other."""
-    table = [list(HEAD), *rows]
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
-        for line in table
-    ]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
+def print_pairs(model: Model, args: argparse.Namespace, directory: Path) -> None:
+    """Of fresh processes."""
+    found = process_pairs(model.path, args.threads, model.predict // 2, args.pairs, directory)
+    text = cell(found.describe(3), is_met=found.low <= 1 <= found.high)
+    print(f"\n{model.title}, nobody recording, {args.pairs} pairs of processes, speed with the audit"
+          f" library : without: {text} (contains 1)", flush=True)  # fmt: skip
+
+
+OTHERS = ("handlers", "off stub", "pairs", "hits")
+
+
+def is_asked(name: str, only: list[str] | None) -> bool:
+    return not only or any(name.startswith(each) for each in only)
 
 
 def main() -> int:
-    """Runs everything and prints a table per model."""
+    """Runs everything and prints what it finds as it comes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument(
-        "--only", nargs="+", choices=[c.name for c in CONFIGURATIONS], metavar="ROW",
-        help="these rows, and bare",
-    )  # fmt: skip
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--quick", action="store_true", help="one repeat of a quarter of the tokens"
+        "--only", nargs="+", metavar="ROW", help=f"rows that begin so, or of {', '.join(OTHERS)}"
     )
+    parser.add_argument("--minutes", type=float, default=20, help="for each row, at the most")
+    parser.add_argument("--width", type=float, default=0.01, help="of an interval that is narrow")
+    parser.add_argument("--each", type=float, default=0.5, help="seconds on, and off")
+    parser.add_argument("--chunk", type=float, default=40, help="seconds of each recording")
+    parser.add_argument("--pairs", type=int, default=20, help="of processes")
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     if os.geteuid():
         raise SystemExit("recording needs root: sudo make bench-overhead")
-    repeats = 1 if args.quick else args.repeats
-    rows = tuple(c for c in CONFIGURATIONS if c is BARE or not args.only or c.name in args.only)
+    if "dense" in args.models and not DENSE.is_file():
+        make_dense_gguf.main([str(DENSE)])
     print(
-        f"{datetime.date.today()}, Linux {os.uname().release}, {target.cpu_model()},"
-        f" {os.cpu_count()} CPUs; {args.threads} threads, {repeats} repeats. Ratios are medians of"
-        " the repeats' (least..greatest)."
-    )
-    for name in args.models:
-        model = MODELS[name]
-        if model.path == DENSE and not DENSE.is_file():
-            make_dense_gguf.main([str(DENSE)])
-        if args.quick:
-            model = dataclasses.replace(model, predict=model.predict // 4)
-        with tempfile.TemporaryDirectory(prefix="profinfer-bench-") as directory:
-            results = run(model, rows, args.threads, repeats, Path(directory))
-            table = markdown([row(configuration, results) for configuration in rows])
-        print(f"\n{model.title}, {model.predict} tokens\n\n{table}", flush=True)
-        stubs = untraced(model, args.threads, repeats)
-        print(f"\nTokens/s when nobody records, the audit library: {stubs}", flush=True)
-        for configuration, result in results.items():
-            if result.failure:
-                print(f"\n{configuration}: {result.failure}")
+        f"{datetime.date.today()}, {target.cpu_model()}, {os.cpu_count()} CPUs, Linux"
+        f" {os.uname().release}; {args.threads} threads, {args.each:g} s on and off in turn. Medians, with"
+        " their 95 % intervals."
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="profinfer-bench-") as name:
+        directory = Path(name)
+        for key in args.models:
+            bench = Bench(MODELS[key], args.threads, args.each, directory)
+            try:
+                print_rows(bench, key, args)
+                if is_asked("handlers", args.only):
+                    print_handlers(bench)
+                if is_asked("off stub", args.only):
+                    print_off_stub(bench, args.threads)
+            finally:
+                bench.close()
+            if is_asked("pairs", args.only):
+                print_pairs(MODELS[key], args, directory)
+        if is_asked("hits", args.only):
+            print_hits(args, directory)
     return 0
 
 

@@ -3,7 +3,8 @@
     python tools/engine.py MODEL --prompt "Once upon a time" --predict 64
     python tools/engine.py MODEL --serve      # one request per line of stdin: JSON prompt, predict
 
-Prints one line of JSON per request: the engine's own timings, and the text.
+Prints one line of JSON per request: the engine's own timings, and the text; for a request with
+"times": true when each token came (CLOCK_BOOTTIME, ns) in place of the text.
 """
 
 from __future__ import annotations
@@ -79,6 +80,29 @@ def main() -> int:
         line = {"timings": reply["timings"], "text": reply["choices"][0]["text"]}
         print(json.dumps(line), flush=True)
 
+    def stream(prompt: str, predict: int) -> None:
+        pieces: list[dict[str, Any]] = []
+        times: list[int] = []
+
+        def take(piece: dict[str, Any]) -> bool:
+            times.append(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+            pieces.append(piece)
+            return False  # go on
+
+        server.handle_completions(
+            {
+                "prompt": prompt,
+                "n_predict": predict,
+                "temperature": 0,
+                "ignore_eos": True,
+                "cache_prompt": False,
+                "stream": True,
+            },
+            take,
+        )
+        # The last piece has the timings and no token.
+        print(json.dumps({"timings": pieces[-1]["timings"], "times": times[:-1]}), flush=True)
+
     if not args.serve:
         answer(args.prompt, args.predict)
         return 0
@@ -87,7 +111,7 @@ def main() -> int:
         say_io()
     for line in sys.stdin:
         request = json.loads(line)
-        answer(request["prompt"], request["predict"])
+        (stream if request.get("times") else answer)(request["prompt"], request["predict"])
         if args.io:
             say_io()
     return 0

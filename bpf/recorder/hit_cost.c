@@ -17,15 +17,18 @@
 #define LOOPS 5 /* of a stub, the fastest: whatever else the machine does only adds to it */
 #define WARM 100
 
-/* ns that a stub takes for its record. */
-static json_object *stub_cost(void) {
-  double took[] = {0, 0};
-  for (int i = 0; i < 2 * LOOPS; i++) {
-    hit_stub_switch(i % 2);
-    double ns = (double)hit_loop(hit_stub, CALLS) / CALLS;
-    took[i % 2] = i < 2 || ns < took[i % 2] ? ns : took[i % 2];
+static json_object *positive(double ns) { return json_object_new_double(ns > 0 ? ns : 0); }
+
+/* ns that a stub takes for its record; in `off`, for nothing. */
+static json_object *stub_cost(json_object **off) {
+  double took[3]; /* off, on, and without a stub */
+  for (int i = 0; i < 3 * LOOPS; i++) {
+    hit_stub_switch(i % 3 == 1);
+    double ns = (double)hit_loop(i % 3 == 2 ? hit_nothing : hit_stub, CALLS) / CALLS;
+    took[i % 3] = i < 3 || ns < took[i % 3] ? ns : took[i % 3];
   }
-  return json_object_new_double(took[1] > took[0] ? took[1] - took[0] : 0);
+  *off = positive(took[0] - took[2]);
+  return positive(took[1] - took[0]);
 }
 
 /* The probe's descriptor; -1 where the kernel takes none. Like every descriptor here it is closed
@@ -58,8 +61,6 @@ static double empty_handler_ns(int program, void (*function)(void)) {
   uint64_t runs = after.runs - before.runs;
   return (double)(after.run_ns - before.run_ns) / (runs ? runs : 1);
 }
-
-static json_object *positive(double ns) { return json_object_new_double(ns > 0 ? ns : 0); }
 
 static bool is_wanted(const char *kind, json_object *kinds) {
   size_t count = kinds ? json_object_array_length(kinds) : 0;
@@ -103,8 +104,10 @@ json_object *hit_costs(bool by_link, json_object *kinds) {
   }
   if (!count)
     fail(EXIT_KERNEL, "", "this kernel took none of the self-test's probes");
+  json_object *off = 0;
   if (is_wanted("recording", kinds))
-    json_object_object_add(sites, "recording", stub_cost());
+    json_object_object_add(sites, "recording", stub_cost(&off));
+  json_object_object_add(costs, "stub_off_ns", off);
   json_object_object_add(costs, "sites", sites);
   json_object_object_add(costs, "intervals", intervals);
   json_object_object_add(costs, "settled", json_object_new_boolean(is_settled));

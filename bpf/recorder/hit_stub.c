@@ -6,6 +6,8 @@
 
 #include "../../audit/rings.h"
 
+void hit_nothing(void) { __asm__ volatile(""); }
+
 #if defined(__x86_64__)
 #include "../../audit/record_x86_64.h"
 #else
@@ -60,13 +62,11 @@ asm(".pushsection .text\n"
     ".set stub, 0\n" RECORDED ".cfi_endproc\n" RECORDER_MISS ".popsection\n");
 extern HIDDEN void hit_stub_code(void);
 
-static void nothing(void) {}
-
 void (*const hit_stub)(void) = hit_stub_code;
 
 void hit_stub_switch(bool on) {
   static const uint32_t cpu;
-  slots[0] = nothing;
+  slots[0] = hit_nothing;
   ring.head = (struct stub_ring){.limit = ROOM};
   stub_mine.ring = &ring.head;
   stub_mine.cpu = &cpu;

@@ -7,6 +7,9 @@
 
 extern void (*const hit_stub)(void);
 
+/* What the stub goes on to. */
+void hit_nothing(void);
+
 /* On or off, for so many calls at the most; then it is to be switched again. */
 void hit_stub_switch(bool on);
 

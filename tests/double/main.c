@@ -30,7 +30,7 @@ static void *engine_symbol(const char *name) {
 #endif
 
 static int prompt = 13, decode = 11, sequences = 1, ubatch = 5, start_delay, hold, exit_code, forks,
-           ask, again;
+           ask, again, pause_us;
 static long n_decodes;
 
 static void sleep_ms(int ms) { usleep(1000u * ms); }
@@ -109,6 +109,7 @@ int main(int argc, char **argv) {
               {"mixed", 0, &c.mixed},
               {"even", 1, &c.even},
               {"again", 1, &again},
+              {"pause-us", 1, &pause_us},
               {"exit-code", 1, &exit_code},
               {"fork", 0, &forks},
               {"ask", 0, &ask},
@@ -152,6 +153,7 @@ int main(int argc, char **argv) {
   for (int i = 0; i < decode; i++) {
     if (again && i && i % again == 0)
       wait_for(wait_what);
+    usleep(pause_us);
     decode_batch(ctx, 0, sequences, 1, prompt + i);
     if (ask)
       API(known_ask)(ctx, i);
