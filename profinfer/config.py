@@ -64,7 +64,9 @@ class Config:
     probes: str = "auto"
     """How calls of the hot functions are seen: "recording", by stubs of the audit library that
     write the records themselves where they can, else by probes; "stub", by probes on these stubs
-    where every call passes one; "direct", by probes in the functions; "auto": as "recording"."""
+    where every call passes one; "direct", by probes in the functions; "auto": as "recording", and
+    where they cannot, by probes on stubs unless a hit in the function is cheaper on this
+    machine."""
     empty_handlers: bool = False
     """Probe, but do nothing for operators and barriers (to see what probing alone costs)."""
     alternate: float = 0.0

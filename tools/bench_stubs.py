@@ -35,7 +35,9 @@ def _run(double: Path, graphs: int, environment: Mapping[str, str]) -> subproces
     )  # fmt: skip
 
 
-def _truth(known: subprocess.Popen[str]) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], int]:
+def _truth(
+    known: subprocess.Popen[str],
+) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], int]:
     """Of the double: start and end of its graphs, and hits of the three hot functions in each."""
     said = json.loads(known.communicate()[0])
     graphs = np.array([graph[-2:] for graph in said["graphs"]], np.int64)
@@ -59,7 +61,11 @@ class Hits:
     def measure(self, seconds: float, each: float) -> Interval:
         """More of them; ns a hit, of all so far."""
         trace, raw = self._directory / "hits.pftrace", self._directory / "hits.raw"
-        known = _run(self._directory / "double", int(seconds / (self._graph_s + _PAUSE_US / 1e6)), self._environment)
+        known = _run(
+            self._directory / "double",
+            int(seconds / (self._graph_s + _PAUSE_US / 1e6)),
+            self._environment,
+        )
         options = ("--level", "barrier", "--scheduler", "auto", "--probes", "recording",
                    "--alternate", str(each), "--raw", str(raw), "--strict")  # fmt: skip
         recorder = RecorderProcess(known.pid, trace, options)
@@ -85,9 +91,7 @@ def off_stub_ns() -> float:
         return float(server.ask("hit_costs", attach=means["attach"], kinds=kinds)["stub_off_ns"])
 
 
-def process_pairs(
-    model: Path, threads: int, predict: int, pairs: int, directory: Path
-) -> Interval:
+def process_pairs(model: Path, threads: int, predict: int, pairs: int, directory: Path) -> Interval:
     """Decode speed of fresh processes with the audit library over without, nobody recording."""
     logs = []
     environments = ({}, audit_environment())

@@ -15,7 +15,7 @@ from profinfer.engine.identity import identify
 from profinfer.engine.target import EngineObject
 from profinfer.errors import GraphNeeded, ProbeError
 from profinfer.probes.measuring import measure
-from profinfer.probes.placement import RECORDING
+from profinfer.probes.placement import DIRECT, RECORDING
 from profinfer.probes.plan import Plan, Probe
 from profinfer.probes.slowdown import BARRIERS, FUSED, OPERATORS, Slowdown, expected
 
@@ -139,7 +139,8 @@ def _line(probes: list[Probe]) -> str:
     found_by = f" [{first.found_by}]" if first.found_by != "symbol" else ""
     call = adapters().call_of(first.handler)
     name = (f"{call.name}: " if call else "") + _readable(first.symbol)
-    return f"{first.level:9} {name}{returns}{kind}{cost}{found_by}"
+    why = f" ({place.why})" if place.why and place.via == DIRECT else ""
+    return f"{first.level:9} {name}{returns}{kind}{cost}{found_by}{why}"
 
 
 def _readable(symbol: str) -> str:

@@ -1,12 +1,13 @@
 """What a hit costs on this kernel, by the kind of instruction under the probe: a self-test.
 
-The recorder measures it, on functions of its own (bpf/recorder/hit_cost.c); here it is kept, once
-per boot.
+The recorder measures it, on functions of its own (bpf/recorder/hit_cost.c); here it is kept, for
+one boot of one machine: a virtual one may go on elsewhere, on another processor.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from profinfer import cache
 from profinfer.binaries.elf import Elf
 from profinfer.built import recorder_binary
+from profinfer.engine.target import cpu_model
 
 Ask = Callable[..., dict[str, Any]]
 """ask(verb, **members): the recorder's answer."""
@@ -37,13 +39,14 @@ class HitCost:
 
 
 def hit_cost(ask: Ask, way: str, *, again: bool = False) -> HitCost:
-    """Of probes attached in this way, "uprobe_multi" or "perf_event". Measured once per boot, or
-    `again`, and kept where it is settled. KernelError without the recorder, or without uprobes."""
+    """Of probes attached in this way, "uprobe_multi" or "perf_event". Measured once per boot of a
+    machine, or `again`, and kept where it is settled. KernelError without the recorder, or without uprobes."""
     elf = Elf(recorder_binary())
     build_id = elf.build_id
     elf.close()
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    place = cache.cache_file("hitcost", f"{boot} {build_id} {way}")
+    machine = f"{boot} {platform.release()} {cpu_model()}"
+    place = cache.cache_file("hitcost", f"{machine} {build_id} {way}")
     found = _parse(cache.load(place, _MAX_JSON)) if place and not again else None
     if found is None:
         answer = ask("hit_costs", attach=way)

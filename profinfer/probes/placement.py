@@ -1,7 +1,8 @@
 """Where a probe sits: on a NOP stub before the function, or on its cheapest entry instruction.
 
 A function of which any call might not pass a stub has its probe in the function itself: the
-counts must be the same wherever the probe is.
+counts must be the same wherever the probe is. So has one in which a hit is cheaper than on its stub,
+by what was measured on this machine.
 """
 
 from __future__ import annotations
@@ -76,6 +77,12 @@ def _key(item: EngineObject, function: Function) -> _Key:
     return item.path, item.bases, function.name, function.value
 
 
+def _bearing(function: Function) -> list[Site]:
+    """The kernel turns a NOP of five bytes into a call, which writes below the stack pointer: only
+    at the very beginning can a function have nothing there."""
+    return [site for site in function.sites if site.kind != "nop5" or site.offset <= _ENDBR]
+
+
 class Placer:
     """Chooses places in one process."""
 
@@ -98,6 +105,8 @@ class Placer:
         they do record."""
         self._recording: dict[int, int] = {}
         """Stubs that are to record: their numbers by offset."""
+        self.takes_stubs = False
+        """Whether stubs are probed whatever that costs."""
         self.redirection = Redirection(None)
         """What the audit library does in the process; set anew when its objects change."""
         self._stub_sites: dict[int, Site] = {}
@@ -136,7 +145,9 @@ class Placer:
             why = ""
             if function.name in adapters().redirected and not function.is_copy:
                 stubs, why = self._find_stubs(item, function)
-            if stubs:
+            if stubs and self.why_probed is not None and not self.takes_stubs:
+                why = self._why_in_function(function)
+            if stubs and not why:
                 self._stubs.append((item, function, stubs))
                 self._places[key] = tuple(x for stub in stubs.values() for x in self._at_stub(stub))
             else:
@@ -178,15 +189,34 @@ class Placer:
 
     def _on_stub(self, library: Path, stub: Stub, start: int, why: str) -> Place:
         """On the cheapest NOP from byte `start` of a stub on."""
+        site = self._site_on_stubs(library, start)
+        offset = stub.offset + start + site.offset
+        path, cost = self.redirection.path, self._ns(site.kind)
+        return Place(path, library, offset, STUB, site.kind, cost, why)
+
+    def _site_on_stubs(self, library: Path, start: int) -> Site:
         if start not in self._stub_sites:
             elf = Elf(library)
             code = elf.symbols[STUBS_SYMBOL]
             code = code._replace(value=code.value + start, size=STUB_SIZE - start)
             self._stub_sites[start] = cheapest(entry_sites(elf, code), self._costs())
-        site = self._stub_sites[start]
-        offset = stub.offset + start + site.offset
-        path, cost = self.redirection.path, self._ns(site.kind)
-        return Place(path, library, offset, STUB, site.kind, cost, why)
+        return self._stub_sites[start]
+
+    def _why_in_function(self, function: Function) -> str:
+        """Why one that has a stub is probed in itself: a hit costs less there, and by more than
+        either measurement may be wrong. Empty where that is not so, or not known."""
+        library, sites = self.redirection.library, _bearing(function)
+        if self._cost is None or library is None or not sites:
+            return ""
+        found = []
+        for site in (self._site_on_stubs(library, 0), cheapest(sites, self._costs())):
+            ns, interval = self._ns(site.kind), self._cost.intervals.get(site.kind)
+            if ns is None or interval is None:
+                return ""
+            found.append((f"{site.kind}, {ns / 1000:.2f} us", interval))
+        (stub, (low, _)), (direct, (_, high)) = found
+        why = f"a hit is cheaper here ({direct}) than on its stub ({stub})"
+        return "; ".join(filter(None, (self.why_probed, why))) if high < low else ""
 
     def stubs_of(self, places: Iterable[Place]) -> list[int]:
         """The numbers of the stubs that are to record at a plan's places."""
@@ -208,9 +238,7 @@ class Placer:
 
     def _direct(self, item: EngineObject, function: Function, why: str) -> tuple[Place, ...]:
         """The one place in the function itself; none where it has no instruction for a probe."""
-        # The kernel turns a NOP of five bytes into a call, which writes below the stack pointer:
-        # only at the very beginning can a function have nothing there.
-        sites = [site for site in function.sites if site.kind != "nop5" or site.offset <= _ENDBR]
+        sites = _bearing(function)
         if not sites:
             return ()
         costs = self._costs()

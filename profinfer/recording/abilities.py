@@ -62,7 +62,11 @@ class Abilities:
         cost = self.hit_cost(again=True)
         lines = [
             "measured now among work, with 95 % intervals, "
-            + ("kept until the next boot" if cost.settled else "the machine is busy: not kept"),
+            + (
+                "kept for this machine until its next boot"
+                if cost.settled
+                else "the machine is busy: not kept"
+            ),
             f"a handler that does nothing runs {cost.empty_handler_ns:.0f} ns by the kernel's"
             " count",
         ]

@@ -80,6 +80,7 @@ class Planned:
     def _place(self) -> None:
         if self._config.probes != "direct":
             self._placer.redirection = read_redirection(self.pid)
+        self._placer.takes_stubs = self._config.probes == "stub"
         if self._config.by_stubs:
             self._placer.record_by_stubs(self._cannot_record)
         self.plan = make_plan(self.objects, self._config.level, self._placer, self._silent)
