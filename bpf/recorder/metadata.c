@@ -309,6 +309,8 @@ void metadata_end(const struct metadata_totals *totals) {
   set(end, "lost", number(drain_lost(drain)));
   set(end, "scheduler", totals->scheduler ? scheduler_totals(totals->scheduler) : 0);
   set(end, "command_status", totals->command_status);
+  if (totals->hit_cost)
+    set(end, "hit_cost", totals->hit_cost);
   capture_text(FRAME_END, boot_ns(), json_object_to_json_string_ext(end, JSON_C_TO_STRING_PLAIN));
   json_object_put(end);
 }

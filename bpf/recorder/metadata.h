@@ -30,6 +30,7 @@ struct metadata_totals {
   double seconds,
       cpu_seconds; /* of the recording, from attaching on: time, and the recorder's own */
   json_object *command_status; /* or 0 */
+  json_object *hit_cost;       /* what a hit cost at the end, as START has it, or 0 */
 };
 
 /* The END frame. */

@@ -423,12 +423,13 @@ void recording_run(const struct options *options) {
   if (silent)
     json_object_array_add(recording.notes, json_object_new_string(silent));
   double seconds = clock_s(CLOCK_MONOTONIC) - recording.began;
-  json_object *last = listener_over(&recording.listener, reason), *status = 0;
+  json_object *last = listener_over(&recording.listener, reason), *status = 0, *cost = 0;
   if (last) {
     json_object *notes = message_list(last, "notes");
     for (size_t i = 0; notes && i < json_object_array_length(notes); i++)
       json_object_array_add(recording.notes, json_object_get(json_object_array_get_idx(notes, i)));
     json_object_object_get_ex(last, "command_status", &status);
+    json_object_object_get_ex(last, "hit_cost", &cost);
   }
   metadata_end(&(struct metadata_totals){
       .drain = &recording.drain,
@@ -443,6 +444,7 @@ void recording_run(const struct options *options) {
       .seconds = seconds,
       .cpu_seconds = clock_s(CLOCK_PROCESS_CPUTIME_ID) - recording.cpu,
       .command_status = status,
+      .hit_cost = cost,
   });
   capture_close();
   if (options->socket < 0 || options->is_alone)

@@ -51,8 +51,8 @@
  * "maps": [names]} with their descriptors in that order, or with "message" and "hint". Profinfer
  * says: more (a new plan may ride along: files were loaded later, or something is probed in the
  * place of what is silent; answered by attached), leave (the target is another program now), stop
- * {reason}, finish {command_status, notes} in answer to over. The socket's end is a stop and a
- * finish.
+ * {reason}, finish {command_status, notes, hit_cost} in answer to over. The socket's end is a stop
+ * and a finish.
  *
  * When the server's own socket ends, everything that is held goes on and everything that records
  * ends as it should.

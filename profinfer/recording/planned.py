@@ -24,6 +24,9 @@ from profinfer.recording.recorder import Message, Server
 HOT_LEVELS = ("operator", "barrier")
 """Of whose probes the cost of a hit matters: it is measured for each recording."""
 
+DRIFT_S = 5.0
+"""Of recording, after which it is measured once more."""
+
 
 @contextlib.contextmanager
 def _unless_it_ends(pid: int) -> Iterator[None]:
@@ -67,15 +70,29 @@ class Planned:
         self._cannot_record = self._ask_stubs(server)
         with _unless_it_ends(pid):
             self._place()
-        hot = {
+        self._cost = hit_cost_now(server.ask, self.means["attach"], self._hot_sites(), self._cost)
+        self.left_out = check(self.plan, strict=config.strict, needed=config.needed_levels())
+        self.left_out += self._say_probed()
+        """What to say of levels that this engine does not have, and of what stubs cannot record."""
+
+    def _hot_sites(self) -> set[str]:
+        return {
             p.place.site
             for p in self.plan.probes
             if p.level in HOT_LEVELS and p.place.via in (STUB, DIRECT)
         }
-        self._cost = hit_cost_now(server.ask, self.means["attach"], hot, self._cost)
-        self.left_out = check(self.plan, strict=config.strict, needed=config.needed_levels())
-        self.left_out += self._say_probed()
-        """What to say of levels that this engine does not have, and of what stubs cannot record."""
+
+    def cost_at_end(self, server: Server, seconds: float) -> dict[str, Any] | None:
+        """What a hit costs now that the recording has lasted so long: a machine's neighbours come
+        and go. None where it was too short for that, or nothing hot is probed."""
+        sites = self._hot_sites()
+        if seconds < DRIFT_S or not sites:
+            return None
+        now = hit_cost_now(server.ask, self.means["attach"], sites, self._cost)
+        return {
+            "sites": {site: now.sites.get(site) for site in sites},
+            "intervals": {site: now.intervals[site] for site in sites & now.intervals.keys()},
+        }
 
     def _place(self) -> None:
         if self._config.probes != "direct":

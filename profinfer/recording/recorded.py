@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import fields
 
 from profinfer.config import Config
@@ -38,6 +39,9 @@ class Recorded:
         self.ended: Message | None = None
         """The last word of its recorder."""
         self.progress = Progress()
+        self.seconds = 0.0
+        """From the first probe to the last, once these are gone."""
+        self._began = time.monotonic()
         self.status: int | None = None
         """The recorder's wait status once it has ended."""
         self.link, theirs = pair()
@@ -79,11 +83,14 @@ class Recorded:
     def update(self, message: Message) -> None:
         """Takes what an event tells of it."""
         if message["event"] == "attached":
+            if not self.is_attached:
+                self._began = time.monotonic()
             self.is_attached = True
         elif message["event"] == "progress":
             self.progress = Progress(**{f.name: message[f.name] for f in fields(Progress)})
         elif message["event"] == "over":
             self.is_over = True
+            self.seconds = time.monotonic() - self._began
         elif message["event"] == "ended":
             self.ended = message
 

@@ -248,7 +248,9 @@ class Recording:
             notes = self._family.idle({each.pid for each in self._all})
         for each in self._all:
             if not each.ended:
-                each.link.tell("finish", command_status=status, notes=notes)
+                is_alive = not self._server.link.is_over
+                cost = each.planned.cost_at_end(self._server, each.seconds) if is_alive else None
+                each.link.tell("finish", command_status=status, notes=notes, hit_cost=cost)
                 notes = []
         while left := [each for each in self._all if not each.ended]:
             for each in left:

@@ -216,6 +216,18 @@ def test_the_cost_of_the_way_to_a_handler_has_an_interval() -> None:
         ]  # fmt: skip
 
 
+def test_what_a_hit_costs_is_the_mean_of_the_beginning_and_the_end() -> None:
+    capture = measure(decoding())
+    sites = {"push": 720.0, "nop5": None}
+    capture.at_end["hit_cost"] = {"sites": sites, "intervals": {"push": [705.0, 735.0]}}
+    sql = "SELECT handler, trap_ns, trap_low_ns, trap_high_ns, trap_drift_ns FROM profinfer_handler"
+    with opened(capture) as session:
+        assert ask(session, sql) == [
+            ("on_barrier", 450.0, 445.0, 455.0, None), ("on_fused", 9800.0, 9700.0, 9900.0, None),
+            ("on_operator", 710.0, 690.0, 735.0, 20.0), ("on_ubatch", 710.25, 690.0, 735.0, 19.5),
+        ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("second", "trap"), [(1250.0, 850.0), (None, None)])
 def test_several_probes_of_one_handler(second: float | None, trap: float | None) -> None:
     capture = measure(decoding())

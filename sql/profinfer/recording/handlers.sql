@@ -1,7 +1,7 @@
 -- The recording's own handlers: hits, and what a hit costs.
 --
 -- A hit is the kernel's way to the handler and back, which the recorder measured on this machine
--- at such an instruction with an empty handler, and the handler's own run time, of which the kernel
+-- at such an instruction with an empty handler, before and, if that took a while, after, and the handler's own run time, of which the kernel
 -- keeps count during a part of the recording. What was not measured is NULL, and so is whatever
 -- would be computed from it: in traces of older recorders, and where the end is missing.
 
@@ -26,12 +26,15 @@ CREATE PERFETTO TABLE profinfer_handler(
   -- Of that, what an empty handler would not have needed, in ns.
   handler_ns DOUBLE,
   -- A hit of an empty handler at such an instruction, in ns; of a stub that records, what its
-  -- record takes. Where a handler has several probes, the mean of theirs.
+  -- record takes. Where a handler has several probes, the mean of theirs; of the beginning and the end
+  -- of the recording, where it was measured at both.
   trap_ns DOUBLE,
-  -- That is with 95 % at least so much, by the spread of its measurement; NULL in traces of older recorders.
+  -- That is with 95 % at least so much, by the spread of its measurements; NULL in traces of older recorders.
   trap_low_ns DOUBLE,
   -- And at most so much.
   trap_high_ns DOUBLE,
+  -- By how much it had changed at the end, in ns; NULL where it was not measured there.
+  trap_drift_ns DOUBLE,
   -- A whole hit in ns: both of these.
   hit_ns DOUBLE,
   -- All hits, summed over threads.
@@ -60,8 +63,25 @@ WITH
       CAST(max(iif(key GLOB '*[[]0]', value, NULL)) AS REAL) AS low_ns,
       CAST(max(iif(key GLOB '*[[]1]', value, NULL)) AS REAL) AS high_ns
     FROM _recording_arg
-    WHERE event = 'recording started' AND key GLOB 'hit_cost.intervals.*'
+    WHERE key GLOB 'hit_cost.intervals.*'
+    GROUP BY upid, event, site
+  ),
+  spans AS (
+    SELECT
+      upid,
+      site,
+      min(low_ns) AS low_ns,
+      max(high_ns) AS high_ns
+    FROM intervals
     GROUP BY upid, site
+  ),
+  ends AS (
+    SELECT
+      upid,
+      substr(key, 16) AS site,
+      CAST(value AS REAL) AS end_ns
+    FROM _recording_arg
+    WHERE event = 'recording ended' AND key GLOB 'hit_cost.sites.*' AND value != 'none'
   ),
   probes AS (
     SELECT
@@ -84,11 +104,14 @@ WITH
       group_concat(DISTINCT via) AS via,
       group_concat(DISTINCT site) AS site,
       -- One probe that was not measured makes the mean unknown.
-      iif(count() = count(hit_ns), avg(hit_ns), NULL) AS trap_ns,
+      iif(count() = count(hit_ns), avg((hit_ns + coalesce(end_ns, hit_ns)) / 2), NULL) AS trap_ns,
+      iif(count() = count(end_ns), avg(end_ns - hit_ns), NULL) AS trap_drift_ns,
       iif(count() = count(low_ns), avg(low_ns), NULL) AS trap_low_ns,
       iif(count() = count(high_ns), avg(high_ns), NULL) AS trap_high_ns
     FROM probes
-    LEFT JOIN intervals
+    LEFT JOIN spans
+      USING (upid, site)
+    LEFT JOIN ends
       USING (upid, site)
     GROUP BY upid, handler, is_by_stubs
   ),
@@ -130,6 +153,7 @@ WITH
       p.trap_ns,
       p.trap_low_ns,
       p.trap_high_ns,
+      p.trap_drift_ns,
       p.trap_ns + iif(n.is_by_stubs, 0.0, c.run_ns - f.ns) AS hit_ns
     FROM named AS n
     LEFT JOIN floor AS f
@@ -151,6 +175,7 @@ SELECT
   trap_ns,
   trap_low_ns,
   trap_high_ns,
+  trap_drift_ns,
   hit_ns,
   CAST(round(iif(hits = 0, 0, hits * hit_ns)) AS INTEGER) AS total_ns,
   upid
