@@ -9,7 +9,7 @@ SIDE_BY_SIDE ?= -n 2 --dist loadscope --max-worker-restart 0
 C_FILES = $(shell find bpf audit tests -name '*.[ch]' 2>/dev/null | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-moe demo-server test test-matrix test-engines lint recorder fuzz bench bench-overhead dag-picture protos clean FORCE
+.PHONY: help setup demo demo-moe demo-server test test-matrix test-pmu test-engines lint recorder fuzz bench bench-overhead dag-picture protos clean FORCE
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,6 +33,9 @@ test: build/.setup-test ## all tests but test-matrix, the lint too (PYTEST_ARGS=
 test-matrix: build/.setup-test ## programs and recordings on emulated machines (CI: part of test)
 	$(VENV)/pytest $(SIDE_BY_SIDE) -m matrix $(PYTEST_ARGS)
 
+test-pmu: build/.setup-test ## counters per operator against perf stat (PROFINFER_NEED_PMU=1: or fail)
+	$(VENV)/pytest -rs tests/recording/test_pmu.py
+
 test-engines: build/.setup-test ## record all engines that docs/engines.md has, and write it anew
 	tools/build_engines.sh
 	$(VENV)/pytest tests/engines/completions.py
@@ -55,7 +58,7 @@ fuzz: build/.setup-test ## the recorder's parsers by libFuzzer, a minute each (F
 bench: build/.setup ## measure what profiling costs on this machine
 	$(VENV)/python tools/bench.py
 
-bench-overhead: build/.setup ## the slowdown of each configuration, on two models (20 minutes)
+bench-overhead: build/.setup-test ## on : off within one process, on two models, until it is known
 	$(VENV)/python tools/bench_overhead.py
 
 dag-picture: build/.setup ## docs/pictures/dag.svg anew: a layer of Gemma 2 2B, random weights, as root (2 minutes, 2 GB)
