@@ -71,26 +71,23 @@ class Row:
     """The least speed against bare, by model."""
 
 
-RECORDING, STUB, DIRECT = (("--probes", via) for via in ("recording", "stub", "direct"))
+RECORDING = ("--probes", "recording")
 COUNTERS = ("--counters", "faults,task-clock")
 BEST = "the place that is chosen here"
 
 
 def rows(best: str) -> list[Row]:
     """`best`: how hot functions are probed where that is chosen by what was measured."""
-    wanted = {"gemma": 0.93, "dense": 0.985}
-    probed = {
-        via: Row(name + (f" ({BEST})" if via == best else ""), options, wanted if via == best else {})
-        for via, name, options in (("stub", "probed stubs", STUB), ("direct", "direct probes", DIRECT))
-    }  # fmt: skip
+    names = {"stub": "probed stubs", "direct": "direct probes"}
+    other = "direct" if best == "stub" else "stub"
     chosen = ("--probes", best)
     return [
         Row("recording stubs", RECORDING, {"gemma": 0.99, "dense": 0.997}),
-        probed[best],
+        Row(f"{names[best]} ({BEST})", chosen, {"gemma": 0.93, "dense": 0.985}),
         Row("the same, three counters", (*chosen, *COUNTERS), {"gemma": 0.9, "dense": 0.98}),
-        probed["direct" if best == "stub" else "stub"],
+        Row(names[other], ("--probes", other)),
         Row("recording stubs, no scheduler", (*RECORDING, "--scheduler", "off")),
-        Row(f"{probed[best].name.split(' (')[0]}, no scheduler", (*chosen, "--scheduler", "off")),
+        Row(f"{names[best]}, no scheduler", (*chosen, "--scheduler", "off")),
     ]
 
 
@@ -126,10 +123,13 @@ class Bench:
 
     def best(self) -> str:
         """How hot functions are probed where a place is chosen by what was measured."""
-        command = [sys.executable, "-m", "profinfer", "doctor", "--pid", str(self._engine.pid), "--json"]  # fmt: skip
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        found = [check["plan"]["probes"] for check in json.loads(done.stdout)["checks"] if "plan" in check]  # fmt: skip
-        return str(next(x["via"] for x in found[0] if x["handler"] == "on_operator"))
+        done = subprocess.run(
+            [sys.executable, "-m", "profinfer", "doctor", "--pid", str(self._engine.pid), "--json"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        checks = json.loads(done.stdout)["checks"]
+        (plan,) = (check["plan"] for check in checks if "plan" in check)
+        return str(next(x["via"] for x in plan["probes"] if x["handler"] == "on_operator"))
 
     def record(self, options: tuple[str, ...], seconds: float, into: Measured) -> None:
         """Adds a recording of so long."""
@@ -255,12 +255,12 @@ def print_hits(args: argparse.Namespace, directory: Path) -> None:
           f"{hits.lost} records lost", flush=True)  # fmt: skip
 
 
-def print_pairs(model: Model, args: argparse.Namespace, directory: Path) -> None:
+def print_pairs(model: Model, args: argparse.Namespace) -> None:
     """Of fresh processes."""
-    found = process_pairs(model.path, args.threads, model.predict // 2, args.pairs, directory)
+    found = process_pairs(model.path, args.threads, model.predict // 2, args.pairs)
     text = cell(found.describe(3), is_met=found.low <= 1 <= found.high)
-    print(f"\n{model.title}, nobody recording, {args.pairs} pairs of processes, speed with the audit"
-          f" library : without: {text} (contains 1)", flush=True)  # fmt: skip
+    print(f"\n{model.title}, nobody recording, {args.pairs} pairs of processes, speed with the"
+          f" audit library : without: {text} (contains 1)", flush=True)  # fmt: skip
 
 
 OTHERS = ("handlers", "off stub", "pairs", "hits")
@@ -290,9 +290,9 @@ def main() -> int:
         make_dense_gguf.main([str(DENSE)])
     print(
         f"{datetime.date.today()}, {target.cpu_model()}, {os.cpu_count()} CPUs, Linux"
-        f" {os.uname().release}; {args.threads} threads, {args.each:g} s on and off in turn. Medians, with"
-        " their 95 % intervals."
-    )  # fmt: skip
+        f" {os.uname().release}; {args.threads} threads, {args.each:g} s on and off in turn."
+        " Medians, with their 95 % intervals."
+    )
     with tempfile.TemporaryDirectory(prefix="profinfer-bench-") as name:
         directory = Path(name)
         for key in args.models:
@@ -306,7 +306,7 @@ def main() -> int:
             finally:
                 bench.close()
             if is_asked("pairs", args.only):
-                print_pairs(MODELS[key], args, directory)
+                print_pairs(MODELS[key], args)
         if is_asked("hits", args.only):
             print_hits(args, directory)
     return 0

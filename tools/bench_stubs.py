@@ -78,8 +78,9 @@ class Hits:
         found = phases(raw)
         # The middle one: whoever takes a graph's CPU adds a multiple of what is measured.
         means = durations(graphs[:, 0], graphs[:, 1], found, np.median)
-        off = np.median([mean for mean, phase in zip(means, found) if mean and not phase.is_on])
-        self._found += [float(off) * (np.exp(-log) - 1) / hits for log in logarithms(means, found)]
+        pairs = zip(means, found, strict=True)
+        off = float(np.median([mean for mean, phase in pairs if mean and not phase.is_on]))
+        self._found += [off * (np.exp(-log) - 1) / hits for log in logarithms(means, found)]
         return interval(self._found)
 
 
@@ -91,10 +92,10 @@ def off_stub_ns() -> float:
         return float(server.ask("hit_costs", attach=means["attach"], kinds=kinds)["stub_off_ns"])
 
 
-def process_pairs(model: Path, threads: int, predict: int, pairs: int, directory: Path) -> Interval:
+def process_pairs(model: Path, threads: int, predict: int, pairs: int) -> Interval:
     """Decode speed of fresh processes with the audit library over without, nobody recording."""
     logs = []
-    environments = ({}, audit_environment())
+    environments: tuple[dict[str, str], ...] = ({}, audit_environment())
     for pair in range(pairs):
         took = [0.0, 0.0]
         for which in (0, 1) if pair % 2 else (1, 0):

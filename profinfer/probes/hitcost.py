@@ -40,7 +40,8 @@ class HitCost:
 
 def hit_cost(ask: Ask, way: str, *, again: bool = False) -> HitCost:
     """Of probes attached in this way, "uprobe_multi" or "perf_event". Measured once per boot of a
-    machine, or `again`, and kept where it is settled. KernelError without the recorder, or without uprobes."""
+    machine, or `again`, and kept where it is settled. KernelError without the recorder, or without
+    uprobes."""
     elf = Elf(recorder_binary())
     build_id = elf.build_id
     elf.close()

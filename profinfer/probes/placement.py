@@ -1,8 +1,8 @@
 """Where a probe sits: on a NOP stub before the function, or on its cheapest entry instruction.
 
 A function of which any call might not pass a stub has its probe in the function itself: the
-counts must be the same wherever the probe is. So has one in which a hit is cheaper than on its stub,
-by what was measured on this machine.
+counts must be the same wherever the probe is. So has one in which a hit is cheaper than on its
+stub, by what was measured on this machine.
 """
 
 from __future__ import annotations

@@ -60,9 +60,9 @@ class Recorded:
                 structure_ring_size=config.structure_ring_bytes(), scheduler=scheduler,
                 faults=config.faults, block_io=config.block_io, evict=config.evict,
                 experts=config.experts, expert_weights=config.expert_weights,
-                empty_handlers=config.empty_handlers, alternate=config.alternate, transport=config.transport,
-                attach=config.attach, loader=config.loader, means=planned.means,
-                progress=is_shown, stays=stays,
+                empty_handlers=config.empty_handlers, alternate=config.alternate,
+                transport=config.transport, attach=config.attach, loader=config.loader,
+                means=planned.means, progress=is_shown, stays=stays,
             )  # fmt: skip
         finally:
             theirs.close()

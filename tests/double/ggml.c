@@ -382,8 +382,8 @@ static void counted_work(int ith) {
     munmap(fresh, size);
   }
 }
-// With --mixed, or --even N us, each operator's work is so much, however long it takes: turns through memory of the
-// thread's own.
+// With --mixed, or --even N us, each operator's work is so much, however long it takes: turns
+// through memory of the thread's own.
 enum { MEMORY = 1 << 17, LINE = 64, MIXED_THREADS = 8 };
 static volatile char memory[MIXED_THREADS][MEMORY];
 static double turns_per_us;

@@ -29,7 +29,7 @@ REWRITTEN: Series = {  # Intel Xeon VM, Linux 6.18: wide NOPs become calls
 STEPPED: Series = REWRITTEN | {  # where they are not, and are stepped (6.1): a stub has a jcc, too
     "nop1": (0.56, 0.56, 0.57), "nop5": (19.98, 19.96, 19.98),
 }  # fmt: skip
-SLOWER: Series = {  # AMD EPYC VM, where rewriting gains nothing (its intervals are a quiet machine's)
+SLOWER: Series = {  # AMD EPYC VM, where rewriting gains nothing (with intervals of a quiet one)
     "nop1": (0.89, 0.88, 0.90), "nop5": (0.89, 0.88, 0.90), "jcc": (0.86, 0.85, 0.87),
     "stepped": (18.3, 18.2, 18.4),
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Counters per operator against `perf stat` of the same process, on each kind of core that there is.
+"""Counters per operator against `perf stat` of the same process, on each kind of core there is.
 
-    make test-pmu                        # skips, by name, what this machine has not
-    PROFINFER_NEED_PMU=1 make test-pmu   # where a skip is a failure
+make test-pmu                        # skips, by name, what this machine has not
+PROFINFER_NEED_PMU=1 make test-pmu   # where a skip is a failure
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["double_fixture"]
 
 NEED = "PROFINFER_NEED_PMU"
 LOOP, TOUCH = 200_000, 40
-SCHEDULE = ("--threads", 2, "--layers", 3, "--prompt", 0, "--ubatch", 1, "--decode", 60, "--work-us", 0,
-            "--samples", 0, "--final-barrier", "--hold", 60_000)  # fmt: skip
+SCHEDULE = ("--threads", 2, "--layers", 3, "--prompt", 0, "--ubatch", 1, "--decode", 60,
+            "--work-us", 0, "--samples", 0, "--final-barrier", "--hold", 60_000)  # fmt: skip
 SUMS = """
 INCLUDE PERFETTO MODULE profinfer.counters.readings;
 SELECT n.name, sum(c.value + coalesce(c.wait_value, 0)), min(c.value)
