@@ -50,6 +50,13 @@ static void sizes_have_units(void) {
   CHECK_REFUSED(LEAST "--ring-size 18446744073709551616", "must be a power of two");
 }
 
+static void it_is_on_and_off_for_seconds(void) {
+  CHECK(parsed(LEAST "--force").alternate == 0);
+  CHECK(parsed(LEAST "--alternate 0.5").alternate == 0.5);
+  CHECK_REFUSED(LEAST "--alternate 0.01", "--alternate 0.01 is not between");
+  CHECK_REFUSED(LEAST "--alternate nan", "--alternate nan is not between");
+}
+
 static void ubatches_are_counted_from_0(void) {
   struct options options = parsed(LEAST "--iterations 100-199");
   CHECK_EQUAL(options.first_ubatch, 100);
@@ -135,6 +142,7 @@ static void what_a_message_cannot_ask(void) {
 int main(void) {
   RUN(what_is_not_said_has_its_default);
   RUN(sizes_have_units);
+  RUN(it_is_on_and_off_for_seconds);
   RUN(ubatches_are_counted_from_0);
   RUN(words_are_whole);
   RUN(numbers_are_in_range);
