@@ -4,6 +4,7 @@
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.sums;
+INCLUDE PERFETTO MODULE profinfer.operators.unrecorded;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.net;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
@@ -162,6 +163,30 @@ SELECT
   incomplete
 FROM told
 ORDER BY upid, told_dur DESC;
+
+-- Operators' time holds nothing of graphs of which no operator was recorded: these are told here, by the
+-- backend that was asked to compute them. percent is of all graphs' time in the process.
+
+-- title: Graphs without recorded operators (unrecorded, by backend)
+WITH
+  sums AS (
+    SELECT
+      *,
+      sum(dur) OVER (PARTITION BY upid) AS all_dur
+    FROM profinfer_unrecorded
+  )
+SELECT
+  profinfer_process_label(upid) AS process,
+  backend,
+  graphs,
+  round(dur / 1e6, 2) AS graphs_ms,
+  unrecorded_graphs AS unrecorded,
+  round(unrecorded_dur / 1e6, 2) AS unrecorded_ms,
+  round(100.0 * unrecorded_dur / nullif(all_dur, 0), 1) AS percent,
+  reason,
+  incomplete + profinfer_unknown_graphs(upid) AS incomplete
+FROM sums
+ORDER BY upid, graphs_ms DESC, backend;
 
 -- title: Losses (none when empty)
 SELECT

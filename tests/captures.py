@@ -57,6 +57,9 @@ TYPES = (("f32", 1, 4), None, ("f16", 1, 2), ("q4_K", 256, 144))
 SPARE = 50_000_000
 """The recording ends this long after its last record."""
 
+_HOT = {"operator": ["on_operator"], "barrier": ["on_operator", "on_barrier"]}
+"""Handlers of operators and barriers, by level."""
+
 Operator = tuple[Any, ...]
 """(name, begin, *entries into the barrier)"""
 
@@ -449,7 +452,7 @@ class Capture:
             "plan": {
                 "level": self.level,
                 "probes": [
-                    *([{"handler": "on_barrier"}] if self.level == "barrier" else []),
+                    *({"handler": name} for name in _HOT.get(self.level, ())),
                     *({"handler": f"on_call_{i}"} for i in range(len(self._called))),
                 ],
                 "missing": {},

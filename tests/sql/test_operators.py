@@ -193,7 +193,7 @@ def test_the_operator_filter_leaves_the_others_out() -> None:
 
 def test_hotspots() -> None:
     with opened(small()) as session:
-        table, _ = ready(session, "hotspots").values()
+        table, *_ = ready(session, "hotspots").values()
         assert rows(
             table, "phase", "name", "op", "layer", "runs", "work_ms", "percent", "mean_us",
             "max_us", "incomplete",

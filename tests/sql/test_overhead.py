@@ -112,7 +112,7 @@ def test_overhead_in_the_work_of_each_operator() -> None:
 
 def test_hotspots_say_how_much_of_the_work_is_the_recordings() -> None:
     with opened(measure(decoding())) as session:
-        table, _ = ready(session, "hotspots").values()
+        table, *_ = ready(session, "hotspots").values()
     found = rows(table, "phase", "name", "work_ms", "net_ms", "probes_percent")
     assert [row for row in found if row[0] == "decode"] == [
         ("decode", "result", 1.77, 1.76, 0.3),
@@ -173,7 +173,7 @@ def test_an_old_recording_counts_hits_and_knows_no_cost() -> None:
         assert rows(tables[BY_THREAD], "hits", "trap_ms", "overhead_ms") == [(24, None, None)] * 2
         assert {row["overhead_ms"] for row in tables[BY_OPERATOR]} == {None}
         assert rows(tables[LOAD], "seconds", "threads", "cpu_load_percent") == [(None, 2, None)]
-        hotspots, _ = ready(session, "hotspots").values()
+        hotspots, *_ = ready(session, "hotspots").values()
         assert {row["net_ms"] for row in hotspots} == {None}
 
 

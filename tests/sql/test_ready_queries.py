@@ -144,7 +144,7 @@ def test_imbalance_compares_the_slowest_with_the_fastest_thread(whole: Session) 
 
 
 def test_hotspots_orders_operators_by_work_within_phases(whole: Session) -> None:
-    table, modules = answer(whole, "hotspots")
+    table, modules, _ = answer(whole, "hotspots")
     assert table.columns == [
         "phase", "name", "op", "layer", "runs", "work_ms", "net_ms", "probes_percent", "percent",
         "mean_us", "max_us", "incomplete",

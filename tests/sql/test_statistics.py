@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from profinfer.records.dtypes import Kind
 from tests.captures import MAIN, WORKER, Capture, T
 from tests.sql.harness import opened, ready, rows
 from tests.sql.schedules import small, ubatches
@@ -138,6 +139,45 @@ def test_backends_take_turns() -> None:
     assert rows(turns, "backend", "from_ms", "to_ms", "nodes", "incomplete") == [
         ("CPU", 0.001, 0.301, 1, 0), ("Vulkan0", 0.302, 0.902, 2, 0),
     ]  # fmt: skip
+
+
+UNRECORDED = "Graphs without recorded operators (unrecorded, by backend)"
+
+
+def unrecorded(capture: Capture) -> list[dict[str, object]]:
+    """What `summary` and `hotspots` both say of it."""
+    with opened(capture) as session:
+        said, also = (ready(session, name)[UNRECORDED] for name in ("summary", "hotspots"))
+    assert said == also
+    return said
+
+
+def test_what_ran_without_recorded_operators_is_said() -> None:
+    assert rows(unrecorded(split()), "backend", "graphs", "graphs_ms", "unrecorded", "percent") == [
+        ("Vulkan0", 3, 1.8, 3, 66.7), ("CPU", 3, 0.9, 0, 0.0),
+    ]  # fmt: skip
+    assert rows(unrecorded(split()), "unrecorded_ms", "reason", "incomplete") == [
+        (1.8, "the backend computes operators by itself", 0), (0.0, None, 0),
+    ]  # fmt: skip
+
+
+def test_why_it_ran_without_them_is_said() -> None:
+    def why(capture: Capture) -> list[object]:
+        return [row["reason"] for row in unrecorded(capture)]
+
+    of_level = split()
+    of_level.level = "graph"
+    of_level.records = [row for row in of_level.records if row.kind != Kind.OPERATOR]
+    assert why(of_level) == ["operators were not recorded (record --level operator)"] * 2
+    chosen = split()
+    chosen.names = ["b-*"]
+    assert why(chosen) == [
+        "none of their operators was asked for, or the backend computes them by itself"
+    ] * 2  # fmt: skip
+    unended = split(1)
+    unended.lose(lambda row: row.kind in (Kind.GRAPH_END, Kind.OPERATOR, Kind.UBATCH_END))
+    assert {row["graphs_ms"] for row in unrecorded(unended)} == {None, 0.3}
+    assert "records were lost" in why(unended)
 
 
 def test_threads_tells_numbers_of_threads_apart() -> None:
