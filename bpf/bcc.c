@@ -263,7 +263,49 @@ int on_call_26(struct pt_regs *ctx) { return begin_call(ctx, 26); }
 
 int on_call_27(struct pt_regs *ctx) { return begin_call(ctx, 27); }
 
-int on_call_return(struct pt_regs *ctx) { return handle_call_return(ctx, PT_REGS_RC(ctx)); }
+int on_call_28(struct pt_regs *ctx) { return begin_call(ctx, 28); }
+
+int on_call_29(struct pt_regs *ctx) { return begin_call(ctx, 29); }
+
+int on_call_30(struct pt_regs *ctx) { return begin_call(ctx, 30); }
+
+int on_call_31(struct pt_regs *ctx) { return begin_call(ctx, 31); }
+
+int on_call_32(struct pt_regs *ctx) { return begin_call(ctx, 32); }
+
+int on_call_33(struct pt_regs *ctx) { return begin_call(ctx, 33); }
+
+int on_call_34(struct pt_regs *ctx) { return begin_call(ctx, 34); }
+
+int on_call_35(struct pt_regs *ctx) { return begin_call(ctx, 35); }
+
+int on_call_36(struct pt_regs *ctx) { return begin_call(ctx, 36); }
+
+int on_call_37(struct pt_regs *ctx) { return begin_call(ctx, 37); }
+
+int on_call_38(struct pt_regs *ctx) { return begin_call(ctx, 38); }
+
+int on_call_39(struct pt_regs *ctx) { return begin_call(ctx, 39); }
+
+int on_call_40(struct pt_regs *ctx) { return begin_call(ctx, 40); }
+
+int on_call_41(struct pt_regs *ctx) { return begin_call(ctx, 41); }
+
+int on_call_42(struct pt_regs *ctx) { return begin_call(ctx, 42); }
+
+int on_call_43(struct pt_regs *ctx) { return begin_call(ctx, 43); }
+
+int on_call_44(struct pt_regs *ctx) { return begin_call(ctx, 44); }
+
+int on_call_45(struct pt_regs *ctx) { return begin_call(ctx, 45); }
+
+int on_call_46(struct pt_regs *ctx) { return begin_call(ctx, 46); }
+
+int on_call_47(struct pt_regs *ctx) { return begin_call(ctx, 47); }
+
+int on_call_return(struct pt_regs *ctx) {
+  return handle_call_return(ctx, PT_REGS_SP(ctx), PT_REGS_RC(ctx));
+}
 
 int chain_hash(struct pt_regs *ctx) { return continue_hash(ctx); }
 

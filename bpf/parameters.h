@@ -85,6 +85,7 @@
   X(TASK_NVCSW)      /* where a task_struct says how often it left a CPU willingly, then how often \
                         not; -1: unknown */                                                        \
   X(CALLS_AT_ENTRY)  /* a bit for each call that is told when it begins, by its number */          \
+  X(CALL_PARTS)      /* from this number on they are parts, which may lie within others */         \
   X(CPU_COUNT)       /* event i on CPU c is number i * CPU_COUNT + c */                            \
   X(EXPERTS)         /* 1: read which experts tokens are sent to */                                \
   X(EXPERT_WEIGHTS)  /* 1: and what the router gave them */

@@ -356,8 +356,30 @@ ON_CALL(24);
 ON_CALL(25);
 ON_CALL(26);
 ON_CALL(27);
+ON_CALL(28);
+ON_CALL(29);
+ON_CALL(30);
+ON_CALL(31);
+ON_CALL(32);
+ON_CALL(33);
+ON_CALL(34);
+ON_CALL(35);
+ON_CALL(36);
+ON_CALL(37);
+ON_CALL(38);
+ON_CALL(39);
+ON_CALL(40);
+ON_CALL(41);
+ON_CALL(42);
+ON_CALL(43);
+ON_CALL(44);
+ON_CALL(45);
+ON_CALL(46);
+ON_CALL(47);
 
-SEC("uprobe") int on_call_return(struct registers *r) { return handle_call_return(r, RESULT(r)); }
+SEC("uprobe") int on_call_return(struct registers *r) {
+  return handle_call_return(r, STACK(r), RESULT(r));
+}
 
 SEC("uprobe") int chain_hash(struct registers *r) { return continue_hash(r); }
 

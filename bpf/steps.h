@@ -21,6 +21,6 @@ struct step {
 
 /* Programs for calls of an engine's interface. Whoever reads their records knows which argument is
  * what. */
-#define CALLS_MAX 28
+#define CALLS_MAX 48
 
 #endif

@@ -8,6 +8,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
+INCLUDE PERFETTO MODULE profinfer.tokens.work;
 
 -- title: Decoding steps
 -- rows: 40
@@ -64,3 +65,81 @@ LEFT JOIN graphs AS g
 LEFT JOIN others AS o
   USING (request_id, step)
 ORDER BY t.upid, t.request_id, t.step;
+
+-- The same time by what the step's threads were in, each moment once, so that graphs, parts and rest add up
+-- to tpot. split and allocate: which backend computes what, and in which memory; set and get: tensors
+-- written and read; copy: from one backend's memory to another's; wait: for backends; sample: choosing
+-- tokens, without what of these lies within; calls: others of the engine's interface; ubatch: what else
+-- lies within micro-batches; rest: in none of these, as detokenising. NULL where nothing is known of it, of
+-- which the last table says why: its time is then among ubatch, sample, calls or the rest.
+
+-- title: Where decoding steps spent their time (mean per step)
+WITH
+  known AS (
+    SELECT DISTINCT
+      w.upid,
+      p.part
+    FROM profinfer_token_work AS w
+    JOIN (
+      SELECT 'graphs' AS part
+      UNION ALL
+      SELECT 'ubatch'
+      UNION ALL
+      SELECT 'calls'
+      UNION ALL
+      SELECT 'sample'
+      UNION ALL
+      SELECT 'rest'
+      UNION ALL
+      SELECT DISTINCT name FROM _part_known
+    ) AS p
+  ),
+  steps AS MATERIALIZED (
+    SELECT
+      upid,
+      count() AS steps,
+      sum(tpot) AS tpot,
+      sum(NOT complete) + profinfer_lost(upid, 'call') AS incomplete
+    FROM profinfer_token
+    GROUP BY upid
+  ),
+  sums AS (
+    SELECT
+      k.upid,
+      k.part,
+      iif(
+        k.part IN (SELECT g.part FROM profinfer_part_gap AS g WHERE g.upid = k.upid),
+        NULL,
+        coalesce(w.dur, 0)
+      ) AS dur
+    FROM known AS k
+    LEFT JOIN (
+      SELECT
+        upid,
+        part,
+        sum(dur) AS dur
+      FROM profinfer_token_work
+      GROUP BY upid, part
+    ) AS w
+      USING (upid, part)
+  )
+SELECT
+  profinfer_process_label(s.upid) AS process,
+  s.part,
+  t.steps,
+  round(s.dur / 1e6 / t.steps, 4) AS mean_ms,
+  round(100.0 * s.dur / nullif(t.tpot, 0), 2) AS percent,
+  t.incomplete
+FROM sums AS s
+JOIN steps AS t
+  USING (upid)
+ORDER BY s.upid, s.dur DESC, s.part;
+
+-- title: Parts of which nothing is known (none when empty)
+SELECT
+  profinfer_process_label(upid) AS process,
+  part,
+  reason
+FROM profinfer_part_gap
+WHERE upid IN (SELECT upid FROM profinfer_token)
+ORDER BY upid, part;

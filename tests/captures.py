@@ -164,6 +164,7 @@ class Capture:
     """Calls that would have been seen, beside those that are made."""
     _callers: list[tuple[int, int]] = field(default_factory=list)
     _called: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    _parts: set[int] = field(default_factory=set)
     _addresses: dict[str, int] = field(default_factory=dict)
     _sent: dict[int, bytes] = field(default_factory=dict)
 
@@ -249,10 +250,13 @@ class Capture:
 
     def call(
         self, name: str, begin: int, end: int, arguments: Mapping[str, int], *, result: int = 0,
-        kind: str = "number", tid: int = MAIN, is_lost: bool = False,
+        kind: str = "number", tid: int = MAIN, is_lost: bool = False, is_part: bool = False,
     ) -> None:  # fmt: skip
-        """One call of the engine's own interface; `arguments` by role, in order."""
+        """One call of the engine's own interface, or one part of a step; `arguments` by role, in
+        order."""
         number = self._call_number(name, tuple(arguments), kind)
+        if is_part:
+            self._parts.add(number)
         record = np.zeros(1, CALL_RECORD)
         values = [value & (1 << 64) - 1 for value in arguments.values()]
         record["began"], record["result"], record["number"] = BASE + begin, result, number
@@ -463,8 +467,9 @@ class Capture:
                         "arguments": [
                             (role, at + 1, CALL_ROLES[role]) for at, role in enumerate(roles)
                         ],
+                        **({"part": True} if number in self._parts else {}),
                     }
-                    for name, roles, kind in self._called
+                    for number, (name, roles, kind) in enumerate(self._called)
                 ],
             },
             "config": {

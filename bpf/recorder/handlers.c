@@ -117,6 +117,7 @@ static void set_parameters(struct source *source, const struct options *options,
   source_parameter(source, "COUNTER_RECORDS", counters->records);
   source_parameter(source, "TASK_NVCSW", counters->count ? kernel_switch_counts() : -1);
   source_parameter(source, "CALLS_AT_ENTRY", plan->at_entry);
+  source_parameter(source, "CALL_PARTS", plan->call_parts);
   source_parameter(source, "CPU_COUNT", handlers_cpus());
   source_parameter(source, "EXPERTS", options->experts);
   source_parameter(source, "EXPERT_WEIGHTS", options->expert_weights);

@@ -261,7 +261,10 @@ static void read_interface(struct plan *plan) {
   if (plan->interface_count > CALLS_MAX)
     bad("", "interface", "has too many entries");
   if (json_object_object_get_ex(plan->root, "at_entry", &all))
-    plan->at_entry = number(plan->root, "", "at_entry", (1 << CALLS_MAX) - 1);
+    plan->at_entry = number(plan->root, "", "at_entry", INT32_MAX);
+  plan->call_parts = plan->interface_count;
+  if (json_object_object_get_ex(plan->root, "parts", &all))
+    plan->call_parts = number(plan->root, "", "parts", plan->interface_count);
 }
 
 /* Stubs that record, by number. */

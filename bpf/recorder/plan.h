@@ -79,6 +79,7 @@ struct plan {
   size_t step_count;
   size_t interface_count; /* ways in which the interface is called, by number */
   uint32_t at_entry;      /* a bit for each that is told when it begins */
+  uint32_t call_parts;    /* from this number on they are parts of a step */
   uint64_t stub_page;     /* where stubs are switched that record (audit/rings.h) */
   bool stubs[STUBS];      /* which ones are to */
   size_t stub_count;

@@ -30,6 +30,7 @@ class Calls:
                 str(call["name"]),
                 [(str(role), int(at) - 1, str(kind)) for role, at, kind in call["arguments"]],
                 str(call["result"]),
+                bool(call.get("part")),
             )
             for call in plan.get("calls", ())
         ]
@@ -38,8 +39,8 @@ class Calls:
         probed = [self._known[int(number)] for number in numbers]
         self.probed = frozenset(
             name
-            for name, roles, _ in probed
-            if name != "sample" or any(role == "context" for role, *_ in roles)
+            for name, roles, _, is_part in probed
+            if not is_part and (name != "sample" or any(role == "context" for role, *_ in roles))
         )
         """Names of the calls that are seen when they are made by these functions: that there is
         none of sampling shows nothing of a program that chooses tokens by itself."""
@@ -48,7 +49,7 @@ class Calls:
         """A KIND_CALL record."""
         record = np.frombuffer(raw, CALL_RECORD, 1)[0]
         header, begin, end = record["header"], int(record["began"]), int(record["header"]["ts"])
-        name, roles, returned = self._known[int(record["number"])]
+        name, roles, returned, is_part = self._known[int(record["number"])]
         if not (begin < end or (begin == end and not returned)) or end >> 63:
             raise ValueError(f"a call from {begin} to {end}")
         return Call(
@@ -58,6 +59,7 @@ class Calls:
             end,
             {role: _value(int(record["argument"][at]), kind) for role, at, kind in roles},
             _value(int(record["result"]), returned) if returned not in ("", "void") else None,
+            is_part=is_part,
         )
 
     def write(self, calls: list[Call]) -> None:
@@ -65,7 +67,8 @@ class Calls:
         for call in calls:
             track = self._lanes.thread(call.thread)
             args = {**call.arguments, "result": call.result}
-            self._writer.event(_BEGIN, call.begin, track, call.name, "call", args)
+            category = "part" if call.is_part else "call"
+            self._writer.event(_BEGIN, call.begin, track, call.name, category, args)
             self._writer.end(call.end, track)
 
 
@@ -129,7 +132,7 @@ class Asked:
 
 def _value(register: int, kind: str) -> int:
     """What a register holds, of which a flag and a number fill but a part."""
-    if kind == "address":
+    if kind in ("address", "size"):
         return register
     if kind == "flag":
         return int(register & 0xFF != 0)

@@ -233,6 +233,7 @@ class Converter:
         self._write_ends(chunk)
         self._experts.write_graphs(chunk.graphs_ended, tids)
         self._calls.write(chunk.calls)
+        self._calls.write(chunk.parts)
         self._sequences.write(chunk, self._losses.windows)
         self._experts.write_ubatches(chunk.ubatches_begun)
         self._write_graphs(chunk)

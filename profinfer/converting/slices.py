@@ -87,6 +87,8 @@ class Call:
     """None where the adapter does not say of what kind it is."""
     told: int = 0
     """When it is known to have ended."""
+    is_part: bool = False
+    """What a step does beside computing: nobody asked the engine for it."""
 
     def __post_init__(self) -> None:
         self.told = self.told or self.end
@@ -128,3 +130,5 @@ class Chunk:
     ubatches_ended: list[Ubatch]
     calls: list[Call] = field(default_factory=list)
     """Those that ended, by when that is known."""
+    parts: list[Call] = field(default_factory=list)
+    """Likewise."""

@@ -142,6 +142,9 @@ class Timeline:
             self._tell(call, chunk)
 
     def _tell(self, told: Call, chunk: Chunk) -> None:
+        if told.is_part:
+            chunk.parts.append(told)
+            return
         for call in self._asked.tell(told):
             self._end_call(call, chunk)
             chunk.calls.append(call)

@@ -63,9 +63,10 @@ class Adapters:
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:
-        """Of all that run on_call_N, by that number. UsageError likewise."""
+        """Of all that run on_call_N, by that number, parts last. UsageError likewise."""
         found = dict.fromkeys(function.call for function in self._functions if function.call)
-        return _fitting(tuple(found), CALLS_MAX, "calls")
+        ordered = sorted(found, key=lambda call: call.is_part)
+        return _fitting(tuple(ordered), CALLS_MAX, "calls")
 
     def call_of(self, handler: str) -> Call | None:
         """The call at whose functions it runs."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from profinfer.engine.adapter_values import Values, shown
 from profinfer.errors import UsageError
 
-STEPS_MAX, CALLS_MAX = 12, 28
+STEPS_MAX, CALLS_MAX = 12, 48
 """Ways in which steps and calls are called that there is room for: bpf/steps.h."""
 HANDLERS = {
     "backend graph": "on_backend_graph",
@@ -28,6 +28,7 @@ _OF_LEVEL = {
     "barrier": ("barrier",),
 }
 _LEVELS = ("token", *_OF_LEVEL)
+_CALL_LEVELS = ("token", "graph")
 DESCRIBED = "llama_ubatch"
 """The struct that an engine itself describes: its places are found by experiment."""
 FIELDS = ("n_tokens", "pos", "seq_id", "output")
@@ -47,6 +48,15 @@ CALL_ROLES = {
     "type": "number",
     "output": "number",
     "on": "flag",
+    "scheduler": "address",
+    "graph": "address",
+    "backend": "address",
+    "from_backend": "address",
+    "tensor": "address",
+    "from": "address",
+    "event": "address",
+    "bytes": "size",
+    "copies": "number",
 }
 """What an argument of a call may be, and what stands in its register."""
 _RESULTS = ("address", "number", "flag", "void")
@@ -87,11 +97,15 @@ class Call(NamedTuple):
     result: str
     """Of what kind it is, as of CALL_ROLES; "void" where there is none. "" where its return is not
     probed: it is told when it begins."""
+    is_part: bool = False
+    """Of level graph: what a step does beside computing. It may lie within a call, and within
+    another part."""
 
     def to_json(self) -> dict[str, object]:
         """For the trace's metadata."""
         roles = [(role, number, CALL_ROLES[role]) for role, number in self.arguments]
-        return {"name": self.name, "arguments": roles, "result": self.result}
+        said = {"name": self.name, "arguments": roles, "result": self.result}
+        return said | ({"part": True} if self.is_part else {})
 
 
 class Function(NamedTuple):
@@ -188,30 +202,30 @@ class _Reader(Values):
     def _point(self, value: object, level: str, where: str) -> Point:
         found = self.mapping(value, where, ("records", "calls", "required", "functions"))
         of_calls = "calls" in found
-        if of_calls and (level != "token" or "records" in found or "required" in found):
-            self.bad(where, "has calls: these are of level token, and always optional")
+        if of_calls and (level not in _CALL_LEVELS or "records" in found or "required" in found):
+            self.bad(where, "has calls: these are of level token or graph, and always optional")
         key = "calls" if of_calls else "records"
         records = self.text(found.get(key), f"{where}.{key}")
-        if level != "token" and records not in _OF_LEVEL[level]:
+        if level != "token" and not of_calls and records not in _OF_LEVEL[level]:
             known = ", ".join(_OF_LEVEL[level])
             self.bad(f"{where}.records", f"cannot be {records!r}: level {level} has {known}")
         required = found.get("required", not of_calls)
         if not isinstance(required, bool):
             self.bad(f"{where}.required", f"cannot be {shown(required)}, it is true or false")
-        name = records if level == "token" else ""
+        name = records if level == "token" or of_calls else ""
         listed = self.list_(found.get("functions"), f"{where}.functions")
         if not listed:
             self.bad(f"{where}.functions", "is empty")
         alternatives = tuple(
-            self._alternative(item, name, f"{where}.functions[{number}]", of_calls=of_calls)
+            self._alternative(item, name, f"{where}.functions[{number}]", level if of_calls else "")
             for number, item in enumerate(listed)
         )
         return Point(level, records, required, alternatives)
 
     def _alternative(
-        self, value: object, name: str, where: str, *, of_calls: bool
+        self, value: object, name: str, where: str, calls_of: str
     ) -> tuple[Function, ...]:
-        """`name`: of the step or call; "" for what has a fixed meaning."""
+        """`name`: of the step or call; "" for what has a fixed meaning. `calls_of`: their level."""
         if isinstance(value, str) and not name:
             return (Function(self.expression(value, where)),)
         if not name or not isinstance(value, Mapping):
@@ -220,13 +234,13 @@ class _Reader(Values):
         return tuple(
             Function(
                 self.expression(symbol, where),
-                step=None if of_calls else self._step(roles, name, f"{where}.{symbol}"),
-                call=self._call(roles, name, f"{where}.{symbol}") if of_calls else None,
+                step=None if calls_of else self._step(roles, name, f"{where}.{symbol}"),
+                call=self._call(roles, name, f"{where}.{symbol}", calls_of) if calls_of else None,
             )
             for symbol, roles in self.mapping(value, where).items()
         )
 
-    def _call(self, value: object, name: str, where: str) -> Call:
+    def _call(self, value: object, name: str, where: str, level: str) -> Call:
         roles = self.mapping(value, where, (*CALL_ROLES, "result"))
         result = roles.pop("result", None)
         if result is not None and result not in _RESULTS:
@@ -236,7 +250,9 @@ class _Reader(Values):
             (role, self.number(number, f"{where}.{role}", 1, _ARGUMENTS))
             for role, number in roles.items()
         )
-        return Call(name, tuple(numbers), result or "")
+        if level == "graph" and not result:
+            self.bad(where, "has no result: what is of level graph is told when it returns")
+        return Call(name, tuple(numbers), result or "", is_part=level == "graph")
 
     def _step(self, value: object, name: str, where: str) -> Step:
         roles = self.mapping(value, where, (*_ROLES, "struct", "as"))

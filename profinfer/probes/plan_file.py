@@ -2,9 +2,9 @@
 
 One object: the machine; the integers that the handlers are loaded with; the files, known again by
 build id, or where a process has mapped them already by device and inode; the probes; how steps are
-called; the calls of the interface, by number, with a bit for each that is told when it begins;
-which function names which backend; what was probed in the place of something else; and the START
-frame (capture.py) as far as it is known.
+called; the calls of the interface, by number, with a bit for each that is told when it begins, and
+from which on they are parts of steps; which function names which backend; what was probed in the
+place of something else; and the START frame (capture.py) as far as it is known.
 bpf/recorder/plan.c reads it.
 """
 
@@ -87,6 +87,7 @@ def _plan_json(
         "steps": [_step_json(step) for step in adapters().steps],
         "interface": [call.name for call in adapters().calls],
         "at_entry": sum(1 << n for n, call in enumerate(adapters().calls) if not call.result),
+        "parts": sum(not call.is_part for call in adapters().calls),
         "notes": list(plan.notes),
         "start": start,
     }

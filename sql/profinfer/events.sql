@@ -261,6 +261,164 @@ JOIN thread AS h
 WHERE s.category = 'call'
 ORDER BY s.ts;
 
+-- What steps do beside computing, where it was recorded. Parts lie within each other, within calls,
+-- and within graphs.
+CREATE PERFETTO VIEW _part_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- Duration, -1 when the end was not recorded.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Slice around it on the same thread.
+  parent_id JOINID(slice.id),
+  -- What it does, as the engine's adapter says: split, allocate, set, get, copy, wait, event.
+  name STRING,
+  -- Address of the tensor that is written or read.
+  tensor LONG,
+  -- Address of the tensor that it is copied from.
+  from_tensor LONG,
+  -- Bytes that are written or read, NULL where the call does not say.
+  bytes LONG,
+  -- Address of the backend that does it, or is waited for, where the call says.
+  backend LONG,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+SELECT
+  s.id,
+  s.ts,
+  s.dur,
+  t.utid,
+  s.parent_id,
+  s.name,
+  extract_arg(s.arg_set_id, 'debug.tensor') AS tensor,
+  extract_arg(s.arg_set_id, 'debug.from') AS from_tensor,
+  extract_arg(s.arg_set_id, 'debug.bytes') * coalesce(extract_arg(s.arg_set_id, 'debug.copies'), 1) AS bytes,
+  extract_arg(s.arg_set_id, 'debug.backend') AS backend,
+  h.upid
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+JOIN thread AS h
+  USING (utid)
+WHERE s.category = 'part';
+
+-- Which parts of steps were recorded, by process: of a name one function at least.
+CREATE PERFETTO VIEW _part_known(
+  -- Process.
+  upid JOINID(process.id),
+  -- As in _part_event.
+  name STRING,
+  -- Whether there is a probe for it, in each recording of the process.
+  is_probed BOOL,
+  -- Whether graphs were recorded.
+  has_graphs BOOL
+) AS
+WITH
+  starts AS (
+    SELECT
+      upid,
+      ts,
+      key,
+      value
+    FROM _recording_arg
+    WHERE event = 'recording started' AND key GLOB 'plan.*'
+  ),
+  parts AS (
+    SELECT
+      p.upid,
+      p.ts,
+      n.value AS name,
+      'on_call_' || substr(p.key, 12, length(p.key) - 17) AS handler
+    FROM starts AS p
+    JOIN starts AS n
+      ON n.upid = p.upid AND n.ts = p.ts AND n.key = substr(p.key, 1, length(p.key) - 4) || 'name'
+    WHERE p.key GLOB 'plan.calls*.part'
+  ),
+  probed AS MATERIALIZED (
+    SELECT DISTINCT upid, ts, value AS handler FROM starts WHERE key GLOB 'plan.probes*.handler'
+  ),
+  each_start AS (
+    SELECT
+      p.upid,
+      p.ts,
+      p.name,
+      max(h.handler IS NOT NULL) AS is_probed
+    FROM parts AS p
+    LEFT JOIN probed AS h
+      USING (upid, ts, handler)
+    GROUP BY p.upid, p.ts, p.name
+  )
+SELECT
+  upid,
+  name,
+  min(is_probed) AS is_probed,
+  upid IN (SELECT upid FROM probed WHERE handler IN ('on_backend_graph', 'on_cpu_graph')) AS has_graphs
+FROM each_start
+GROUP BY upid, name
+ORDER BY upid, name;
+
+-- What the threads that call the engine are in, one within the other: micro-batches, their graphs, calls
+-- and parts. What a graph does is the graph's. Of those whose end was recorded.
+CREATE PERFETTO VIEW _work_event(
+  -- Slice id.
+  id ID(slice.id),
+  -- Start.
+  ts TIMESTAMP,
+  -- End.
+  end_ts TIMESTAMP,
+  -- Thread.
+  utid JOINID(thread.id),
+  -- Of these the one around it, NULL for none.
+  parent_id JOINID(slice.id),
+  -- One of ubatch, graphs, sample, calls (any other), or the part's name.
+  part STRING,
+  -- How many of them are around it.
+  depth LONG,
+  -- Whether it is a micro-batch, or lies within one.
+  is_inside BOOL
+) AS
+WITH
+  around AS MATERIALIZED (
+    SELECT
+      s.id,
+      max(a.depth << 32 | a.id) & 0xFFFFFFFF AS parent_id,
+      count(a.id) AS depth,
+      max(coalesce(a.category = 'ubatch', FALSE)) AS is_inside,
+      max(coalesce(a.category = 'graph', FALSE)) AS is_in_graph
+    FROM slice AS s
+    LEFT JOIN ancestor_slice(s.id) AS a
+      ON a.category IN ('ubatch', 'graph', 'call', 'part')
+    WHERE s.category IN ('ubatch', 'graph', 'call', 'part')
+    GROUP BY s.id
+  )
+SELECT
+  s.id,
+  s.ts,
+  s.ts + s.dur AS end_ts,
+  t.utid,
+  o.parent_id,
+  CASE s.category
+    WHEN 'part'
+    THEN s.name
+    WHEN 'ubatch'
+    THEN 'ubatch'
+    WHEN 'graph'
+    THEN 'graphs'
+    ELSE iif(s.name = 'sample', s.name, 'calls')
+  END AS part,
+  o.depth,
+  s.category = 'ubatch' OR o.is_inside AS is_inside
+FROM around AS o
+CROSS JOIN slice AS s
+  USING (id)
+JOIN thread_track AS t
+  ON s.track_id = t.id
+WHERE s.dur >= 0 AND NOT o.is_in_graph;
+
 -- Graphs as threads saw them: one row for the thread that computed the graph, and one for each
 -- worker thread that had a part in it.
 CREATE PERFETTO TABLE _graph_event(

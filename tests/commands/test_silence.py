@@ -85,7 +85,8 @@ def test_a_level_without_a_record_is_named_while_others_have_some(tmp_path: Path
     double = REPO / "tests/double"
     library, known = tmp_path / "libknown.so", tmp_path / "known"
     common = ("gcc", "-std=gnu11", "-O2", "-pthread")
-    hidden = ("-Dggml_barrier=hidden_barrier", double / "ggml.c", double / "asked.c")
+    sources = (double / name for name in ("ggml.c", "asked.c", "parts.c"))
+    hidden = ("-Dggml_barrier=hidden_barrier", *sources)
     for command in (
         (*common, "-fPIC", "-c", source, "-o", tmp_path / "unused.o"),
         (*common, "-fPIC", "-shared", *hidden, tmp_path / "unused.o", "-o", library),

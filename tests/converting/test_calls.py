@@ -246,3 +246,26 @@ def test_where_ends_were_lost_it_lasts_until_the_next(tmp_path: Path, drains: li
         ("call", 6_199), ("ubatch", 6_199),
     }  # fmt: skip
     assert [s.depth for s in slices if s.category == "call"] == [0, 0, 0]
+
+
+# ---- What steps do beside computing
+
+
+@pytest.mark.parametrize("drains", DRAINS)
+def test_parts_end_no_call_and_are_nobodys_question(tmp_path: Path, drains: list[int]) -> None:
+    """One within a call that is told when it begins, one within a graph, and one within that."""
+    made = entries()
+    for name, begin, end in (("set", 2_050, 2_060), ("wait", 2_240, 2_250), ("copy", 2_210, 2_290)):
+        made.call(name, begin, end, {"tensor": 7}, kind="void", is_part=True)
+    found = read(made, tmp_path, drains)
+    calls = [call for chunk in found.read for call in chunk.calls]
+    assert [(call.name, call.end - BASE) for call in calls] == [
+        ("decode", 5_800), ("decode", 6_201), ("warmup", 8_600),
+    ]  # fmt: skip
+    assert not {"set", "wait", "copy"} & found._calls.probed
+    frames = made.frames([(BASE + at, BASE + at) for at in drains])
+    slices = decode(convert(frames, tmp_path / "parts.pftrace")).slices()
+    assert [(s.name, s.begin - BASE, s.end - BASE, s.depth) for s in slices
+            if s.category == "part"] == [
+        ("set", 2_050, 2_060, 1), ("copy", 2_210, 2_290, 3), ("wait", 2_240, 2_250, 4),
+    ]  # fmt: skip

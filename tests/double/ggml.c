@@ -602,6 +602,7 @@ int ggml_backend_graph_compute_async(backend *b, cgraph *graph) {
 bool ggml_backend_sched_alloc_graph(void *sched, cgraph *graph) {
   static uint64_t uid;
   graph->uid = ++uid;
+  known_split(sched, graph);
   return sched != NULL;
 }
 
@@ -730,13 +731,17 @@ void *process_ubatch(struct llama_context *l, const ubatch *ub, int type, void *
     l->graph_kv = l->n_kv;
     build(l);
     n_alloc_graph++;
-    ggml_backend_sched_alloc_graph(l, l->graph);
+    known_allocate(l, l->graph);
   }
   if (config.experts)
     choose_experts(l);
+  tensor *const inp = l->graph->nodes[0]->src[0];
+  known_set(inp, ub->token, ub->n_tokens * sizeof *ub->token);
   *status = run(l, l->cpu, l->graph, rebuild);
-  if (l->fake)
+  if (l->fake) {
+    known_copy(l->cpu, l->fake, inp, l->fake_graph->nodes[0]);
     *status |= run(l, l->fake, l->fake_graph, rebuild);
+  }
   return l;
 }
 void llama_backend_init(void) {}
@@ -850,6 +855,8 @@ int32_t llama_decode(struct llama_context *l, struct llama_batch in) {
     n_ubatches++;
     process_ubatch(l, ub, 0, NULL, &status);
   }
+  known_wait(l->cpu);
+  known_get(l->graph->nodes[l->graph->n_nodes - 1], NULL, VOCAB * sizeof(float));
   llama_batch_free(b);
   return status ? -3 : 0;
 }

@@ -1,5 +1,6 @@
 // What the test programs and the engine double share: llama.cpp's public C ABI, and our options.
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -59,5 +60,18 @@ struct known_config *known_config(void);
 long known_ubatches(void);                           // micro-batches run so far
 void known_ask(struct llama_context *, int step);    // all but decoding
 void known_asked(FILE *out);                         // what it has asked, likewise
+void known_parts(FILE *out);                         // what steps did beside computing
 void known_calibrate(void);                          // how fast --mixed works here
 void known_truth(FILE *out, struct llama_context *); // JSON members, without the braces
+
+// What a step does beside computing (parts.c).
+struct ggml_tensor;
+struct ggml_backend;
+struct ggml_cgraph;
+void known_split(void *sched, struct ggml_cgraph *);
+void known_allocate(void *sched, struct ggml_cgraph *);
+void known_set(struct ggml_tensor *, const void *data, size_t size);
+void known_get(const struct ggml_tensor *, void *data, size_t size);
+void known_wait(struct ggml_backend *);
+void known_copy(struct ggml_backend *of, struct ggml_backend *by, struct ggml_tensor *from,
+                struct ggml_tensor *to);

@@ -167,6 +167,7 @@ int main(int argc, char **argv) {
          API(known_ubatches)() - n_prefill);
   if (ask)
     API(known_asked)(stdout);
+  API(known_parts)(stdout);
   API(known_truth)(stdout, ctx);
   puts("}");
   fflush(stdout);

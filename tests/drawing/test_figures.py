@@ -25,7 +25,8 @@ from tests.sql.test_experts import Recording, decode
 from tests.sql.test_kv_cache import grown
 from tests.sql.test_request_queries import parallel
 from tests.sql.test_scheduling import schedule
-from tests.sql.test_statistics import MS, multiplying, split
+from tests.sql.schedules import split
+from tests.sql.test_statistics import MS, multiplying
 
 LONG = "n" * 10_000
 SVG = "{http://www.w3.org/2000/svg}"

@@ -94,6 +94,7 @@ def test_counts_are_exact(case: Case, recording: Recording) -> None:
     expected[main, "ubatch"] = sum(truth["ubatches"].values())
     if case.has("graph"):
         expected[main, "graph"] = sum(graphs.values())
+        expected[main, "part"] = len(truth["parts"])
     for thread in truth["threads"]:
         tid = thread["tid"]
         if case.has("operator"):
@@ -108,6 +109,53 @@ def test_counts_are_exact(case: Case, recording: Recording) -> None:
         " JOIN thread USING (utid) WHERE slice.name NOT IN ('create', 'free') GROUP BY 1, 2"
     )
     assert {(tid, category): number for tid, category, number in seen} == dict(expected)
+
+
+def test_parts_of_steps_are_whole_and_within_each_other(case: Case, recording: Recording) -> None:
+    """Each between two stamps of the target; what lies within another one is below it."""
+    parts = sorted(recording.truth["parts"], key=lambda part: part[2]) if case.has("graph") else []
+    seen = recording.rows(
+        "SELECT s.name, tid, s.ts, s.ts + s.dur,"
+        " (SELECT count() FROM ancestor_slice(s.id) AS a WHERE a.category = 'part'),"
+        " extract_arg(s.arg_set_id, 'debug.bytes'), extract_arg(s.arg_set_id, 'debug.tensor'),"
+        " extract_arg(s.arg_set_id, 'debug.from'), extract_arg(s.arg_set_id, 'debug.backend')"
+        " FROM slice AS s JOIN thread_track AS t ON s.track_id = t.id JOIN thread USING (utid)"
+        " WHERE s.category = 'part' ORDER BY s.ts"
+    )
+    for found, (name, tid, before, after, depth, *rest) in zip(seen, parts, strict=True):
+        assert (found[0], found[1], found[4]) == (name, tid, depth)
+        assert before <= as_int(found[2]) < as_int(found[3]) <= after
+        assert [value or 0 for value in found[5:]] == rest
+
+
+def test_decoding_steps_add_up(case: Case, recording: Recording) -> None:
+    """To the nanosecond, each moment once; parts that the engine does not have are named."""
+    include = "INCLUDE PERFETTO MODULE profinfer.tokens.work;"
+    steps = recording.rows(
+        f"{include} SELECT t.tpot, sum(w.dur), min(w.dur), sum(w.part = 'rest')"
+        " FROM profinfer_token AS t JOIN profinfer_token_work AS w USING (request_id, step)"
+        " GROUP BY t.request_id, t.step"
+    )
+    assert steps
+    for tpot, total, least, rests in steps:
+        assert (total, rests) == (tpot, 1)
+        assert as_int(least) >= 0
+    parts = recording.rows(f"{include} SELECT DISTINCT part FROM profinfer_token_work")
+    of_graphs = {"graphs", "allocate", "split", "set", "wait", "get"} | (
+        {"copy"} if case.backend2 else set()
+    )
+    common = {"ubatch", "calls", "rest"}
+    assert {name for (name,) in parts} <= common | of_graphs
+    assert {name for (name,) in parts} >= (
+        of_graphs - {"allocate", "split"} if case.has("graph") else common
+    )
+    gaps = pairs(recording.rows(f"{include} SELECT part, reason FROM profinfer_part_gap"))
+    if case.has("graph"):
+        assert set(gaps) == {"event", "sample"}
+        assert str(gaps["event"]).startswith("the engine has none of its functions")
+    else:
+        assert gaps.pop("sample")
+        assert set(gaps.values()) == {"it was not recorded (record --level graph)"}
 
 
 def test_graphs_stand_on_the_track_of_their_backend(case: Case, recording: Recording) -> None:
@@ -167,7 +215,7 @@ def test_ubatches_hold_the_tokens_that_were_decoded(case: Case, recording: Recor
 def test_slices_nest(case: Case, recording: Recording) -> None:
     parents: dict[str, set[str | None]] = {"call": {None}, "ubatch": {"call"}}
     if case.has("graph"):
-        parents["graph"] = {"ubatch"}
+        parents |= {"graph": {"ubatch"}, "part": {"ubatch", "part", None}}
     if case.has("operator"):
         parents["operator"] = {"graph", "graph.worker"} if case.threads > 1 else {"graph"}
         if case.threads > 1:

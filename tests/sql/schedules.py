@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from tests.captures import CONTEXT, MAIN, WORKER, Capture, Operator, Run, Shape, T
 
+VULKAN = 0x77
+"""A backend."""
 PROMPT = (0, 0, 3, 1, 1)
 """Three tokens of sequence 0 from position 0; logits of the last one."""
 
@@ -71,4 +73,21 @@ def ubatches(
     """Micro-batches without graphs: (begin, end, runs), in milliseconds."""
     for begin, end, runs in rows:
         capture.ubatch(1_000_000 * begin, 1_000_000 * end, runs, context=context)
+    return capture
+
+
+def split(steps: int = 3) -> Capture:
+    """Each token: 300 us on the CPU, 500 + 100 for each step before on Vulkan0."""
+    capture = Capture(backends={VULKAN: "Vulkan0"})
+    capture.ubatch(0, 1_000_000, [(0, 0, 5, 1, 1)])
+    nodes = [T("x"), T("a-0", "ADD", ("x",)), T("b-0", "ADD", ("a-0",))]
+    on_cpu = capture.structure(1_001_000, nodes[:2])
+    elsewhere = capture.structure(1_009_000, nodes, cgraph=0x9100, backend=VULKAN)
+    at = 2_000_000
+    for step in range(steps):
+        capture.ubatch(at, at + 1_100_000, [(0, 5 + step, 1, 1, 1)])
+        capture.graph(on_cpu, at + 1000, at + 301_000, {MAIN: [("a-0", at + 2000)]})
+        dur = 500_000 + 100_000 * step
+        capture.graph(elsewhere, at + 302_000, at + 302_000 + dur, {}, backend=VULKAN)
+        at += 2_000_000
     return capture

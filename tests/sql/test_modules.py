@@ -14,7 +14,7 @@ from profinfer.trace_processor import Session, open_trace, query
 from tests.captures import BASE, CONTEXT, Capture, T
 from tests.sql.costs import decoding, measure
 from tests.sql.harness import MODULES, READY, ask, foreign_trace, opened, ready, rows
-from tests.sql.schedules import small
+from tests.sql.schedules import small, split
 from tests.sql.test_counters import counted
 from tests.sql.test_kv_cache import attention, grown
 from tests.sql.test_memory import INODE, MAPPED, OTHER, fault, look, mapping, model, read
@@ -261,6 +261,9 @@ def test_columns_have_the_declared_types(
     if table in tables_of("profinfer.recording.share"):
         with opened(measure(decoding())) as known:
             found += ask(known, query)  # net of all operators
+    if table == "profinfer_unrecorded":
+        with opened(split()) as offloaded:
+            found += ask(offloaded, query)  # reason
     for values, (name, kind) in zip(zip(*found, strict=True), columns.items(), strict=True):
         present = [value for value in values if value is not None]
         assert present, f"{table}.{name} is always NULL"

@@ -7,13 +7,12 @@ import pytest
 from profinfer.records.dtypes import Kind
 from tests.captures import MAIN, WORKER, Capture, T
 from tests.sql.harness import opened, ready, rows
-from tests.sql.schedules import small, ubatches
+from tests.sql.schedules import small, split, ubatches
 from tests.sql.test_experts import Recording, decode
 from tests.sql.test_kv_cache import grown
 from tests.sql.test_scheduling import schedule
 
 MS = 1_000_000
-VULKAN = 0x77
 
 
 def test_work_by_op_layer_and_module() -> None:
@@ -109,23 +108,6 @@ def test_pace_says_what_disturbed_a_token() -> None:
     assert (step["disturbed_by"], step["preempted_ms"], step["faults_ms"]) == (
         "preempted", 2.0, 1.0,
     )  # fmt: skip
-
-
-def split(steps: int = 3) -> Capture:
-    """Each token: 300 us on the CPU, 500 + 100 for each step before on Vulkan0."""
-    capture = Capture(backends={VULKAN: "Vulkan0"})
-    capture.ubatch(0, MS, [(0, 0, 5, 1, 1)])
-    nodes = [T("x"), T("a-0", "ADD", ("x",)), T("b-0", "ADD", ("a-0",))]
-    on_cpu = capture.structure(MS + 1000, nodes[:2])
-    elsewhere = capture.structure(MS + 9000, nodes, cgraph=0x9100, backend=VULKAN)
-    at = 2 * MS
-    for step in range(steps):
-        capture.ubatch(at, at + 1_100_000, [(0, 5 + step, 1, 1, 1)])
-        capture.graph(on_cpu, at + 1000, at + 301_000, {MAIN: [("a-0", at + 2000)]})
-        dur = 500_000 + 100_000 * step
-        capture.graph(elsewhere, at + 302_000, at + 302_000 + dur, {}, backend=VULKAN)
-        at += 2 * MS
-    return capture
 
 
 def test_backends_take_turns() -> None:
