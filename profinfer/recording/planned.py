@@ -11,6 +11,8 @@ from typing import Any
 from profinfer.config import Config
 from profinfer.describing.describe import describe_process
 from profinfer.engine import target
+from profinfer.engine.backends import backend_of_file
+from profinfer.engine.description import describe
 from profinfer.engine.stubs import read_redirection
 from profinfer.engine.target import EngineObject, ObjectFinder
 from profinfer.errors import ProbeError, TargetError
@@ -126,12 +128,17 @@ class Planned:
         return said
 
     def has_more(self, finder: ObjectFinder) -> bool:
-        """Looks again: whether there are places for probes that were not there before. TargetError
-        when the process has ended."""
-        before = {*self.plan.probes}
+        """Looks again: whether there are places for probes that were not there before, or files by
+        which backends are named. TargetError when the process has ended."""
+        before, named = {*self.plan.probes}, self._named()
         self.objects = finder.find(self.pid)
         self._place()
-        return not {*self.plan.probes} <= before
+        return not {*self.plan.probes} <= before or not self._named() <= named
+
+    def _named(self) -> set[str]:
+        """Files that a backend's functions may be in."""
+        files = ((item.path, item.elf) for item in self.objects)
+        return {path for path, elf in files if describe(elf).backends or backend_of_file(path)}
 
     def replace(self, silent: Collection[str]) -> bool:
         """Plans others in the place of functions that are not called; whether there are any."""

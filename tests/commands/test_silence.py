@@ -85,13 +85,14 @@ def test_a_level_without_a_record_is_named_while_others_have_some(tmp_path: Path
     double = REPO / "tests/double"
     library, known = tmp_path / "libknown.so", tmp_path / "known"
     common = ("gcc", "-std=gnu11", "-O2", "-pthread")
-    sources = (double / name for name in ("ggml.c", "asked.c", "parts.c"))
-    hidden = ("-Dggml_barrier=hidden_barrier", *sources)
-    for command in (
+    sources = [double / name for name in ("ggml.c", "asked.c", "parts.c")]
+    hidden: tuple[str | Path, ...] = ("-Dggml_barrier=hidden_barrier", *sources)
+    commands: tuple[tuple[str | Path, ...], ...] = (
         (*common, "-fPIC", "-c", source, "-o", tmp_path / "unused.o"),
         (*common, "-fPIC", "-shared", *hidden, tmp_path / "unused.o", "-o", library),
         (*common, double / "main.c", "-o", known, library, "-Wl,-rpath,$ORIGIN"),
-    ):
+    )
+    for command in commands:
         subprocess.run(command, check=True, timeout=TIMEOUT)
     busy = (known, "--decode", 400, "--work-us", 500, "--samples", 0)
     options = ("--level", "barrier", "--scheduler", "off", "-o", "t.pftrace")

@@ -20,12 +20,12 @@ from tests.commands.command import profinfer as run
 from tests.drawing.pictures import parsed
 from tests.sql.costs import decoding, measure
 from tests.sql.harness import opened
+from tests.sql.schedules import split
 from tests.sql.test_counters import counted
 from tests.sql.test_experts import Recording, decode
 from tests.sql.test_kv_cache import grown
 from tests.sql.test_request_queries import parallel
 from tests.sql.test_scheduling import schedule
-from tests.sql.schedules import split
 from tests.sql.test_statistics import MS, multiplying
 
 LONG = "n" * 10_000
