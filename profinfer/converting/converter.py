@@ -21,7 +21,7 @@ from profinfer.converting.timeline import Timeline
 from profinfer.describing.layout import Layout
 from profinfer.errors import ProbeError, TraceError
 from profinfer.records.capture import Frame, FrameKind
-from profinfer.records.dtypes import RECORD, Kind, join, select
+from profinfer.records.dtypes import RECORD, WIDE_HEADER, Kind, join, select
 from profinfer.records.wide import WideQueue
 from profinfer.scheduling.scheduler import Scheduling
 from profinfer.trace import packets
@@ -189,7 +189,7 @@ class Converter:
                 self._structures.add_tensor(raw)
             elif kind == Kind.STRUCTURE:
                 structure = self._structures.add_structure(raw)
-                self._lanes.add_backend(structure.backend, raw)
+                self._backend(structure, raw)
             elif kind == Kind.CALL:
                 calls.append(self._calls.read(raw))
             else:
@@ -354,6 +354,14 @@ class Converter:
                 "model": s.model, "node_count": len(s.nodes), "nodes": [t.id for t in s.nodes],
             },
         )  # fmt: skip
+
+    def _backend(self, structure: Structure, raw: bytes) -> None:
+        own_name = self._structures.backend_name(structure)
+        known = self._lanes.add_backend(structure.backend, raw, own_name)
+        if known is not None and structure.backend:
+            args: Arguments = {"backend": structure.backend, **known}
+            ts = int(np.frombuffer(raw, WIDE_HEADER, 1)[0]["ts"])
+            self._describe(ts, known["name"], "structure.backend", args)
 
     def _fused(self, ts: int, f: Fused) -> None:
         self._describe(

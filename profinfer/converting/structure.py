@@ -21,6 +21,7 @@ from profinfer.records.dtypes import STRUCTURE_RECORD, TENSOR_RECORD, WIDE_HEADE
 
 _VIEW_OPS = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"}
 _WEIGHT = re.compile(r"\.(weight|bias|scale|shift)$|^blk\.|\.blk\.")
+_COPIED = re.compile(r"([^#]+)#.*#\d+$")
 _CACHE = re.compile(r"^cache_|^kv_|_cache(?: |$)|^past_")
 
 
@@ -152,6 +153,13 @@ class Structures:
     def tensor(self, number: int) -> Tensor | None:
         """The tensor of that id."""
         return self._by_id.get(number)
+
+    def backend_name(self, structure: Structure) -> str:
+        """What the engine calls the backend of a graph, if it says so: by a scheduler of ggml's inputs
+        from other backends' memory are copied to tensors that are named "backend#tensor#number"."""
+        sources = (self._by_id[i] for node in structure.nodes for i in node.sources if i)
+        names = (_COPIED.match(t.name) for t in sources if t.kind == "leaf")
+        return next((found[1] for found in names if found), "")
 
     def fused(self, ts: int, structure: Structure, last: int, first: int) -> Fused:
         """The fused operator of two nodes, by their indices in the structure."""

@@ -1,7 +1,7 @@
 """What a backend is called, from the function that would tell it.
 
 `struct ggml_backend` holds a pointer to `get_name`, which nobody can call for a stranger: its
-symbol names the backend or, where that is stripped, the file it stands in.
+symbol names the backend or, where that is stripped, the file it stands in, else the GUID the kind.
 """
 
 from __future__ import annotations
@@ -16,6 +16,20 @@ _FILE = re.compile(r"libggml-([a-z0-9]+)")
 _NAMES = {"cpu": "CPU", "cuda": "CUDA", "opencl": "OpenCL", "vk": "Vulkan", "vulkan": "Vulkan",
           "rpc": "RPC", "blas": "BLAS", "sycl": "SYCL", "metal": "Metal", "cann": "CANN",
           "hip": "ROCm", "rknn": "RKNN", "musa": "MUSA", "hexagon": "Hexagon"}  # fmt: skip
+
+
+_GUIDS = {
+    "aa67c743": "CPU", "b8f74f86": "Vulkan", "99685b6c": "RPC", "2cdde81c": "CUDA",
+    "dee070a2": "OpenCL", "12a8aef4": "BLAS or OpenVINO",
+}  # fmt: skip
+"""By the first bytes of the constant of 16 that each kind of backend has, and some share."""
+
+
+def backend_of_guid(guid: bytes) -> str:
+    """What a backend of that kind is called; of one that nobody knows always the same, "" for none."""
+    if not any(guid):
+        return ""
+    return _GUIDS.get(guid[:4].hex(), f"backend {guid[:4].hex()}")
 
 
 def backend_functions(elf: Elf) -> dict[int, str]:

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from profinfer.engine.backends import backend_of_guid
+from profinfer.engine.target import printable
 from profinfer.records.dtypes import STRUCTURE_RECORD
 from profinfer.trace.threads import Threads
 from profinfer.trace.writer import TraceWriter
@@ -61,6 +63,10 @@ class Lanes:
         self._contexts: dict[int, int] = {}
         self._backend_names: dict[int, str] = {}
         self._name_functions: dict[int, int] = {}
+        self._kinds: dict[int, str] = {}
+        self._own_backend_names: dict[int, str] = {}
+        self._called: dict[int, str] = {}
+        """Backends that have been named in the trace: by no other name from then on."""
         self._backends: list[_BackendLane] = []
         self.structure = writer.track(
             "Graph structure", self._group, _RANK_STRUCTURE,
@@ -158,22 +164,37 @@ class Lanes:
         name = f"{what} {sequence}" + (f" of context {number}" if number > 1 else "")
         return self._track(name, above, number * 1000 + sequence)
 
-    def add_backend(self, backend: int, raw: bytes) -> None:
-        """A KIND_STRUCTURE record tells which function names the backend it ran on."""
-        if backend not in self._name_functions:
-            record = np.frombuffer(raw, STRUCTURE_RECORD, 1)[0]
-            self._name_functions[backend] = int(record["backend_name_fn"])
+    def add_backend(self, backend: int, raw: bytes, own_name: str) -> dict[str, str] | None:
+        """A KIND_STRUCTURE record tells which function names the backend it ran on, and of which
+        kind that is; `own_name`: what the engine calls it, "" where that is not known. What is
+        known of one that is new."""
+        if own_name:
+            self._own_backend_names.setdefault(backend, printable(own_name))
+        if backend in self._name_functions:
+            return None
+        record = np.frombuffer(raw, STRUCTURE_RECORD, 1)[0]
+        self._name_functions[backend] = int(record["backend_name_fn"])
+        guid = bytes(record["guid"])
+        self._kinds[backend] = backend_of_guid(guid)
+        return {"name": self.backend_name(backend), "kind": self._kind(backend), "guid": guid.hex()}
+
+    def _kind(self, backend: int) -> str:
+        name = self._backend_names.get(self._name_functions.get(backend, 0))
+        return name or self._kinds.get(backend, "")
 
     def add_backend_names(self, names: dict[int, str]) -> None:
         """Names by the address of a backend's get_name, before they are first used."""
         self._backend_names.update(names)
 
     def backend_name(self, backend: int) -> str:
-        """What a backend is called; graphs entered below the backend interface are the CPU's."""
+        """What a backend is called: by the engine, else by its kind. Graphs entered below the
+        backend interface are the CPU's."""
         if backend == 0:
             return "CPU"
-        name = self._backend_names.get(self._name_functions.get(backend, 0))
-        return name or f"backend {backend:#x}"
+        if backend not in self._name_functions:
+            return f"backend {backend:#x}"
+        name = self._own_backend_names.get(backend) or self._kind(backend)
+        return self._called.setdefault(backend, name or f"backend {backend:#x}")
 
     def backend(self, graph: Run) -> int:
         """The track of a graph's backend. An instance runs one graph at a time; where several
