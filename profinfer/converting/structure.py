@@ -155,8 +155,8 @@ class Structures:
         return self._by_id.get(number)
 
     def backend_name(self, structure: Structure) -> str:
-        """What the engine calls the backend of a graph, if it says so: by a scheduler of ggml's inputs
-        from other backends' memory are copied to tensors that are named "backend#tensor#number"."""
+        """What the engine calls the backend of a graph, if it says so: ggml's scheduler copies
+        inputs from other backends' memory to tensors that it calls "backend#tensor#number"."""
         sources = (self._by_id[i] for node in structure.nodes for i in node.sources if i)
         names = (_COPIED.match(t.name) for t in sources if t.kind == "leaf")
         return next((found[1] for found in names if found), "")

@@ -26,7 +26,7 @@ _GUIDS = {
 
 
 def backend_of_guid(guid: bytes) -> str:
-    """What a backend of that kind is called; of one that nobody knows always the same, "" for none."""
+    """What a backend of that kind is called: one that nobody knows always the same; "" for none."""
     if not any(guid):
         return ""
     return _GUIDS.get(guid[:4].hex(), f"backend {guid[:4].hex()}")

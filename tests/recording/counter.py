@@ -16,7 +16,9 @@ WHAT = ("operators", "barriers", "graphs")
 """What is counted. A process's graphs are numbered, from 1."""
 CALLS = ("create", "free", "process", "memory", "remove", "clear", "sample")
 """And what an engine is asked."""
-_COUNTED = (*WHAT, *CALLS)
+PARTS = ("split", "allocate", "set", "get", "wait")
+"""And what it does beside computing."""
+_COUNTED = (*WHAT, *CALLS, *PARTS)
 _PROGRAMS = """
 struct key { u32 pid, tid, graph, what; };
 BPF_HASH(hits, struct key, u64, 131072);
@@ -63,7 +65,7 @@ class Counter:
     def __init__(self) -> None:
         calls = "".join(
             f"int on_{name}(void *ctx) {{ return count({number}); }}\n"
-            for number, name in enumerate(CALLS, len(WHAT))
+            for number, name in enumerate((*CALLS, *PARTS), len(WHAT))
         )
         self._bpf = BPF(text=_PROGRAMS.replace("CALLS", calls).encode())
         self._events: list[int] = []

@@ -91,3 +91,44 @@ def split(steps: int = 3) -> Capture:
         capture.graph(elsewhere, at + 302_000, at + 302_000 + dur, {}, backend=VULKAN)
         at += 2_000_000
     return capture
+
+
+def offloaded() -> Capture:
+    """Three tokens on two backends: on the CPU 300 us, then 150 us of copying the result and 50 us of
+    an input, RPC which is given its graph within 20 us, and is waited for 500 us by the copy back of
+    600 us, and the CPU again, for 100 us; of one copy no call shows."""
+    capture = Capture("graph", backends={1: "CPU", 2: "RPC"})
+    cpu = [T("x"), T("blk.0.w.weight"), T("a-0", "MUL_MAT", ("blk.0.w.weight", "x"))]
+    rpc = [
+        T("RPC0#a-0#0"), T("RPC0#inp_pos#0"), T("RPC0#unseen#0", ne=(8, 1, 1, 1)),
+        T("n-1", "RMS_NORM", ("RPC0#a-0#0",)), T("n-1 (view)", "VIEW", ("n-1",)),
+        T("b-1", "ADD", ("n-1", "RPC0#inp_pos#0")), T("c-1", "MUL", ("b-1", "RPC0#unseen#0")),
+    ]  # fmt: skip
+    end = [T("CPU#c-1#0"), T("d-1", "ADD", ("CPU#c-1#0", "CPU#c-1#0")), T("e-1", "ADD", ("d-1",))]
+    shapes = (
+        capture.structure(10_000, cpu, backend=1),
+        capture.structure(20_000, rpc, cgraph=0x9100, backend=2),
+        capture.structure(30_000, end, cgraph=0x9200, backend=1),
+    )
+    address = {name: at for shape in shapes for name, at in shape.tensors.items()}
+
+    def part(name: str, begin: int, end: int, **arguments: int) -> None:
+        capture.call(name, begin, end, arguments, kind="void", is_part=True)
+
+    capture.ubatch(40_000, 50_000, [(0, 0, 5, 1, 1)])
+    for step in range(3):
+        at = 2_000_000 * (step + 1)
+        capture.ubatch(at, at + 1_500_000, [(0, 5 + step, 1, 1, 1)])
+        part("set", at + 1_000, at + 2_000, tensor=address["x"], bytes=16)
+        capture.graph(shapes[0], at + 10_000, at + 310_000, {}, backend=1)
+        part("wait", at + 315_000, at + 316_000, backend=1)
+        part("set", at + 320_000, at + 470_000, tensor=address["RPC0#a-0#0"], bytes=16)
+        arguments = {"from": 7, "tensor": address["RPC0#inp_pos#0"]}
+        part("copy", at + 480_000, at + 530_000, **arguments)
+        capture.graph(shapes[1], at + 540_000, at + 560_000, {}, backend=2)
+        part("wait", at + 600_000, at + 1_100_000, backend=2)
+        part("get", at + 590_000, at + 1_190_000, tensor=address["c-1"], bytes=16)
+        capture.graph(shapes[2], at + 1_200_000, at + 1_300_000, {}, backend=1)
+        part("wait", at + 1_310_000, at + 1_311_000, backend=1)
+        part("get", at + 1_600_000, at + 1_601_000, tensor=address["e-1"], bytes=16)
+    return capture

@@ -14,7 +14,7 @@ from profinfer.trace_processor import Session, open_trace, query
 from tests.captures import BASE, CONTEXT, Capture, T
 from tests.sql.costs import decoding, measure
 from tests.sql.harness import MODULES, READY, ask, foreign_trace, opened, ready, rows
-from tests.sql.schedules import small, split
+from tests.sql.schedules import offloaded, small, split
 from tests.sql.test_counters import counted
 from tests.sql.test_kv_cache import attention, grown
 from tests.sql.test_memory import INODE, MAPPED, OTHER, fault, look, mapping, model, read
@@ -205,6 +205,13 @@ def idle_fixture() -> Iterator[Session]:
         yield session
 
 
+@pytest.fixture(scope="module", name="several")
+def several_fixture() -> Iterator[Session]:
+    """Several backends."""
+    with opened(offloaded()) as session:
+        yield session
+
+
 def test_a_process_is_described(idle: Session) -> None:
     assert ask(
         idle,
@@ -225,7 +232,7 @@ def test_a_process_is_described(idle: Session) -> None:
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_columns_have_the_declared_types(
     full: Session, scheduled: Session, of_counters: Session, growing: Session, idle: Session,
-    waiting: Session, weighed: Session, table: str,
+    waiting: Session, weighed: Session, several: Session, table: str,
 ) -> None:  # fmt: skip
     columns = TABLES[table]
     assert columns
@@ -249,6 +256,8 @@ def test_columns_have_the_declared_types(
         session = idle
     elif table in tables_of("profinfer.tokens.gaps", "profinfer.tokens.parts"):
         session = waiting
+    elif table in tables_of("profinfer.graphs.splits"):
+        session = several
     elif table in {"profinfer_fault", "profinfer_weight"}:
         session = weighed
     query = f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608

@@ -320,3 +320,67 @@ SELECT
 FROM found AS f
 GROUP BY f.id
 ORDER BY f.id;
+
+-- Graphs of backends, and when the host knew that they had been computed: some return at once.
+CREATE PERFETTO TABLE profinfer_execution(
+  -- Graph run.
+  graph_id LONG,
+  -- Backend.
+  backend STRING,
+  -- Submission: how long the call lasted by which it was given to the backend. One that works
+  -- synchronously has computed it by then.
+  submit_dur DURATION,
+  -- Execution, as seen from the host: from the begin of the submission to the end of the first wait for
+  -- the backend; it took at most so long, and at least the submission where that is synchronous. NULL
+  -- where nobody waited for the backend before it was given its next graph.
+  seen_dur DURATION,
+  -- Of that, the wait.
+  wait_dur DURATION,
+  -- Micro-batch around it, NULL outside any.
+  ubatch_id LONG,
+  -- Process.
+  upid JOINID(process.id)
+) AS
+WITH
+  marks AS (
+    SELECT
+      g.upid,
+      g.backend,
+      g.ts,
+      g.graph_id,
+      NULL AS dur
+    FROM profinfer_graph AS g
+    UNION ALL
+    SELECT
+      w.upid,
+      b.name AS backend,
+      w.ts,
+      NULL AS graph_id,
+      w.dur
+    FROM _part_event AS w
+    JOIN profinfer_backend AS b
+      ON b.upid = w.upid AND b.backend = w.backend
+    WHERE w.name = 'wait' AND w.dur >= 0
+  ),
+  followed AS (
+    SELECT
+      graph_id,
+      lead(graph_id) OVER of_backend AS next_graph_id,
+      lead(ts) OVER of_backend AS wait_ts,
+      lead(dur) OVER of_backend AS wait_dur
+    FROM marks
+    WINDOW
+      of_backend AS (PARTITION BY upid, backend ORDER BY ts)
+  )
+SELECT
+  g.graph_id,
+  g.backend,
+  g.dur AS submit_dur,
+  iif(f.next_graph_id IS NULL, f.wait_ts + f.wait_dur - g.ts, NULL) AS seen_dur,
+  iif(f.next_graph_id IS NULL, f.wait_dur, NULL) AS wait_dur,
+  g.ubatch_id,
+  g.upid
+FROM followed AS f
+JOIN profinfer_graph AS g
+  USING (graph_id)
+ORDER BY g.graph_id;
