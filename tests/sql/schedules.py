@@ -94,9 +94,9 @@ def split(steps: int = 3) -> Capture:
 
 
 def offloaded() -> Capture:
-    """Three tokens on two backends: on the CPU 300 us, then 150 us of copying the result and 50 us of
-    an input, RPC which is given its graph within 20 us, and is waited for 500 us by the copy back of
-    600 us, and the CPU again, for 100 us; of one copy no call shows."""
+    """Three tokens on two backends: on the CPU 300 us, then 150 us of copying the result and 50 us
+    of an input, RPC which is given its graph within 20 us, and is waited for 500 us by the copy
+    back of 600 us, and the CPU again, for 100 us; one copy no call shows."""
     capture = Capture("graph", backends={1: "CPU", 2: "RPC"})
     cpu = [T("x"), T("blk.0.w.weight"), T("a-0", "MUL_MAT", ("blk.0.w.weight", "x"))]
     rpc = [
