@@ -36,7 +36,7 @@ def lossy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 
 def test_summary_tells_latency_phases_ops_and_losses(whole: Session) -> None:
-    requests, phases, ops, losses, processes = answer(whole, "summary")
+    requests, phases, ops, _, losses, processes = answer(whole, "summary")
     # Of the times per token 2.0 and 2.4 ms, 1.0 and 1.4 outside; 3 tokens in 4 ms, 2 in 4.4 ms.
     assert requests.columns == [
         "request", "kind", "sequence", "prompt_tokens", "cached_tokens", "tokens", "steps",
@@ -169,7 +169,7 @@ def test_hotspots_orders_operators_by_work_within_phases(whole: Session) -> None
 
 
 def test_tokens_divides_each_step_into_ubatch_and_rest(whole: Session) -> None:
-    (table,) = answer(whole, "tokens")
+    table, *_ = answer(whole, "tokens")
     assert table.columns == [
         "request", "step", "position", "tokens", "tpot_ms", "ubatch_ms", "graphs_ms", "draft_ms",
         "others_ms", "whose", "rest_ms", "complete",
@@ -249,7 +249,7 @@ def test_operators_beside_the_gap_keep_their_sums(whole: Session, lossy: Session
 
 
 def test_summary_and_tokens_say_what_lost_records(lossy: Session) -> None:
-    requests, phases, _, losses, _ = answer(lossy, "summary")
+    requests, phases, _, _, losses, _ = answer(lossy, "summary")
     assert [row[-2] for row in requests.rows] == [0]
     assert phases.rows == [
         ("prefill", 1, 3, 4.0, 3.8, 1, 0),

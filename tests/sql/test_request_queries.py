@@ -68,7 +68,7 @@ def test_who_delayed_whom_and_by_how_much(server: Session) -> None:
 
 
 def test_tokens_says_whose_micro_batches_a_step_waited_for(server: Session) -> None:
-    [table] = ready(server, "tokens").values()
+    table, *_ = ready(server, "tokens").values()
     assert rows(
         table, "request", "step", "tpot_ms", "ubatch_ms", "draft_ms", "others_ms", "whose",
         "rest_ms",

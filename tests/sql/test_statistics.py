@@ -112,7 +112,7 @@ def test_pace_says_what_disturbed_a_token() -> None:
 
 def test_backends_take_turns() -> None:
     with opened(split()) as session:
-        totals, turns = ready(session, "backends").values()
+        totals, _, turns = ready(session, "backends").values()
     assert rows(totals, "backend", "phase", "graphs", "operators", "time_ms", "percent") == [
         ("Vulkan0", "decode", 3, 6, 1.8, 66.7), ("CPU", "decode", 3, 3, 0.9, 33.3),
     ]  # fmt: skip
