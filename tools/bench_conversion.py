@@ -48,7 +48,7 @@ def bench_handlers(
     trace = directory / "handlers.pftrace"
     speed: dict[str, list[float]] = defaultdict(list)
     over: dict[str, list[float]] = defaultdict(list)
-    options = {"bare": None, "empty": ("--empty-handlers",), "full": ()}
+    options = {"bare": None, "empty": ("--empty-handlers",), "full": ("--probes", "stub")}
     try:
         engine.start(8)
         engine.answer()

@@ -119,7 +119,7 @@ class Measured:
         for level, symbol, via, found_by, handler in zip(*columns, strict=True):
             if handler.startswith("on_call_"):
                 continue  # serves what it is asked for, and no level
-            how = " (stub)" if via == "stub" else ""
+            how = " (stub)" if via in ("stub", "recording") else ""
             how += " (inferred)" if found_by.startswith("inferred") else ""
             found.setdefault(level, {})[f"`{plain(symbol)}`{how}"] = None
         return {level: list(symbols) for level, symbols in found.items()}
