@@ -133,6 +133,8 @@ class Config:
             raise UsageError("the duration must be positive")
         if self.alternate and not 0.05 <= self.alternate <= 60:
             raise UsageError("alternate must be between 0.05 and 60 seconds")
+        if self.alternate and (self.iterations is not None or self.faults or self.block_io):
+            raise UsageError("alternate goes without iterations, faults and block_io")
         if not 0.001 <= self.poll <= 10:
             raise UsageError("poll must be between 0.001 and 10 seconds")
         self.ring_bytes()

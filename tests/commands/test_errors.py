@@ -366,6 +366,8 @@ def test_a_target_is_either_a_pid_or_a_command(target: tuple[str, ...], tmp_path
         ("--duration", "-1"),
         ("--duration", "nan"),
         ("--poll", "0"),
+        ("--alternate", "0.01"),
+        ("--alternate", "nan"),
         ("--ring-size", "5M"),
         ("--ring-size", "huge"),
         ("--iterations", "9-3"),
