@@ -21,8 +21,8 @@ WINGS = (
 ROOF = "profinfer/__main__.py"
 HOUSE = REPO / "profinfer"
 OTHER_TESTS = {
-    "audit", "backends", "double", "emulated", "engines", "fuzz", "recorder", "recorder_units", "sql",
-    "tools",
+    "audit", "backends", "double", "emulated", "engines", "fuzz", "recorder", "recorder_units",
+    "sql", "tools",
 }  # fmt: skip
 """Folders of tests that are named after what is no wing: C programs, tools, SQL, machines."""
 
