@@ -8,12 +8,14 @@ import pwd
 import re
 import signal
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from profinfer.binaries.elf import Elf
+from profinfer.engine.adapter import adapters
 from profinfer.engine.target import engine_objects
 from profinfer.probes.plan import make_plan
 from profinfer.records.capture import FrameKind, read_capture
@@ -52,6 +54,19 @@ def probes(pid: int, level: str = "barrier") -> int:
     return len(make_plan(engine_objects(pid), level).probes)
 
 
+PARTS = {
+    ("split", 1): "ggml_backend_sched_split_graph",
+    ("allocate", 0): "ggml_backend_sched_alloc_graph",
+    ("set", 0): "ggml_backend_tensor_set",
+    ("get", 0): "ggml_backend_tensor_get",
+    ("wait", 0): "ggml_backend_synchronize",
+    ("wait", 1): "ggml_backend_synchronize",
+    ("copy", 0): "ggml_backend_tensor_copy_async",
+    ("copy", 1): "ggml_backend_tensor_copy",
+}
+"""Of the known engine, by how many are around it: by which function."""
+
+
 def text(pid: int, double: Engine) -> list[bytes]:
     """The first instruction bytes of the functions that are probed."""
     return [text_bytes(pid, double.library, symbol, 64) for symbol in SYMBOLS]
@@ -86,6 +101,13 @@ def test_kernel_ran_each_handler_once_per_call_of_the_target_alone(
     calls = truth["calls"]
     asynchronous = calls["ggml_backend_graph_compute_async"]
     ubatches = sum(n for name, n in calls.items() if "process_ubatch" in name)
+    handlers = {
+        function.symbol: adapters().handler(point, function)
+        for point in adapters().points
+        for function in chain.from_iterable(point.alternatives)
+        if function.call
+    }
+    of_parts = Counter(handlers[PARTS[name, depth]] for name, _, _, _, depth, *_ in truth["parts"])
     assert runs == {
         "on_operator": calls["ggml_cpu_extra_compute_forward"],
         "on_fused": calls["ggml_compute_forward_rms_norm_mul_fused"],
@@ -98,9 +120,10 @@ def test_kernel_ran_each_handler_once_per_call_of_the_target_alone(
         "on_ubatch": ubatches,
         "on_ubatch_return": ubatches,
         **dict.fromkeys((handler for handler in runs if handler.startswith("on_call_")), 0),
+        **of_parts,
         "on_call_0": truth["llama_decode"],
         "on_call_4": 1,  # of its context the end
-        "on_call_return": 1,
+        "on_call_return": 1 + len(truth["parts"]),
     }
     records = np.concatenate(
         [np.frombuffer(f.data, RECORD) for f in frames if f.kind == FrameKind.RECORDS]
