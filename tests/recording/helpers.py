@@ -85,6 +85,7 @@ def expected_by_thread(truth: Truth, level: str) -> dict[tuple[str, int], int]:
     expected |= {("call", tid): count for tid, count in asked.items()}
     if level != "token":
         expected["graph", main] = truth["calls"]["ggml_backend_graph_compute_async"]
+        expected |= Counter(("part", tid) for _, tid, *_ in truth.get("parts", ()))
     if level in ("operator", "barrier"):
         expected |= {("graph.worker", w): truth["calls"]["ggml_graph_compute"] for w in workers}
         for thread in truth["threads"]:
