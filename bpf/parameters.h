@@ -101,8 +101,15 @@
   X(TASK_STATE)                                                                                    \
   X(TASK_EXIT_STATE)                                                                               \
   X(TASK_CPU)                                                                                      \
-  X(SWITCH_TELLS_STATE) /* 1: sched_switch hands over the state that it read (Linux 5.18) */       \
-  X(REASON_PID)         /* -1: no such tracepoint */                                               \
+  X(TASK_TGID)                                                                                     \
+  X(TASK_THROTTLED)       /* -1: not told of tasks one by one */                                   \
+  X(TASK_QUEUE)           /* its struct cfs_rq */                                                  \
+  X(QUEUE_THROTTLES)      /* there, how many groups are throttled; -1: it does not matter */       \
+  X(QUEUE_THROTTLED_TIME) /* since when, then for how long before; -1: it is not counted */        \
+  X(QUEUE_CPU)            /* its struct rq, */                                                     \
+  X(CPU_CLOCK)            /* where that has the time */                                            \
+  X(SWITCH_TELLS_STATE)   /* 1: sched_switch hands over the state that it read (Linux 5.18) */     \
+  X(REASON_PID)           /* -1: no such tracepoint */                                             \
   X(REASON_CALLER)                                                                                 \
   X(REASON_IO_WAIT)                                                                                \
   X(CALL_OFFSET) /* of the system call's number in a task's registers, -1: not to be had */        \

@@ -57,7 +57,7 @@ static inline int is_wide(unsigned kind) {
 enum scheduler_kind {
   KIND_SWITCH = 32,  /* a = next thread: 32, state of the one that ran: 16, priority of next: 16;
                         b = system call it is in: 32, flags SWITCH_* */
-  KIND_WAKING = 33,  /* a = woken thread: 32, CPU: 16, priority: 16 */
+  KIND_WAKING = 33,  /* a = woken thread: 32, CPU: 16, priority: 16; b = SWITCH_THROTTLED */
   KIND_NEWTASK = 34, /* a = new thread: 32, process of the one that made it: 32; b = clone flags */
   KIND_NEWNAME = 35, /* tid = new thread, or a stranger (STRANGER) that is met; a, b = its name */
   KIND_RENAME = 36,  /* tid = thread; a, b = its new name */
@@ -72,6 +72,12 @@ enum scheduler_kind {
 #define SWITCH_FROM_TARGET 32 /* bit: the thread that ran is the target's */
 #define SWITCH_TO_TARGET 33   /* bit: the next one is (recordings of the target's switches only) */
 #define SWITCH_HAS_CALL 34    /* bit: the system call is known; -1 is none */
+#define SWITCH_THROTTLED 35   /* bit: the thread that ran is kept from the CPU by a quota */
+/* bit: above it stands for how long the queue of that one, else of the next one, has been
+ * throttled, in units of 1 << THROTTLED_UNIT ns: what fits of it */
+#define SWITCH_HAS_THROTTLED_TIME 36
+#define SWITCH_THROTTLED_TIME 37
+#define THROTTLED_UNIT 10
 
 /* What the per-CPU rings carry. ts is CLOCK_BOOTTIME in ns, tid a thread's number in the PID
  * namespace of user space. Threads and processes that have none there bear the machine's and
@@ -228,7 +234,7 @@ struct scheduler_control {
   __u64 active; /* nothing is recorded while 0 */
   __u64 target; /* process id */
   __u64 boot_offset;
-  __u64 reserved;
+  __u64 throttled; /* a thread of the target has been, since the programs were loaded */
 };
 
 #endif

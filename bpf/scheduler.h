@@ -78,6 +78,8 @@ BODY __u32 task_u32(__u64 task, __s32 offset) {
   return value;
 }
 
+#include "throttling.h"
+
 /* A thread by user space's number. */
 BODY __u32 thread_number(__u64 task) {
   __u32 tid = task_u32(task, TASK_PID), inside;
@@ -103,6 +105,15 @@ BODY __u64 running_numbers(void) {
 }
 
 BODY __u32 running_thread(void) { return running_numbers(); }
+
+/* Whether a task, whose number is `tid`, is one of the target's threads. */
+BODY int is_of_target(struct scheduler_control *c, __u64 task, __u32 tid) {
+  if (TARGET_ONLY)
+    return is_target_thread(tid);
+  if (!PID_LEVEL)
+    return task_u32(task, TASK_TGID) == c->target;
+  return tid < STRANGER && number_inside(leader_of(task)) == c->target;
+}
 
 /* As sched_switch's own record has it: the highest of the bits that are reported. */
 BODY __u32 reported_state(__u32 state, __u32 exit_state) {
@@ -171,6 +182,10 @@ BODY int handle_switch(void *ctx) {
   /* Of one that could run on, too: in which call it is tells whether it has yielded. */
   if (CALL_OFFSET >= 0 && (b >> SWITCH_FROM_TARGET & 1) && state != STATE_PREEMPTED)
     b |= current_call();
+  if ((b >> SWITCH_FROM_TARGET & 1) && (!state || state == STATE_PREEMPTED))
+    b |= left_throttled(c, prev);
+  if (c->throttled && !(b >> SWITCH_THROTTLED & 1) && is_of_target(c, task, next))
+    b |= throttled_time(queue_of(task));
   name_stranger(ctx, running, prev);
   name_stranger(ctx, next, task);
   emit_of(ctx, KIND_SWITCH, running,
@@ -180,17 +195,20 @@ BODY int handle_switch(void *ctx) {
 
 /* sched_waking(task) */
 BODY int handle_waking(void *ctx) {
-  if (!is_recording())
+  struct scheduler_control *c = scheduler_control();
+  if (!c || !c->active)
     return 0;
-  __u64 task = ARGUMENT_OF(ctx, 0);
+  __u64 task = ARGUMENT_OF(ctx, 0), b = 0;
   __u32 tid = thread_number(task);
   if (TARGET_ONLY && !is_target_thread(tid))
     return 0;
+  if (c->throttled && is_of_target(c, task, tid))
+    b = woken_throttled(task);
   name_stranger(ctx, tid, task);
   emit(ctx, KIND_WAKING,
        tid | (__u64)(task_u32(task, TASK_CPU) & 0xffff) << 32 |
            (__u64)task_u32(task, TASK_PRIO) << 48,
-       0);
+       b);
   return 0;
 }
 

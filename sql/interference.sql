@@ -4,9 +4,9 @@
 -- while the thread has work to do, which only a recording at level barrier tells: delay is by how
 -- much later the last thread of an operator was done than it would have been, had each thread done
 -- the work that it did. What others did in its place meanwhile is not in it. Other threads of the
--- target (own) compete when there are more threads than CPUs. A thread whose CPU is idle meanwhile is
--- throttled: its cgroup has used up its quota, and nobody has taken anything from it. incomplete counts
--- records that were lost and runs that are not certain.
+-- target (own) compete when there are more threads than CPUs. A throttled thread is kept from
+-- its CPU since its cgroup has used up its quota: whoever runs there meanwhile has taken nothing from it.
+-- incomplete counts records that were lost and runs that are not certain.
 
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;

@@ -32,8 +32,12 @@ from profinfer.records.dtypes import (
     STRUCTURE_RECORD,
     SWITCH_FROM_TARGET,
     SWITCH_HAS_CALL,
+    SWITCH_HAS_THROTTLED_TIME,
+    SWITCH_THROTTLED,
+    SWITCH_THROTTLED_TIME,
     SWITCH_TO_TARGET,
     TENSOR_RECORD,
+    THROTTLED_UNIT,
     TOKENS_RECORD,
     WIDE_SIZE,
     Kind,
@@ -152,6 +156,8 @@ class Capture:
     """How the scheduler is recorded: "", system or target."""
     calls: bool = True
     """Whether the kernel tells in which system call a thread blocks."""
+    throttling: str = "task"
+    """Of what it tells that it is throttled: task, queue, or none."""
     strangers: dict[int, str] = field(default_factory=dict)
     """Names of processes that are not the target's, each with one thread."""
     scheduled: list[Row] = field(default_factory=list)
@@ -293,11 +299,16 @@ class Capture:
     # ---- What happens in the kernel
 
     def switch(
-        self, at: int, cpu: int, prev: int, following: int, state: int = 0, call: int | None = None
-    ) -> None:
+        self, at: int, cpu: int, prev: int, following: int, state: int = 0, call: int | None = None,
+        *, throttled: bool = False, count: int | None = None,
+    ) -> None:  # fmt: skip
         """A context switch. `state` of `prev`, as sched_switch reports it: 0 runs on, 0x100
-        preempted, 1 sleeps, 2 uninterruptible. `call`: the system call it is in, -1 for none."""
-        b = 0
+        preempted, 1 sleeps, 2 uninterruptible. `call`: the system call it is in, -1 for none.
+        `count`: for how long the quota has kept the CPU from the group, all in all."""
+        b = throttled << SWITCH_THROTTLED
+        if count is not None:
+            b |= 1 << SWITCH_HAS_THROTTLED_TIME | count >> THROTTLED_UNIT << SWITCH_THROTTLED_TIME
+            b &= (1 << 64) - 1
         if prev in self.threads:
             b |= 1 << SWITCH_FROM_TARGET
             if call is not None:
@@ -307,10 +318,12 @@ class Capture:
         a = following | state << 32 | 120 << 48
         self.scheduled.append(Row(BASE + at, a, b, prev, cpu, SchedulerKind.SWITCH))
 
-    def waking(self, at: int, cpu: int, by: int, tid: int, on: int) -> None:
+    def waking(
+        self, at: int, cpu: int, by: int, tid: int, on: int, *, throttled: bool = False
+    ) -> None:
         """A thread on `cpu` wakes another one, which is to run `on` a CPU."""
-        a = tid | on << 32 | 120 << 48
-        self.scheduled.append(Row(BASE + at, a, 0, by, cpu, SchedulerKind.WAKING))
+        a, b = tid | on << 32 | 120 << 48, throttled << SWITCH_THROTTLED
+        self.scheduled.append(Row(BASE + at, a, b, by, cpu, SchedulerKind.WAKING))
 
     def unschedule(self, which: Callable[[Row], bool]) -> None:
         """There was no room for these records of the scheduler."""
@@ -448,6 +461,7 @@ class Capture:
                 self._call_number(name)
         scheduler = {
             "mode": self.scheduler, "system_calls": self.calls, "blocked_reasons": False,
+            "throttling": self.throttling, "throttled_time": self.throttling == "task",
         }  # fmt: skip
         return ({"scheduler": scheduler} if self.scheduler else {}) | {
             "profinfer": "0",

@@ -65,6 +65,24 @@ static void find_files(const struct btf_types *types, struct kernel_types *found
       changed < 0 ? btf_offset(types, "inode", "i_ctime_nsec", 0) : changed + 8;
 }
 
+static void find_throttling(const struct btf_types *types, struct kernel_types *found) {
+  found->task_tgid = btf_offset(types, "task_struct", "tgid", 0);
+  found->task_throttled = btf_offset(types, "task_struct", "throttled", 0);
+  found->task_queue = btf_offset(types, "task_struct", "se", "cfs_rq");
+  /* Where tasks are throttled one by one, a throttled queue still lends its CPU to some. */
+  bool is_by_task = btf_offset(types, "cfs_rq", "throttled_limbo_list", 0) >= 0;
+  found->queue_throttles = is_by_task ? -1 : btf_offset(types, "cfs_rq", "throttle_count", 0);
+  int since = btf_offset(types, "cfs_rq", "throttled_clock_self", 0);
+  int before = btf_offset(types, "cfs_rq", "throttled_clock_self_time", 0);
+  found->queue_cpu = btf_offset(types, "cfs_rq", "rq", 0);
+  found->cpu_clock = btf_offset(types, "rq", "clock", 0);
+  bool is_counted =
+      since >= 0 && before == since + 8 && found->queue_cpu >= 0 && found->cpu_clock >= 0;
+  found->queue_throttled_time = is_counted ? since : -1;
+  if (found->task_tgid < 0 || found->task_queue < 0)
+    found->task_throttled = found->queue_throttles = found->queue_throttled_time = -1;
+}
+
 static void find_fields(const struct btf_types *types, struct kernel_types *found) {
   found->task_pid = field(types, "pid", 0, 0, found);
   found->task_prio = field(types, "prio", 0, 0, found);
@@ -80,6 +98,7 @@ static void find_fields(const struct btf_types *types, struct kernel_types *foun
   int forced = btf_offset(types, "task_struct", "nivcsw", 0);
   found->switch_counts = willing >= 0 && forced == willing + 8 ? willing : -1;
   find_numbers(types, found);
+  find_throttling(types, found);
   find_files(types, found);
 }
 

@@ -15,6 +15,9 @@ struct kernel_types {
   int task_thread_pid, task_group_leader, pid_depth, pid_numbers, namespace_inode;
   int switch_counts; /* where a task says how often it has left a CPU, willingly and, right
                         behind, not; -1 where the kernel does not tell */
+  /* How a task is throttled (bpf/throttling.h); -1 where the kernel does not tell. */
+  int task_tgid, task_throttled, task_queue, queue_throttles, queue_throttled_time, queue_cpu,
+      cpu_clock;
   /* What a process has mapped (bpf/known_files.h): the numbers of the functions that walk through
    * it, and where it is told of a file which it is; -1 where the kernel does not tell. */
   int areas_begin, areas_next, areas_end;

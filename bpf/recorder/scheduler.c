@@ -2,6 +2,7 @@
 #include "scheduler.h"
 #include "capture.h"
 #include "failure.h"
+#include "kernel_types.h"
 #include "tracepoints.h"
 
 #include <bpf/bpf.h>
@@ -30,6 +31,14 @@ json_object *scheduler_json(const struct scheduler *scheduler) {
   json_object_object_add(said, "system_calls", json_object_new_boolean(scheduler->names_calls));
   json_object_object_add(said, "blocked_reasons",
                          json_object_new_boolean(scheduler->names_reasons));
+  const struct kernel_types *types = kernel_types();
+  bool is_by_task = types->task_throttled >= 0, is_by_queue = types->queue_throttles >= 0;
+  json_object_object_add(said, "throttling",
+                         json_object_new_string(is_by_task    ? "task"
+                                                : is_by_queue ? "queue"
+                                                              : "none"));
+  json_object_object_add(said, "throttled_time",
+                         json_object_new_boolean(types->queue_throttled_time >= 0));
   return said;
 }
 
@@ -43,6 +52,7 @@ static uint64_t boot_offset(void) {
  * when it is no longer. */
 static void switch_on(struct scheduler *scheduler, pid_t target) {
   scheduler->control->target = target;
+  scheduler->control->throttled = 0;
   scheduler->control->boot_offset = scheduler->has_boot_clock ? 0 : boot_offset();
   __atomic_store_n(&scheduler->control->active, 1, __ATOMIC_RELEASE);
 }

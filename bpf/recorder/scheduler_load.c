@@ -61,6 +61,13 @@ static void set_parameters(struct source *source, const struct scheduler *schedu
   source_parameter(source, "TASK_STATE", types->task_state);
   source_parameter(source, "TASK_EXIT_STATE", types->task_exit_state);
   source_parameter(source, "TASK_CPU", types->task_cpu);
+  source_parameter(source, "TASK_TGID", types->task_tgid);
+  source_parameter(source, "TASK_THROTTLED", types->task_throttled);
+  source_parameter(source, "TASK_QUEUE", types->task_queue);
+  source_parameter(source, "QUEUE_THROTTLES", types->queue_throttles);
+  source_parameter(source, "QUEUE_THROTTLED_TIME", types->queue_throttled_time);
+  source_parameter(source, "QUEUE_CPU", types->queue_cpu);
+  source_parameter(source, "CPU_CLOCK", types->cpu_clock);
   source_parameter(source, "SWITCH_TELLS_STATE", types->switch_tells_state);
   source_parameter(source, "CALL_OFFSET", call_offset(features));
   source_parameter(source, "TARGET_ONLY", !scheduler->is_all);

@@ -5,8 +5,8 @@
 
 #include <json-c/json.h>
 
-/* Sets "why" (it cannot be recorded), or system_calls and blocked_reasons (whether these are told).
- */
+/* Sets "why" (it cannot be recorded), or what of it is told, as a START frame says it
+ * (scheduler_json). */
 void try_scheduler(const char *transport, json_object *in);
 
 /* Sets "faults" and "reads" (why each cannot be recorded, "" where it can), hints, and notes. */

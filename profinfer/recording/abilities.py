@@ -136,6 +136,8 @@ class Abilities:
             found.append("the system call that each was blocked in")
         if answer.get("blocked_reasons"):
             found.append("the kernel's function")
+        if answer.get("throttling", "none") != "none":
+            found.append("whom a cgroup's quota keeps from CPUs")
         return ", ".join(found)
 
     def memory(self) -> str:

@@ -20,6 +20,7 @@ from profinfer.records.words import flag, low, signed, word
 from profinfer.scheduling.spans import Spans
 from profinfer.scheduling.system_calls import YIELD, call_name
 from profinfer.scheduling.task_names import TaskNames
+from profinfer.scheduling.throttled_waits import ThrottledWaits
 from profinfer.trace import packets
 from profinfer.trace.lanes import Lanes
 from profinfer.trace.writer import TraceWriter
@@ -43,6 +44,7 @@ class ThreadWaits:
         self._has_takers = takers
         self._blocked = Spans()
         self._takers = Spans()
+        self._throttled = ThrottledWaits()
         self._taken_from: dict[int, int] = {}
 
     def write(self, rows: Records) -> None:
@@ -72,9 +74,20 @@ class ThreadWaits:
                 name=_each(lambda n: self._writer.name(call_name(self._machine, n)), call),
                 category=self._writer.category("blocked"),
             )  # fmt: skip
+        self._write_throttled(rows)
         if self._has_takers:
             takes = is_mine & (state & 0xFF == 0) & ~flag(b, SWITCH_TO_TARGET) & (following != 0)
             self._write_takers(switch, np.flatnonzero(takes))
+
+    def _write_throttled(self, rows: Records) -> None:
+        (tid, ts), (ended, begin, end) = self._throttled.feed(rows)
+        if len(tid):
+            self._writer.rows(
+                packets.NAMED_BEGIN, ts, track=self._below(self._lanes.blocked, tid, ts),
+                name=self._writer.name("CPU quota"), category=self._writer.category("throttled"),
+            )  # fmt: skip
+        # Some end as they begin.
+        self._end_slices(self._lanes.blocked, (ended, begin, end))
 
     def _write_takers(self, switch: Records, begins: I64) -> None:
         ts, tid = switch["ts"].astype(np.int64), switch["tid"].astype(np.int64)

@@ -703,6 +703,25 @@ JOIN thread_track AS t
 WHERE s.category = 'blocked'
 ORDER BY s.ts;
 
+-- When the kernel said of threads that they were kept from their CPUs by their cgroup's quota.
+CREATE PERFETTO TABLE _throttled_event(
+  -- When the thread left its CPU, or was woken.
+  ts TIMESTAMP,
+  -- Until it could go on, -1 when that was not recorded.
+  dur DURATION,
+  -- Thread.
+  utid JOINID(thread.id)
+) AS
+SELECT
+  s.ts,
+  s.dur,
+  t.utid
+FROM slice AS s
+JOIN thread_track AS t
+  ON s.track_id = t.id
+WHERE s.category = 'throttled'
+ORDER BY s.ts;
+
 -- Who took the CPU of a thread of the target, where nobody else's switches are recorded.
 CREATE PERFETTO TABLE _taker_event(
   -- Slice id.

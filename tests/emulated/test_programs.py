@@ -73,6 +73,7 @@ class Load:
         has_calls = not (refused(kernel) or self.is_old)
         values |= {"CALL_OFFSET": 120 if has_calls else -1, "TARGET_ONLY": int(self.is_old)}
         values |= {"SWITCH_TELLS_STATE": int(not refused(kernel))}
+        values |= {"TASK_THROTTLED": 0 if kernel.endswith("-current") else -1}
         values |= dict.fromkeys(("EXPERTS", "EXPERT_WEIGHTS"), int(not self.is_old))
         # As in a PID namespace of its own: else none of that is left for the verifier.
         values |= {"PID_LEVEL": int(not self.is_old), "TASK_GROUP_LEADER": 8, "PID_NUMBER": 112}
@@ -126,6 +127,13 @@ def test_every_program_is_accepted(
     assert ("BPF_STX uses reserved fields" in result.output) is bool(left_out)
 
 
+LACKING = {
+    "5.10": {"TASK_THROTTLED", "QUEUE_THROTTLED_TIME"},
+    "6.1": {"TASK_THROTTLED", "QUEUE_THROTTLED_TIME"},
+    "6.12": {"TASK_THROTTLED"},
+    "current": {"QUEUE_THROTTLES"},
+}
+"""What a kernel does not tell of throttling: of tasks or of queues."""
 TYPES = [
     Task(kernel, "types", lambda _, __: Work("cp /sys/kernel/btf/vmlinux .")) for kernel in KERNELS
 ]
@@ -139,10 +147,14 @@ def test_the_kernels_types_are_found(
     """That its tracepoints take the programs with these is seen by recordings (test_recorder)."""
     path = tmp_path / "vmlinux"
     path.write_bytes(machines.result(task).check().files["vmlinux"])
-    settings = scheduler_types(repo, path, tmp_path)
+    settings, throttling = scheduler_types(repo, path, tmp_path).splitlines()
     assert f"SWITCH_TELLS_STATE={int(not task.kernel.endswith('-5.10'))}" in settings
     assert "PID_NUMBER=" in settings
     assert "=-1" not in settings
+    lacks = {name for name, value in (each.split("=") for each in throttling.split())
+             if value == "-1"}  # fmt: skip
+    *_, version = task.kernel.split("-")
+    assert lacks == LACKING[version], throttling
 
 
 def scheduler_types(repo: Path, btf: Path, folder: Path) -> str:

@@ -142,6 +142,47 @@ static void files_and_functions(void) {
   CHECK_EQUAL(found.inode_changed_ns, 124);
 }
 
+/* How a task is throttled: its own field, or what its queue counts. */
+static struct btf *make_throttling(bool is_by_task, int before) {
+  struct btf *btf = btf__new_empty();
+  int number = btf__add_int(btf, "int", 4, 0), large = btf__add_int(btf, "long", 8, 0);
+  int entity = btf__add_struct(btf, "sched_entity", 16);
+  btf__add_field(btf, "cfs_rq", large, 8 * 8, 0);
+  btf__add_struct(btf, "task_struct", 100);
+  btf__add_field(btf, "se", entity, 16 * 8, 0);
+  if (is_by_task)
+    btf__add_field(btf, "throttled", number, 40 * 8, 0);
+  btf__add_field(btf, "tgid", number, 44 * 8, 0);
+  btf__add_struct(btf, "cfs_rq", 100);
+  btf__add_field(btf, "rq", large, 8 * 8, 0);
+  btf__add_field(btf, "throttle_count", number, 16 * 8, 0);
+  if (is_by_task)
+    btf__add_field(btf, "throttled_limbo_list", large, 24 * 8, 0);
+  btf__add_field(btf, "throttled_clock_self", large, 32 * 8, 0);
+  btf__add_field(btf, "throttled_clock_self_time", large, before * 8, 0);
+  btf__add_struct(btf, "rq", 100);
+  btf__add_field(btf, "clock", large, 24 * 8, 0);
+  return btf;
+}
+
+static void throttling(void) {
+  struct kernel_types found = found_in(make_throttling(true, 40));
+  CHECK_EQUAL(found.task_throttled, 40);
+  CHECK_EQUAL(found.queue_throttles, -1);
+  CHECK_EQUAL(found.task_tgid, 44);
+  CHECK_EQUAL(found.task_queue, 24);
+  CHECK_EQUAL(found.queue_throttled_time, 32);
+  CHECK_EQUAL(found.queue_cpu, 8);
+  CHECK_EQUAL(found.cpu_clock, 24);
+  found = found_in(make_throttling(false, 48)); /* the two do not stand together */
+  CHECK_EQUAL(found.task_throttled, -1);
+  CHECK_EQUAL(found.queue_throttles, 16);
+  CHECK_EQUAL(found.queue_throttled_time, -1);
+  found = found_in(make_files(true)); /* none of it */
+  CHECK_EQUAL(found.task_throttled, -1);
+  CHECK_EQUAL(found.queue_throttles, -1);
+}
+
 static void names_of_other_kernels(void) {
   struct btf *btf = make_types(true, "state");
   add_tracepoint(btf, 3);
@@ -205,6 +246,7 @@ int main(void) {
   RUN(numbers_in_namespaces);
   RUN(numbers_that_stand_otherwise);
   RUN(files_and_functions);
+  RUN(throttling);
   RUN(names_of_other_kernels);
   RUN(what_is_missing_is_said);
   RUN(what_is_cut_or_no_btf);

@@ -103,6 +103,14 @@ def watched(folder: Path) -> Iterator[list[Sample]]:
         thread.join()
 
 
+def require_told(session: Session) -> None:
+    """That the kernel says who is throttled, and for how long, on busy CPUs, too."""
+    session.query("INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states")
+    told = session.query("SELECT throttling, has_throttled_time FROM _scheduler_mode").rows()
+    is_told = all(how in ("task", "queue") and has_time for how, has_time in told)
+    require("a kernel that tells of throttling (Linux 6.6)", is_told, hardware=True)
+
+
 def within(session: Session, kind: str, span: tuple[int, int]) -> int:
     """For how much of a span a CPU was waited for in states of a kind, all CPUs together; ns. As
     the kernel counts: two threads that wait for one CPU at the same time wait once."""

@@ -50,7 +50,8 @@ class Engine:
 
     why: str = ""
     """Why the worker comes later at the first barrier of each token: another thread has its CPU
-    (other, own), throttled, fault, sleep, woken (and has no CPU); "" for more work."""
+    (other, own), throttled (another has it, too), fault, sleep, woken (and has no CPU); "" for more
+    work."""
     later: int = 0
     """By how much."""
     prompt: int = 100
@@ -140,13 +141,14 @@ class Engine:
         """What keeps the worker from running."""
         leave: Mapping[str, tuple[int, int, int]] = {
             "other": (SPINNER, PREEMPTED, FAULT), "own": (SAMPLER, PREEMPTED, FAULT),
-            "throttled": (0, PREEMPTED, FAULT), "fault": (0, WAITS, FAULT),
+            "throttled": (SPINNER, PREEMPTED, FAULT), "fault": (0, WAITS, FAULT),
             "sleep": (0, WAITS, READ), "woken": (0, SLEEPS, FUTEX),
         }  # fmt: skip
         if self.why not in leave:
             return
         follower, state, call = leave[self.why]
-        capture.switch(since * UNIT, CPU1, WORKER, follower, state, call)
+        is_throttled = self.why == "throttled"
+        capture.switch(since * UNIT, CPU1, WORKER, follower, state, call, throttled=is_throttled)
         if self.why == "woken":
             capture.waking(since * UNIT + 1, CPU0, MAIN, WORKER, CPU1)
         elif state == WAITS:

@@ -35,8 +35,10 @@ QUIET = ((150, CPU1, WORKER, 0, PREEMPTED), (350, CPU1, 0, WORKER, RUNS))
 AGAIN = ((460, CPU1, WORKER, 0, RUNS), (560, CPU1, 0, WORKER, RUNS))
 
 
-def schedule(mode: str, switches: Sequence[Switch] = (*QUIET, *AGAIN)) -> Capture:
-    capture = Capture(scheduler=mode, strangers={SPINNER: "spinner"})
+def schedule(
+    mode: str, switches: Sequence[Switch] = (*QUIET, *AGAIN), throttling: str = "none"
+) -> Capture:
+    capture = Capture(scheduler=mode, throttling=throttling, strangers={SPINNER: "spinner"})
     shape = capture.structure(10 * UNIT, TENSORS)
     capture.ubatch(20 * UNIT, 30 * UNIT, [(0, 0, 3, 1, 1)])
     capture.ubatch(40 * UNIT, 710 * UNIT, [(0, 3, 1, 1, 1)])
@@ -58,6 +60,7 @@ def schedule(mode: str, switches: Sequence[Switch] = (*QUIET, *AGAIN)) -> Captur
     return capture
 
 
+GAPS = "What cannot be told, and why"
 STATES = (
     f"SELECT (ts + 1 - BASE) / {UNIT}, kind FROM profinfer_thread_state JOIN thread USING (utid)"
     f" WHERE tid = {{}} AND ts > BASE + 100 * {UNIT} ORDER BY ts"
@@ -172,8 +175,12 @@ def test_of_the_targets_switches_alone_it_lasts_until_the_thread_runs_again() ->
             "SELECT count() FROM sched JOIN thread USING (utid)"
             f" WHERE ucpu = {CPU1} AND tid = 0 AND {idle}",
         ) == [(1,)]
-        (gap,) = ready(session, "interference")["What cannot be told, and why"]
-        assert "throttled counts until the thread ran again" in str(gap["reason"])
+        gaps = [str(gap["reason"]) for gap in ready(session, "interference")[GAPS]]
+    assert [gap.partition(":")[0] for gap in gaps] == [
+        "only the target's switches were recorded (--scheduler target)",
+        "the kernel was not asked whom a quota keeps from CPUs",
+    ]
+    assert "throttled counts until the thread ran again" in gaps[0]
 
 
 @MODES
@@ -278,3 +285,66 @@ def test_an_idle_cpu_of_a_thread_that_sleeps_is_no_throttling(mode: str) -> None
             (150, "sleep"), (345, "runnable"), (350, "running"),
         ]  # fmt: skip
         assert ready(session, "interference")["In short"] == []
+
+
+COUNTED = 1750 << 10
+"""For how long the kernel says that the quota kept a queue from its CPU: 179 units, and some."""
+
+
+@MODES
+def test_the_kernel_says_who_is_throttled_and_for_how_long_on_a_busy_cpu(mode: str) -> None:
+    capture = schedule(mode, (), "task")
+    capture.switch(150 * UNIT, CPU1, WORKER, SPINNER, PREEMPTED, throttled=True, count=7 << 10)
+    capture.switch(
+        350 * UNIT, CPU1, SPINNER, WORKER, PREEMPTED, count=COUNTED + (7 << 10) + (1 << 60)
+    )
+    with opened(capture) as session:
+        assert ask(session, STATES.format(WORKER)) == [
+            (150, "throttled"), (329, "preempted"), (350, "running"),
+        ]  # fmt: skip
+        (taken,) = ask(session, "SELECT sum(dur) FROM profinfer_preemption")
+        assert taken == (200 * UNIT - COUNTED,)
+        gaps = [str(row["reason"]) for row in ready(session, "interference")[GAPS]]
+    assert not any("throttled" in gap for gap in gaps)
+
+
+@MODES
+def test_an_idle_cpu_says_nothing_where_the_kernel_tells_of_each_task(mode: str) -> None:
+    with opened(schedule(mode, QUIET, "task")) as session:
+        assert ask(session, STATES.format(WORKER)) == [(150, "preempted"), (350, "running")]
+
+
+@MODES
+def test_who_waits_in_a_throttled_queue_is_throttled_until_one_of_it_runs_again(mode: str) -> None:
+    """The kernel does not count for how long (before Linux 6.6). The trace says so."""
+    capture = schedule(mode, (), "queue")
+    capture.records = [row._replace(cpu=CPU0) for row in capture.records]
+    capture.scheduled = [row for row in capture.scheduled if row.cpu == CPU0]
+    capture.switch(120 * UNIT, CPU0, MAIN, WORKER)
+    capture.switch(150 * UNIT, CPU0, WORKER, SPINNER, PREEMPTED, throttled=True)
+    capture.switch(350 * UNIT, CPU0, SPINNER, MAIN, PREEMPTED)
+    capture.switch(380 * UNIT, CPU0, MAIN, WORKER)
+    with opened(capture) as session:
+        assert ask(session, STATES.format(MAIN))[:3] == [
+            (120, "preempted"), (150, "throttled"), (350, "running"),
+        ]  # fmt: skip
+        assert ask(session, STATES.format(WORKER))[1:4] == [
+            (150, "throttled"), (350, "preempted"), (380, "running"),
+        ]  # fmt: skip
+        gaps = [str(row["reason"]) for row in ready(session, "interference")[GAPS]]
+    assert any("throttled counts until the thread ran again" in gap for gap in gaps)
+
+
+@MODES
+@pytest.mark.parametrize(("cpu", "kind"), [(CPU1, "throttled"), (3 - CPU1, "runnable")])
+def test_who_is_woken_into_a_throttled_queue_is_throttled_unless_it_is_put_elsewhere(
+    mode: str, cpu: int, kind: str
+) -> None:
+    capture = schedule(mode, (), "queue")
+    capture.switch(120 * UNIT, CPU1, WORKER, SPINNER, SLEEPS)
+    capture.waking(200 * UNIT, CPU0, MAIN, WORKER, CPU1, throttled=True)
+    capture.switch(350 * UNIT, cpu, SPINNER, WORKER, PREEMPTED)
+    with opened(capture) as session:
+        assert ask(session, STATES.format(WORKER)) == [
+            (120, "sleep"), (200, kind), (350, "running"),
+        ]  # fmt: skip

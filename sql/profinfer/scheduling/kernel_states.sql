@@ -39,14 +39,24 @@ CREATE PERFETTO TABLE _scheduler_mode(
   -- Either system or target: everything, or what involves the process's threads.
   mode STRING,
   -- Whether it is known in which system call a thread of it was blocked.
-  has_calls BOOL
+  has_calls BOOL,
+  -- Of what the kernel says that it is throttled: task, or queue (the threads of a group on a CPU); none, or
+  -- NULL, where it was not asked.
+  throttling STRING,
+  -- Whether it counts for how long.
+  has_throttled_time BOOL
 ) AS
 SELECT
   upid,
   max(iif(key = 'scheduler.mode', value, NULL)) AS mode,
-  coalesce(max(iif(key = 'scheduler.system_calls', value, NULL)) = '1', FALSE) AS has_calls
+  coalesce(max(iif(key = 'scheduler.system_calls', value, NULL)) = '1', FALSE) AS has_calls,
+  max(iif(key = 'scheduler.throttling', value, NULL)) AS throttling,
+  coalesce(max(iif(key = 'scheduler.throttled_time', value, NULL)) = '1', FALSE) AS has_throttled_time
 FROM _recording_arg
-WHERE key IN ('scheduler.mode', 'scheduler.system_calls')
+WHERE
+  key IN (
+    'scheduler.mode', 'scheduler.system_calls', 'scheduler.throttling', 'scheduler.throttled_time'
+  )
 GROUP BY upid
 ORDER BY upid;
 

@@ -61,7 +61,7 @@ CREATE PERFETTO TABLE profinfer_thread_state(
   -- Thread.
   utid JOINID(thread.id),
   -- One of running, preempted (it was switched out though it could run on), throttled (it could run
-  -- on, and its CPU was idle: its cgroup has used up its quota), runnable (it waited
+  -- on, but its cgroup had used up its quota: throttling.sql), runnable (it waited
   -- for a CPU after a wake-up or a yield), futex, io (uninterruptible sleep), fault (asleep in a
   -- page fault), sleep (in another system call, or stopped), ended; NULL when records around it
   -- were lost, or nothing was recorded for a part of it. Where system calls were not recorded, futex
@@ -102,6 +102,10 @@ CREATE PERFETTO TABLE _scheduler(
   -- Whether it is known in which system call a thread was blocked. Not where the switches are another
   -- recording's: its clock was read at other times.
   has_calls BOOL,
+  -- As in _scheduler_mode; NULL where the switches are another recording's.
+  throttling STRING,
+  -- As in _scheduler_mode.
+  has_throttled_time BOOL,
   -- When the first state begins.
   ts TIMESTAMP
 ) AS
@@ -109,6 +113,8 @@ SELECT
   s.upid,
   iif(s.upid IN (SELECT upid FROM _scheduled_by_other), 'system', coalesce(m.mode, 'system')) AS mode,
   NOT s.upid IN (SELECT upid FROM _scheduled_by_other) AND coalesce(m.has_calls, FALSE) AS has_calls,
+  iif(s.upid IN (SELECT upid FROM _scheduled_by_other), NULL, m.throttling) AS throttling,
+  coalesce(m.has_throttled_time, FALSE) AS has_throttled_time,
   min(s.ts) AS ts
 FROM profinfer_thread_state AS s
 LEFT JOIN _scheduler_mode AS m
@@ -156,11 +162,25 @@ WHERE p.recordings > 0 AND NOT p.upid IN (SELECT upid FROM _scheduler)
 UNION ALL
 SELECT
   'only the target''s switches were recorded (--scheduler target): who took a CPU is known by its '
-  || 'number and name, not its process; and not who ran when a thread was woken; throttled counts '
-  || 'until the thread ran again' AS reason,
+  || 'number and name, not its process; and not who ran when a thread was woken'
+  || iif(coalesce(throttling, 'none') = 'none', '; throttled counts until the thread ran again', '') AS reason,
   upid
 FROM _scheduler
 WHERE mode = 'target'
+UNION ALL
+SELECT
+  'the kernel was not asked whom a quota keeps from CPUs: that a thread was throttled is known only where '
+  || 'its CPU was idle meanwhile, and counts as preempted where others had it' AS reason,
+  upid
+FROM _scheduler
+WHERE coalesce(throttling, 'none') = 'none'
+UNION ALL
+SELECT
+  'the kernel does not count for how long a CPU is kept from a group (before Linux 6.6): throttled counts '
+  || 'until the thread ran again' AS reason,
+  upid
+FROM _scheduler
+WHERE throttling != 'none' AND NOT has_throttled_time AND upid IN (SELECT upid FROM _told_wait)
 UNION ALL
 SELECT
   iif(

@@ -1,11 +1,111 @@
 -- When threads that could run did not, since their cgroup had used up its quota.
 --
--- A CPU does not idle while a thread waits for it: if it does, the thread is kept from it, or waits
--- elsewhere. Who leaves a CPU to idle though it could run on is kept from it.
+-- Where the kernel says of each thread that it is throttled, those are, and no others. Where it says so of
+-- a group's queue on a CPU, so are the threads that wait in it. Else, and of threads that were put into
+-- such a queue unseen, idle CPUs tell: a CPU does not idle while a thread waits for it. If it does, the
+-- thread is kept from it, or waits elsewhere. Who leaves a CPU to idle though it could run on is kept from
+-- it. Nobody can tell then while others have the CPU.
 
 INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
+
+-- Waits of which the kernel has said it.
+CREATE PERFETTO TABLE _told_wait(
+  -- Number of the row.
+  id LONG,
+  -- The state, as in _kernel_state.
+  state_id LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- To when the quota let the thread go on, or it ran again.
+  dur DURATION,
+  -- CPU for which it waited.
+  ucpu LONG,
+  -- Process.
+  upid JOINID(process.id),
+  -- As in _scheduler_mode.
+  throttling STRING
+) AS
+SELECT
+  row_number() OVER (ORDER BY s.ts, s.id) AS id,
+  s.id AS state_id,
+  s.ts,
+  iif(e.dur < 0, s.dur, min(e.dur, s.dur)) AS dur,
+  s.ucpu,
+  s.upid,
+  m.throttling
+FROM _throttled_event AS e
+CROSS JOIN _kernel_state AS s
+  ON s.utid = e.utid AND s.ts = e.ts
+JOIN _scheduler_mode AS m
+  ON m.upid = s.upid
+WHERE e.dur != 0 AND s.dur > 0 AND s.kind IN ('preempted', 'runnable')
+ORDER BY s.ts, s.id;
+
+-- The same of all that waited in the queues concerned, each state's parts in order and apart.
+CREATE PERFETTO TABLE _told_part(
+  -- The state, as in _kernel_state.
+  state_id LONG,
+  -- Start.
+  ts TIMESTAMP,
+  -- End.
+  end_ts TIMESTAMP
+) AS
+WITH
+  parts AS (
+    SELECT state_id, ts, ts + dur AS end_ts FROM _told_wait
+    UNION ALL
+    SELECT
+      i.id_0 AS state_id,
+      i.ts,
+      i.ts + i.dur AS end_ts
+    FROM _interval_intersect!(
+      (
+        (
+          SELECT
+            id,
+            ts,
+            dur,
+            ucpu
+          FROM _kernel_state
+          WHERE
+            kind IN ('preempted', 'runnable')
+            AND dur > 0
+            AND coalesce(next_ucpu = ucpu, ucpu IS NOT NULL)
+            AND upid IN (SELECT upid FROM _told_wait WHERE throttling = 'queue')
+        ),
+        (SELECT id, ts, dur, ucpu FROM _told_wait WHERE throttling = 'queue' AND ucpu IS NOT NULL)
+      ),
+      (ucpu)
+    ) AS i
+    JOIN _kernel_state AS s
+      ON s.id = i.id_0
+    JOIN _told_wait AS t
+      ON t.id = i.id_1
+    WHERE t.upid = s.upid AND t.state_id != s.id
+  ),
+  after AS (
+    SELECT
+      *,
+      max(end_ts) OVER (
+        PARTITION BY state_id ORDER BY ts, end_ts ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+      ) AS before
+    FROM parts
+  ),
+  numbered AS (
+    SELECT
+      *,
+      sum(ts > coalesce(before, -1)) OVER (PARTITION BY state_id ORDER BY ts, end_ts) AS number
+    FROM after
+  )
+SELECT
+  state_id,
+  min(ts) AS ts,
+  max(end_ts) AS end_ts
+FROM numbered
+GROUP BY state_id, number
+ORDER BY state_id, ts;
 
 -- Of states in which threads waited for a CPU (id, ts, dur, ucpu) the parts during which it idled: from
 -- when the state began, or another thread of the process left the CPU, to when it was last idle before
@@ -128,6 +228,12 @@ FROM _idle_parts!((
   FROM _kernel_state
   WHERE
     (kind = 'preempted' OR (kind = 'runnable' AND blocked_in IS NOT NULL))
+    AND NOT upid IN (
+      SELECT
+        upid
+      FROM _scheduler_mode
+      WHERE throttling = 'task' AND NOT upid IN (SELECT upid FROM _scheduled_by_other)
+    )
     AND dur > 0
     AND coalesce(next_ucpu = ucpu, ucpu IS NOT NULL)
 )) AS p
@@ -220,14 +326,21 @@ SELECT
   state_id,
   ts,
   end_ts
+FROM _told_part
+UNION ALL
+SELECT
+  state_id,
+  ts,
+  end_ts
 FROM _kept_from_cpu
+WHERE NOT state_id IN (SELECT state_id FROM _told_part)
 UNION ALL
 SELECT
   state_id,
   ts,
   end_ts
 FROM _woken_to_idle
-WHERE _auto_id IN (SELECT row FROM met)
+WHERE _auto_id IN (SELECT row FROM met) AND NOT state_id IN (SELECT state_id FROM _told_part)
 ORDER BY state_id, ts;
 
 -- What is left of these states before, between and after those parts.

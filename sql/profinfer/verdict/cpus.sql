@@ -29,6 +29,8 @@ CREATE PERFETTO TABLE _verdict_cpu(
   taker_dur DURATION,
   -- CPUs on which threads ran.
   cpus LONG,
+  -- Whether the kernel said whom a quota kept from CPUs.
+  tells_throttled BOOL,
   -- Share of the time of which it is not certain when threads ran.
   incomplete DOUBLE
 ) AS
@@ -97,8 +99,11 @@ SELECT
   r.taker,
   r.dur AS taker_dur,
   s.cpus,
+  coalesce(c.throttling, 'none') != 'none' AS tells_throttled,
   1.0 - 1.0 * g.dur / g.all_dur AS incomplete
 FROM graphs AS g
+JOIN _scheduler AS c
+  USING (upid)
 JOIN states AS s
   USING (upid)
 LEFT JOIN ranked AS r
@@ -173,5 +178,5 @@ SELECT
   || _in_percent(1.0 * throttled_dur / dur) || ').' AS sentence,
   'Raise the quota of its cgroup (cpu.max), or take no more threads than it has CPUs'' worth of time.' AS advice,
   -- A CPU that somebody has does not tell whether the quota would have let the thread run.
-  iif(others_dur < 0.1 * dur, 'throttling', NULL) AS name
+  iif(tells_throttled OR others_dur < 0.1 * dur, 'throttling', NULL) AS name
 FROM cpus;

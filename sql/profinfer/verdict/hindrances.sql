@@ -93,7 +93,7 @@ SELECT
   || _in_percent(1.0 * d.throttled_dur / d.dur) || d.of_graphs || '.' AS sentence,
   'Raise the quota of its cgroup (cpu.max), or take no more threads than it has CPUs'' worth of time.' AS advice,
   -- A CPU that somebody has does not tell whether the quota would have let the thread run.
-  iif(d.is_told AND d.others_dur < 0.05 * d.dur, 'throttling', NULL) AS name
+  iif(d.tells_throttled OR (d.is_told AND d.others_dur < 0.05 * d.dur), 'throttling', NULL) AS name
 FROM delays AS d
 UNION ALL
 SELECT

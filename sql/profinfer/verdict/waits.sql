@@ -35,6 +35,8 @@ CREATE PERFETTO TABLE _verdict_delay(
   times_throttled LONG,
   -- CPUs on which its threads ran.
   cpus LONG,
+  -- Whether the kernel said whom a quota kept from CPUs.
+  tells_throttled BOOL,
   -- Share of the operator runs of which it is not certain when their threads ran.
   uncertain DOUBLE,
   -- Where nobody else's switches were recorded, how long threads waited for a CPU after a wake-up while they
@@ -116,6 +118,7 @@ SELECT
   k.dur AS taker_dur,
   s.times_throttled,
   s.cpus,
+  coalesce(c.throttling, 'none') != 'none' AS tells_throttled,
   coalesce(1.0 * d.runs / r.runs, 0.0) AS uncertain,
   iif(c.mode = 'target', coalesce(h.runnable_dur, 0), 0) AS untold_dur,
   coalesce(h.dur, 0) AS thread_dur
