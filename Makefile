@@ -73,13 +73,8 @@ clean: ## remove what builds, tests and runs left behind (.venv stays)
 
 SETUP_INPUTS := tools/setup.sh requirements.txt requirements-dev.txt requirements-engines.txt \
   requirements-whisper.txt tests/engines/node/package-lock.json \
-<<<<<<< ours
   tools/build_static_engine.sh tools/build_backends.sh tests/static/driver.c \
-  pyproject.toml tools/build_audit.sh audit/audit.c \
-=======
-  tools/build_static_engine.sh tests/static/driver.c \
   pyproject.toml tools/build_audit.sh $(wildcard audit/*.[ch]) \
->>>>>>> theirs
   tools/build_bpf.sh $(wildcard bpf/*.h bpf/*.bpf.c) tools/fetch_emulated.py \
   tools/fetch_root.py tools/fetch_perfetto.py tools/build_recorder.sh bpf/recorder/Makefile \
   $(wildcard bpf/recorder/*.[ch]) tools/build_describer.sh tools/make_tiny_gguf.py \

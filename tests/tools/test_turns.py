@@ -17,11 +17,7 @@ def alternating(count: int) -> list[Phase]:
 
 
 def test_an_interval_holds_the_median_in_95_of_100_cases() -> None:
-<<<<<<< ours
-    draw = random.Random(18).gauss  # noqa: S311  the same each time
-=======
     draw = np.random.default_rng(18).normal
->>>>>>> theirs
     for count in (6, 7, 20, 101):
         found = [interval(draw(3, 1, count).tolist()) for _ in range(2000)]
         assert sum(x.low <= 3 <= x.high for x in found) >= 0.94 * len(found)
