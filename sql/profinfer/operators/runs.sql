@@ -5,7 +5,7 @@ INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.slices;
 INCLUDE PERFETTO MODULE profinfer.operators.work;
 INCLUDE PERFETTO MODULE profinfer.recording.net;
-INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
+INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
 
 -- Operator runs of which something was recorded, by their numbers alone.
 CREATE PERFETTO TABLE _operator_seen(

@@ -3,7 +3,7 @@
 INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.operators.work;
 INCLUDE PERFETTO MODULE profinfer.recording.net;
-INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
+INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
 
 -- One row per operator and thread.
 CREATE PERFETTO VIEW profinfer_operator_slice(

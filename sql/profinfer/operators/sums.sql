@@ -5,7 +5,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
 INCLUDE PERFETTO MODULE profinfer.operators.work;
 INCLUDE PERFETTO MODULE profinfer.recording.net;
-INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
+INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
 
 -- One row per distinct tensor that is computed (another size is another) and phase. Runs that may be
 -- incomplete are counted, and are in none of the sums.

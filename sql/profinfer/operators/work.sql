@@ -5,7 +5,8 @@ INCLUDE PERFETTO MODULE profinfer.events;
 INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
-INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
+INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
+INCLUDE PERFETTO MODULE profinfer.scheduling.throttling;
 
 -- Operators as threads ran them, by their numbers alone: there can be millions, and each column takes
 -- its time. profinfer_operator_slice (profinfer.operators.slices) has everything else of them.
@@ -74,12 +75,13 @@ CREATE PERFETTO TABLE _throttled_work(
 WITH
   throttled AS MATERIALIZED (
     SELECT
-      id,
-      ts,
-      dur,
-      utid
-    FROM profinfer_thread_state
-    WHERE kind = 'throttled'
+      t._auto_id AS id,
+      t.ts,
+      t.end_ts - t.ts AS dur,
+      s.utid
+    FROM _throttled AS t
+    JOIN _kernel_state AS s
+      ON s.id = t.state_id
   ),
   graphs AS MATERIALIZED (
     SELECT

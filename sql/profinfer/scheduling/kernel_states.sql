@@ -1,6 +1,5 @@
 -- States of the threads that compute graphs, as the kernel's switches and wake-ups tell them.
 
-INCLUDE PERFETTO MODULE intervals.intersect;
 INCLUDE PERFETTO MODULE profinfer.events;
 
 -- Time between recordings: what threads did then is not known.
@@ -60,54 +59,6 @@ WHERE
 GROUP BY upid
 ORDER BY upid;
 
--- Missing records that may make a state of a thread that computed graphs look other than it was.
-CREATE PERFETTO TABLE _state_loss(
-  -- Time before which none of these was lost.
-  first_ts TIMESTAMP,
-  -- Time of the last one.
-  ts TIMESTAMP,
-  -- CPU, NULL when it may have been any.
-  cpu LONG,
-  -- The only thread that it concerns, NULL when it may be any.
-  tid LONG,
-  -- The only process whose threads it concerns, NULL when it may be any.
-  upid JOINID(process.id)
-) AS
-SELECT
-  l.first_ts,
-  l.ts,
-  l.cpu,
-  NULL AS tid,
-  iif(m.mode = 'target', l.upid, NULL) AS upid
-FROM _scheduler_loss AS l
-LEFT JOIN _scheduler_mode AS m
-  ON m.upid = l.upid
-WHERE l.kind IN ('switch', 'waking', 'newtask') AND l.left_tid IS NULL
-UNION ALL
-SELECT
-  ts AS first_ts,
-  end_ts AS ts,
-  NULL AS cpu,
-  NULL AS tid,
-  NULL AS upid
-FROM _unrecorded
-UNION ALL
-SELECT
-  l.first_ts,
-  l.ts,
-  l.cpu,
-  t.tid,
-  NULL AS upid
-FROM _scheduler_loss AS l
-JOIN thread AS t
-  ON t.tid IN (l.left_tid, l.found_tid)
-WHERE
-  t.utid IN (
-    SELECT
-      utid
-    FROM _graph_event
-  );
-
 -- States of these threads as the kernel tells them, thread by thread: the next row is the thread's next one.
 CREATE PERFETTO TABLE _own_state(
   -- Id of the row in thread_state.
@@ -118,21 +69,31 @@ CREATE PERFETTO TABLE _own_state(
   dur DURATION,
   -- Thread.
   utid JOINID(thread.id),
-  -- State, NULL where several at once stand for one that is not known.
-  state STRING,
+  -- State, as a number: texts take their time. 1 is Running, 2 R+ and 3 R; of others 8, and in addition 4 for
+  -- one that ended, 2 for uninterruptible and 1 for any sleep. NULL where several at once stand for one that
+  -- is not known.
+  state LONG,
   -- CPU.
-  ucpu LONG,
-  -- Its number.
-  cpu LONG
+  ucpu LONG
 ) AS
 SELECT
   id,
   ts,
   dur,
   utid,
-  iif(state GLOB 'SDT*', NULL, state) AS state,
-  ucpu,
-  cpu
+  CASE state
+    WHEN 'Running' THEN 1
+    WHEN 'R+' THEN 2
+    WHEN 'R' THEN 3
+    WHEN 'S' THEN 9
+    ELSE
+      iif(
+        state GLOB 'SDT*',
+        NULL,
+        8 + 4 * (state GLOB '*[XZ]*') + 2 * (state GLOB 'D*') + (state GLOB '[SDITtP]*')
+      )
+  END AS state,
+  ucpu
 FROM thread_state
 WHERE utid IN (
   SELECT
@@ -151,12 +112,10 @@ CREATE PERFETTO TABLE _placed_state(
   dur DURATION,
   -- Thread.
   utid JOINID(thread.id),
-  -- State, NULL where several at once stand for one that is not known.
-  state STRING,
+  -- As in _own_state.
+  state LONG,
   -- CPU.
   ucpu LONG,
-  -- Its number.
-  cpu LONG,
   -- CPU of the state before.
   left_ucpu LONG,
   -- CPU of the next state.
@@ -174,13 +133,12 @@ SELECT
   s.utid,
   s.state,
   s.ucpu,
-  s.cpu,
   b.ucpu AS left_ucpu,
   n.ucpu AS next_ucpu,
   -- A thread that slept waits for a CPU, however shortly, from its wake-up on. Where that is
   -- missing it was not recorded, or it came while the thread was still leaving its CPU.
-  s.state GLOB '[SDITtP]*' AND n.state IS 'Running' AS lacks_waking,
-  b.state IS 'Running' AS has_run
+  s.state >= 8 AND s.state & 1 AND n.state IS 1 AS lacks_waking,
+  b.state IS 1 AS has_run
 FROM _own_state AS s
 LEFT JOIN _own_state AS b
   ON b._auto_id = s._auto_id - 1 AND b.utid = s.utid
@@ -188,79 +146,17 @@ LEFT JOIN _own_state AS n
   ON n._auto_id = s._auto_id + 1 AND n.utid = s.utid
 ORDER BY s.ts;
 
--- Losses thread by thread, of those that there were at the time.
-CREATE PERFETTO TABLE _thread_loss(
-  -- Number of the row.
-  id LONG,
-  -- Time before which none of these was lost.
-  ts TIMESTAMP,
-  -- To the time of the last one, and one longer.
-  dur DURATION,
-  -- Thread.
-  utid JOINID(thread.id),
-  -- CPU, NULL when it may have been any.
-  cpu LONG
-) AS
-WITH
-  lives AS MATERIALIZED (
-    SELECT
-      p.utid,
-      t.tid,
-      t.upid,
-      min(p.ts) AS ts,
-      max(p.ts + p.dur) AS end_ts
-    FROM _placed_state AS p
-    JOIN thread AS t
-      USING (utid)
-    WHERE
-      EXISTS(
-        SELECT
-          1
-        FROM _state_loss
-      )
-    GROUP BY p.utid
-  )
-SELECT
-  row_number() OVER () AS id,
-  l.first_ts AS ts,
-  l.ts - l.first_ts + 1 AS dur,
-  t.utid,
-  l.cpu
-FROM _state_loss AS l
-JOIN lives AS t
-  ON l.first_ts <= t.end_ts AND l.ts >= t.ts
-WHERE coalesce(l.tid = t.tid, TRUE) AND coalesce(l.upid = t.upid, TRUE);
-
--- Those that met a loss: closed intervals, for which each is taken to be one longer.
-CREATE PERFETTO TABLE _doubtful_state(
+-- Those that met time between recordings.
+CREATE PERFETTO TABLE _unrecorded_state(
   -- Id of the row in thread_state.
   id JOINID(thread_state.id)
 ) AS
-WITH
-  states AS MATERIALIZED (
-    SELECT
-      id,
-      ts,
-      dur + 1 AS dur,
-      utid
-    FROM _placed_state
-    WHERE
-      EXISTS(
-        SELECT
-          1
-        FROM _thread_loss
-      )
-  )
 SELECT DISTINCT
-  i.id_0 AS id
-FROM _interval_intersect!((states, (SELECT id, ts, dur, utid FROM _thread_loss)), (utid)) AS i
-CROSS JOIN _thread_loss AS l
-  ON l.id = i.id_1
-CROSS JOIN thread_state AS s
-  ON s.id = i.id_0
--- What ends a thread's running happens on its CPU, and what begins it there.
-WHERE s.state IS NOT 'Running' OR l.cpu IS NULL OR l.cpu = s.cpu
-ORDER BY id;
+  p.id
+FROM _unrecorded AS u
+CROSS JOIN _placed_state AS p
+  ON p.ts < u.end_ts
+WHERE p.ts + p.dur > u.ts;
 
 -- States of the threads that computed graphs, one after another without a gap, as they are left and
 -- entered: thread_states.sql divides them.
@@ -282,9 +178,8 @@ CREATE PERFETTO TABLE _kernel_state(
   next_ucpu LONG,
   -- What it was blocked in, or yielded by: a system call, or page fault.
   blocked_in STRING,
-  -- False when a record that would have ended the state may have been lost, or when that of the
-  -- wake-up is missing: how long the thread waited for a CPU is then unknown.
-  complete BOOL,
+  -- Whether the record of the wake-up is missing.
+  lacks_waking BOOL,
   -- Process.
   upid JOINID(process.id)
 ) AS
@@ -294,37 +189,27 @@ SELECT
   p.dur AS dur,
   p.utid,
   CASE
-    WHEN EXISTS(
-      SELECT
-        1
-      FROM _unrecorded AS u
-      WHERE u.ts < p.ts + p.dur AND u.end_ts > p.ts
-    )
+    WHEN p.id IN (SELECT id FROM _unrecorded_state)
     THEN NULL
-    WHEN p.state = 'Running' THEN 'running'
+    WHEN p.state = 1 THEN 'running'
     -- R+ is said only of a thread that was in the kernel. From its own code it leaves as R.
-    WHEN p.state = 'R+' OR (p.state = 'R' AND p.has_run AND b.name IS NOT 'sched_yield')
+    WHEN p.state = 2 OR (p.state = 3 AND p.has_run AND b.name IS NOT 'sched_yield')
     THEN 'preempted'
-    WHEN p.state = 'R' THEN 'runnable'
-    WHEN p.state GLOB '*[XZ]*' THEN 'ended'
+    WHEN p.state = 3 THEN 'runnable'
+    WHEN p.state >= 12 THEN 'ended'
     WHEN b.name = 'page fault' THEN 'fault'
     WHEN b.name GLOB 'futex*' THEN 'futex'
-    WHEN p.state GLOB 'D*' THEN 'io'
+    WHEN p.state & 2 THEN 'io'
     WHEN p.state IS NOT NULL THEN 'sleep'
   END AS kind,
   CASE
-    WHEN p.state = 'Running' THEN p.ucpu
-    WHEN p.state = 'R+' OR (p.state = 'R' AND p.has_run) THEN p.left_ucpu
-    WHEN p.state = 'R' THEN p.next_ucpu
+    WHEN p.state = 1 THEN p.ucpu
+    WHEN p.state = 2 OR (p.state = 3 AND p.has_run) THEN p.left_ucpu
+    WHEN p.state = 3 THEN p.next_ucpu
   END AS ucpu,
   p.next_ucpu,
   b.name AS blocked_in,
-  NOT coalesce(p.lacks_waking, FALSE)
-  AND NOT p.id IN (
-    SELECT
-      id
-    FROM _doubtful_state
-  ) AS complete,
+  coalesce(p.lacks_waking, FALSE) AS lacks_waking,
   t.upid
 FROM _placed_state AS p
 JOIN thread AS t
@@ -356,6 +241,35 @@ JOIN _scheduler_mode AS o
   ON o.upid = other.upid
 WHERE m.mode = 'target' AND o.mode = 'system'
 ORDER BY mine.upid;
+
+-- How the scheduler was recorded: one row for each process of whose threads there are states.
+CREATE PERFETTO TABLE _scheduler(
+  -- Process.
+  upid JOINID(process.id),
+  -- Either system or target: everything, or what involves the process's threads.
+  mode STRING,
+  -- Whether it is known in which system call a thread was blocked. Not where the switches are another
+  -- recording's: its clock was read at other times.
+  has_calls BOOL,
+  -- As in _scheduler_mode; NULL where the switches are another recording's.
+  throttling STRING,
+  -- As in _scheduler_mode.
+  has_throttled_time BOOL,
+  -- When the first state begins.
+  ts TIMESTAMP
+) AS
+SELECT
+  s.upid,
+  iif(s.upid IN (SELECT upid FROM _scheduled_by_other), 'system', coalesce(m.mode, 'system')) AS mode,
+  NOT s.upid IN (SELECT upid FROM _scheduled_by_other) AND coalesce(m.has_calls, FALSE) AS has_calls,
+  iif(s.upid IN (SELECT upid FROM _scheduled_by_other), NULL, m.throttling) AS throttling,
+  coalesce(m.has_throttled_time, FALSE) AS has_throttled_time,
+  s.ts
+-- Grouped before it is joined, which needs no sorting.
+FROM (SELECT upid, min(ts) AS ts FROM _kernel_state GROUP BY upid) AS s
+LEFT JOIN _scheduler_mode AS m
+  ON m.upid = s.upid
+ORDER BY s.upid;
 
 -- Who ran on which CPU. Where only the target's switches are recorded, only its threads are among these, idle
 -- CPUs that they left, and stand-ins. A view: there can be millions.

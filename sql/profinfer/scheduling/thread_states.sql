@@ -4,6 +4,7 @@
 -- that is kept from its CPU by its cgroup's quota is throttled.
 
 INCLUDE PERFETTO MODULE profinfer.events;
+INCLUDE PERFETTO MODULE profinfer.scheduling.doubtful_states;
 INCLUDE PERFETTO MODULE profinfer.scheduling.kernel_states;
 INCLUDE PERFETTO MODULE profinfer.scheduling.throttling;
 
@@ -87,40 +88,16 @@ SELECT
   p.kind,
   s.ucpu,
   s.blocked_in,
-  s.complete,
+  NOT s.lacks_waking
+  AND NOT p.state_id IN (
+    SELECT
+      id
+    FROM _doubtful_state
+  ) AS complete,
   s.upid
 FROM _state_part AS p
 CROSS JOIN _kernel_state AS s
   ON s.id = p.state_id;
-
--- How the scheduler was recorded: one row for each process of whose threads there are states.
-CREATE PERFETTO TABLE _scheduler(
-  -- Process.
-  upid JOINID(process.id),
-  -- Either system or target: everything, or what involves the process's threads.
-  mode STRING,
-  -- Whether it is known in which system call a thread was blocked. Not where the switches are another
-  -- recording's: its clock was read at other times.
-  has_calls BOOL,
-  -- As in _scheduler_mode; NULL where the switches are another recording's.
-  throttling STRING,
-  -- As in _scheduler_mode.
-  has_throttled_time BOOL,
-  -- When the first state begins.
-  ts TIMESTAMP
-) AS
-SELECT
-  s.upid,
-  iif(s.upid IN (SELECT upid FROM _scheduled_by_other), 'system', coalesce(m.mode, 'system')) AS mode,
-  NOT s.upid IN (SELECT upid FROM _scheduled_by_other) AND coalesce(m.has_calls, FALSE) AS has_calls,
-  iif(s.upid IN (SELECT upid FROM _scheduled_by_other), NULL, m.throttling) AS throttling,
-  coalesce(m.has_throttled_time, FALSE) AS has_throttled_time,
-  min(s.ts) AS ts
-FROM profinfer_thread_state AS s
-LEFT JOIN _scheduler_mode AS m
-  ON m.upid = s.upid
-GROUP BY s.upid
-ORDER BY s.upid;
 
 -- From when on the states of a thread are known.
 CREATE PERFETTO TABLE _scheduled_thread(
