@@ -7,8 +7,8 @@
 -- the last column counts them and those that may be missing.
 
 INCLUDE PERFETTO MODULE profinfer.graphs.threads;
+INCLUDE PERFETTO MODULE profinfer.operators.spread;
 INCLUDE PERFETTO MODULE profinfer.operators.threads;
-INCLUDE PERFETTO MODULE profinfer.operators.totals;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.net;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
@@ -36,7 +36,7 @@ WITH
         PARTITION BY t.upid
         ORDER BY sum(t.imbalance_dur - coalesce(s.throttled_dur + s.start_dur, 0)) DESC
       ) AS rank
-    FROM profinfer_operator_total AS t
+    FROM _spread_total AS t
     LEFT JOIN profinfer_operator_stall AS s
       ON s.arg_set_id = t.arg_set_id AND s.upid = t.upid
     -- Where all but one of the threads were lost it is incomplete.

@@ -16,8 +16,8 @@ INCLUDE PERFETTO MODULE profinfer.memory.files;
 INCLUDE PERFETTO MODULE profinfer.memory.paging;
 INCLUDE PERFETTO MODULE profinfer.memory.weights;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
+INCLUDE PERFETTO MODULE profinfer.operators.phases;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
-INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.operators.traffic;
 INCLUDE PERFETTO MODULE profinfer.recording.losses;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
@@ -32,7 +32,7 @@ WITH
       sum(runs) AS runs,
       sum(dur) AS dur,
       sum(incomplete) AS incomplete
-    FROM _operator_sum
+    FROM _operator_extent
     GROUP BY arg_set_id
   ),
   faults AS MATERIALIZED (

@@ -1,7 +1,7 @@
 -- Totals of every distinct operator.
 
+INCLUDE PERFETTO MODULE profinfer.operators.phases;
 INCLUDE PERFETTO MODULE profinfer.operators.spread;
-INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.recording.net;
 
 -- One row per distinct tensor that is computed (another size is another) of a process. Runs that may be incomplete are counted,
@@ -66,22 +66,22 @@ SELECT
   t.module,
   t.runs,
   t.thread_count,
-  t.dur,
-  t.net_dur,
-  t.max_dur,
+  e.dur,
+  iif(t.runs = 0, 0, _net!(e.dur, t.runs * c.run_ns)) AS net_dur,
+  e.max_dur,
   t.busy_dur,
   t.busy_net_dur,
   t.throttled_dur,
   t.wait_dur,
   t.imbalance_dur,
-  coalesce(s.slowest_dur, 0) AS slowest_dur,
-  iif(t.runs = 0, 0, _net!(s.slowest_dur, t.runs * c.hits_ns)) AS slowest_net_dur,
-  coalesce(s.fastest_dur, 0) AS fastest_dur,
-  iif(t.runs = 0, 0, _net!(s.fastest_dur, t.runs * c.hits_ns)) AS fastest_net_dur,
+  t.slowest_dur,
+  t.slowest_net_dur,
+  t.fastest_dur,
+  t.fastest_net_dur,
   t.incomplete,
   t.upid
-FROM _operator_total AS t
-LEFT JOIN _operator_spread AS s
+FROM _spread_total AS t
+JOIN _extent_total AS e
   USING (arg_set_id)
 LEFT JOIN profinfer_operator_cost AS c
   ON c.arg_set_id = t.arg_set_id AND c.upid = t.upid;

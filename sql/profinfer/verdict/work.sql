@@ -6,6 +6,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.graphs.tensors;
 INCLUDE PERFETTO MODULE profinfer.memory.kv_cache;
 INCLUDE PERFETTO MODULE profinfer.operators.kinds;
+INCLUDE PERFETTO MODULE profinfer.operators.phases;
 INCLUDE PERFETTO MODULE profinfer.operators.runs;
 INCLUDE PERFETTO MODULE profinfer.operators.sums;
 INCLUDE PERFETTO MODULE profinfer.operators.traffic;
@@ -40,9 +41,11 @@ WITH
       x.ne1 AS tokens,
       t.thread_count,
       sum(t.runs) AS runs,
-      1.0 * sum(t.dur) / sum(t.runs) AS dur,
+      1.0 * sum(e.dur) / sum(t.runs) AS dur,
       max(f.weight_bytes) AS weight_bytes
     FROM _operator_total AS t
+    JOIN _extent_total AS e
+      USING (arg_set_id)
     JOIN _operator_kind AS k
       USING (arg_set_id)
     JOIN profinfer_tensor AS x
@@ -107,12 +110,14 @@ CREATE PERFETTO TABLE _verdict_traffic(
 ) AS
 SELECT
   t.upid,
-  1.0 * sum(t.runs * (f.read_bytes + f.written_bytes)) / sum(t.dur) AS rate
+  1.0 * sum(t.runs * (f.read_bytes + f.written_bytes)) / sum(e.dur) AS rate
 FROM _operator_total AS t
+JOIN _extent_total AS e
+  USING (arg_set_id)
 JOIN profinfer_operator_traffic AS f
   USING (arg_set_id)
 GROUP BY t.upid
-HAVING sum(t.dur) > 0
+HAVING sum(e.dur) > 0
 ORDER BY t.upid;
 
 -- Counters of cycles that are of one group, so that they have counted at the same times.
