@@ -28,7 +28,7 @@ WITH
       number,
       sum(dur) AS dur
     FROM _hindrance_in_part
-    WHERE kind = 'cpu'
+    WHERE rank = 1
     GROUP BY run, number
   )
 SELECT
@@ -45,7 +45,7 @@ JOIN _late_part AS l
   USING (run, number)
 JOIN _graph_context AS g
   ON g.graph_id = h.run >> 32
-WHERE h.kind = 'cpu';
+WHERE h.rank = 1;
 
 -- Their pieces: what each preemption has in common with a run, and by how much it delayed it.
 CREATE PERFETTO TABLE _piece_delay(

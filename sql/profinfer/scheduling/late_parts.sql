@@ -3,6 +3,31 @@
 INCLUDE PERFETTO MODULE profinfer.operators.work;
 INCLUDE PERFETTO MODULE profinfer.scheduling.hindrances;
 
+-- What hindered threads in parts of runs: how long, and how long together with what stands before it.
+CREATE PERFETTO TABLE _hindered_dur(
+  -- Part: the row's number in _hindered_part.
+  part_id LONG,
+  -- Waits for a CPU that another thread had.
+  cpu_dur DURATION,
+  -- With throttling.
+  throttled_dur DURATION,
+  -- With its start within the graph.
+  start_dur DURATION,
+  -- With page faults.
+  fault_dur DURATION,
+  -- With other sleep.
+  blocked_dur DURATION
+) AS
+SELECT
+  part_id,
+  sum(iif(rank = 1, dur, 0)) AS cpu_dur,
+  sum(iif(rank <= 2, dur, 0)) AS throttled_dur,
+  sum(iif(rank <= 3, dur, 0)) AS start_dur,
+  sum(iif(rank <= 4, dur, 0)) AS fault_dur,
+  sum(dur) AS blocked_dur
+FROM _hindrance_in_part
+GROUP BY part_id;
+
 -- By how much operator runs came later than they would have. A part of a run is over when its last
 -- thread arrives: what would have been is computed from when each would have arrived without what
 -- hindered it.
@@ -31,31 +56,20 @@ CREATE PERFETTO TABLE _late_part(
   blocked_dur DURATION
 ) AS
 WITH
-  sums AS MATERIALIZED (
-    SELECT
-      part_id,
-      sum(iif(kind = 'cpu', dur, 0)) AS cpu,
-      sum(iif(kind = 'throttled', dur, 0)) AS throttled,
-      sum(iif(kind = 'start', dur, 0)) AS start,
-      sum(iif(kind = 'fault', dur, 0)) AS fault,
-      sum(iif(kind = 'blocked', dur, 0)) AS blocked
-    FROM _hindrance_in_part
-    GROUP BY part_id
-  ),
   without AS (
     SELECT
       p.run,
       p.number,
       max(p.is_last) AS is_last,
       max(p.arrival) AS arrival,
-      max(p.arrival - coalesce(s.cpu, 0)) AS cpu,
-      max(p.arrival - coalesce(s.cpu + s.throttled, 0)) AS throttled,
-      max(p.arrival - coalesce(s.cpu + s.throttled + s.start, 0)) AS start,
-      max(p.arrival - coalesce(s.cpu + s.throttled + s.start + s.fault, 0)) AS fault,
-      max(p.arrival - coalesce(s.cpu + s.throttled + s.start + s.fault + s.blocked, 0)) AS blocked
+      max(p.arrival - coalesce(h.cpu_dur, 0)) AS cpu,
+      max(p.arrival - coalesce(h.throttled_dur, 0)) AS throttled,
+      max(p.arrival - coalesce(h.start_dur, 0)) AS start,
+      max(p.arrival - coalesce(h.fault_dur, 0)) AS fault,
+      max(p.arrival - coalesce(h.blocked_dur, 0)) AS blocked
     FROM _hindered_part AS p
-    LEFT JOIN sums AS s
-      ON s.part_id = p._auto_id
+    LEFT JOIN _hindered_dur AS h
+      ON h.part_id = p._auto_id
     GROUP BY p.run, p.number
   )
 SELECT

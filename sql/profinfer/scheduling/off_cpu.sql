@@ -7,8 +7,6 @@ INCLUDE PERFETTO MODULE profinfer.scheduling.thread_states;
 
 -- Where operators met a state in which their thread did not run, or of which that is not certain.
 CREATE PERFETTO TABLE _off_cpu(
-  -- Number of the row.
-  id LONG,
   -- The operator's slice.
   slice_id JOINID(slice.id),
   -- The state.
@@ -29,7 +27,7 @@ WITH
     WHERE dur != 0
   ),
   -- Graphs are few: operators need then be looked for in those alone that met such a state.
-  pieces AS MATERIALIZED (
+  pieces AS (
     SELECT
       id_0 AS graph_slice_id,
       id_1 AS state_id,
@@ -52,7 +50,6 @@ WITH
     )
   )
 SELECT
-  row_number() OVER () AS id,
   w.id AS slice_id,
   p.state_id,
   max(w.ts, p.ts) AS ts,

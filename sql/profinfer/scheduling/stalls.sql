@@ -75,6 +75,63 @@ CROSS JOIN _graph_context AS g
   ON g.graph_id = r.run >> 32
 ORDER BY r.run;
 
+-- Waits of threads in runs in which some thread was hindered, complete and certain ones: how much of them there would
+-- not have been without what hindered others.
+CREATE PERFETTO TABLE _hindered_wait(
+  -- The operator's slice.
+  id JOINID(slice.id),
+  -- Arguments of the operator, and in the upper 32 bits the process.
+  whose LONG,
+  -- End of the wait.
+  end_ts TIMESTAMP,
+  -- When the last thread arrived.
+  last_arrival TIMESTAMP,
+  -- Without waits for a CPU that another thread had.
+  cpu_dur DURATION,
+  -- Without throttling as well.
+  throttled_dur DURATION,
+  -- Without a start within the graph as well.
+  start_dur DURATION,
+  -- Without page faults as well.
+  fault_dur DURATION,
+  -- Without other sleep as well.
+  blocked_dur DURATION
+) AS
+SELECT
+  w.id,
+  g.upid << 32 | (w.run & 0xFFFFFFFF) AS whose,
+  w.end_ts,
+  w.last_arrival,
+  min(w.dur, w.cpu_dur) AS cpu_dur,
+  min(w.dur, w.cpu_dur + w.throttled_dur) AS throttled_dur,
+  min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur) AS start_dur,
+  min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur + w.fault_dur) AS fault_dur,
+  min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur + w.fault_dur + w.blocked_dur) AS blocked_dur
+FROM (
+  SELECT
+    s.id,
+    s.run,
+    min(l.last_arrival, s.end_ts) - s.arrival AS dur,
+    s.end_ts,
+    l.last_arrival,
+    l.cpu_dur,
+    l.throttled_dur,
+    l.start_dur,
+    l.fault_dur,
+    l.blocked_dur
+  FROM _hindered_slice AS s
+  CROSS JOIN _late_part AS l
+    ON l.run = s.run AND l.is_last
+) AS w
+CROSS JOIN _graph_context AS g
+  ON g.graph_id = w.run >> 32
+WHERE
+  NOT w.run IN (SELECT run FROM _uncertain_run)
+  AND NOT w.run IN (SELECT run FROM _incomplete_run);
+
+-- Without it a join by id reads all of them, for each row.
+CREATE PERFETTO INDEX _hindered_wait_id ON _hindered_wait(id);
+
 -- Parts of the barrier wait after each distinct operator that have other causes than the spread of
 -- the work. Complete runs only, as in profinfer_operator_total.
 CREATE PERFETTO TABLE profinfer_operator_stall(
@@ -101,68 +158,16 @@ CREATE PERFETTO TABLE profinfer_operator_stall(
   upid JOINID(process.id)
 ) AS
 WITH
-  waits AS MATERIALIZED (
-    SELECT
-      s.id,
-      s.run,
-      min(l.last_arrival, s.end_ts) - s.arrival AS dur,
-      s.end_ts,
-      l.last_arrival,
-      l.cpu_dur,
-      l.throttled_dur,
-      l.start_dur,
-      l.fault_dur,
-      l.blocked_dur,
-      NOT s.run IN (SELECT run FROM _incomplete_run) AS complete
-    FROM _hindered_slice AS s
-    CROSS JOIN _late_part AS l
-      ON l.run = s.run AND l.is_last
-    WHERE NOT s.run IN (SELECT run FROM _uncertain_run)
-  ),
-  late AS MATERIALIZED (
-    SELECT
-      w.id,
-      sum(
-        iif(h.kind = 'cpu', min(h.ts + h.dur, w.end_ts) - max(h.ts, w.last_arrival), 0)
-      ) AS dur,
-      sum(
-        iif(h.kind = 'throttled', min(h.ts + h.dur, w.end_ts) - max(h.ts, w.last_arrival), 0)
-      ) AS throttled_dur
-    FROM _idle_piece AS h
-    CROSS JOIN waits AS w
-      ON w.id = h.slice_id
-    WHERE h.ts + h.dur > w.last_arrival AND h.kind IN ('cpu', 'throttled')
-    GROUP BY w.id
-  ),
   sums AS (
     SELECT
-      g.upid,
-      w.run & 0xFFFFFFFF AS arg_set_id,
-      sum(min(w.dur, w.cpu_dur)) AS interference_dur,
-      sum(
-        min(w.dur, w.cpu_dur + w.throttled_dur) - min(w.dur, w.cpu_dur)
-      ) AS throttled_dur,
-      sum(
-        min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur)
-        - min(w.dur, w.cpu_dur + w.throttled_dur)
-      ) AS start_dur,
-      sum(
-        min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur + w.fault_dur)
-        - min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur)
-      ) AS fault_dur,
-      sum(
-        min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur + w.fault_dur + w.blocked_dur)
-        - min(w.dur, w.cpu_dur + w.throttled_dur + w.start_dur + w.fault_dur)
-      ) AS blocked_dur,
-      sum(coalesce(l.dur, 0)) AS late_dur,
-      sum(coalesce(l.throttled_dur, 0)) AS late_throttled_dur
-    FROM waits AS w
-    CROSS JOIN _graph_context AS g
-      ON g.graph_id = w.run >> 32
-    LEFT JOIN late AS l
-      USING (id)
-    WHERE w.complete
-    GROUP BY g.upid, 2
+      whose,
+      sum(cpu_dur) AS cpu_dur,
+      sum(throttled_dur) AS throttled_dur,
+      sum(start_dur) AS start_dur,
+      sum(fault_dur) AS fault_dur,
+      sum(blocked_dur) AS blocked_dur
+    FROM _hindered_wait
+    GROUP BY whose
   ),
   -- Not joined: each of thousands of operators would read all sums.
   parts AS (
@@ -182,17 +187,36 @@ WITH
       ON coalesce(a.upid = c.upid, TRUE)
     UNION ALL
     SELECT
-      arg_set_id,
-      upid,
-      interference_dur,
-      throttled_dur,
-      start_dur,
-      fault_dur,
-      blocked_dur,
-      late_dur,
-      late_throttled_dur,
+      whose & 0xFFFFFFFF AS arg_set_id,
+      whose >> 32 AS upid,
+      cpu_dur AS interference_dur,
+      throttled_dur - cpu_dur AS throttled_dur,
+      start_dur - throttled_dur AS start_dur,
+      fault_dur - start_dur AS fault_dur,
+      blocked_dur - fault_dur AS blocked_dur,
+      0 AS late_dur,
+      0 AS late_throttled_dur,
       0 AS uncertain
     FROM sums
+    UNION ALL
+    SELECT
+      w.whose & 0xFFFFFFFF AS arg_set_id,
+      w.whose >> 32 AS upid,
+      0 AS interference_dur,
+      0 AS throttled_dur,
+      0 AS start_dur,
+      0 AS fault_dur,
+      0 AS blocked_dur,
+      sum(iif(h.kind = 'cpu', min(h.ts + h.dur, w.end_ts) - max(h.ts, w.last_arrival), 0)) AS late_dur,
+      sum(
+        iif(h.kind = 'throttled', min(h.ts + h.dur, w.end_ts) - max(h.ts, w.last_arrival), 0)
+      ) AS late_throttled_dur,
+      0 AS uncertain
+    FROM _idle_piece AS h
+    CROSS JOIN _hindered_wait AS w
+      ON w.id = h.slice_id
+    WHERE h.ts + h.dur > w.last_arrival
+    GROUP BY w.whose
     UNION ALL
     SELECT
       arg_set_id,
