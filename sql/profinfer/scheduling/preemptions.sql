@@ -20,7 +20,11 @@ SELECT
   ts,
   dur,
   taker
-FROM _occupied
+FROM (
+  SELECT state_id, ts, dur, taker FROM _occupied_pieces!('preempted')
+  UNION ALL
+  SELECT state_id, ts, dur, taker FROM _occupied_runnable
+)
 ORDER BY state_id, ts;
 
 -- Pieces of the time in which a thread was preempted, and who ran then is not known: of several threads
@@ -116,7 +120,7 @@ FROM _unoccupied AS u
 CROSS JOIN profinfer_thread_state AS s
   ON s.id = u.state_id;
 
--- As of _occupied.
+-- As of _occupied_in_order.
 CREATE PERFETTO INDEX _taken_piece_state_id ON _taken_piece(state_id);
 
 -- Those who took CPUs from a process.
