@@ -8,6 +8,7 @@ INCLUDE PERFETTO MODULE profinfer.graphs.runs;
 INCLUDE PERFETTO MODULE profinfer.recording.processes;
 INCLUDE PERFETTO MODULE profinfer.tokens.gaps;
 INCLUDE PERFETTO MODULE profinfer.tokens.requests;
+INCLUDE PERFETTO MODULE profinfer.tokens.steps;
 INCLUDE PERFETTO MODULE profinfer.tokens.work;
 
 -- title: Decoding steps
@@ -99,7 +100,7 @@ WITH
       upid,
       count() AS steps,
       sum(tpot) AS tpot,
-      sum(NOT complete) + profinfer_lost(upid, 'call') AS incomplete
+      sum(NOT complete) + _lost_steps(upid) + _doubtful_micro_batches(upid) AS incomplete
     FROM profinfer_token
     GROUP BY upid
   ),
