@@ -270,6 +270,11 @@ def test_columns_have_the_declared_types(
     if table in tables_of("profinfer.recording.share"):
         with opened(measure(decoding())) as known:
             found += ask(known, query)  # net of all operators
+    if table == "profinfer_handler":
+        capture = measure(decoding())
+        capture.at_end["hit_cost"] = {"sites": {"push": 720.0}}
+        with opened(capture) as long:
+            found += ask(long, query)  # trap_drift_ns
     if table == "profinfer_unrecorded":
         with opened(split()) as offloaded:
             found += ask(offloaded, query)  # reason
