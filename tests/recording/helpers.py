@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -72,6 +72,15 @@ def number(value: object) -> int:
     """An integer that a query has given."""
     assert isinstance(value, int), value
     return value
+
+
+def renumbered(truth: Truth, numbers: Mapping[int, int]) -> Truth:
+    """What the engine says, its threads bearing other numbers than its own."""
+    found = {**truth, "threads": [{**t, "tid": numbers[t["tid"]]} for t in truth["threads"]]}
+    for name in ("asked", "parts"):
+        rows = truth.get(name, ())
+        found[name] = [[what, numbers.get(tid, tid), *rest] for what, tid, *rest in rows]
+    return found
 
 
 def expected_by_thread(truth: Truth, level: str) -> dict[tuple[str, int], int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-from tests.recording.helpers import Truth, assert_matches, rows, truths
+from tests.recording.helpers import Truth, assert_matches, renumbered, rows, truths
 from tests.roots import Root, in_container, innermost, make_musl_root
 from tests.support import (
     ENGINE_ONLY,
@@ -120,4 +120,4 @@ def _as_counted_here(truth: Truth, trace: Path) -> Truth:
     [found] = rows(trace, THREADS)
     inside = sorted(thread["tid"] for thread in truth["threads"])
     outside = dict(zip(inside, (tid for (tid,) in found), strict=True))
-    return {**truth, "threads": [{**t, "tid": outside[t["tid"]]} for t in truth["threads"]]}
+    return renumbered(truth, outside)
