@@ -59,6 +59,8 @@ def test_means_are_found_and_hits_measured(task: Task, machines: Machines, matri
         assert by_link["message"] == f"no probes by uprobe_multi link: {why}"
     else:
         assert by_link == best
+    by_stub = costs["sites"].pop("recording")
     assert sorted(costs["sites"]) == KINDS
     assert all(ns > 100 for ns in costs["sites"].values())
+    assert 0 < by_stub < min(costs["sites"].values())
     assert costs["empty_handler_ns"] > 10

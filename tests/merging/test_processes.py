@@ -33,6 +33,7 @@ _NUMBERED = {
     "graph_id", "structure_id", "ubatch_id", "tensor_id", "src_tensor_id", "fused_tensor_id",
     "view_src", "description", "request_id", "reading_id", "token_id", "turn", "gap", "file",
     "model_tensor_id", "state_id", "preemption_id", "role_id", "operator_id", "weight_id",
+    "first_tensor_id",
 }  # fmt: skip
 """Numbers that are unique in a trace, and so other ones in each."""
 _COUNTED = {"request", "token_id", "slice_id"}

@@ -29,9 +29,9 @@ for _ in range(7):
 def test_a_handler_that_the_first_plan_had_no_probe_for(repo: Path, tmp_path: Path) -> None:
     first, later, source = tmp_path / "libfirst.so", tmp_path / "liblater.so", tmp_path / "later.c"
     source.write_text(LATER)
-    engine = repo / "tests/double/ggml.c"
+    engine = [repo / "tests/double" / name for name in ("ggml.c", "parts.c")]
     shared = ("gcc", "-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", "-o")
-    for output, *words in ((first, f"-D{FUSED}=quiet", engine), (later, source)):
+    for output, *words in ((first, f"-D{FUSED}=quiet", *engine), (later, source)):
         subprocess.run([*shared, *map(str, (output, *words))], check=True)
     raw = tmp_path / "t.raw"
     command = [sys.executable, "-c", PROGRAM, first, later, FUSED]

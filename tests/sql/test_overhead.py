@@ -165,8 +165,8 @@ def test_an_old_recording_counts_hits_and_knows_no_cost() -> None:
     with opened(decoding()) as session:
         tables = ready(session, "overhead")
         assert rows(tables[HANDLER_TITLE], "handler", "via", "hits", "hit_ns", "total_ms") == [
-            ("on_barrier", None, None, None, None)
-        ]
+            ("on_barrier", None, None, None, None), ("on_operator", None, None, None, None),
+        ]  # fmt: skip
         assert rows(tables[SLOWDOWN], *tables[SLOWDOWN][0]) == [
             (2, 2, 8.0, None, None, None, None, 1000.0, None, 0)
         ]

@@ -16,14 +16,17 @@ CREATE PERFETTO TABLE _lane_ubatch(
   -- Start.
   ts TIMESTAMP,
   -- Start of the lane's next micro-batch, NULL for the last.
-  next_ts TIMESTAMP
+  next_ts TIMESTAMP,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 SELECT
   u.ubatch_id,
   l.lane,
   row_number() OVER (ORDER BY l.lane, u.ts, u.ubatch_id) AS place,
   u.ts,
-  lead(u.ts) OVER (PARTITION BY l.lane ORDER BY u.ts, u.ubatch_id) AS next_ts
+  lead(u.ts) OVER (PARTITION BY l.lane ORDER BY u.ts, u.ubatch_id) AS next_ts,
+  u.upid
 FROM _ubatch_event AS u
 JOIN _thread_lane AS l
   USING (utid)
@@ -65,7 +68,9 @@ CREATE PERFETTO TABLE profinfer_ubatch_work(
   -- Whether it lies within the micro-batch.
   is_inside BOOL,
   -- Duration.
-  dur DURATION
+  dur DURATION,
+  -- Process.
+  upid JOINID(process.id)
 ) AS
 WITH
   bounds AS (
@@ -115,7 +120,8 @@ SELECT
   u.ubatch_id,
   s.part,
   s.is_inside,
-  sum(p.dur) AS dur
+  sum(p.dur) AS dur,
+  u.upid
 FROM placed AS p
 JOIN _lane_ubatch AS u
   USING (place)
