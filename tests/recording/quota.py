@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, get_native_id
 
 from profinfer.trace_processor import Session
 from profinfer.trace_processor.result import Value
@@ -88,6 +88,7 @@ def watched(folder: Path) -> Iterator[list[Sample]]:
     over = Event()
 
     def watch() -> None:
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), -20)
         last = throttled(folder)
         while not over.wait(0.002):
             if (now := throttled(folder)) != last:

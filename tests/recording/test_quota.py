@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from profinfer.trace_processor import open_trace
-from tests.recording.quota import cpu_set, group, require_told, watched, within
+from tests.recording.quota import Sample, cpu_set, group, require_told, watched, within
 from tests.recording.scheduling import (
     ENDLESS,
     SYSTEM,
@@ -23,6 +24,7 @@ from tests.recording.scheduling import (
 from tests.support import (
     PLACED,
     Engine,
+    Waiting,
     attached,
     boottime,
     double_fixture,
@@ -35,6 +37,8 @@ __all__ = ["cpus_fixture", "double_fixture", "spinner_fixture"]
 
 QUOTA, PERIOD = 5_000, 50_000
 """Microseconds: so little that its threads use it up on a busy machine, too."""
+TRIES = 4
+
 WITHOUT_END = 1_000_000
 """How many milliseconds others spin."""
 ALWAYS = (0, 1 << 62)
@@ -58,27 +62,20 @@ def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
 ) -> None:  # fmt: skip
     """Whether the quota is their group's own, or its parent's, which may save some of it up; and
     whether their CPUs idle meanwhile, or others have them throughout."""
-    trace = tmp_path / "t.pftrace"
-    loader, transport = means
-    options = ("--level", "barrier", "--scheduler", mode, "--loader", loader, "--transport",
-               transport)  # fmt: skip
-    with (
-        ExitStack() as others,
-        pinned(double, tmp_path / "go", cpus) as (engine, _),
-        group(QUOTA, PERIOD, is_above=is_above, burst=is_above * QUOTA // 2) as folder,
-    ):
-        (folder / "cgroup.procs").write_text(str(engine.pid))
+    options = ("--level", "barrier", "--scheduler", mode, "--loader", means[0], "--transport",
+               means[1])  # fmt: skip
+    spun = (spinner, cpus if is_busy else ())
+    for attempt in range(TRIES):
+        trace = tmp_path / f"{attempt}.pftrace"
         with (
-            attached(double, engine.pid, trace, *options, probes=PLACED) as recorder,
-            watched(folder) as grown,
+            pinned(double, tmp_path / f"go-{attempt}", cpus) as (engine, _),
+            group(QUOTA, PERIOD, is_above=is_above, burst=is_above * QUOTA // 2) as folder,
         ):
-            for cpu in cpus if is_busy else ():
-                others.enter_context(started(double, spinner, cpu, WITHOUT_END, 0))
-            time.sleep(1.5 if is_busy else 2.5)
-            begun = boottime()
-            code, said = finish(recorder, signal.SIGINT)
-            assert code == 0, said
-    grown = [sample for sample in grown if sample[0] < begun]
+            (folder / "cgroup.procs").write_text(str(engine.pid))
+            grown = limited(double, engine, folder, trace, options, spun)
+        # On a machine that is too busy nobody gets as far as to be throttled, or to look.
+        if len(grown) > 1 and grown[-1][1] - grown[0][1] > (grown[-1][0] - grown[0][0]) // 4:
+            break
     (first, before), (last, after) = grown[0], grown[-1]
     truth, span = after - before, (first, last)
     assert truth > (last - first) // 4
@@ -95,6 +92,27 @@ def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
     # Nobody else is to blame but for a turn after each period has begun.
     named = [row["sentence"].partition(":")[0] for row in verdict if row["kind"] == "bound"]
     assert named[0] == "Its CPU quota"
+
+
+def limited(
+    double: Engine, engine: Waiting, folder: Path, trace: Path, options: tuple[str, ...],
+    spun: tuple[str, Sequence[int]],
+) -> list[Sample]:  # fmt: skip
+    """Records an engine that a group keeps from CPUs, others spinning on some of them; what the
+    kernel counted meanwhile."""
+    spinner, cpus = spun
+    with (
+        ExitStack() as others,
+        attached(double, engine.pid, trace, *options, probes=PLACED) as recorder,
+        watched(folder) as grown,
+    ):
+        for cpu in cpus:
+            others.enter_context(started(double, spinner, cpu, WITHOUT_END, 0))
+        time.sleep(1.5 if cpus else 2.5)
+        begun = boottime()
+        code, said = finish(recorder, signal.SIGINT)
+        assert code == 0, said
+    return [sample for sample in grown if sample[0] < begun]
 
 
 def test_nobody_is_throttled_without_a_quota(
