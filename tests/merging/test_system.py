@@ -169,6 +169,8 @@ def test_working_operators_lie_where_their_thread_ran_or_others_ran_in_its_place
             assert session.import_errors() == []
             found = placement(session)
             assert found.slices > 1_000
+            if is_to_be_repeated(session):
+                continue
             assert found.at_work >= 0.99
             # An operator that begins while its thread waits for a CPU: a switch is missing.
             if session.query(_SWITCHES_TO_OPERATORS).rows() == [(0,)] or found.edges < 0.99:
