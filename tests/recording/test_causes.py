@@ -174,15 +174,20 @@ def test_a_context_that_grows_is_named(repo: Path, tmp_path: Path) -> None:
 
 
 def test_threads_of_unequal_work_are_named(double: Engine, tmp_path: Path) -> None:
-    trace = tmp_path / "t.pftrace"
     options = ("--level", "barrier", "--scheduler", SYSTEM)
-    with waiting(double, tmp_path / "go", *UNEVEN) as engine, group(NONE, PERIOD) as folder:
-        (folder / "cgroup.procs").write_text(str(engine.pid))
-        with attached(double, engine.pid, trace, *options, probes=PLACED) as recorder:
-            engine.go()
-            engine.truth()
-            code, said = finish(recorder)
-            assert code == 0, said
-    with open_trace(trace) as session:
-        assert within(session, "throttled", (0, boottime())) == 0
-        assert_named(causes(session), CAUSES[3])
+    for attempt in range(TRIES):
+        trace, gate = tmp_path / f"{attempt}.pftrace", tmp_path / f"go-{attempt}"
+        with waiting(double, gate, *UNEVEN) as engine, group(NONE, PERIOD) as folder:
+            (folder / "cgroup.procs").write_text(str(engine.pid))
+            with attached(double, engine.pid, trace, *options, probes=PLACED) as recorder:
+                engine.go()
+                engine.truth()
+                code, said = finish(recorder)
+                assert code == 0, said
+        with open_trace(trace) as session:
+            assert within(session, "throttled", (0, boottime())) == 0
+            found = causes(session)
+        # Both may have run on one CPU, others having had the other one.
+        if found[0].startswith(CAUSES[3]):
+            break
+    assert_named(found, CAUSES[3])
