@@ -76,9 +76,11 @@ def test_threads_are_throttled_for_as_long_as_the_kernel_counts(
         # On a machine that is too busy nobody gets as far as to be throttled, or to look.
         if len(grown) > 1 and grown[-1][1] - grown[0][1] > (grown[-1][0] - grown[0][0]) // 4:
             break
+    else:
+        assert is_busy, grown
+        pytest.skip("others had the CPUs throughout: the quota was never used up")
     (first, before), (last, after) = grown[0], grown[-1]
     truth, span = after - before, (first, last)
-    assert truth > (last - first) // 4
     with open_trace(trace) as session:
         require_told(session)
         found = within(session, "throttled", span)
