@@ -25,10 +25,13 @@ def test_the_demo_ends_with_the_verdict_the_summary_and_where_to_look() -> None:
     recorded, counted, explained, summary, last = done.stdout.split("\n== ")
     assert recorded.startswith("== recording")
     slowdown = re.search(
-        r"^Predicted slowdown .* slowdown_percent ([\d.]+)$", recorded, re.MULTILINE
-    )
+        r"^Predicted slowdown .* trap_us ([\d.]+); .* token_us ([\d.]+); slowdown_percent ",
+        recorded, re.MULTILINE,
+    )  # fmt: skip
     assert slowdown is not None, recorded
-    assert float(slowdown[1]) < 1
+    # What the recorder's own CPU displaces beside it is more on a machine that others have.
+    trap, token = map(float, slowdown.groups())
+    assert trap < token / 100
     assert "its stubs cannot record: counters are read in the kernel" in counted
     assert explained.startswith("profinfer explain")
     assert "\nspeed" in explained
