@@ -2,11 +2,13 @@
 #include "pace.h"
 
 #define CLOCK_EVERY_NS 10000000000ull
-/* A ring is looked at so many times between drains, and drained early when as full as this: then it
- * is looked at more often, until it fills more slowly. */
+/* A ring is looked at so many times between drains, and drained early when as full as this. When
+ * one was half full it is looked at more often, until it fills so slowly that it would not be. */
 #define LOOKS 16
 #define HURRIED_LOOKS 64
 #define FULL 0.2
+#define HURRY 0.5
+#define HURRY_NO_MORE (HURRY * LOOKS / HURRIED_LOOKS)
 /* Rings of threads are smaller than those of CPUs by so much: so much more often, too. */
 #define SMALL 4
 /* Runs are counted until there are so many records, then in one interval of so many. */
@@ -29,7 +31,7 @@ bool pace_is_due(struct pace *pace, double now, double fill, bool at_once) {
   bool is_filling = fill >= FULL;
   if (!at_once && !is_filling && now < pace->next_drain)
     return false;
-  pace->is_hurried = is_filling;
+  pace->is_hurried = fill >= (pace->is_hurried ? HURRY_NO_MORE : HURRY);
   pace->next_drain = now + pace->interval;
   pace->drains++;
   return true;

@@ -22,7 +22,11 @@ static void it_hurries_while_a_ring_fills_up(void) {
   double at_leisure = pace_nap(&pace, false);
   CHECK(at_leisure == 0.64 / 16);
   CHECK(pace_is_due(&pace, 0.01, 0.2, false));
+  CHECK(!pace.is_hurried); /* as much again, and more, has room until the next look */
+  CHECK(pace_is_due(&pace, 0.01, 0.5, false));
   CHECK(pace.is_hurried);
+  CHECK(pace_is_due(&pace, 0.01, 0.2, false));
+  CHECK(pace.is_hurried); /* four times that would be more than half */
   CHECK(pace_nap(&pace, false) == 0.64 / 64);
   CHECK(pace_nap(&pace, true) == 0.64 / 256);
   /* It stays so until a drain finds little. */
