@@ -113,7 +113,7 @@ ORDER BY upid, phase, told_dur DESC;
 -- Operators' time holds nothing of graphs of which no operator was recorded: these are told here, by the
 -- backend that was asked to compute them. percent is of all graphs' time in the process.
 
--- title: Graphs without recorded operators (unrecorded, by backend)
+-- title: Graphs by backend (unrecorded: without a record of any operator)
 WITH
   sums AS (
     SELECT

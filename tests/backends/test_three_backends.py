@@ -184,7 +184,8 @@ def test_what_is_submitted_is_waited_for(recorded: Recorded) -> None:
 
 def test_queries_tell_of_it(recorded: Recorded, server: str) -> None:
     session = recorded.session
-    said = ready(session, "summary")["Graphs without recorded operators (unrecorded, by backend)"]
+    title = "Graphs by backend (unrecorded: without a record of any operator)"
+    said = ready(session, "summary")[title]
     assert {str(row["backend"]) for row in said} == {"BLAS", "CPU", f"RPC0[{server}]"}
     splits, why, fallbacks = ready(session, "splits").values()
     assert {row["splits_max"] for row in splits if row["phase"] == "decode"} == {2}

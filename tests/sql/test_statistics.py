@@ -123,7 +123,7 @@ def test_backends_take_turns() -> None:
     ]  # fmt: skip
 
 
-UNRECORDED = "Graphs without recorded operators (unrecorded, by backend)"
+UNRECORDED = "Graphs by backend (unrecorded: without a record of any operator)"
 
 
 def unrecorded(capture: Capture) -> list[dict[str, object]]:
